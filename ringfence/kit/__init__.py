@@ -1,0 +1,1 @@
+"""Runtime parts without domain words: clock, backoff, log, settings, watch, tasks."""
