@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -17,21 +17,17 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def free_port() -> Iterator[Callable[[], int]]:
-    """Hands out loopback TCP ports that nobody listens on, no port twice in one test.
-
-    Each is held bound (without listening) until all were handed out, so that two calls never give the same one; the
-    system does not give a port just released to the next asker, so that tests beside each other rarely meet.
-    """
-    held: set[int] = set()
+def free_port() -> Callable[[], int]:
+    """Hands out loopback TCP ports that nobody listens on, no port twice in one test."""
+    given: set[int] = set()
 
     def take() -> int:
         while True:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port: int = probe.getsockname()[1]
-            if port not in held:
-                held.add(port)
+            if port not in given:
+                given.add(port)
                 return port
 
-    yield take
+    return take

@@ -1,0 +1,87 @@
+# Every target prepares what it needs by itself: the virtual environment from the lock, and, where this is root on a
+# Debian-like system, the system packages that its programs come from. Arguments go through ARGS:
+#   make run ARGS="--once"      make test ARGS="tests/unit -x"      make bench ARGS="http1 --quick"
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+ARGS ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+STAMPS := $(VENV)/.ready
+
+# A version manager may put names on the path that only print an error, so a candidate counts when it runs.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
+
+.PHONY: help run test check format bench gen lock clean
+help:
+	@echo 'make run    the demo mesh (ARGS="--once": one round of calls, then end)'
+	@echo 'make test   all tests (ARGS go to pytest)'
+	@echo 'make check  format, lint, types, import contracts, generated code up to date'
+	@echo 'make format write what the formatter and the linter can mend'
+	@echo 'make bench  measure against the peers (ARGS="http1 --quick")'
+	@echo 'make gen    write ringfence/wire/gen from the .proto files'
+	@echo 'make lock   write requirements/*.txt anew from pyproject.toml'
+	@echo 'make clean  remove the virtual environment, caches and build results'
+
+run: $(STAMPS)/run
+	@exec $(BIN)/ringfence demo $(ARGS)
+
+test: $(STAMPS)/check $(STAMPS)/system-test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMPS)/check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m ringfence.wire.generate --check
+
+format: $(STAMPS)/check
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMPS)/bench $(STAMPS)/system-bench
+	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+gen: $(STAMPS)/check
+	$(BIN)/python -m ringfence.wire.generate
+
+# One environment for all; each lock is a superset of the one before it, with the same versions.
+$(STAMPS)/run $(STAMPS)/check $(STAMPS)/bench: $(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)/venv
+	@echo "installing the packages of requirements/$*.txt into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements/$*.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/venv:
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3" >&2; exit 1; fi
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+$(STAMPS)/system-%: .ci/system-packages | $(STAMPS)/venv
+	@bash .ci/system-packages $*
+	@touch $@
+
+LOCK_VENV := build/lock-venv
+PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(LOCK_VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras \
+	--allow-unsafe --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	--build-deps-for editable
+lock: $(STAMPS)/venv
+	@[ -x $(LOCK_VENV)/bin/pip-compile ] || { $(PYTHON) -m venv $(LOCK_VENV) && $(LOCK_VENV)/bin/pip install --quiet pip-tools; }
+	rm -f requirements/*.txt
+	$(PIP_COMPILE) --extra test,dev,bench,postgresql --output-file requirements/bench.txt pyproject.toml
+	cp requirements/bench.txt requirements/check.txt
+	$(PIP_COMPILE) --extra test,dev,postgresql --output-file requirements/check.txt pyproject.toml
+	cp requirements/check.txt requirements/run.txt
+	$(PIP_COMPILE) --output-file requirements/run.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .ringfence *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
