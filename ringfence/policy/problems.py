@@ -1,0 +1,50 @@
+"""A problem in a document: where it is, what it is, and the mend. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+_SHOWN_CHARACTERS: Final = 80
+_COMPARED_CHARACTERS: Final = 64
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One error in a document; ``line`` and ``column`` count from 1; problems sort by place.
+
+    ``str`` gives the one line that every command prints: ``file:line:column: message (mend)``.
+    """
+
+    file: str
+    line: int
+    column: int
+    message: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}: {self.message}"
+        return f"{where} ({self.mend})" if self.mend else where
+
+
+def shown(text: str) -> str:
+    """``text`` quoted for a message: ASCII only, so that a look-alike letter or a trailing newline can be seen; cut."""
+    return ascii(text) if len(text) <= _SHOWN_CHARACTERS else ascii(text[:_SHOWN_CHARACTERS]) + "…"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like ``name``, whatever its case; None when none is near."""
+    if len(name) > _COMPARED_CHARACTERS:
+        return None
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def choose_from(name: str, known: Iterable[str]) -> str:
+    """The mend for an unknown ``name``: the nearest known one, or else all of them."""
+    names = list(known)
+    near = nearest(name, names)
+    return f"did you mean {near}?" if near is not None else "use one of " + ", ".join(names) if names else ""
