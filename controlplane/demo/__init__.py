@@ -1,0 +1,1 @@
+"""``ringfence demo``: the shop of ``examples/shop``, started whole, called rightly and wrongly, and judged."""

@@ -1,0 +1,1 @@
+"""``ringfence up``: the whole mesh of one machine, supervised."""
