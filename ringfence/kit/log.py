@@ -30,10 +30,20 @@ def _plain(value: object) -> object:
     return text if len(text) <= _VALUE_LIMIT_CHARACTERS else text[:_VALUE_LIMIT_CHARACTERS] + "…"
 
 
+class _Sink:
+    """Where the lines of a family of loggers go, and from which level on."""
+
+    __slots__ = ("level", "stream")
+
+    def __init__(self, level: int, stream: TextIO) -> None:
+        self.level = level
+        self.stream = stream
+
+
 class Logger:
     """Writes lines at or above ``level`` to ``stream``; ``bind`` makes a child with fields that every line carries."""
 
-    __slots__ = ("_clock", "_fields", "_shared", "name")
+    __slots__ = ("_clock", "_fields", "_sink", "name")
 
     def __init__(
         self,
@@ -45,24 +55,24 @@ class Logger:
         fields: dict[str, object] | None = None,
     ) -> None:
         self.name = name
-        self._shared = [LEVELS[level], stream or sys.stderr]
+        self._sink = _Sink(LEVELS[level], stream or sys.stderr)
         self._clock = clock or SystemClock()
         self._fields = fields or {}
 
     def bind(self, name: str | None = None, **fields: object) -> Logger:
         child = Logger.__new__(Logger)
         child.name = name or self.name
-        child._shared = self._shared
+        child._sink = self._sink
         child._clock = self._clock
         child._fields = {**self._fields, **fields}
         return child
 
     def set_level(self, level: str) -> None:
         """Change the level for this logger and all that share its stream; KeyError if ``level`` is no level."""
-        self._shared[0] = LEVELS[level]
+        self._sink.level = LEVELS[level]
 
     def enabled(self, level: str) -> bool:
-        return LEVELS[level] >= self._shared[0]  # type: ignore[operator,no-any-return]
+        return LEVELS[level] >= self._sink.level
 
     def log(self, level: str, msg: str, fields: dict[str, object]) -> None:
         if not self.enabled(level):
@@ -72,9 +82,9 @@ class Logger:
         for source in (self._fields, fields):
             for key, value in source.items():
                 line[key] = _plain(value)
-        stream = self._shared[1]
-        stream.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")  # type: ignore[attr-defined]
-        stream.flush()  # type: ignore[attr-defined]
+        stream = self._sink.stream
+        stream.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+        stream.flush()
 
     def debug(self, msg: str, **fields: object) -> None:
         self.log("debug", msg, fields)

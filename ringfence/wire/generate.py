@@ -43,7 +43,7 @@ def generate(protos: Path) -> dict[str, bytes]:
         # The mypy plugins lie beside the interpreter, also where its folder is on nobody's PATH.
         search = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
         # The command is this interpreter and fixed words; no input of anybody else's reaches it.
-        run = subprocess.run(  # noqa: S603
+        run = subprocess.run(
             command, env={**os.environ, "PATH": search}, capture_output=True, text=True, check=False, timeout=120
         )
         if run.returncode != 0:

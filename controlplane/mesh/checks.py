@@ -1,0 +1,108 @@
+"""What must hold between the parts of ``mesh.yaml``: references resolve, nothing is taken twice, nothing leaks. Pure.
+
+Problems are told at the later of two places that contradict each other, with the earlier one in the message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from controlplane.mesh.drafts import MeshDraft, PortDraft, ServiceDraft, UpstreamDraft
+from controlplane.mesh.listeners import check_listeners
+from ringfence.policy.problems import nearest, shown
+
+
+def check_drafts(mesh: MeshDraft) -> None:
+    """Tell every problem between the parts of ``mesh`` through the readers that it carries."""
+    services = _unique_services(mesh.services)
+    _check_identities(mesh.services)
+    for service in mesh.services:
+        _check_address(service)
+        _check_ports(service)
+        for upstream in service.upstreams:
+            _check_upstream(upstream, service, services)
+    check_listeners(mesh)
+
+
+def _unique_services(drafts: tuple[ServiceDraft, ...]) -> dict[str, ServiceDraft]:
+    """Full name -> service, the first where a name is taken twice."""
+    services: dict[str, ServiceDraft] = {}
+    for service in drafts:
+        if not service.name or not service.namespace:
+            continue
+        first = services.setdefault(service.full_name, service)
+        if first is not service:
+            message = f"duplicate service {shown(service.full_name)}, first on line {first.reader.node.line}"
+            service.reader.problem(message, "rename one of them", key="name")
+    return services
+
+
+def _check_identities(drafts: tuple[ServiceDraft, ...]) -> None:
+    """One identity names one service: policies protect and permit identities, so two services must not share one."""
+    holders: dict[str, ServiceDraft] = {}
+    for service in drafts:
+        if service.spiffe_id is None:
+            continue
+        first = holders.setdefault(str(service.spiffe_id), service)
+        if first is not service and first.full_name != service.full_name:
+            message = f"identity {service.spiffe_id} is already that of {first.full_name}"
+            key = "serviceAccount" if "serviceAccount" in service.reader else "name"
+            service.reader.problem(message, "give each service a serviceAccount of its own", key=key)
+
+
+def _check_address(service: ServiceDraft) -> None:
+    """The workload's own address is dialled by others and named in CONNECT: it must be one host's."""
+    if service.address is None:
+        return
+    ip = ipaddress.ip_address(service.address)
+    if ip.is_unspecified or ip.is_multicast:
+        message = f"address {service.address} is not the address of one workload"
+        service.reader.problem(message, "write the address at which others reach it", key="address")
+
+
+def _check_ports(service: ServiceDraft) -> None:
+    seen: dict[int, PortDraft] = {}
+    for port in service.ports:
+        first = seen.setdefault(port.port, port)
+        if first is not port:
+            message = f"duplicate port {port.port}, first on line {first.reader.node.line}"
+            port.reader.problem(message, "keep one of them", key="port")
+        if port.port == service.mesh_port:
+            message = f"port {port.port} is the service's mesh port"
+            port.reader.problem(message, "number one of them otherwise", key="port")
+        # Behind the sidecar bytes are plaintext, so they must not leave the machine.
+        if port.app is not None and not port.app.loopback and port.app.host != service.address:
+            message = f"app address {port.app} is not on the workload's machine"
+            port.reader.problem(message, "use a loopback address or the service's own", key="app")
+
+
+def _check_upstream(upstream: UpstreamDraft, service: ServiceDraft, services: Mapping[str, ServiceDraft]) -> None:
+    # Whoever reaches this listener speaks with the service's identity.
+    if upstream.listen is not None and not upstream.listen.loopback:
+        message = f"listen address {upstream.listen} can be reached from other machines"
+        upstream.reader.problem(message, "use a loopback address such as 127.0.0.1", key="listen")
+    if not upstream.service:
+        return
+    target = services.get(upstream.service)
+    if target is None:
+        upstream.reader.problem(
+            f"unknown service {shown(upstream.service)}", _service_mend(upstream, service, services), key="service"
+        )
+        return
+    ports = {port.port: port for port in target.ports}
+    if upstream.port not in ports:
+        known = ", ".join(str(port) for port in sorted(ports))
+        mend = f"use one of its ports: {known}" if known else f"give {target.full_name} a port, or remove the upstream"
+        upstream.reader.problem(f"service {target.full_name} has no port {upstream.port}", mend, key="port")
+
+
+def _service_mend(upstream: UpstreamDraft, service: ServiceDraft, services: Mapping[str, ServiceDraft]) -> str:
+    """The nearest full name, or where the short one is found in another namespace."""
+    name = upstream.service.rpartition("/")[2]
+    elsewhere = sorted(known for known in services if known.rpartition("/")[2] == name)
+    near = elsewhere[0] if elsewhere else nearest(upstream.service, services)
+    if near is None:
+        return "add the service, or remove the upstream"
+    own = near.removeprefix(f"{service.namespace}/")
+    return f"did you mean {own}?"

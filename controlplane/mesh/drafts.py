@@ -1,0 +1,70 @@
+"""What was read of ``mesh.yaml`` before it is judged as a whole: values that may be missing, and their places. Pure.
+
+A None stands where a problem was already told, so that ``checks`` tells nothing twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controlplane.mesh.model import AccessLog, ControlPlaneAddresses, IdentityLifetimes, Run
+from ringfence.kit.addresses import SocketAddress
+from ringfence.policy.yamlnodes import MappingReader
+from ringfence.snapshot import Protocol
+from ringfence.spiffe import SpiffeId, TrustDomain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortDraft:
+    """A service port as read."""
+
+    reader: MappingReader
+    port: int
+    protocol: Protocol
+    app: SocketAddress | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamDraft:
+    """An upstream as read; ``service`` is a full name, empty if it was missing."""
+
+    reader: MappingReader
+    service: str
+    port: int
+    listen: SocketAddress | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceDraft:
+    """A service as read."""
+
+    reader: MappingReader
+    name: str
+    namespace: str
+    service_account: str
+    spiffe_id: SpiffeId | None
+    address: str | None
+    mesh_port: int
+    signals: SocketAddress | None
+    access_log: AccessLog
+    ports: tuple[PortDraft, ...]
+    upstreams: tuple[UpstreamDraft, ...]
+    run: Run | None
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshDraft:
+    """The mesh as read; the readers place problems that belong to no service."""
+
+    spec: MappingReader
+    control_plane_reader: MappingReader
+    name: str
+    trust_domain: TrustDomain | None
+    policies: str
+    control_plane: ControlPlaneAddresses
+    identities: IdentityLifetimes
+    services: tuple[ServiceDraft, ...]

@@ -1,0 +1,87 @@
+"""No two parts of the mesh may need the same socket of one machine. Pure.
+
+Addresses on loopback are all one machine's; services with equal other addresses share one; listeners of services on
+different machines never collide, so ``127.0.0.1:9102`` may be an upstream's listener on each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from controlplane.mesh.drafts import MeshDraft, ServiceDraft
+from ringfence.kit.addresses import SocketAddress
+from ringfence.policy.yamlnodes import MappingReader
+
+_THIS_MACHINE: Final = "loopback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listener:
+    """A socket that ``what`` needs; ``reader`` and ``key`` say where the file asks for it; apps may share one."""
+
+    machine: str
+    address: SocketAddress
+    what: str
+    reader: MappingReader
+    key: str
+    app_of: str = ""
+
+
+def check_listeners(mesh: MeshDraft) -> None:
+    """Tell each socket that is wanted twice, at the second place."""
+    taken: dict[tuple[str, int], list[_Listener]] = {}
+    for listener in _listeners(mesh):
+        others = taken.setdefault((listener.machine, listener.address.port), [])
+        clash = next((other for other in others if _collide(listener, other)), None)
+        if clash is None:
+            others.append(listener)
+            continue
+        message = f"{listener.what} {listener.address} is already {clash.what}{_place(listener, clash)}"
+        listener.reader.problem(message, "choose another port", key=listener.key)
+
+
+def _collide(one: _Listener, other: _Listener) -> bool:
+    if one.app_of and one.app_of == other.app_of:
+        return False  # one app behind two ports of its own service
+    return one.address.host == other.address.host or one.address.unspecified or other.address.unspecified
+
+
+def _place(listener: _Listener, clash: _Listener) -> str:
+    line, own = clash.reader.node.line, listener.reader.node.line
+    return f" on line {line}" if clash.reader.present and line != own else ""
+
+
+def _machine(address: SocketAddress) -> str:
+    return _THIS_MACHINE if address.loopback or address.unspecified else address.host
+
+
+def _listeners(mesh: MeshDraft) -> Iterator[_Listener]:
+    """The control plane's first, then each service's, in the order of the file."""
+    reader = mesh.control_plane_reader
+    addresses = mesh.control_plane
+    for key, address in (("join", addresses.join), ("listen", addresses.listen), ("signals", addresses.signals)):
+        yield _Listener(machine=_machine(address), address=address, what=f"controlPlane.{key}", reader=reader, key=key)
+    for service in mesh.services:
+        yield from _of_service(service)
+
+
+def _of_service(service: ServiceDraft) -> Iterator[_Listener]:
+    if service.address is None:
+        return
+    name = service.full_name
+    mesh = SocketAddress(service.address, service.mesh_port)
+    machine = _machine(mesh)
+    yield _Listener(machine=machine, address=mesh, what=f"the mesh port of {name}", reader=service.reader, key="mesh")
+    if service.signals is not None:
+        what = f"the signals address of {name}"
+        yield _Listener(machine=machine, address=service.signals, what=what, reader=service.reader, key="signals")
+    for port in service.ports:
+        if port.app is not None:
+            what = f"the app address of {name}"
+            yield _Listener(machine=machine, address=port.app, what=what, reader=port.reader, key="app", app_of=name)
+    for upstream in service.upstreams:
+        if upstream.listen is not None:
+            what = f"an upstream listener of {name}"
+            yield _Listener(machine=machine, address=upstream.listen, what=what, reader=upstream.reader, key="listen")

@@ -1,0 +1,107 @@
+"""The mesh as values, after ``mesh.yaml`` was read and checked whole. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from ringfence.kit.addresses import SocketAddress
+from ringfence.snapshot import Protocol
+from ringfence.spiffe import SpiffeId, TrustDomain
+
+
+class AccessLog(StrEnum):
+    """Which requests a sidecar logs one by one; denials and errors always are."""
+
+    DENIED = "denied"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicePort:
+    """A port of a service as callers and policies name it, and where the app listens behind the sidecar."""
+
+    port: int
+    protocol: Protocol
+    app: SocketAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamReference:
+    """A port of another service (``service``: its full name) and the local address on which the app calls it."""
+
+    service: str
+    port: int
+    protocol: Protocol
+    listen: SocketAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What ``ringfence up`` starts beside the sidecar; ``directory`` is relative to the mesh file's."""
+
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    directory: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One service of the mesh, today one workload: no two services share an identity."""
+
+    name: str
+    namespace: str
+    service_account: str
+    spiffe_id: SpiffeId
+    address: str
+    mesh_port: int
+    signals: SocketAddress | None
+    access_log: AccessLog
+    ports: tuple[ServicePort, ...]
+    upstreams: tuple[UpstreamReference, ...]
+    run: Run | None
+
+    @property
+    def full_name(self) -> str:
+        """``<namespace>/<name>``, unique in the mesh."""
+        return f"{self.namespace}/{self.name}"
+
+
+_JOIN: Final = SocketAddress("127.0.0.1", 7401)
+_LISTEN: Final = SocketAddress("127.0.0.1", 7402)
+_SIGNALS: Final = SocketAddress("127.0.0.1", 7400)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlaneAddresses:
+    """Where the control plane listens: joining (server TLS), everything else (mutual TLS), signals (plain HTTP)."""
+
+    join: SocketAddress = _JOIN
+    listen: SocketAddress = _LISTEN
+    signals: SocketAddress = _SIGNALS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityLifetimes:
+    """How long SVIDs live, in seconds: what a workload gets unasked, and the bounds of what it may ask for."""
+
+    lifetime_seconds: int = 3600
+    floor_seconds: int = 300
+    ceiling_seconds: int = 86400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """The whole of ``mesh.yaml``; ``policies`` is the folder as written, relative to the file."""
+
+    name: str
+    trust_domain: TrustDomain
+    policies: str
+    control_plane: ControlPlaneAddresses
+    identities: IdentityLifetimes
+    services: tuple[Service, ...]
+
+    def service(self, full_name: str) -> Service | None:
+        """The service of that full name."""
+        return next((service for service in self.services if service.full_name == full_name), None)

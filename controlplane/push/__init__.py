@@ -1,0 +1,1 @@
+"""What each sidecar is told and what it said back: snapshots, revisions, mailboxes, acknowledgements."""

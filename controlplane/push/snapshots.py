@@ -1,0 +1,83 @@
+"""From the accepted configuration to what each sidecar is told. Pure.
+
+A sidecar receives its own workload, its own upstreams and the allowlists that protect it, and nothing of anybody
+else's: its memory does not grow with the mesh, and a stolen one betrays only its neighbours' addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from controlplane.mesh.model import Mesh, Service
+from ringfence.policy.model import Allowlist
+from ringfence.snapshot import Endpoint, Port, Snapshot, Upstream, Workload
+from ringfence.spiffe import SpiffeId, TrustBundle
+
+
+def build_snapshots(
+    mesh: Mesh,
+    allowlists: Mapping[str, tuple[Allowlist, ...]],
+    bundles: Iterable[TrustBundle],
+    revision: int,
+) -> dict[SpiffeId, Snapshot]:
+    """One snapshot for each workload of ``mesh``, all stamped ``revision``.
+
+    ``allowlists`` are bound: full service name -> those that protect it; a service that is not in it is protected by
+    none and so refuses everybody. Whatever order the documents had, equal configurations give equal snapshots.
+    """
+    services = {service.full_name: service for service in mesh.services}
+    ordered_bundles = tuple(sorted(bundles, key=lambda bundle: bundle.trust_domain.name))
+    return {
+        service.spiffe_id: Snapshot(
+            revision=revision,
+            workload=_workload(service),
+            upstreams=_upstreams(service, services),
+            allowlists=tuple(sorted(allowlists.get(service.full_name, ()), key=lambda listed: listed.full_name)),
+            bundles=ordered_bundles,
+        )
+        for service in mesh.services
+    }
+
+
+def _workload(service: Service) -> Workload:
+    return Workload(
+        service=service.name,
+        namespace=service.namespace,
+        spiffe_id=service.spiffe_id,
+        mesh_host=service.address,
+        mesh_port=service.mesh_port,
+        ports=tuple(
+            Port(
+                port=port.port,
+                protocol=port.protocol,
+                address=service.address,
+                app_host=port.app.host,
+                app_port=port.app.port,
+            )
+            for port in sorted(service.ports, key=lambda port: port.port)
+        ),
+    )
+
+
+def _upstreams(service: Service, services: Mapping[str, Service]) -> tuple[Upstream, ...]:
+    found: list[Upstream] = []
+    for reference in sorted(service.upstreams, key=lambda reference: reference.listen):
+        target = services[reference.service]
+        endpoint = Endpoint(
+            mesh_host=target.address,
+            mesh_port=target.mesh_port,
+            address=target.address,
+            spiffe_id=target.spiffe_id,
+        )
+        found.append(
+            Upstream(
+                service=target.name,
+                namespace=target.namespace,
+                port=reference.port,
+                protocol=reference.protocol,
+                listen_host=reference.listen.host,
+                listen_port=reference.listen.port,
+                endpoints=(endpoint,),
+            )
+        )
+    return tuple(found)
