@@ -20,8 +20,10 @@ def keep(lines: Iterable[str]) -> set[int]:
     """Follow ``+PGID`` and ``-PGID`` lines to their end; the groups that are still there then."""
     groups: set[int] = set()
     for line in lines:
-        change, number = line[:1], line[1:].strip()
-        if not number.isascii() or not number.isdigit() or int(number) <= 1:  # never group 0 or 1: ours, or everybody's
+        change, number, end = line[:1], line[1:-1], line[-1:]
+        if end != "\n" or not (number.isascii() and number.isdigit()):  # a line cut short names another group
+            continue
+        if int(number) <= 1:  # our own group, or everybody's
             continue
         if change == "+":
             groups.add(int(number))
