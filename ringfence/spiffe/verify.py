@@ -1,0 +1,174 @@
+"""Verification of a peer's chain against the bundle of its own trust domain, and no other.
+
+Order: read the leaf, apply the leaf rules, take the trust domain of its one SPIFFE ID, build a path to that domain's
+roots at the given time, and only then ask whether this identity is among the expected. OpenSSL builds the path, since
+it enforces URI name constraints (pyca/cryptography refuses them); a store of its own for each call keeps the bundles
+of different trust domains apart and the given time out of every other call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+from OpenSSL import crypto
+
+from ringfence.spiffe.bundle import BundleError, TrustBundle, fingerprint
+from ringfence.spiffe.errors import VerificationError, VerifyReason
+from ringfence.spiffe.ids import SpiffeId, TrustDomain
+from ringfence.spiffe.leaf import check_leaf, serial_hex
+
+MAX_CHAIN_CERTIFICATES: Final = 5  # leaf, at most three intermediates, root: depth 4
+_KNOWN_ISSUERS_LIMIT: Final = 64
+
+# X509_V_ERR_* of OpenSSL's x509_vfy.h; pyOpenSSL hands out the bare numbers.
+_REASON_BY_ERROR: Final = {
+    9: VerifyReason.NOT_YET_VALID,
+    10: VerifyReason.EXPIRED,
+    22: VerifyReason.TOO_LONG_CHAIN,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedPeer:
+    """A peer whose identity was proved. ``not_after`` is the earliest end in its verified chain, in Unix seconds."""
+
+    spiffe_id: SpiffeId
+    not_after: float
+    serial: str
+    leaf_sha256: str
+    leaf_der: bytes = field(repr=False)
+
+
+class ChainVerifier:
+    """Verifies chains against the bundles it was made with; make a new one when a bundle changes."""
+
+    __slots__ = ("_anchors", "_issuers")
+
+    def __init__(self, bundles: Iterable[TrustBundle]) -> None:
+        """Raises BundleError when two bundles claim one trust domain: which of them holds would be a guess."""
+        self._anchors: dict[TrustDomain, tuple[crypto.X509, ...]] = {}
+        self._issuers: dict[bytes, float] = {}
+        for bundle in bundles:
+            if bundle.trust_domain in self._anchors:
+                raise BundleError(f"two bundles for trust domain {bundle.trust_domain} (send one with all its roots)")
+            self._anchors[bundle.trust_domain] = tuple(
+                crypto.load_certificate(crypto.FILETYPE_ASN1, root) for root in bundle.roots
+            )
+
+    def verify(
+        self, chain_der: Sequence[bytes], now: float, expected: Collection[SpiffeId] | None = None
+    ) -> VerifiedPeer:
+        """Prove the identity of whoever showed ``chain_der`` (leaf first) at ``now``, in Unix seconds.
+
+        ``expected``: the only identities wanted; None takes any that is trusted, an empty collection takes none.
+        Raises VerificationError. That the peer holds the leaf's key is for the caller's handshake to prove.
+        """
+        if not chain_der:
+            raise VerificationError(VerifyReason.NO_CERTIFICATE, "peer showed no certificate")
+        if len(chain_der) > MAX_CHAIN_CERTIFICATES:
+            detail = f"peer showed {len(chain_der)} certificates, more than {MAX_CHAIN_CERTIFICATES}"
+            raise VerificationError(VerifyReason.TOO_LONG_CHAIN, detail)
+        leaf = _read_leaf(chain_der[0])
+        spiffe_id = check_leaf(leaf)
+        anchors = self._anchors.get(spiffe_id.trust_domain)
+        if anchors is None:
+            detail = f"no bundle for trust domain {spiffe_id.trust_domain} of {spiffe_id}"
+            raise VerificationError(VerifyReason.UNKNOWN_TRUST_DOMAIN, detail)
+        path = _path_to(anchors, chain_der, now, spiffe_id)
+        anchor_end = _end(path[-1].to_cryptography())
+        not_after = min(_check_leaf_times(leaf, now), anchor_end, *map(self._issuer_end, path[1:-1]))
+        if expected is not None and spiffe_id not in expected:
+            wanted = ", ".join(sorted(map(str, expected))[:4]) or "nobody"
+            raise VerificationError(VerifyReason.UNEXPECTED_PEER, f"peer is {spiffe_id}, wanted {wanted}")
+        return VerifiedPeer(
+            spiffe_id=spiffe_id,
+            not_after=not_after,
+            serial=serial_hex(leaf),
+            leaf_sha256=fingerprint(chain_der[0]),
+            leaf_der=bytes(chain_der[0]),
+        )
+
+    def _issuer_end(self, issuer: crypto.X509) -> float:
+        """``not_after`` of an intermediate of a verified path, in Unix seconds.
+
+        X509-SVID section 4 asks more of a signing certificate than OpenSSL does: CA=true and keyCertSign both said.
+        Remembered, as a mesh has few issuers; only what a path to an anchor vouched for gets here. An anchor itself
+        is trusted as the bundle has it.
+        """
+        der = crypto.dump_certificate(crypto.FILETYPE_ASN1, issuer)
+        known = self._issuers.get(der)
+        if known is not None:
+            return known
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            is_signer = _may_sign(certificate.extensions)
+        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+            raise VerificationError(VerifyReason.MALFORMED, f"issuer cannot be read: {error}") from error
+        if not is_signer:
+            raise VerificationError(VerifyReason.UNTRUSTED, "an issuer of the chain does not say CA and keyCertSign")
+        end = _end(certificate)
+        if len(self._issuers) < _KNOWN_ISSUERS_LIMIT:
+            self._issuers[der] = end
+        return end
+
+
+def _read_leaf(der: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError as error:
+        raise VerificationError(VerifyReason.MALFORMED, f"leaf cannot be read: {error}") from error
+
+
+def _path_to(
+    anchors: tuple[crypto.X509, ...], chain_der: Sequence[bytes], now: float, spiffe_id: SpiffeId
+) -> list[crypto.X509]:
+    """The verified path, leaf first and anchor last; raises VerificationError."""
+    try:
+        leaf, *others = (crypto.load_certificate(crypto.FILETYPE_ASN1, der) for der in chain_der)
+    except (crypto.Error, ValueError) as error:
+        raise VerificationError(VerifyReason.MALFORMED, "chain holds something that is no certificate") from error
+    store = crypto.X509Store()
+    # Every certificate of a bundle is an anchor by itself, whether it signed itself or not.
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    store.set_time(datetime.fromtimestamp(now, UTC))
+    for anchor in anchors:
+        store.add_cert(anchor)
+    try:
+        path = crypto.X509StoreContext(store, leaf, others).get_verified_chain()
+    except crypto.X509StoreContextError as error:
+        code, depth, message = error.errors
+        reason = _REASON_BY_ERROR.get(code, VerifyReason.UNTRUSTED)
+        raise VerificationError(reason, f"{message}, at depth {depth} of the chain of {spiffe_id}") from error
+    if len(path) < 2:
+        raise VerificationError(VerifyReason.UNTRUSTED, f"{spiffe_id} shows an anchor of the bundle as its own leaf")
+    if len(path) > MAX_CHAIN_CERTIFICATES:
+        detail = f"path of {spiffe_id} has {len(path)} certificates, more than {MAX_CHAIN_CERTIFICATES}"
+        raise VerificationError(VerifyReason.TOO_LONG_CHAIN, detail)
+    return path
+
+
+def _check_leaf_times(leaf: x509.Certificate, now: float) -> float:
+    """The leaf's end; OpenSSL compares whole seconds, this takes the fraction into account."""
+    begin, end = leaf.not_valid_before_utc.timestamp(), _end(leaf)
+    if now < begin:
+        raise VerificationError(VerifyReason.NOT_YET_VALID, f"leaf is valid in {begin - now:.3f} seconds")
+    if now > end:
+        raise VerificationError(VerifyReason.EXPIRED, f"leaf ended {now - end:.3f} seconds ago")
+    return end
+
+
+def _end(certificate: x509.Certificate) -> float:
+    return certificate.not_valid_after_utc.timestamp()
+
+
+def _may_sign(extensions: x509.Extensions) -> bool:
+    try:
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    return constraints.ca and usage.key_cert_sign
