@@ -1,0 +1,1 @@
+"""One file a migration. A released one is never changed; the next is added."""
