@@ -1,0 +1,62 @@
+"""Where log lines wait for a slow reader, so that the event loop never does.
+
+Standard error is often a pipe; when its reader stalls, a write to it blocks the whole process. Here lines are handed to a
+thread, at most ``LIMIT_CHARACTERS`` of them wait, and what does not fit is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final, TextIO
+
+LIMIT_CHARACTERS: Final = 4 * 1024 * 1024
+_LINGER_SECONDS: Final = 0.02  # gathers the lines of many requests into one write
+
+
+class LogSink:
+    """A text stream (``write``, ``flush``) in front of ``target``; ``close`` waits a bounded time for what waits."""
+
+    def __init__(self, target: TextIO) -> None:
+        self._target = target
+        self._lines: list[str] = []
+        self._size = 0
+        self._closed = False
+        self._wake = threading.Event()
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def write(self, text: str) -> int:
+        if self._size > LIMIT_CHARACTERS:
+            self.dropped += 1
+            return 0
+        self._size += len(text)
+        self._lines.append(text)
+        if not self._wake.is_set():
+            self._wake.set()
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing: the thread flushes."""
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            if not self._closed:
+                threading.Event().wait(_LINGER_SECONDS)
+            self._wake.clear()
+            lines, self._lines = self._lines, []
+            self._size = 0
+            try:
+                self._target.write("".join(lines))
+                self._target.flush()
+            except (OSError, ValueError):
+                self.dropped += len(lines)
+            if self._closed and not self._lines:
+                return
+
+    def close(self, seconds: float = 1.0) -> None:
+        """Write what waits, for at most ``seconds``."""
+        self._closed = True
+        self._wake.set()
+        self._thread.join(seconds)

@@ -1,0 +1,44 @@
+"""Budgets for frames that cost the receiver more than the sender: resets, pings, settings, empty frames.
+
+Each kind has a bucket that refills with time. An honest peer never empties one; a peer that does is told
+ENHANCE_YOUR_CALM and cut off (rapid reset CVE-2023-44487, the floods of CVE-2019-9511 … 9518).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sidecar.http2.frames import ENHANCE_YOUR_CALM, PeerError
+
+# kind -> (frames a second, burst). Resets are generous, since each aborted app connection is one reset; the others an
+# honest peer sends a handful of times in the life of a connection.
+_BUDGETS: Final[dict[str, tuple[float, float]]] = {
+    "reset": (1_000.0, 4_000.0),
+    "ping": (10.0, 50.0),
+    "settings": (2.0, 20.0),
+    "empty_data": (50.0, 200.0),
+    "priority": (10.0, 100.0),
+    "unknown": (50.0, 200.0),
+    "proof": (2.0, 20.0),
+}
+
+
+class FloodGuard:
+    """Token buckets by kind; ``monotonic`` is read only for frames of these kinds, never for ordinary data."""
+
+    __slots__ = ("_buckets", "_monotonic")
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def spend(self, kind: str) -> None:
+        """Take one frame of ``kind`` from its budget; PeerError when it is empty."""
+        rate, burst = _BUDGETS[kind]
+        now = self._monotonic()
+        left, since = self._buckets.get(kind, (burst, now))
+        left = min(burst, left + (now - since) * rate)
+        if left < 1.0:
+            raise PeerError(ENHANCE_YOUR_CALM, f"too many frames of kind {kind}")
+        self._buckets[kind] = (left - 1.0, now)

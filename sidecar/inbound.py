@@ -1,0 +1,287 @@
+"""Inbound: links from other sidecars, each CONNECT judged, joined to the app behind this sidecar. Adapter.
+
+A CONNECT registers, then is judged, then is judged again at each new policy (``enforce``). On an opaque port the stream
+itself is judged; on an HTTP port the stream is let in and each request is judged in ``sidecar.http_relay``. The data goes
+on to the app through a relay; the way back is the same relay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ringfence.policy.compile import CallerView, DecisionTable
+from ringfence.policy.decide import Deny, Permit
+from ringfence.policy.reasons import DenyReason
+from ringfence.snapshot import Port, Protocol, Workload
+from ringfence.spiffe import SpiffeId
+from sidecar import refusal
+from sidecar.http2.frames import NO_ERROR
+from sidecar.http_relay import InboundHttpRelay
+from sidecar.recording import Recorder
+from sidecar.refusal import Refusal
+from sidecar.relay import Relay, RelayFacts
+from sidecar.tls import TlsIdentity
+from sidecar.tunnel.link import Link, LinkContext
+from sidecar.tunnel.stream import Headers, Stream
+
+LINK_LIMIT: Final = 1024
+APP_CONNECT_SECONDS: Final = 5.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Caller:
+    """What is known of one link's peer; read by its relays at each request, replaced in place when it changes."""
+
+    spiffe_id: SpiffeId
+    view: CallerView
+    identity_line: bytes  # the header line that tells the app its caller
+
+
+class InboundRelay(Relay):
+    """A relay whose app side is connected by us."""
+
+    caller: Caller
+    app_port: Port
+
+
+class Inbound:
+    """The inbound side of the sidecar: one listener, its links, their relays."""
+
+    def __init__(
+        self, *, context: LinkContext, identity: Callable[[], TlsIdentity], recorder: Recorder, own_id: SpiffeId
+    ) -> None:
+        self._context = context
+        self._identity = identity
+        self._recorder = recorder
+        self._own_id = own_id
+        self._ports: dict[bytes, Port] = {}
+        self._service = ""
+        self._table: DecisionTable | None = None
+        self._callers: dict[Link, Caller] = {}
+        self._links: set[Link] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._draining = False
+        self.relays: dict[Relay, Caller] = {}
+
+    # -- listening ----------------------------------------------------------------------------------------------------
+
+    async def listen(self, host: str, port: int) -> None:
+        """Open the mesh port; OSError when it cannot be had."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._accept, host, port, backlog=1024)
+
+    def _accept(self) -> asyncio.Protocol:
+        if len(self._links) >= LINK_LIMIT or self._table is None or self._draining:
+            self._recorder.metrics.handshake_failures.at("inbound", "overloaded").value += 1
+            return _Turned()
+        link = Link(self._identity().server(), server=True, owner=self, context=self._context)
+        self._links.add(link)
+        return link
+
+    async def close(self, drain_seconds: float) -> None:
+        """Take nothing new, let what lives end within ``drain_seconds``, then end it."""
+        self._draining = True
+        if self._server is not None:
+            self._server.close()
+        for link in list(self._links):
+            link.drain()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + drain_seconds
+        while self.relays and loop.time() < deadline:
+            await asyncio.sleep(0.05)
+        for link in list(self._links):
+            link.close(DenyReason.DRAINING, "the sidecar stops")
+        for task in list(self._connecting):
+            task.cancel()
+
+    @property
+    def links(self) -> frozenset[Link]:
+        return frozenset(self._links)
+
+    # -- policy -------------------------------------------------------------------------------------------------------
+
+    def enforce(self, workload: Workload, table: DecisionTable) -> None:
+        """A new snapshot: everything that lives is judged again, and exactly what is newly denied ends."""
+        self._table = table
+        self._service = f"{workload.namespace}/{workload.service}"
+        self._ports = {_authority(port.address, port.port): port for port in workload.ports}
+        for caller in self._callers.values():
+            caller.view = table.caller(caller.spiffe_id)
+        for relay, caller in list(self.relays.items()):
+            assert isinstance(relay, InboundRelay | InboundHttpRelay)
+            port = self._ports.get(_authority(relay.app_port.address, relay.app_port.port))
+            if port != relay.app_port:
+                self._end_denied(relay, Deny(DenyReason.NOT_OWN_ADDRESS))
+            elif isinstance(relay, InboundHttpRelay):
+                denied = relay.rejudge(caller.view)
+                if denied is not None:
+                    self._end_denied(relay, denied)
+            else:
+                decision = caller.view.connection(port.port)
+                if isinstance(decision, Deny):
+                    self._end_denied(relay, decision)
+                relay.facts.decision = decision
+
+    def reverify(self) -> None:
+        """New bundles: links whose peer is no longer trusted end."""
+        for link in list(self._links):
+            link.reverify()
+
+    def _end_denied(self, relay: Relay, decision: Deny) -> None:
+        self._deny(relay.facts, decision, relay.stream)
+        relay.end(decision.reason, "policy changed", code=NO_ERROR)
+
+    # -- links --------------------------------------------------------------------------------------------------------
+
+    def link_ready(self, link: Link) -> None:
+        assert link.peer is not None
+        assert self._table is not None
+        peer = link.peer.spiffe_id
+        self._callers[link] = Caller(
+            spiffe_id=peer, view=self._table.caller(peer), identity_line=self._identity_line(link)
+        )
+        self._recorder.metrics.tunnels.at("inbound").value += 1
+
+    def link_reproved(self, link: Link) -> None:
+        self._callers[link].identity_line = self._identity_line(link)
+
+    def _identity_line(self, link: Link) -> bytes:
+        """XFCC in the form of Envoy's SANITIZE_SET: one element, ours, whatever the client sent."""
+        assert link.peer is not None
+        value = f"By={self._own_id};Hash={link.peer.leaf_sha256};URI={link.peer.spiffe_id}"
+        return b"x-forwarded-client-cert: " + value.encode("ascii") + b"\r\n"
+
+    def link_draining(self, link: Link) -> None:
+        """The client opens no more streams; the living ones go on."""
+
+    def link_lost(self, link: Link) -> None:
+        self._links.discard(link)
+        self._callers.pop(link, None)
+
+    def link_connect(self, link: Link, stream: Stream, headers: Headers) -> None:
+        caller = self._callers[link]
+        facts = RelayFacts(
+            direction="inbound",
+            peer=str(caller.spiffe_id),
+            service=self._service,
+            port=0,
+            protocol="tcp",
+            started=self._context.clock.monotonic(),
+        )
+        port = self._ports.get(_connect_authority(headers) or b"")
+        if port is None:
+            self._refuse(stream, facts, Deny(DenyReason.NOT_OWN_ADDRESS))
+            return
+        facts.port = port.port
+        facts.protocol = port.protocol
+        relay: InboundRelay | InboundHttpRelay
+        if port.protocol is Protocol.HTTP:
+            relay = InboundHttpRelay(self, facts, caller, port, self._recorder)
+        else:
+            relay = InboundRelay(self, facts)
+            relay.caller = caller
+            relay.app_port = port
+        relay.stream = stream
+        stream.endpoint = relay
+        self.relays[relay] = caller
+        if port.protocol is Protocol.TCP:
+            decision = caller.view.connection(port.port)
+            facts.decision = decision
+            if isinstance(decision, Deny):
+                del self.relays[relay]
+                relay.ended = True
+                self._refuse(stream, facts, decision)
+                return
+        if self._draining:
+            self._unavailable(relay, DenyReason.DRAINING, "the sidecar stops")
+            return
+        task = asyncio.get_running_loop().create_task(
+            self._connect_app(relay, port), name=f"connect to app {port.app_host}:{port.app_port}"
+        )
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect_app(self, relay: InboundRelay | InboundHttpRelay, port: Port) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(APP_CONNECT_SECONDS):
+                await loop.create_connection(lambda: relay, port.app_host, port.app_port)
+        except TimeoutError:
+            self._unavailable(relay, DenyReason.APP_TIMEOUT, f"the app took no connection in {APP_CONNECT_SECONDS:.0f} s")
+        except OSError as error:
+            self._unavailable(relay, DenyReason.APP_UNREACHABLE, f"{port.app_host}:{port.app_port}: {error.strerror}")
+        else:
+            if not relay.ended and relay.stream is not None:
+                relay.stream.machine.reply(relay.stream, [(b":status", b"200")])
+
+    # -- refusals -----------------------------------------------------------------------------------------------------
+
+    def _refuse(self, stream: Stream, facts: RelayFacts, decision: Deny) -> None:
+        """Answer a CONNECT that policy forbids, and end its stream."""
+        self._deny(facts, decision, None)
+        self._answer(stream, decision.reason, facts.request_id)
+
+    def _unavailable(self, relay: Relay, reason: DenyReason, detail: str) -> None:
+        """Answer a CONNECT whose app cannot be had."""
+        if relay.ended or relay.stream is None:
+            return
+        relay.facts.request_id = secrets.token_hex(8)
+        relay.facts.origin = str(self._own_id)
+        self._answer(relay.stream, reason, relay.facts.request_id)
+        relay.end(reason, detail)
+
+    def _answer(self, stream: Stream, reason: DenyReason, request_id: str) -> None:
+        told = Refusal(reason=reason, request_id=request_id, origin=str(self._own_id))
+        status = str(refusal.status_of(reason)).encode()
+        stream.machine.reply(stream, [(b":status", status), (refusal.HEADER, told.header_value())], end=True)
+        stream.reset(NO_ERROR)
+
+    def _deny(self, facts: RelayFacts, decision: Deny, stream: Stream | None) -> None:
+        """Log and count a denial; on a living stream tell the caller's sidecar by trailers."""
+        facts.decision = decision
+        facts.request_id = facts.request_id or secrets.token_hex(8)
+        facts.origin = str(self._own_id)
+        self._recorder.connection_denied(facts, decision)
+        if stream is not None and stream.machine.peer_is_ringfence:
+            told = Refusal(reason=decision.reason, request_id=facts.request_id, origin=facts.origin)
+            stream.machine.reply(stream, [(refusal.HEADER, told.header_value())], end=True)
+
+    # -- relays -------------------------------------------------------------------------------------------------------
+
+    def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
+        self.relays.pop(relay, None)
+        self._recorder.connection_ended(relay.facts, reason, detail)
+
+    def relay_failed(self, relay: Relay, error: Exception) -> None:
+        self._recorder.defect(relay.facts, error)
+
+
+class _Turned(asyncio.Protocol):
+    """A connection that is over the limit: closed at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _authority(address: str, port: int) -> bytes:
+    return (f"[{address}]:{port}" if ":" in address else f"{address}:{port}").encode()
+
+
+def _connect_authority(headers: Headers) -> bytes | None:
+    """The authority of a well-formed CONNECT (RFC 9113 section 8.5), else None."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name.startswith(b":"):
+            if name in found:
+                return None
+            found[name] = value
+    if found.keys() != {b":method", b":authority"} or found[b":method"] != b"CONNECT":
+        return None
+    return found[b":authority"]
+
+

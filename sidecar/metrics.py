@@ -1,0 +1,173 @@
+"""Every metric of the sidecar, declared here and nowhere else; names follow the Prometheus conventions.
+
+The data path holds plain slotted counters that it was bound to once, and the collector turns them into families when
+somebody scrapes: a prometheus-client counter takes a lock at each step, which costs more than the decision it counts.
+Label values come from closed sets, or from tables of at most ``SERIES_LIMIT`` entries; what comes after counts as
+``other``, so no peer can grow the sidecar's memory by what it calls.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+SERIES_LIMIT: Final = 2000
+OVERFLOW: Final = "other"
+BUCKETS_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Count:
+    """A number; counters only ever grow it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+class Histogram:
+    """Observations in seconds, by ``BUCKETS_SECONDS``."""
+
+    __slots__ = ("buckets", "sum_seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(BUCKETS_SECONDS) + 1)
+        self.sum_seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.buckets[bisect_left(BUCKETS_SECONDS, seconds)] += 1
+        self.sum_seconds += seconds
+
+
+class Counts:
+    """A counter family: one Count a set of label values, bounded."""
+
+    __slots__ = ("help", "labels", "name", "table")
+
+    def __init__(self, name: str, help_text: str, *labels: str) -> None:
+        self.name = name
+        self.help = help_text
+        self.labels = labels
+        self.table: dict[tuple[str, ...], Count] = {}
+
+    def at(self, *values: str) -> Count:
+        """The Count of these label values, to be held on to."""
+        found = self.table.get(values)
+        if found is None:
+            if len(self.table) >= SERIES_LIMIT:
+                values = (OVERFLOW,) * len(self.labels)
+            found = self.table.setdefault(values, Count())
+        return found
+
+    def collect(self) -> Metric:
+        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
+        for values, count in list(self.table.items()):
+            family.add_metric(values, count.value)
+        return family
+
+
+class Histograms:
+    """A histogram family: one Histogram a set of label values, bounded."""
+
+    __slots__ = ("help", "labels", "name", "table")
+
+    def __init__(self, name: str, help_text: str, *labels: str) -> None:
+        self.name = name
+        self.help = help_text
+        self.labels = labels
+        self.table: dict[tuple[str, ...], Histogram] = {}
+
+    def at(self, *values: str) -> Histogram:
+        """The Histogram of these label values, to be held on to."""
+        found = self.table.get(values)
+        if found is None:
+            if len(self.table) >= SERIES_LIMIT:
+                values = (OVERFLOW,) * len(self.labels)
+            found = self.table.setdefault(values, Histogram())
+        return found
+
+    def collect(self) -> Metric:
+        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+        for values, histogram in list(self.table.items()):
+            total = 0
+            buckets: list[tuple[str, float]] = []
+            for bound, size in zip((*map(str, BUCKETS_SECONDS), "+Inf"), histogram.buckets, strict=True):
+                total += size
+                buckets.append((bound, float(total)))
+            family.add_metric(values, buckets, histogram.sum_seconds)
+        return family
+
+
+class SidecarMetrics(Collector):
+    """All families; ``gauges`` are read when scraped."""
+
+    def __init__(self) -> None:
+        self.requests = Counts(
+            "ringfence_requests",
+            "HTTP requests judged, by verdict and response code",
+            "direction",
+            "peer",
+            "service",
+            "policy",
+            "rule",
+            "reason",
+            "code",
+        )
+        self.durations = Histograms(
+            "ringfence_request_duration_seconds",
+            "From the request's head to the end of its response",
+            "direction",
+            "peer",
+            "service",
+        )
+        self.denials = Counts(
+            "ringfence_denials", "Calls refused by this sidecar", "direction", "peer", "service", "reason"
+        )
+        self.connections = Counts(
+            "ringfence_connections",
+            "App connections that ended, by why",
+            "direction",
+            "peer",
+            "service",
+            "protocol",
+            "reason",
+        )
+        self.bytes = Counts(
+            "ringfence_bytes", "App bytes relayed, counted when a connection ends", "direction", "peer", "service", "to"
+        )
+        self.handshake_failures = Counts(
+            "ringfence_handshake_failures", "Mesh handshakes refused", "direction", "reason"
+        )
+        self.reproofs = Counts("ringfence_reproofs", "Renewed identities proved on living connections", "outcome")
+        self.tunnels = Counts("ringfence_tunnels", "Mesh connections established", "direction")
+        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self._totals: list[tuple[str, str, Callable[[], float]]] = []
+
+    def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """A value that is read when scraped."""
+        self._gauges.append((name, help_text, read))
+
+    def total(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """A counter kept elsewhere, read when scraped."""
+        self._totals.append((name, help_text, read))
+
+    def collect(self) -> Iterator[Metric]:
+        for family in (
+            self.requests,
+            self.denials,
+            self.connections,
+            self.bytes,
+            self.handshake_failures,
+            self.reproofs,
+            self.tunnels,
+        ):
+            yield family.collect()
+        yield self.durations.collect()
+        for name, help_text, read in self._gauges:
+            yield GaugeMetricFamily(name, help_text, value=read())
+        for name, help_text, read in self._totals:
+            yield CounterMetricFamily(name, help_text, value=read())

@@ -1,0 +1,87 @@
+"""An app's connection to an upstream, before and after it has a stream. Adapter."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ringfence.policy.reasons import DenyReason
+from ringfence.snapshot import Endpoint
+from sidecar import refusal
+from sidecar.relay import Relay, RelayFacts, RelayOwner
+from sidecar.tunnel.link import Link
+from sidecar.tunnel.pool import Pool
+from sidecar.tunnel.stream import Headers
+
+
+class OutboundRelay(Relay):
+    """Opens its stream on a link of the pool; waits, unread, while there is none."""
+
+    def __init__(self, owner: RelayOwner, facts: RelayFacts, pool: Pool, endpoint: Endpoint, port: int) -> None:
+        super().__init__(owner, facts)
+        address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+        self._connect_headers: Headers = [(b":method", b"CONNECT"), (b":authority", f"{address}:{port}".encode())]
+        self._pool = pool
+        self._endpoint = endpoint
+        self._link: Link | None = None
+        self._replied = False
+        self._told: refusal.Refusal | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.open_stream()
+
+    def open_stream(self) -> None:
+        """Get a stream, now or as soon as there is a link; the app is not read meanwhile."""
+        opened = self._pool.open(self._endpoint, self._connect_headers)
+        if opened is None:
+            if self.transport is not None:
+                self.transport.pause_reading()
+            self._pool.wait(self._endpoint, self)
+            return
+        self._link, self.stream = opened
+        self.stream.endpoint = self
+
+    def link_found(self, link: Link) -> None:
+        """The pool has a link: go on with what waited."""
+        if self.ended:
+            return
+        self.open_stream()
+        if self.stream is not None:
+            self.stream_opened()
+            if self.transport is not None and self.stream is not None and self.stream.pending is None:
+                self.transport.resume_reading()
+
+    def stream_opened(self) -> None:
+        """The stream came later than the app's connection."""
+        if self._app_ended and self.stream is not None:
+            self.stream.end()
+
+    def link_failed(self, reason: DenyReason, detail: str) -> None:
+        self.refused(reason, detail)
+
+    def on_headers(self, headers: Headers) -> None:
+        """The answer to CONNECT, or the trailers of a stream that policy ended."""
+        fields = dict(headers)
+        self._told = refusal.parse_refusal(fields.get(refusal.HEADER, b""))
+        if self._told is not None:
+            self.facts.request_id = self._told.request_id
+            self.facts.origin = self._told.origin
+        if not self._replied:
+            self._replied = True
+            if fields.get(b":status") == b"200":
+                return
+        if self._told is not None:
+            self.refused(self._told.reason, f"refused by {self._told.origin}")
+        else:
+            self.refused(DenyReason.UPSTREAM_UNREACHABLE, f"CONNECT answered {fields.get(b':status', b'?').decode('latin-1')}")
+
+    def on_reset(self, code: int) -> None:
+        link = self._link
+        if link is not None and link.closed and link.end_reason is not None:
+            self.refused(link.end_reason, link.end_detail)
+        else:
+            super().on_reset(code)
+
+    def refused(self, reason: str, detail: str) -> None:
+        """The mesh ends this connection, here or at the other end; an opaque app sees it close."""
+        self.end(reason, detail, abort=not self._replied)

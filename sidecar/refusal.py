@@ -1,0 +1,83 @@
+"""Refusals as they travel: the header that tells the caller's sidecar, and the HTTP response that tells the app. Pure.
+
+A refusal carries a stable reason, a request id and its origin (the SPIFFE ID of the sidecar that refused), never a word of
+the policy: the story is in the refusing sidecar's log under the id.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ringfence.policy.reasons import DenyReason
+
+HEADER: Final = b"x-ringfence-refusal"
+
+# reason -> HTTP status. What is not here is a refusal by policy: 403.
+_STATUS: Final[Mapping[DenyReason, int]] = {
+    DenyReason.PATH_AMBIGUOUS: 400,
+    DenyReason.PROTOCOL_ERROR: 400,
+    DenyReason.NOT_HTTP: 400,
+    DenyReason.APP_UNREACHABLE: 502,
+    DenyReason.UPSTREAM_UNREACHABLE: 502,
+    DenyReason.PEER_REFUSED: 502,
+    DenyReason.IDENTITY_EXPIRED: 502,
+    DenyReason.APP_TIMEOUT: 504,
+    DenyReason.UPSTREAM_TIMEOUT: 504,
+    DenyReason.OVERLOADED: 503,
+    DenyReason.DRAINING: 503,
+    DenyReason.NO_SNAPSHOT: 503,
+}
+_PHRASES: Final[Mapping[int, str]] = {
+    400: "Bad Request",
+    403: "Forbidden",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+_VALUE = re.compile(rb"reason=([a-z_]{1,40}); id=([0-9a-f]{1,64}); origin=([!-:<-~]{0,2048})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """``reason`` is a DenyReason where it is ours; a peer of a later version may send one that we do not know."""
+
+    reason: str
+    request_id: str
+    origin: str
+
+    def header_value(self) -> bytes:
+        return f"reason={self.reason}; id={self.request_id}; origin={self.origin}".encode()
+
+
+def parse_refusal(value: bytes) -> Refusal | None:
+    """The refusal in a header value, or None if it is not exactly of our form."""
+    match = _VALUE.fullmatch(value)
+    if match is None:
+        return None
+    reason, request_id, origin = (part.decode("ascii") for part in match.groups())
+    return Refusal(reason=reason, request_id=request_id, origin=origin)
+
+
+def status_of(reason: str) -> int:
+    """HTTP status for a refusal; an unknown reason is a denial."""
+    try:
+        return _STATUS.get(DenyReason(reason), 403)
+    except ValueError:
+        return 403
+
+
+def http_response(refusal: Refusal, *, close: bool, body: bool = True) -> bytes:
+    """An HTTP/1.1 response; ``body`` False for the answer to HEAD, whose content-length still counts the body."""
+    status = status_of(refusal.reason)
+    kind = "denied" if status == 403 else "refused" if status == 400 else "unavailable"
+    content = json.dumps({"error": kind, "reason": refusal.reason, "request_id": refusal.request_id}).encode() + b"\n"
+    head = (
+        f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
+        f"cache-control: no-store\r\n{'connection: close' + chr(13) + chr(10) if close else ''}"
+    )
+    header = HEADER + b": " + refusal.header_value() + b"\r\n\r\n"
+    return head.encode() + header + (content if body else b"")

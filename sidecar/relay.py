@@ -1,0 +1,197 @@
+"""One app connection joined to one stream of a tunnel, bytes as they are. The base of both directions and of HTTP.
+
+Theory of operation. Two sources, two sinks. A full sink stops its source and nothing else: when the stream keeps bytes,
+the app's transport is not read until ``on_writable``; when the app's transport is full, the stream gets no credit until
+``resume_writing``. What is held meanwhile is at most one read towards the tunnel, and one stream window towards the app.
+A half-close travels as a half-close. The relay ends once, says why, and is counted and logged then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from ringfence.policy.decide import Decision
+from sidecar.http2.frames import CANCEL, CONNECT_ERROR, NO_ERROR
+from sidecar.tunnel.stream import Headers, Stream
+
+_APP_HIGH_BYTES: Final = 256 * 1024
+_LINGER_ABORT: Final = struct.pack("ii", 1, 0)
+
+
+@dataclass(slots=True, kw_only=True)
+class RelayFacts:
+    """What is known of a relayed connection, for its log line, its metrics and the list of connections."""
+
+    direction: str  # "inbound" | "outbound"
+    peer: str  # SPIFFE ID; "" while unknown
+    service: str  # namespace/name of the called service
+    port: int
+    protocol: str
+    started: float  # monotonic seconds
+    decision: Decision | None = None
+    request_id: str = ""
+    origin: str = ""  # SPIFFE ID of the sidecar that refused, if one did
+    requests: int = 0
+    bytes_from_app: int = 0
+    bytes_to_app: int = 0
+
+
+class RelayOwner(Protocol):
+    """Who keeps the relay: inbound or outbound."""
+
+    def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
+        """Called once; ``reason`` is ``closed``, ``reset`` or a DenyReason."""
+
+    def relay_failed(self, relay: Relay, error: Exception) -> None:
+        """A defect of ours met while handling this connection's bytes: log it; the relay is ended."""
+
+
+class Relay(asyncio.Protocol):
+    """Opaque bytes between ``transport`` (the app) and ``stream`` (the mesh); either may come later than the other."""
+
+    def __init__(self, owner: RelayOwner, facts: RelayFacts) -> None:
+        self.owner = owner
+        self.facts = facts
+        self.transport: asyncio.Transport | None = None
+        self.stream: Stream | None = None
+        self.ended = False
+        self._app_full = False
+        self._app_ended = False
+        self._mesh_ended = False
+        self._held_bytes = 0  # towards the app, not yet credited to the stream
+        self._early: list[bytes] = []  # towards the app, which is still being connected
+
+    # -- the app's transport ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=_APP_HIGH_BYTES)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.transport = transport
+        if self.ended:
+            transport.abort()
+            return
+        if self._early:
+            early, self._early = self._early, []
+            for data in early:
+                transport.write(data)
+            if not self._app_full:
+                self._credit()
+        if self._mesh_ended:
+            self._close_towards_app()
+
+    def data_received(self, data: bytes) -> None:
+        self.facts.bytes_from_app += len(data)
+        self.to_mesh(data)
+
+    def eof_received(self) -> bool:
+        self._app_ended = True
+        self.app_end()
+        if self._mesh_ended:
+            self.end("closed")
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        if not self.ended:
+            self._drop_stream(CONNECT_ERROR if exc is not None else CANCEL)
+            self.end("reset" if exc is not None else "closed", str(exc or ""))
+
+    def pause_writing(self) -> None:
+        self._app_full = True
+
+    def resume_writing(self) -> None:
+        self._app_full = False
+        self._credit()
+
+    # -- the stream ---------------------------------------------------------------------------------------------------
+
+    def on_data(self, data: bytes) -> bool:
+        return self.to_app(data, len(data))
+
+    def on_end(self) -> None:
+        self._mesh_ended = True
+        if self.transport is not None:
+            self._close_towards_app()
+
+    def on_headers(self, headers: Headers) -> None:
+        """The inbound end expects none after CONNECT: trailers carry nothing for the app."""
+
+    def on_reset(self, code: int) -> None:
+        self.end("closed" if code == NO_ERROR else "reset", f"stream reset, code {code}", abort=True)
+
+    def on_writable(self) -> None:
+        if self.transport is not None and not self.ended:
+            self.transport.resume_reading()
+
+    # -- moving bytes -------------------------------------------------------------------------------------------------
+
+    def to_mesh(self, data: bytes) -> None:
+        if not self.stream.send(data) and self.transport is not None:  # type: ignore[union-attr]
+            self.transport.pause_reading()
+
+    def to_app(self, data: bytes, received: int) -> bool:
+        """Write to the app; ``received`` bytes of the stream's window stand behind it. True: consumed."""
+        transport = self.transport
+        if transport is None:
+            self._early.append(data)
+            self._held_bytes += received
+            return False
+        self.facts.bytes_to_app += len(data)
+        transport.write(data)
+        if self._app_full:
+            self._held_bytes += received
+            return False
+        return True
+
+    def _credit(self) -> None:
+        held, self._held_bytes = self._held_bytes, 0
+        if held and self.stream is not None and not self.ended:
+            self.stream.credit(held)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def app_end(self) -> None:
+        """The app sends no more."""
+        if self.stream is not None:
+            self.stream.end()
+
+    def _close_towards_app(self) -> None:
+        assert self.transport is not None
+        if self._app_ended:
+            self.end("closed")
+        elif self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def _drop_stream(self, code: int) -> None:
+        if self.stream is not None:
+            self.stream.reset(code)
+
+    def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = CANCEL) -> None:
+        """End both directions and report; idempotent. ``abort``: the app sees a reset rather than a clean close."""
+        if self.ended:
+            return
+        self.ended = True
+        self._early.clear()
+        self._drop_stream(code)
+        transport = self.transport
+        if transport is not None:
+            if abort:
+                abort_connection(transport)
+            else:
+                transport.close()
+        self.owner.relay_ended(self, reason, detail)
+
+
+def abort_connection(transport: asyncio.Transport) -> None:
+    """End a TCP connection by RST, so that a truncated answer can never be taken for a whole one."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and not transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ABORT)
+    transport.abort()

@@ -1,0 +1,357 @@
+"""One tunnel connection on the wire: TCP transport, TLS engine, machine, and the life of its identities. Adapter.
+
+A link lives at most until the earlier ``notAfter`` of the two SVIDs that stand behind it, unless re-proved: after each
+renewal both ends send a proof over the new leaf (``sidecar.reprove``), and the link's end moves. A forged proof ends it
+at once, a withheld one when the old SVID is over.
+
+Every frame of a turn of the event loop leaves in one TLS write: ``_flush`` runs once a turn, asked for by the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from ringfence.kit.clock import Clock
+from ringfence.kit.log import Logger
+from ringfence.policy.reasons import DenyReason
+from ringfence.spiffe import ChainVerifier, VerificationError, VerifiedPeer, X509Svid
+from sidecar.http2 import frames as h2
+from sidecar.http2.frames import PeerError
+from sidecar.reprove import check_proof, make_proof
+from sidecar.tls import TlsClosed, TlsEngine, TlsFailed
+from sidecar.tunnel.machine import ROOM_BYTES, TunnelMachine
+from sidecar.tunnel.stream import Headers, Stream
+
+HANDSHAKE_SECONDS: Final = 5.0
+_SWEEP_SECONDS: Final = 15.0  # a silent peer is pinged after one sweep and given up after the next
+_WRITE_HIGH_BYTES: Final = 1024 * 1024
+_LONGEST_TIMER_SECONDS: Final = 3600.0
+
+
+class LinkOwner(Protocol):
+    """Who made the link: the inbound listener or the outbound pool."""
+
+    def link_ready(self, link: Link) -> None:
+        """The peer is verified and, for a client, has let us in: its settings arrived.
+
+        In TLS 1.3 a client's handshake ends before the server has judged its certificate; only the server's first bytes
+        tell that it did.
+        """
+
+    def link_connect(self, link: Link, stream: Stream, headers: Headers) -> None:
+        """A CONNECT arrived (inbound only)."""
+
+    def link_reproved(self, link: Link) -> None:
+        """The peer proved a newer SVID of the same SPIFFE ID."""
+
+    def link_draining(self, link: Link) -> None:
+        """The link takes no new streams."""
+
+    def link_lost(self, link: Link) -> None:
+        """The link is gone; ``link.end_reason`` and ``link.end_detail`` say why."""
+
+
+@dataclass(slots=True, kw_only=True)
+class LinkContext:
+    """What all links of a sidecar share; ``svid`` and ``verifier`` are replaced at renewal and on new bundles."""
+
+    clock: Clock
+    log: Logger
+    svid: X509Svid
+    verifier: ChainVerifier
+    count_failure: Callable[[str, str], None]  # direction, reason: handshakes that failed
+    count_proof: Callable[[str], None] = field(default=lambda _outcome: None)
+
+
+class Link(asyncio.Protocol):
+    """One tunnel connection. ``send``-side state is the machine's; this class owns the socket and the deadlines."""
+
+    def __init__(self, engine: TlsEngine, *, server: bool, owner: LinkOwner, context: LinkContext) -> None:
+        self._engine = engine
+        self._server = server
+        self._owner = owner
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._heard = True
+        self._pinged = False
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._own_svid = context.svid
+        self._proofs_sent = 0
+        self._proofs_checked = 0
+        self.machine = TunnelMachine(
+            server=server, handler=self, schedule=self._schedule, monotonic=context.clock.monotonic
+        )
+        self.peer: VerifiedPeer | None = None
+        self.remote_address = ""
+        self.ready = False  # the TLS handshake is over
+        self.usable = False  # the owner was told ``link_ready``
+        self.closed = False
+        self.end_reason: DenyReason | None = None
+        self.end_detail = ""
+
+    # -- transport ----------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        remote = transport.get_extra_info("peername")
+        self.remote_address = f"{remote[0]}:{remote[1]}" if remote else ""
+        self._timer("handshake", HANDSHAKE_SECONDS, self._handshake_late)
+        if not self._server:
+            self._engine.start()
+            self._write(self._engine.outgoing())
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            plain = self._engine.receive(data)
+            if not self.ready:
+                self._write(self._engine.outgoing())
+                if self._engine.established:
+                    self._established()
+            self._heard = True
+            if plain:
+                self.machine.receive(plain)
+        except TlsClosed:
+            self.close(None, "closed by the peer")
+        except TlsFailed as failure:
+            self._tls_failed(failure)
+        except PeerError as error:
+            self.machine.goaway(error.code, error.detail)
+            self.close(DenyReason.PROTOCOL_ERROR, str(error))
+
+    def eof_received(self) -> bool:
+        if not self.ready and not self.closed:
+            self._refused(DenyReason.PEER_REFUSED, "connection closed during the handshake")
+        self.close(None, "closed by the peer")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close(None, "connection lost" if exc is None else f"connection lost: {exc}")
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self.machine.set_room(0)
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self.machine.set_room(ROOM_BYTES)
+
+    def _write(self, data: bytes) -> None:
+        if data and self._transport is not None:
+            self._transport.write(data)
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        machine = self.machine
+        if not self.ready or self.closed:
+            machine.take()
+            return
+        engine = self._engine
+        try:
+            engine.send(machine.take())
+            self._transport.write(engine.outgoing())  # type: ignore[union-attr]
+        except (TlsClosed, TlsFailed) as failure:
+            self.close(None, str(failure))
+            return
+        if machine.room != ROOM_BYTES and not self._paused:
+            machine.set_room(ROOM_BYTES)
+
+    # -- handshake ----------------------------------------------------------------------------------------------------
+
+    def _established(self) -> None:
+        self.peer = self._engine.peer
+        if self.peer is None:  # cannot be: the engine demands a verified peer
+            raise TlsFailed("handshake ended without a verified peer")
+        self._cancel("handshake")
+        self.ready = True
+        self._timer("sweep", _SWEEP_SECONDS, self._sweep)
+        self._arm_expiry()
+        self.machine.start()
+        if self._server:
+            self._become_usable()
+        else:
+            self._timer("settings", HANDSHAKE_SECONDS, self._handshake_late)
+
+    def _become_usable(self) -> None:
+        self.usable = True
+        self._owner.link_ready(self)
+
+    def _tls_failed(self, failure: TlsFailed) -> None:
+        verification = self._engine.failure
+        if verification is not None:
+            self._refused(DenyReason.PEER_REFUSED, verification.detail, verification)
+        else:
+            self._refused(DenyReason.PEER_REFUSED, str(failure))
+        self._write(self._engine.outgoing())  # the alert
+        self.close(DenyReason.PEER_REFUSED, self.end_detail)
+
+    def _refused(self, reason: DenyReason, detail: str, verification: VerificationError | None = None) -> None:
+        """Log and count a handshake that failed; the only place where its reason can be known."""
+        direction = "inbound" if self._server else "outbound"
+        code = str(verification.reason) if verification is not None else "tls"
+        self.end_reason = reason
+        self.end_detail = f"{code}: {detail}" if verification is not None else detail
+        self._context.count_failure(direction, code)
+        self._context.log.warning(
+            "handshake refused", direction=direction, reason=code, detail=detail, remote=self.remote_address
+        )
+
+    def _handshake_late(self) -> None:
+        self._refused(DenyReason.UPSTREAM_TIMEOUT, f"no handshake within {HANDSHAKE_SECONDS:.0f} s")
+        self.close(DenyReason.UPSTREAM_TIMEOUT, self.end_detail)
+
+    # -- identity -----------------------------------------------------------------------------------------------------
+
+    def _arm_expiry(self) -> None:
+        if self.peer is None:
+            return
+        left = min(self.peer.not_after, self._own_svid.not_after) - self._context.clock.now()
+        self._timer("expiry", max(0.0, min(left, _LONGEST_TIMER_SECONDS)), self._expired)
+
+    def _expired(self) -> None:
+        if self.peer is None:
+            return
+        now = self._context.clock.now()
+        if now < min(self.peer.not_after, self._own_svid.not_after):
+            self._arm_expiry()
+            return
+        whose = "the peer's" if now >= self.peer.not_after else "our own"
+        self._context.count_proof("missing")
+        self._context.log.warning(
+            "identity expired", peer=str(self.peer.spiffe_id), detail=f"{whose} SVID is over", remote=self.remote_address
+        )
+        self.machine.goaway(h2.NO_ERROR, "identity_expired")
+        self.close(DenyReason.IDENTITY_EXPIRED, f"{whose} SVID is over and was not proved anew")
+
+    def renew(self) -> None:
+        """``context.svid`` is a new one: prove it on this link; a peer that cannot check it drains."""
+        if not self.ready or self.closed:
+            return
+        svid = self._context.svid
+        if not self.machine.peer_is_ringfence:
+            self._owner.link_draining(self)
+            return
+        self._proofs_sent += 1
+        self.machine.prove(make_proof(self._engine, svid, self._proofs_sent))
+        self._own_svid = svid
+        self._arm_expiry()
+
+    def on_proof(self, payload: bytes) -> None:
+        assert self.peer is not None
+        context = self._context
+        try:
+            peer = check_proof(
+                self._engine,
+                context.verifier,
+                payload,
+                self.peer.spiffe_id,
+                self._proofs_checked + 1,
+                context.clock.now(),
+            )
+        except VerificationError as error:
+            context.count_proof("refused")
+            context.log.warning(
+                "re-proof refused",
+                peer=str(self.peer.spiffe_id),
+                reason=str(error.reason),
+                detail=error.detail,
+                remote=self.remote_address,
+            )
+            self.machine.goaway(h2.PROTOCOL_ERROR, "re-proof refused")
+            self.close(DenyReason.PEER_REFUSED, f"re-proof refused: {error.reason}")
+            return
+        self._proofs_checked += 1
+        self.peer = peer
+        context.count_proof("accepted")
+        self._arm_expiry()
+        self._owner.link_reproved(self)
+
+    def reverify(self) -> None:
+        """New bundles: the peer's chain must still lead to one of them."""
+        if self.peer is None or self.closed:
+            return
+        try:
+            self._context.verifier.verify(self.peer.chain_der, self._context.clock.now())
+        except VerificationError as error:
+            self._context.log.warning("peer no longer trusted", peer=str(self.peer.spiffe_id), reason=str(error.reason))
+            self.machine.goaway(h2.NO_ERROR, "no longer trusted")
+            self.close(DenyReason.PEER_REFUSED, f"no longer trusted: {error.reason}")
+
+    # -- machine's handler --------------------------------------------------------------------------------------------
+
+    def on_connect(self, stream: Stream, headers: Headers) -> None:
+        self._owner.link_connect(self, stream, headers)
+
+    def on_goaway(self, code: int) -> None:
+        self._owner.link_draining(self)
+
+    def on_settings(self) -> None:
+        self._cancel("settings")
+        if not self._server:
+            self._become_usable()
+        # An SVID that was renewed during the handshake is proved as soon as the peer says that it can check it.
+        if self._own_svid is not self._context.svid:
+            self.renew()
+
+    # -- end ----------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take no new streams (GOAWAY); the living ones go on."""
+        if self.ready and not self.closed and not self.machine.going_away:
+            self.machine.goaway(h2.NO_ERROR, "draining")
+
+    def close(self, reason: DenyReason | None, detail: str) -> None:
+        """End the link now, telling every stream; what is put out already is sent. Idempotent."""
+        if self.closed:
+            return
+        if self.end_reason is None:
+            self.end_reason, self.end_detail = reason, detail
+        if self.ready:
+            self._flush()
+        self.closed = True
+        for name in list(self._timers):
+            self._cancel(name)
+        self.machine.reset_all(h2.CANCEL)
+        if self._transport is not None:
+            if self.ready:
+                self._engine.close_notify()
+                self._write(self._engine.outgoing())
+            self._transport.close()
+            # close() waits for what is buffered; a peer that does not read must not hold the socket for ever.
+            self._loop.call_later(HANDSHAKE_SECONDS, self._transport.abort)
+        self._owner.link_lost(self)
+
+    def _sweep(self) -> None:
+        if not self._heard:
+            if self._pinged:
+                self.close(DenyReason.UPSTREAM_TIMEOUT, "the peer fell silent")
+                return
+            self._pinged = True
+            self.machine.put(h2.ping(b"ringfenc"))
+        else:
+            self._pinged = False
+        self._heard = False
+        self._timer("sweep", _SWEEP_SECONDS, self._sweep)
+
+    def _timer(self, name: str, seconds: float, callback: Callable[[], None]) -> None:
+        self._cancel(name)
+        self._timers[name] = self._loop.call_later(seconds, callback)
+
+    def _cancel(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()

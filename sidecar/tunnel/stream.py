@@ -1,0 +1,171 @@
+"""One stream of a tunnel: a byte pipe in each direction with its own flow control. Sans-IO.
+
+Sending: ``send`` puts DATA frames into the machine's output while the windows allow it, else it keeps the bytes and
+answers False; the caller then stops reading its source until ``on_writable``. So what is kept here is at most one read.
+Receiving: the endpoint says of each piece whether it is consumed; credit goes back to the peer only for what is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.http2.frames import DATA, FLAG_END_STREAM, frame, rst_stream, window_update
+
+if TYPE_CHECKING:
+    from sidecar.tunnel.machine import TunnelMachine
+
+Headers = list[tuple[bytes, bytes]]
+
+# A stalled receiver holds at most this much of one stream; an endpoint in the same host fills it in well under a
+# millisecond, so it does not bound throughput there.
+STREAM_WINDOW_BYTES: Final = 256 * 1024
+_CREDIT_AT_BYTES: Final = STREAM_WINDOW_BYTES // 2
+
+
+class StreamEndpoint(Protocol):
+    """What a stream tells the relay that uses it. None of these may raise."""
+
+    def on_data(self, data: bytes) -> bool:
+        """Bytes arrived (never empty). True: consumed; False: the endpoint calls ``Stream.credit`` later."""
+
+    def on_end(self) -> None:
+        """The peer sends no more (half-close)."""
+
+    def on_headers(self, headers: Headers) -> None:
+        """The reply to CONNECT, or trailers; END_STREAM follows as ``on_end``."""
+
+    def on_reset(self, code: int) -> None:
+        """The stream is gone in both directions: reset by the peer, or its connection ended."""
+
+    def on_writable(self) -> None:
+        """All that ``send`` had kept is out; reading the source may go on."""
+
+
+class Stream:
+    """A CONNECT stream. ``endpoint`` must be set before the first byte arrives."""
+
+    __slots__ = (
+        "data_suffix",
+        "endpoint",
+        "held_bytes",
+        "local_ended",
+        "machine",
+        "pending",
+        "recv_window",
+        "remote_ended",
+        "send_window",
+        "stream_id",
+        "unacked_bytes",
+    )
+
+    def __init__(self, machine: TunnelMachine, stream_id: int, send_window: int) -> None:
+        self.machine = machine
+        self.stream_id = stream_id
+        self.data_suffix = b"\0\0" + stream_id.to_bytes(4, "big")  # type DATA, no flags, the id
+        self.endpoint: StreamEndpoint | None = None
+        self.send_window = send_window
+        self.recv_window = STREAM_WINDOW_BYTES
+        self.unacked_bytes = 0  # consumed, not yet credited to the peer
+        self.held_bytes = 0  # received, not yet consumed
+        self.pending: deque[bytes] | None = None
+        self.local_ended = False
+        self.remote_ended = False
+
+    def send(self, data: bytes) -> bool:
+        """Send ``data``; False: no more may be read from the source until ``on_writable``. Ignored once ended."""
+        machine = self.machine
+        size = len(data)
+        if (
+            self.pending is not None
+            or size > machine.room
+            or size > self.send_window
+            or size > machine.send_window
+            or size > machine.peer_frame_bytes
+            or self.local_ended
+            or not size
+        ):
+            return self._send_slowly(data)
+        machine.room -= size
+        self.send_window -= size
+        machine.send_window -= size
+        machine.out.append(size.to_bytes(3, "big") + self.data_suffix)
+        machine.out.append(data)
+        if not machine.scheduled:
+            machine.schedule()
+        return True
+
+    def _send_slowly(self, data: bytes) -> bool:
+        if self.local_ended or not data:
+            return True
+        if self.pending is None:
+            self.pending = deque()
+        self.pending.append(data)
+        self.machine.wait_for_room(self)
+        return self.pending is None
+
+    def push_pending(self) -> bool:
+        """Send one frame of what is kept, as far as the windows allow; False when nothing could be sent."""
+        machine = self.machine
+        pending = self.pending
+        if not pending:
+            return False
+        if pending[0]:
+            size = min(self.send_window, machine.send_window, machine.room, machine.peer_frame_bytes)
+            if size <= 0:
+                return False
+            first = pending.popleft()
+            if len(first) > size:
+                # A memoryview keeps cutting a large piece linear in its size.
+                view = memoryview(first)
+                pending.appendleft(view[size:])  # type: ignore[arg-type]
+                first = view[:size]  # type: ignore[assignment]
+            size = len(first)
+            machine.room -= size
+            self.send_window -= size
+            machine.send_window -= size
+            machine.out.append(size.to_bytes(3, "big") + self.data_suffix)
+            machine.out.append(first)
+        else:  # the mark that ``end`` leaves behind pending bytes
+            pending.popleft()
+            machine.out.append(frame(DATA, FLAG_END_STREAM, self.stream_id))
+            self._ended_locally()
+        if not machine.scheduled:
+            machine.schedule()
+        if not pending:
+            self.pending = None
+        return True
+
+    def end(self) -> None:
+        """Send no more (half-close); what ``send`` kept goes first."""
+        if self.local_ended:
+            return
+        self.local_ended = True
+        if self.pending is not None:
+            self.pending.append(b"")
+            return
+        self.machine.put(frame(DATA, FLAG_END_STREAM, self.stream_id))
+        self._ended_locally()
+
+    def _ended_locally(self) -> None:
+        if self.remote_ended:
+            self.machine.forget(self)
+
+    def reset(self, code: int) -> None:
+        """End both directions at once; the endpoint is not told."""
+        if self.machine.forget(self):
+            self.machine.put(rst_stream(self.stream_id, code))
+
+    def credit(self, size: int) -> None:
+        """``size`` bytes for which ``on_data`` answered False are consumed now."""
+        self.held_bytes -= size
+        self.machine.held_bytes -= size
+        self.consumed(size)
+        self.machine.credit_connection()
+
+    def consumed(self, size: int) -> None:
+        self.unacked_bytes += size
+        if self.unacked_bytes >= _CREDIT_AT_BYTES and not self.remote_ended:
+            self.machine.put(window_update(self.stream_id, self.unacked_bytes))
+            self.recv_window += self.unacked_bytes
+            self.unacked_bytes = 0
