@@ -1,0 +1,1 @@
+"""From files to the configuration in force: read, judged as a whole, refused or applied."""

@@ -1,0 +1,132 @@
+"""Watches files by content: a file that was touched but says the same is no change; one that says something else is.
+
+Theory: every poll stats each file; one whose stat is what it was is not read again, unless it was modified so shortly
+before it was last read that a second change could hide in the same timestamp. Polling, because it is right everywhere
+(bind mounts, network file systems, Kubernetes volumes that swap a symbolic link) where notification is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+
+from ringfence.kit.clock import Clock
+
+_T = TypeVar("_T")
+
+# Coarser than the timestamps of any file system in use (FAT: 2 s).
+_TIMESTAMP_DOUBT_SECONDS: Final = 2.0
+_DEPTH_LIMIT: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileContent:
+    """What a file said, or in ``error`` why it could not be read (``content`` is then empty)."""
+
+    path: Path
+    content: bytes = b""
+    error: str = ""
+
+
+class ContentReader:
+    """Reads files, unchanged ones from memory; the memory holds what the last ``keep`` named and no more."""
+
+    __slots__ = ("_clock", "_held", "_limit_bytes")
+
+    def __init__(self, *, clock: Clock, limit_bytes: int) -> None:
+        self._clock = clock
+        self._limit_bytes = limit_bytes
+        self._held: dict[Path, tuple[tuple[int, ...], FileContent]] = {}
+
+    def read(self, path: Path) -> FileContent:
+        """The file's content; a file of more than the limit is read to one byte beyond it, so that it shows."""
+        try:
+            # Without O_NONBLOCK, opening a pipe that nobody writes to would wait forever.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode):
+                    return FileContent(path=path, error="not a regular file")
+                signature = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+                held = self._held.get(path)
+                if held is not None and held[0] == signature:
+                    return held[1]
+                content = FileContent(path=path, content=file.read(self._limit_bytes + 1))
+        except OSError as error:
+            self._held.pop(path, None)
+            return FileContent(path=path, error=error.strerror or str(error))
+        changed = max(found.st_mtime, found.st_ctime)
+        if self._clock.now() - changed > _TIMESTAMP_DOUBT_SECONDS:
+            self._held[path] = (signature, content)
+        else:
+            self._held.pop(path, None)
+        return content
+
+    def keep(self, paths: set[Path]) -> None:
+        """Forget every file that is not in ``paths``."""
+        for path in self._held.keys() - paths:
+            del self._held[path]
+
+
+def list_files(folder: Path, suffixes: tuple[str, ...], limit: int) -> list[Path]:
+    """Files under ``folder`` whose names end in one of ``suffixes``, sorted; hidden names are left out.
+
+    At most ``limit`` + 1 are listed, so that too many shows. Symbolic links to files count, those to folders do not.
+    Raises OSError when ``folder`` cannot be listed.
+    """
+    found: list[Path] = []
+    waiting = [(folder, 0)]
+    while waiting and len(found) <= limit:
+        current, depth = waiting.pop()
+        with os.scandir(current) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if depth < _DEPTH_LIMIT:
+                        waiting.append((Path(entry.path), depth + 1))
+                elif entry.name.endswith(suffixes):
+                    found.append(Path(entry.path))
+                    if len(found) > limit:
+                        break
+    return sorted(found)
+
+
+class Watch(Generic[_T]):
+    """Polls ``read`` (in a thread, since it touches disks) and offers each value unlike the last to ``changed``.
+
+    ``changed`` answers whether the value is settled; one that is not is offered again at the next poll.
+    """
+
+    __slots__ = ("_changed", "_interval_seconds", "_last", "_read")
+
+    def __init__(
+        self,
+        read: Callable[[], _T],
+        changed: Callable[[_T], Awaitable[bool]],
+        *,
+        last: _T,
+        interval_seconds: float,
+    ) -> None:
+        self._read = read
+        self._changed = changed
+        self._last = last
+        self._interval_seconds = interval_seconds
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_seconds)
+            await self.poll()
+
+    async def poll(self) -> bool:
+        """Look once; True if there was a change and it is settled."""
+        found = await asyncio.to_thread(self._read)
+        if found == self._last or not await self._changed(found):
+            return False
+        self._last = found
+        return True
