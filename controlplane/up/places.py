@@ -1,0 +1,158 @@
+"""Where a mesh of one machine keeps what it must keep: the state folder, the run folder in it, the passphrase outside.
+
+The CA's keys lie encrypted in the state folder, so what opens them lies elsewhere: a copy of the one is worth nothing
+without the other. Folders are made with mode 0700, files that hold a secret with 0600.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_PASSPHRASE_BYTES: Final = 32
+# sun_path holds 108 bytes with its closing NUL.
+_SOCKET_PATH_LIMIT_BYTES: Final = 107
+
+
+class PlaceError(Exception):
+    """A folder or file cannot be used; the message names it and the mend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """All paths of one mesh; ``state`` is absolute."""
+
+    state: Path
+    passphrase_file: Path
+
+    @property
+    def control_plane(self) -> Path:
+        """State of the control plane and of the CA in it."""
+        return self.state / "controlplane"
+
+    @property
+    def admin_socket(self) -> Path:
+        """The control plane's, for ``up`` itself and for ``ringfence status``."""
+        return self.control_plane / "admin.sock"
+
+    def sidecar(self, namespace: str, service: str) -> Path:
+        """State of one sidecar: its host key and last good snapshot."""
+        return self.state / "sidecars" / f"{namespace}.{service}"
+
+    def sidecar_admin_socket(self, namespace: str, service: str) -> Path:
+        return self.sidecar(namespace, service) / "admin.sock"
+
+    def join_token_file(self, namespace: str, service: str) -> Path:
+        return self.state / "run" / f"{namespace}.{service}.token"
+
+    def make(self) -> None:
+        """Make the folders, each for its owner only. PlaceError if one cannot be, or is somebody else's."""
+        for folder in (self.state, self.state / "run", self.state / "sidecars", self.control_plane):
+            make_private_folder(folder)
+
+    def check_socket(self, path: Path) -> None:
+        """PlaceError if ``path`` is too long for a Unix socket; the kernel would only call it an invalid argument."""
+        length = len(os.fsencode(path))
+        if length > _SOCKET_PATH_LIMIT_BYTES:
+            raise PlaceError(
+                f"{path} has {length} bytes, and a Unix socket's path may have {_SOCKET_PATH_LIMIT_BYTES} "
+                "(give a shorter --state)"
+            )
+
+
+def default_state(mesh_file: Path, mesh_name: str) -> Path:
+    """``.ringfence/<mesh>`` beside the mesh file."""
+    return mesh_file.absolute().parent / ".ringfence" / mesh_name
+
+
+def default_passphrase_file(state: Path, mesh_name: str, environ: Mapping[str, str]) -> Path:
+    """``$XDG_CONFIG_HOME/ringfence/<mesh>-<hash of the state's path>.passphrase``; ``~/.config`` where that is not set.
+
+    XDG Base Directory Specification: a relative value is to be ignored.
+    """
+    configured = Path(environ.get("XDG_CONFIG_HOME", ""))
+    home = configured if configured.is_absolute() else Path.home() / ".config"
+    key = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
+    return home / "ringfence" / f"{mesh_name}-{key}.passphrase"
+
+
+def make_private_folder(path: Path) -> None:
+    """Make ``path`` with mode 0700, or take it as it is if it is ours and nobody else may write. PlaceError else."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.stat()
+    except OSError as error:
+        raise PlaceError(f"{path} cannot be made: {error.strerror} (choose another --state)") from error
+    if found.st_uid != os.geteuid():
+        raise PlaceError(f"{path} belongs to user {found.st_uid} (choose another --state)")
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        raise PlaceError(f"{path} may be written by others (chmod 700 {path})")
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Put ``content`` into ``path``, mode 0600, whole or not at all. OSError if it cannot be written."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def ensure_passphrase(path: Path, *, authority_exists: bool) -> bool:
+    """Make a random passphrase at ``path`` if there is none; whether it was made.
+
+    PlaceError where it would be of no use: an authority is there already, sealed with one that is not here; or where
+    others may read it.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        if authority_exists:
+            raise PlaceError(
+                f"{path} is not there, and holds what opens the CA's keys (restore it, or name the file that does by "
+                "--passphrase-file)"
+            ) from None
+        make_private_folder(path.parent)
+        try:
+            write_secret(path, secrets.token_urlsafe(_PASSPHRASE_BYTES).encode() + b"\n")
+        except OSError as error:
+            raise PlaceError(f"{path} cannot be written: {error.strerror}") from error
+        return True
+    except OSError as error:
+        raise PlaceError(f"{path} cannot be read: {error.strerror}") from error
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise PlaceError(f"{path} may be read by others (chmod 600 {path})")
+    return False
+
+
+@contextmanager
+def only_one(state: Path) -> Iterator[None]:
+    """Hold the state folder for this process; PlaceError if another one does. The kernel lets go when it ends."""
+    descriptor = os.open(state / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            raise PlaceError(
+                f"{state} is in use by process {holder or 'unknown'} (stop it, or choose another --state)"
+            ) from error
+        os.truncate(descriptor, 0)
+        os.write(descriptor, b"%d\n" % os.getpid())
+        yield
+    finally:
+        os.close(descriptor)

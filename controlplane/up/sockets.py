@@ -1,0 +1,93 @@
+"""Every socket that the mesh will listen on, by the setting that asks for it; and which of them cannot be had.
+
+Checked before anything starts, because a child that dies of it tells so late, and in its own words.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlplane.mesh.model import Mesh
+from ringfence.kit.addresses import SocketAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedSocket:
+    """A TCP socket to listen on, and the setting of ``mesh.yaml`` that asks for it."""
+
+    address: SocketAddress
+    setting: str
+    owner: str
+
+
+def wanted_sockets(mesh: Mesh) -> Iterator[WantedSocket]:
+    """The control plane's, then those of each sidecar, and of each app that ``up`` starts itself."""
+    addresses = mesh.control_plane
+    for key, address in (("join", addresses.join), ("listen", addresses.listen), ("signals", addresses.signals)):
+        yield WantedSocket(address=address, setting=f"controlPlane.{key}", owner="the control plane")
+    for service in mesh.services:
+        name = service.full_name
+        mesh_address = SocketAddress(service.address, service.mesh_port)
+        yield WantedSocket(address=mesh_address, setting="mesh", owner=f"service {name}")
+        if service.signals is not None:
+            yield WantedSocket(address=service.signals, setting="signals", owner=f"service {name}")
+        for upstream in service.upstreams:
+            setting = f"listen of its upstream {upstream.service}:{upstream.port}"
+            yield WantedSocket(address=upstream.listen, setting=setting, owner=f"service {name}")
+        if service.run is not None:
+            for app in dict.fromkeys(port.app for port in service.ports):
+                yield WantedSocket(address=app, setting="app of its port", owner=f"service {name}")
+
+
+def unavailable(wanted: Iterable[WantedSocket]) -> list[str]:
+    """One line for each socket that cannot be listened on, with the reason, the setting and the mend."""
+    lines = []
+    for one in wanted:
+        family = socket.AF_INET6 if ":" in one.address.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else the last run's closed connections count
+            try:
+                probe.bind((one.address.host, one.address.port))
+                probe.listen(1)
+            except OSError as error:
+                lines.append(f"{one.address} {_trouble(one, error)}")
+    return lines
+
+
+def _trouble(wanted: WantedSocket, error: OSError) -> str:
+    by = f"setting {wanted.setting!r} of {wanted.owner}"
+    if error.errno == errno.EADDRINUSE:
+        holder = listening_process(wanted.address.port)
+        return f"is already in use{f' by {holder}' if holder else ''}; wanted by {by} (free it, or choose another port)"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"is not an address of this machine; wanted by {by} (choose an address of this machine)"
+    if error.errno == errno.EACCES:
+        return f"may not be opened by this user; wanted by {by} (choose a port above 1023)"
+    return f"cannot be listened on: {error.strerror}; wanted by {by}"
+
+
+def listening_process(port: int) -> str | None:
+    """``process 12 (nginx)`` for a listener on ``port``; None where the system does not tell us (another user's)."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = Path(table).read_text("ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for row in rows:
+            fields = row.split()
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:  # 0A: TCP_LISTEN
+                inodes.add(f"socket:[{fields[9]}]")
+    if not inodes:
+        return None
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(str(descriptor.readlink()) in inodes for descriptor in (process / "fd").iterdir()):
+                return f"process {process.name} ({(process / 'comm').read_text().strip()})"
+        except OSError:
+            continue  # it ended meanwhile, or is another user's
+    return None
