@@ -1,0 +1,97 @@
+"""``ringfence sidecar``: from the command line to ``SidecarSettings``, then to the app, which is imported only then."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sidecar.settings import Given, SettingsError, SidecarSettings, load
+from sidecar.settings_sources import SETTINGS, given_by_document, given_by_environment, given_by_flags
+
+_HELP = """Run the proxy beside one workload.
+
+Settings come from --config FILE (a document of kind Sidecar), from RINGFENCE_SIDECAR_* variables (--spiffe-id is
+RINGFENCE_SIDECAR_SPIFFE_ID) and from flags; flags win over variables, variables over the file. What to serve and whom
+to permit is no setting: the control plane sends it.
+
+\b
+Example:
+  ringfence sidecar --spiffe-id spiffe://shop.example/ns/shop/sa/orders \\
+    --join 127.0.0.1:7401 --control 127.0.0.1:7402 --root-fingerprint 9f86d081... \\
+    --join-token-file token --state /var/lib/ringfence/orders --signals 127.0.0.1:9402
+
+\b
+The same as a file:
+  apiVersion: ringfence.io/v1alpha1
+  kind: Sidecar
+  metadata: {name: orders}
+  spec:
+    spiffeId: spiffe://shop.example/ns/shop/sa/orders
+    controlPlane:
+      join: 127.0.0.1:7401
+      address: 127.0.0.1:7402
+      rootFingerprint: "9f86d081..."
+    joinTokenFile: token
+    state: /var/lib/ringfence/orders
+    signals: 127.0.0.1:9402
+"""
+
+
+def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
+    for setting in reversed(SETTINGS):
+        name = setting.key.replace("-", "_")
+        command = click.option(f"--{setting.key}", name, metavar=setting.metavar, help=setting.text)(command)
+    return command
+
+
+@click.command(help=_HELP)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Settings as a document of kind Sidecar; paths in it start at its folder.",
+)
+@_setting_options
+@click.option(
+    "--print-config", is_flag=True, help="Print the effective settings as JSON and stop; secrets are left out."
+)
+def sidecar(config: Path | None, print_config: bool, **flags: Any) -> None:
+    settings = _settings(config, {name.replace("_", "-"): value for name, value in flags.items()})
+    if print_config:
+        click.echo(json.dumps(settings.redacted(), indent=2))
+        return
+    # grpcio's core writes lines of its own to standard error, where only JSON lines belong; it reads this at import.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from sidecar.app import run
+
+    raise SystemExit(run(settings))
+
+
+def _settings(config: Path | None, flags: dict[str, str | None]) -> SidecarSettings:
+    """All settings, or every problem on standard error and exit status 2."""
+    problems: list[str] = []
+    sources: list[dict[str, Given]] = []
+    readings: list[Callable[[], dict[str, Given]]] = [
+        lambda: given_by_environment(os.environ),
+        lambda: given_by_flags(flags),
+    ]
+    if config is not None:
+        readings.insert(0, lambda: given_by_document(config))
+    for reading in readings:
+        try:
+            sources.append(reading())
+        except SettingsError as error:
+            problems.extend(error.problems)
+    if not problems:
+        try:
+            return load(*sources)
+        except SettingsError as error:
+            problems.extend(error.problems)
+    for problem in problems:
+        click.echo(problem, err=True)
+    raise SystemExit(2)
