@@ -1,0 +1,98 @@
+"""``python -m benchmarks``: picks works, runs or profiles them, prints the table, writes the JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from benchmarks import http1, machine
+from benchmarks.results import Row, all_met, as_json, as_table
+from benchmarks.works import QUICK, BenchmarkError, Plan, Work
+
+WORKS = {work.name: work for work in (http1.WORK,)}
+
+
+def _levels(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        levels = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        levels = ()
+    if not levels or min(levels) < 1:
+        raise click.BadParameter(f"{value!r} is no list of numbers (such as 1,8,32,128)")
+    return levels
+
+
+@click.command(
+    epilog="Example: python -m benchmarks http1 --quick --json http1.json",
+    help="Measure the mesh beside its peers, on loopback: "
+    + "; ".join(f"{w.name}: {w.summary}" for w in WORKS.values()),
+)
+@click.argument("names", nargs=-1, metavar="[WORK]...", type=click.Choice(sorted(WORKS)))
+@click.option("--quick", is_flag=True, help="Three short rounds: under two minutes a work.")
+@click.option("--rounds", type=click.IntRange(1, 100), help="Turns of each peer (default 5, quick 3).")
+@click.option("--levels", callback=_levels, metavar="N,N,…", help="Only these levels of the work.")
+@click.option(
+    "--json",
+    "json_file",
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE]",
+    help="Write the report as JSON; without FILE to standard output, instead of the table.",
+)
+@click.option("--profile", is_flag=True, help="Instead of measuring, show where each microsecond of our sidecars goes.")
+def main(
+    names: tuple[str, ...],
+    quick: bool,
+    rounds: int | None,
+    levels: tuple[int, ...] | None,
+    json_file: str | None,
+    profile: bool,
+) -> None:
+    """Exit status 0 when every bar is met, 3 when one is missed, 1 when there is no figure."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    plan = QUICK if quick else Plan()
+    plan = dataclasses.replace(plan, rounds=rounds or plan.rounds, levels=levels)
+    chosen = [WORKS[name] for name in names or WORKS]
+    try:
+        if profile:
+            _print_profiles(chosen, plan)
+            return
+        rows = [row for work in chosen for row in work.run(plan, _say)]
+    except BenchmarkError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    _report(rows, json_file)
+    sys.exit(0 if all_met(rows) else 3)
+
+
+def _say(line: str) -> None:
+    click.echo(f"… {line}", err=True)
+
+
+def _print_profiles(works: list[Work], plan: Plan) -> None:
+    for work in works:
+        if work.profile is None:
+            raise BenchmarkError(f"{work.name} has no profile")
+        click.echo(work.profile(plan, _say))
+
+
+def _report(rows: list[Row], json_file: str | None) -> None:
+    text = json.dumps(as_json(machine.describe(), rows), indent=1, ensure_ascii=False) + "\n"
+    if json_file == "-":
+        click.echo(text, nl=False)
+        return
+    if json_file:
+        Path(json_file).write_text(text)
+    click.echo(as_table(rows))
+    click.echo("every bar is met" if all_met(rows) else "a bar was missed")
+
+
+if __name__ == "__main__":
+    main()

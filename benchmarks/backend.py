@@ -1,0 +1,54 @@
+"""The backend of every chain: nginx, one worker, 240-byte answers from memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.processes import free_ports, listening, running, wait_until
+from benchmarks.works import BenchmarkError
+
+BODY = "x" * 240
+IDENTITY_PATH = "/u/0/p/identity"
+"""Answered with the ``x-forwarded-client-cert`` that reached the backend, instead of the usual body."""
+
+_CONFIGURATION = """
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  keepalive_requests 1000000000;
+  keepalive_timeout 1h;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    location = {identity_path} {{ return 200 "$http_x_forwarded_client_cert"; }}
+    location / {{ return 200 "{body}"; }}
+  }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(folder: Path) -> Iterator[int]:
+    """Run nginx from a folder of its own under ``folder``; gives its port on loopback."""
+    search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    program = shutil.which("nginx", path=search)
+    if program is None:
+        raise BenchmarkError("nginx is not installed (package nginx-light)")
+    home = folder / "nginx"
+    home.mkdir()
+    [port] = free_ports(1)
+    configuration = home / "nginx.conf"
+    configuration.write_text(_CONFIGURATION.format(port=port, identity_path=IDENTITY_PATH, body=BODY))
+    command = [program, "-p", f"{home}/", "-e", "stderr", "-c", str(configuration)]
+    with running(command, home, "nginx") as process:
+        wait_until(lambda: listening(port), "nginx", process, home / "nginx.log", 10)
+        yield port

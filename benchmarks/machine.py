@@ -1,0 +1,48 @@
+"""What a report's figures were measured on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+
+def describe() -> dict[str, object]:
+    """The machine and the versions that the figures depend on, as plain JSON values."""
+    return {
+        "cpu": _found(r"^model name\s*:\s*(.+)$", "/proc/cpuinfo"),
+        "cores": os.cpu_count(),
+        "memory_gib": round(int(_found(r"^MemTotal:\s*(\d+)", "/proc/meminfo") or 0) / 2**20),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "packages": {
+            name: _version(name) for name in ("ringfence", "uvloop", "pyopenssl", "cryptography", "httptools")
+        },
+        "programs": {"nginx": _said("nginx", "-v"), "h2load": _said("h2load", "--version")},
+    }
+
+
+def _found(pattern: str, path: str) -> str | None:
+    match = re.search(pattern, Path(path).read_text(), re.MULTILINE)
+    return match[1] if match else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _said(*command: str) -> str | None:
+    """The version number in what ``command`` prints; None where it does not run."""
+    environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r"\d+(?:\.\d+)+", done.stdout + done.stderr)
+    return match[0] if match else None

@@ -1,0 +1,131 @@
+"""Figures of a run: pairs measured within a round, rows of ratios, and the two faces of a report. Pure.
+
+A ratio is the median over the rounds of ours divided by theirs within one round: what the machine does to both at one
+time cancels out. ``ours`` and ``theirs`` are medians of their own, so their quotient may differ from ``ratio``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One metric, measured on both sides within one round; any unit, the same on both."""
+
+    ours: float
+    theirs: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """What a ratio must reach: at most ``limit``, or at least that where more is better."""
+
+    limit: float
+    at_least: bool = False
+
+    def met_by(self, ratio: float) -> bool:
+        return ratio >= self.limit if self.at_least else ratio <= self.limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of a report; ``spread`` is the lowest and the highest ratio of a round, ``met`` None without a bar."""
+
+    work: str
+    level: str
+    metric: str
+    ours: float
+    peer: str
+    theirs: float
+    ratio: float
+    spread: tuple[float, float]
+    rounds: int
+    bar: float | None
+    met: bool | None
+
+
+def compare(work: str, level: str, metric: str, peer: str, pairs: Sequence[Pair], bar: Bar | None = None) -> Row:
+    """The row for ``pairs``, one pair a round; ValueError when there is none, or when theirs is zero in one."""
+    if not pairs:
+        raise ValueError(f"no round measured {metric} at {level}")
+    if any(pair.theirs <= 0 for pair in pairs):
+        raise ValueError(f"{peer} measured nothing for {metric} at {level}")
+    ratios = [pair.ours / pair.theirs for pair in pairs]
+    ratio = median(ratios)
+    return Row(
+        work=work,
+        level=level,
+        metric=metric,
+        ours=median(pair.ours for pair in pairs),
+        peer=peer,
+        theirs=median(pair.theirs for pair in pairs),
+        ratio=ratio,
+        spread=(min(ratios), max(ratios)),
+        rounds=len(pairs),
+        bar=bar.limit if bar else None,
+        met=bar.met_by(ratio) if bar else None,
+    )
+
+
+def all_met(rows: Sequence[Row]) -> bool:
+    """True when every row that has a bar meets it, and there is at least one row."""
+    return bool(rows) and all(row.met is not False for row in rows)
+
+
+def as_json(machine: dict[str, object], rows: Sequence[Row]) -> dict[str, object]:
+    """The report as plain JSON values: ``{"machine": {…}, "rows": [{…}, …], "met": bool}``."""
+    return {
+        "machine": machine,
+        "rows": [
+            {
+                "work": row.work,
+                "level": row.level,
+                "metric": row.metric,
+                "ours": _rounded(row.ours),
+                "peer": row.peer,
+                "theirs": _rounded(row.theirs),
+                "ratio": _rounded(row.ratio),
+                "spread": [_rounded(row.spread[0]), _rounded(row.spread[1])],
+                "rounds": row.rounds,
+                "bar": row.bar,
+                "met": row.met,
+            }
+            for row in rows
+        ],
+        "met": all_met(rows),
+    }
+
+
+def as_table(rows: Sequence[Row]) -> str:
+    """The report for people: one line a row, grouped by work, peer and metric in the order of their first row."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.work, row.metric, row.peer), []).append(row)
+    lines: list[str] = []
+    for (work, metric, peer), group in groups.items():
+        cells = [("", "ours", "theirs", "ratio", "spread", "bar", "")]
+        for row in group:
+            spread = f"{row.spread[0]:.2f}–{row.spread[1]:.2f}" if row.rounds > 1 else ""
+            bar = "" if row.bar is None else f"{row.bar:.2f}"
+            verdict = {None: "", True: "met", False: "MISSED"}[row.met]
+            cells.append((row.level, _shown(row.ours), _shown(row.theirs), f"{row.ratio:.2f}", spread, bar, verdict))
+        lines += [f"{work}: {metric}, ours against {peer}", *aligned(cells), ""]
+    return "\n".join(lines)
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of equal columns: the first flush left, the others flush right."""
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return ["  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells]
+
+
+def _rounded(value: float) -> float:
+    """Four significant digits: more than any of these figures repeats to."""
+    return float(f"{value:.4g}")
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 10 else f"{value:.1f}"
