@@ -1,0 +1,27 @@
+"""HTTP/1.x between two parties that must never disagree: a strict sans-IO scanner and the inspector of one connection.
+
+Pure protocol machines: bytes in, bytes and calls out; no sockets, clock, log or configuration. Owns framing (RFC
+9112), the refusal of all that two readers could read in two ways, the removal of fields that only a sidecar may set,
+and the order of answers. What a request may do is the judge's to say, which the adapter brings; where the bytes go is
+the adapter's.
+
+Reading order: `reasons`, `lines`, `fields`, `head`, `body`, `exchange`, `inspector`.
+"""
+
+from sidecar.http1.exchange import Exchange, Judge
+from sidecar.http1.head import CHUNKED, UNTIL_CLOSE, Heads, RequestFields, ResponseFields
+from sidecar.http1.inspector import Inspector
+from sidecar.http1.reasons import Malformed, MalformedError
+
+__all__ = [
+    "CHUNKED",
+    "UNTIL_CLOSE",
+    "Exchange",
+    "Heads",
+    "Inspector",
+    "Judge",
+    "Malformed",
+    "MalformedError",
+    "RequestFields",
+    "ResponseFields",
+]

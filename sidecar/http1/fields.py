@@ -1,0 +1,142 @@
+"""One block of field lines (a header or a trailer section) under the strict grammar of RFC 9112 section 5.
+
+Pure: bytes in, the values of the few fields that matter out. Which of those values are lawful is `head`'s and
+`body`'s to say. Every line must be ``token ":" value CRLF``; a fold, a space before the colon, a control byte, a lone
+CR or LF refuses the whole block.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, TypeAlias
+
+from sidecar.http1.reasons import Malformed, MalformedError, shown
+
+FIELDS_LIMIT: Final = 128
+"""Field lines in one block."""
+LINE_LIMIT_BYTES: Final = 32 * 1024
+"""One field line, without its CR LF. Kerberos tokens and fat cookies need more than the usual 8 KiB."""
+
+TOKEN_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_BLOCK_BYTES: Final = b"\t\r\n" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
+_BARE_CR: Final = re.compile(rb"\r(?!\n)")
+
+Named: TypeAlias = dict[bytes, list[bytes]]
+"""Lower-case field name → raw values, in order; only of the names that were asked for."""
+
+
+class FieldNames:
+    """Which fields a reader wants to see (``wanted``), and which it takes out (``private``, and any name with a
+    prefix).
+
+    Names are lower case. ``_`` counts as ``-`` when a name is compared with the private ones: CGI and WSGI servers show
+    both to an application as one variable, so ``x_forwarded_client_cert`` would be as good a forgery as the real name.
+    """
+
+    __slots__ = ("prefixes", "private", "wanted")
+
+    def __init__(
+        self,
+        *,
+        wanted: frozenset[bytes],
+        private: frozenset[bytes] = frozenset(),
+        prefixes: tuple[bytes, ...] = (),
+    ) -> None:
+        self.wanted = wanted
+        self.private = private
+        self.prefixes = prefixes
+
+    def is_private(self, name: bytes) -> bool:
+        """Whether ``name`` (lower case) is one to take out; ``_`` counts as ``-``."""
+        plain = name.replace(b"_", b"-")
+        return plain in self.private or plain.startswith(self.prefixes)
+
+
+def read_block(block: bytes, names: FieldNames) -> tuple[Named, list[bytes] | None]:
+    """The wanted values of ``block``, and its lines without the private ones (None if there was none to take out).
+
+    ``block`` ends with the empty line: ``b"\\r\\n"``, or lines and ``b"\\r\\n\\r\\n"``. Private fields are shown among
+    the wanted values if they are wanted. Raises `MalformedError`.
+    """
+    named: Named = {}
+    if len(block) == 2:
+        return named, None
+    if block.translate(None, _BLOCK_BYTES):
+        raise _byte_flaw(block)
+    lines = block[:-4].split(b"\r\n")
+    count = len(lines)
+    if count > FIELDS_LIMIT:
+        raise MalformedError(Malformed.TOO_MANY_FIELDS, f"more than {FIELDS_LIMIT} field lines")
+    if block.count(b"\r") != count + 1 or block.count(b"\n") != count + 1:
+        lone = _BARE_CR.search(block)
+        reason = Malformed.BARE_CR if lone else Malformed.BARE_LF
+        raise MalformedError(reason, f"line break of one byte in {shown(block)}")
+    wanted = names.wanted
+    private = names.private
+    prefixes = names.prefixes
+    underscored = b"_" in block
+    taken: list[int] = []
+    for index, line in enumerate(lines):
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name.translate(None, TOKEN_BYTES) or len(line) > LINE_LIMIT_BYTES:
+            raise _line_flaw(line)
+        name = name.lower()
+        if name in wanted:
+            named.setdefault(name, []).append(value)
+        if underscored and b"_" in name:
+            name = name.replace(b"_", b"-")
+            if name in wanted and name not in private:
+                raise MalformedError(Malformed.BAD_FIELD_NAME, f"underscore in the framing field {shown(line)}")
+        if name in private or name.startswith(prefixes):
+            taken.append(index)
+    if not taken:
+        return named, None
+    for index in reversed(taken):
+        del lines[index]
+    return named, lines
+
+
+def join_block(lines: list[bytes]) -> bytes:
+    """The block that `read_block` would read as ``lines``."""
+    return b"\r\n".join(lines) + b"\r\n\r\n" if lines else b"\r\n"
+
+
+def tokens(values: list[bytes]) -> list[bytes]:
+    """The lower-case members of comma-separated lists of tokens (RFC 9110 section 5.6.1).
+
+    Empty members are skipped, as a recipient must. Raises `MalformedError` for a member that is no token; a slash is
+    let through, since upgrade tokens carry versions.
+    """
+    found = []
+    for value in values:
+        for member in value.split(b","):
+            member = member.strip(b" \t").lower()
+            if not member:
+                continue
+            if member.translate(None, TOKEN_BYTES + b"/"):
+                raise MalformedError(Malformed.BAD_CONNECTION, f"no list of tokens: {shown(value)}")
+            found.append(member)
+    return found
+
+
+def _byte_flaw(block: bytes) -> MalformedError:
+    """Which line holds the control byte, and whether in its name or in its value."""
+    for line in block.split(b"\r\n"):
+        if line.translate(None, _BLOCK_BYTES):
+            name, colon, _ = line.partition(b":")
+            in_name = not colon or bool(name.translate(None, _BLOCK_BYTES))
+            reason = Malformed.BAD_FIELD_NAME if in_name else Malformed.BAD_FIELD_VALUE
+            return MalformedError(reason, f"control byte in {shown(line)}")
+    return MalformedError(Malformed.BAD_FIELD_VALUE, f"control byte in {shown(block)}")
+
+
+def _line_flaw(line: bytes) -> MalformedError:
+    """What is wrong with a line that is not ``token ":" value``."""
+    name, colon, _ = line.partition(b":")
+    if line[:1] in (b" ", b"\t"):
+        return MalformedError(Malformed.OBS_FOLD, f"folded line {shown(line)}")
+    if len(line) > LINE_LIMIT_BYTES:
+        return MalformedError(Malformed.LINE_TOO_LONG, f"field line of {len(line)} bytes, {LINE_LIMIT_BYTES} allowed")
+    if colon and name.rstrip(b" \t") != name and not name.rstrip(b" \t").translate(None, TOKEN_BYTES):
+        return MalformedError(Malformed.SPACE_BEFORE_COLON, f"space before the colon in {shown(line)}")
+    return MalformedError(Malformed.BAD_FIELD_NAME, f"no field name in {shown(line)}")
