@@ -52,17 +52,12 @@ class AdminServer:
         """Listen on ``path``, in a folder made with mode 0700 if there is none. Raises ListenError."""
         _prepare_folder(path.parent)
         _remove_stale(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        listener, self._made = _bound(path)
         try:
-            # The folder keeps others out in the moment between bind and chmod.
-            listener.bind(str(path))
-            path.chmod(0o600)
-            held = path.stat()
             self._server = await asyncio.get_running_loop().create_unix_server(self.http.protocol, sock=listener)
         except OSError as error:
             listener.close()
             raise ListenError(f"--admin-socket: cannot listen on {path}: {_words(error)}") from error
-        self._made = (path, held.st_dev, held.st_ino)
 
     async def close(self) -> None:
         """Stop listening, end what is open, and remove the socket if it is still the one made here."""
@@ -71,11 +66,7 @@ class AdminServer:
         self._server.close()
         self.http.close()
         await self._server.wait_closed()
-        path, device, inode = self._made
-        with contextlib.suppress(OSError):
-            held = path.lstat()
-            if (held.st_dev, held.st_ino) == (device, inode):
-                path.unlink()
+        _remove_own(*self._made)
         self._server = self._made = None
 
     def _admits(self, transport: asyncio.BaseTransport) -> bool:
@@ -135,6 +126,28 @@ def _remove_stale(path: Path) -> None:
         except OSError as error:
             raise ListenError(f"--admin-socket: cannot use {path}: {_words(error)}") from error
     raise ListenError(f"--admin-socket: another process listens on {path} (give each sidecar a path of its own)")
+
+
+def _bound(path: Path) -> tuple[socket.socket, tuple[Path, int, int]]:
+    """A socket bound to ``path`` with mode 0600, and by what it can be known again: path, device, inode."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        # The folder keeps others out in the moment between bind and chmod.
+        listener.bind(str(path))
+        path.chmod(0o600)
+        held = path.stat()
+    except OSError as error:
+        listener.close()
+        raise ListenError(f"--admin-socket: cannot listen on {path}: {_words(error)}") from error
+    return listener, (path, held.st_dev, held.st_ino)
+
+
+def _remove_own(path: Path, device: int, inode: int) -> None:
+    """Remove the socket, unless another process has put its own in its place."""
+    with contextlib.suppress(OSError):
+        held = path.lstat()
+        if (held.st_dev, held.st_ino) == (device, inode):
+            path.unlink()
 
 
 def _words(error: OSError) -> str:

@@ -158,7 +158,7 @@ class _Sidecar:
             async with asyncio.TaskGroup() as tasks:
                 identity = tasks.create_task(self._holder.run(), name="identity")
                 control = tasks.create_task(self._control.run(), name="control stream")
-                await stop.wait() if not identity.done() else None
+                await stop.wait()
                 await self._drain(at_once)
                 identity.cancel()
                 control.cancel()

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from ringfence.policy.compile import CallerView, DecisionTable
-from ringfence.policy.decide import Deny, Permit
+from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, Protocol, Workload
 from ringfence.spiffe import SpiffeId
 from sidecar import refusal
+from sidecar.http1 import Heads
 from sidecar.http2.frames import NO_ERROR
 from sidecar.http_relay import InboundHttpRelay
 from sidecar.recording import Recorder
@@ -66,6 +67,7 @@ class Inbound:
         self._connecting: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._draining = False
+        self._heads = Heads()
         self.relays: dict[Relay, Caller] = {}
 
     # -- listening ----------------------------------------------------------------------------------------------------
@@ -181,7 +183,7 @@ class Inbound:
         facts.protocol = port.protocol
         relay: InboundRelay | InboundHttpRelay
         if port.protocol is Protocol.HTTP:
-            relay = InboundHttpRelay(self, facts, caller, port, self._recorder)
+            relay = InboundHttpRelay(self, facts, caller, port, self._heads, self._recorder, str(self._own_id))
         else:
             relay = InboundRelay(self, facts)
             relay.caller = caller
@@ -212,7 +214,9 @@ class Inbound:
             async with asyncio.timeout(APP_CONNECT_SECONDS):
                 await loop.create_connection(lambda: relay, port.app_host, port.app_port)
         except TimeoutError:
-            self._unavailable(relay, DenyReason.APP_TIMEOUT, f"the app took no connection in {APP_CONNECT_SECONDS:.0f} s")
+            self._unavailable(
+                relay, DenyReason.APP_TIMEOUT, f"the app took no connection in {APP_CONNECT_SECONDS:.0f} s"
+            )
         except OSError as error:
             self._unavailable(relay, DenyReason.APP_UNREACHABLE, f"{port.app_host}:{port.app_port}: {error.strerror}")
         else:
@@ -283,5 +287,3 @@ def _connect_authority(headers: Headers) -> bytes | None:
     if found.keys() != {b":method", b":authority"} or found[b":method"] != b"CONNECT":
         return None
     return found[b":authority"]
-
-

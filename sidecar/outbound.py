@@ -16,6 +16,8 @@ from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Endpoint, Protocol, Upstream
 from ringfence.spiffe import SpiffeId
+from sidecar import refusal
+from sidecar.http1 import Heads
 from sidecar.http_relay import OutboundHttpRelay
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.recording import Recorder
@@ -43,6 +45,7 @@ class Outbound:
         self._upstreams: dict[tuple[str, int], Upstream] = {}
         self._servers: dict[tuple[str, int], asyncio.Server] = {}
         self._draining = False
+        self._heads = Heads(refusal_name=refusal.HEADER)
         tunnels = recorder.metrics.tunnels.at("outbound")
 
         def established() -> None:
@@ -109,8 +112,10 @@ class Outbound:
             started=self._context.clock.monotonic(),
         )
         if upstream.protocol is Protocol.HTTP:
-            return OutboundHttpRelay(self, facts, self.pool, endpoint, upstream.port, self._recorder, str(self._own_id))
-        return OutboundRelay(self, facts, self.pool, endpoint, upstream.port)
+            return OutboundHttpRelay(
+                self, facts, self.pool, endpoint, self._heads, self._recorder, str(self._own_id)
+            )
+        return OutboundRelay(self, facts, self.pool, endpoint)
 
     async def close(self, drain_seconds: float) -> None:
         """Take nothing new, let what lives end within ``drain_seconds``, then end it."""

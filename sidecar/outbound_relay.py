@@ -16,10 +16,10 @@ from sidecar.tunnel.stream import Headers
 class OutboundRelay(Relay):
     """Opens its stream on a link of the pool; waits, unread, while there is none."""
 
-    def __init__(self, owner: RelayOwner, facts: RelayFacts, pool: Pool, endpoint: Endpoint, port: int) -> None:
+    def __init__(self, owner: RelayOwner, facts: RelayFacts, pool: Pool, endpoint: Endpoint) -> None:
         super().__init__(owner, facts)
         address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
-        self._connect_headers: Headers = [(b":method", b"CONNECT"), (b":authority", f"{address}:{port}".encode())]
+        self._connect_headers: Headers = [(b":method", b"CONNECT"), (b":authority", f"{address}:{facts.port}".encode())]
         self._pool = pool
         self._endpoint = endpoint
         self._link: Link | None = None
@@ -28,7 +28,12 @@ class OutboundRelay(Relay):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.open_stream()
+        if self.open_on_connect():
+            self.open_stream()
+
+    def open_on_connect(self) -> bool:
+        """Whether the stream is wanted before the app's first byte, since the server may speak first."""
+        return True
 
     def open_stream(self) -> None:
         """Get a stream, now or as soon as there is a link; the app is not read meanwhile."""
@@ -73,7 +78,9 @@ class OutboundRelay(Relay):
         if self._told is not None:
             self.refused(self._told.reason, f"refused by {self._told.origin}")
         else:
-            self.refused(DenyReason.UPSTREAM_UNREACHABLE, f"CONNECT answered {fields.get(b':status', b'?').decode('latin-1')}")
+            self.refused(
+                DenyReason.UPSTREAM_UNREACHABLE, f"CONNECT answered {fields.get(b':status', b'?').decode('latin-1')}"
+            )
 
     def on_reset(self, code: int) -> None:
         link = self._link

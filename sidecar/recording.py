@@ -96,7 +96,7 @@ class Recorder:
         self._log.warning("connection denied", **self._fields(facts), origin=facts.origin)
 
     def request_refused(
-        self, facts: RelayFacts, decision: Deny, told: Refusal, *, method: bytes, target: bytes, detail: str = ""
+        self, facts: RelayFacts, decision: Deny | None, told: Refusal, *, method: bytes, target: bytes, detail: str = ""
     ) -> None:
         """A request that this sidecar refused, or that another did and told us (``told.origin``)."""
         self.metrics.denials.at(facts.direction, facts.peer, facts.service, told.reason).value += 1

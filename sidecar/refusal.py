@@ -70,14 +70,18 @@ def status_of(reason: str) -> int:
         return 403
 
 
-def http_response(refusal: Refusal, *, close: bool, body: bool = True) -> bytes:
-    """An HTTP/1.1 response; ``body`` False for the answer to HEAD, whose content-length still counts the body."""
-    status = status_of(refusal.reason)
+def http_response(refusal: Refusal, *, body: bool = True, status: int | None = None) -> bytes:
+    """An HTTP/1.1 response; ``body`` False for the answer to HEAD, whose content-length still counts the body.
+
+    ``status`` overrides the reason's own, where the failing side matters more than the reason.
+    """
+    if status is None:
+        status = status_of(refusal.reason)
     kind = "denied" if status == 403 else "refused" if status == 400 else "unavailable"
     content = json.dumps({"error": kind, "reason": refusal.reason, "request_id": refusal.request_id}).encode() + b"\n"
     head = (
         f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
-        f"cache-control: no-store\r\n{'connection: close' + chr(13) + chr(10) if close else ''}"
+        "cache-control: no-store\r\n"
     )
     header = HEADER + b": " + refusal.header_value() + b"\r\n\r\n"
     return head.encode() + header + (content if body else b"")

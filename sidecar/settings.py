@@ -244,7 +244,7 @@ class _Reader:
 
     def socket_path(self, state: Path | None) -> Path:
         given = self._given.get("admin-socket")
-        path = self.path("admin-socket") or (state or Path("/")) / "admin.sock"
+        path = self.path("admin-socket") or (state or Path("/")) / "run" / "admin.sock"
         length = len(str(path).encode())
         if length > _SOCKET_PATH_LIMIT_BYTES:
             origin = given.origin if given is not None else "--admin-socket"

@@ -41,7 +41,7 @@ SETTINGS: Final = (
     Setting("state", ("state",), "DIR", "Folder of this sidecar alone, made with mode 0700."),
     Setting("lifetime", ("lifetime",), "DURATION", "Lifetime to ask for, such as 1h  [default: the CA's]"),
     Setting("signals", ("signals",), "HOST:PORT", "Where to serve /healthz, /readyz, /metrics  [default: nowhere]"),
-    Setting("admin-socket", ("adminSocket",), "PATH", "Unix socket for the owner  [default: DIR/admin.sock]"),
+    Setting("admin-socket", ("adminSocket",), "PATH", "Unix socket for the owner  [default: DIR/run/admin.sock]"),
     Setting("access-log", ("accessLog",), "denied|all", "Requests that get a log line  [default: denied]"),
     Setting("log-level", ("logLevel",), "LEVEL", "debug, info, warning or error  [default: info]"),
     Setting("drain", ("drain",), "DURATION", "Time for connections to finish after SIGTERM  [default: 10s]"),

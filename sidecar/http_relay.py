@@ -1,0 +1,409 @@
+"""App connections that speak HTTP/1.x: every request is judged on the inbound side and timed on both. Adapter.
+
+The relay is the judge that the inspector (``sidecar.http1``) asks in the middle of parsing: on the inbound side it answers
+with the identity header to insert or with a refusal; on the outbound side it only watches, and answers for the mesh when
+the mesh cannot deliver. No task, future or closure is made for a request.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from ringfence.policy.compile import CallerView
+from ringfence.policy.decide import Decision, Deny
+from ringfence.policy.reasons import DenyReason
+from ringfence.snapshot import Endpoint, Port
+from sidecar import refusal
+from sidecar.http1 import Exchange, Heads, Inspector, Malformed
+from sidecar.http2.frames import CONNECT_ERROR, NO_ERROR
+from sidecar.outbound_relay import OutboundRelay
+from sidecar.recording import Recorder
+from sidecar.refusal import Refusal
+from sidecar.relay import Relay, RelayFacts, RelayOwner
+from sidecar.tunnel.pool import Pool
+
+if TYPE_CHECKING:
+    from sidecar.inbound import Caller
+
+_MALFORMED = {Malformed.BAD_TARGET: DenyReason.PATH_AMBIGUOUS, Malformed.FRAGMENT_IN_TARGET: DenyReason.PATH_AMBIGUOUS}
+
+
+def _status_counted(exchange: Exchange) -> int:
+    """The status the client saw: the server's, or that of the answer made here; 0 if it saw none."""
+    if exchange.status:
+        return exchange.status
+    local = exchange.local
+    return int(local[9:12]) if local else 0
+
+
+class InboundHttpRelay(Relay):
+    """Requests from the mesh to the app: judged one by one, with the caller's identity put in."""
+
+    def __init__(
+        self, owner: RelayOwner, facts: RelayFacts, caller: Caller, port: Port, heads: Heads, recorder: Recorder, own_id: str
+    ) -> None:
+        super().__init__(owner, facts)
+        self.caller = caller
+        self.app_port = port
+        self._port = port.port
+        self._recorder = recorder
+        self._own_id = own_id
+        self._series = recorder.series("inbound", facts.peer, facts.service)
+        self._monotonic = recorder.monotonic
+        self._unread_bytes = 0  # taken by a paused inspector, not yet credited
+        self.inspector = Inspector(self, heads)
+
+    # -- bytes --------------------------------------------------------------------------------------------------------
+
+    def on_data(self, data: bytes) -> bool:
+        inspector = self.inspector
+        try:
+            out = inspector.from_client(data)
+        except Exception as error:
+            self._defect(error)
+            return True
+        done = True
+        if out:
+            done = self.to_app(out, len(data))
+        if inspector.attention:
+            self._attend()
+            if done and inspector.paused and not self.ended:
+                self._unread_bytes += len(data)
+                return False
+        return done
+
+    def data_received(self, data: bytes) -> None:
+        self.facts.bytes_from_app += len(data)
+        inspector = self.inspector
+        try:
+            out = inspector.from_server(data)
+        except Exception as error:
+            self._defect(error)
+            return
+        if out and not self.stream.send(out) and self.transport is not None:  # type: ignore[union-attr]
+            self.transport.pause_reading()
+        if inspector.attention:
+            self._attend()
+        if self._unread_bytes and not inspector.paused and not self.ended:
+            unread, self._unread_bytes = self._unread_bytes, 0
+            self.stream.credit(unread)  # type: ignore[union-attr]
+
+    def _attend(self) -> None:
+        """What the inspector wants beyond the bytes that it returned."""
+        inspector = self.inspector
+        answer = inspector.take_client()
+        if answer and self.stream is not None:
+            self.stream.send(answer)
+        forward = inspector.take_server()
+        if forward:
+            self.to_app(forward, 0)
+        if inspector.abort:
+            self.end("reset", "the app's response was cut short", abort=True, code=CONNECT_ERROR)
+        elif inspector.close_after and not self.ended:
+            self._finish()
+
+    def _finish(self) -> None:
+        """The last response is out: end towards the client in order, then let the app go."""
+        if self.stream is not None:
+            self.stream.end()
+        if self.transport is not None:
+            self._app_ended = True
+            self.transport.close()
+
+    def _defect(self, error: Exception) -> None:
+        self.owner.relay_failed(self, error)
+        self.end("reset", "defect", abort=True)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def on_end(self) -> None:
+        out = self.inspector.client_eof()
+        if out and not self.ended:
+            self.to_app(out, 0)
+        if self.inspector.attention:
+            self._attend()
+        if not self.ended:
+            super().on_end()
+
+    def app_end(self) -> None:
+        out = self.inspector.server_eof()
+        if out and self.stream is not None:
+            self.stream.send(out)
+        if self.inspector.attention:
+            self._attend()
+        if not self.ended:
+            super().app_end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ended and not self._app_ended:
+            self._app_ended = True
+            self.app_end()
+        super().connection_lost(exc)
+
+    def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = NO_ERROR) -> None:
+        if not self.ended:
+            self.inspector.cut()
+        super().end(reason, detail, abort=abort, code=code)
+
+    # -- the judge ----------------------------------------------------------------------------------------------------
+
+    def request(self, exchange: Exchange) -> bytes | None:
+        caller = self.caller
+        decision = caller.view.request(self._port, exchange.method, exchange.target)
+        exchange.started = self._monotonic()
+        exchange.decision = decision
+        if decision.permitted:
+            return caller.identity_line
+        self._refuse(exchange, decision)  # type: ignore[arg-type]
+        return None
+
+    def _refuse(self, exchange: Exchange, decision: Deny) -> None:
+        told = Refusal(reason=decision.reason, request_id=secrets.token_hex(8), origin=self._own_id)
+        self._recorder.request_refused(self.facts, decision, told, method=exchange.method, target=exchange.target)
+        response = refusal.http_response(told, body=exchange.method != b"HEAD")
+        self.inspector.refuse(exchange, response, close=False)
+
+    def response(self, exchange: Exchange, status: int) -> None:
+        """Counted when it is done."""
+
+    def done(self, exchange: Exchange) -> None:
+        seconds = self._monotonic() - exchange.started
+        self.facts.requests += 1
+        series = self._series
+        decision: Decision | None = exchange.decision  # type: ignore[assignment]
+        status = exchange.status or _status_counted(exchange)
+        series.count(decision, status).value += 1
+        series.durations.observe(seconds)
+        if self._recorder.every_request:
+            self._recorder.request_done(
+                self.facts, decision, method=exchange.method, target=exchange.target, status=status, seconds=seconds
+            )
+
+    def malformed(self, reason: Malformed, detail: str) -> bytes:
+        decision = Deny(_MALFORMED.get(reason, DenyReason.PROTOCOL_ERROR))
+        told = Refusal(reason=decision.reason, request_id=secrets.token_hex(8), origin=self._own_id)
+        self._recorder.request_refused(
+            self.facts, decision, told, method=b"", target=b"", detail=f"{reason}: {detail}"
+        )
+        return refusal.http_response(told)
+
+    def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
+        kind = DenyReason.APP_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
+        told = Refusal(reason=kind, request_id=secrets.token_hex(8), origin=self._own_id)
+        self._recorder.request_refused(
+            self.facts,
+            Deny(kind),
+            told,
+            method=exchange.method,
+            target=exchange.target,
+            detail=f"the app's response: {reason}: {detail}",
+        )
+        return refusal.http_response(told, body=exchange.method != b"HEAD", status=502)
+
+    def rejudge(self, view: CallerView) -> Deny | None:
+        """The first of the requests in flight that the new policy denies; they were judged by an older one."""
+        for exchange in self.inspector.outstanding():
+            decision = view.request(self._port, exchange.method, exchange.target)
+            if isinstance(decision, Deny) and exchange.local is None:
+                return decision
+        return None
+
+
+class OutboundHttpRelay(OutboundRelay):
+    """Requests from the app to the mesh: framed, timed, counted; answered here when the mesh cannot deliver them."""
+
+    def __init__(
+        self,
+        owner: RelayOwner,
+        facts: RelayFacts,
+        pool: Pool,
+        endpoint: Endpoint,
+        heads: Heads,
+        recorder: Recorder,
+        own_id: str,
+    ) -> None:
+        super().__init__(owner, facts, pool, endpoint)
+        self._recorder = recorder
+        self._own_id = own_id
+        self._series = recorder.series("outbound", facts.peer, facts.service)
+        self._monotonic = recorder.monotonic
+        self._waiting: list[bytes] = []  # inspected, for a stream that is still to come; one read at most
+        self._asked = False
+        self._failure: tuple[str, str] | None = None
+        self.inspector = Inspector(self, heads)
+
+    def open_on_connect(self) -> bool:
+        return False
+
+    # -- bytes --------------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self.facts.bytes_from_app += len(data)
+        inspector = self.inspector
+        try:
+            out = inspector.from_client(data)
+        except Exception as error:
+            self._defect(error)
+            return
+        if out:
+            stream = self.stream
+            if stream is None:
+                self._waiting.append(out)
+                self._ask()
+            elif not stream.send(out) and self.transport is not None:
+                self.transport.pause_reading()
+        if inspector.attention:
+            self._attend()
+            if inspector.paused and self.transport is not None and not self.ended:
+                self.transport.pause_reading()
+
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self.open_stream()
+            if self.stream is not None:
+                self.stream_opened()
+
+    def stream_opened(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if self.stream is not None and waiting:
+            self.stream.send(b"".join(waiting))
+        super().stream_opened()
+
+    def on_data(self, data: bytes) -> bool:
+        inspector = self.inspector
+        was_paused = inspector.paused
+        try:
+            out = inspector.from_server(data)
+        except Exception as error:
+            self._defect(error)
+            return True
+        done = True
+        if out:
+            done = self.to_app(out, len(data))
+        if inspector.attention:
+            self._attend()
+        if was_paused and not inspector.paused:
+            self.on_writable()
+        return done
+
+    def on_writable(self) -> None:
+        if not self.inspector.paused:
+            super().on_writable()
+
+    def _attend(self) -> None:
+        inspector = self.inspector
+        answer = inspector.take_client()
+        if answer:
+            self.to_app(answer, 0)
+        forward = inspector.take_server()
+        if forward and self.stream is not None:
+            self.stream.send(forward)
+        if inspector.abort:
+            self.end("reset", "the response was cut short", abort=True)
+        elif inspector.close_after and not self.ended:
+            self.end("closed")
+
+    def _defect(self, error: Exception) -> None:
+        self.owner.relay_failed(self, error)
+        self.end("reset", "defect", abort=True)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def app_end(self) -> None:
+        out = self.inspector.client_eof()
+        if out and self.stream is not None:
+            self.stream.send(out)
+        if self.inspector.attention:
+            self._attend()
+        if self.ended:
+            return
+        if self.stream is None and not self._asked:
+            self.end("closed")  # it came, asked nothing, and left
+        else:
+            super().app_end()
+
+    def on_end(self) -> None:
+        out = self.inspector.server_eof()
+        if out:
+            self.to_app(out, 0)
+        if self.inspector.attention:
+            self._attend()
+        if not self.ended:
+            super().on_end()
+
+    def refused(self, reason: str, detail: str) -> None:
+        """Answer what the app has asked; what the mesh did to this connection is the answer's reason."""
+        if self.ended:
+            return
+        self._failure = (reason, detail)
+        answered = bool(self.inspector.outstanding())
+        out = self.inspector.server_eof()
+        if out:
+            self.to_app(out, 0)
+        answer = self.inspector.take_client()
+        if answer:
+            self.to_app(answer, 0)
+        self.end(reason, detail, abort=self.inspector.abort or (not answered and not self._replied))
+
+    def on_reset(self, code: int) -> None:
+        link = self._link
+        if link is not None and link.closed and link.end_reason is not None:
+            self.refused(link.end_reason, link.end_detail)
+        elif self.inspector.idle:
+            super().on_reset(code)
+        else:
+            self.refused(DenyReason.UPSTREAM_UNREACHABLE, f"stream reset, code {code}")
+
+    def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = NO_ERROR) -> None:
+        if not self.ended:
+            self.inspector.cut()
+        super().end(reason, detail, abort=abort, code=code)
+
+    # -- the judge ----------------------------------------------------------------------------------------------------
+
+    def request(self, exchange: Exchange) -> bytes:
+        exchange.started = self._monotonic()
+        return b""
+
+    def response(self, exchange: Exchange, status: int) -> None:
+        if exchange.refusal is not None:
+            told = refusal.parse_refusal(exchange.refusal)
+            if told is not None:
+                self._recorder.request_refused(
+                    self.facts, None, told, method=exchange.method, target=exchange.target
+                )
+
+    def done(self, exchange: Exchange) -> None:
+        seconds = self._monotonic() - exchange.started
+        self.facts.requests += 1
+        series = self._series
+        status = exchange.status or _status_counted(exchange)
+        series.count(None, status).value += 1
+        series.durations.observe(seconds)
+        if self._recorder.every_request:
+            self._recorder.request_done(
+                self.facts, None, method=exchange.method, target=exchange.target, status=status, seconds=seconds
+            )
+
+    def malformed(self, reason: Malformed, detail: str) -> bytes:
+        kind = _MALFORMED.get(reason, DenyReason.PROTOCOL_ERROR)
+        told = Refusal(reason=kind, request_id=secrets.token_hex(8), origin=self._own_id)
+        self._recorder.request_refused(
+            self.facts, Deny(kind), told, method=b"", target=b"", detail=f"{reason}: {detail}"
+        )
+        return refusal.http_response(told)
+
+    def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
+        kind, story = self._failure or (
+            DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR,
+            f"{reason}: {detail}",
+        )
+        told = Refusal(
+            reason=kind, request_id=self.facts.request_id or secrets.token_hex(8), origin=self.facts.origin or self._own_id
+        )
+        self._recorder.request_refused(
+            self.facts, None, told, method=exchange.method, target=exchange.target, detail=story
+        )
+        return refusal.http_response(told, body=exchange.method != b"HEAD")
