@@ -19,6 +19,7 @@ class VerifyReason(StrEnum):
     NOT_YET_VALID = "not_yet_valid"
     UNEXPECTED_PEER = "unexpected_peer"  # a good SVID, but not one of those that were asked for
     TOO_LONG_CHAIN = "too_long_chain"
+    PROOF_INVALID = "proof_invalid"  # a re-proof that is not for this connection, this end, this turn or this key
 
 
 class VerificationError(Exception):

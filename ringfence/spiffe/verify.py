@@ -34,13 +34,17 @@ _REASON_BY_ERROR: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedPeer:
-    """A peer whose identity was proved. ``not_after`` is the earliest end in its verified chain, in Unix seconds."""
+    """A peer whose identity was proved. ``not_after`` is the earliest end in its verified chain, in Unix seconds.
+
+    ``chain_der`` is what it showed, leaf first, to be verified again when a bundle changes.
+    """
 
     spiffe_id: SpiffeId
     not_after: float
     serial: str
     leaf_sha256: str
     leaf_der: bytes = field(repr=False)
+    chain_der: tuple[bytes, ...] = field(repr=False)
 
 
 class ChainVerifier:
@@ -89,7 +93,8 @@ class ChainVerifier:
             not_after=not_after,
             serial=serial_hex(leaf),
             leaf_sha256=fingerprint(chain_der[0]),
-            leaf_der=bytes(chain_der[0]),
+            leaf_der=chain_der[0],
+            chain_der=tuple(chain_der),
         )
 
     def _issuer_end(self, issuer: crypto.X509) -> float:

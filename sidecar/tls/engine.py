@@ -1,0 +1,274 @@
+"""One mutual TLS connection, sans-IO: ciphertext in, plaintext out, and back. This is the hot path.
+
+Theory of operation. pyOpenSSL works on two memory BIOs. ``receive`` writes what the transport read into one and takes
+plaintext out record by record; ``send`` encrypts into the other, and ``outgoing`` takes all of it at once for a single
+write to the transport. OpenSSL tells that it has nothing more to give by an exception that costs as much as decrypting
+a small record; so ``receive`` counts, from the lengths in the record headers, how many complete records it holds, and
+asks no more often than that. The count never decides what is read, only when to stop asking: OpenSSL sees the same
+lengths in the same bytes.
+
+The caller: calls ``start`` once and sends what it returns; after each ``receive`` during the handshake, after each
+``send`` and when ``receive`` raised, sends ``outgoing()``. On an established connection ``receive`` leaves nothing
+that must leave at once. Deadlines are the caller's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from OpenSSL import SSL
+
+from ringfence.spiffe import VerificationError, VerifiedPeer, VerifyReason
+from sidecar.tls.errors import TlsClosed, TlsEndedError, TlsFailed, TlsFault, failed_from
+from sidecar.tls.peer_check import PeerCheck
+
+HANDSHAKE_LIMIT_BYTES: Final = 65_536
+ALPN_H2: Final = b"h2"
+
+_RECORD_BYTES: Final = 16_384  # the most plaintext in one record (RFC 8446, section 5.1)
+_HEADER_BYTES: Final = 5
+_OUTGOING_BYTES: Final = 1 << 20  # one bio_read takes all that a turn of the event loop produces
+_HANDSHAKE_RECORD: Final = 0x16
+_ALERT_RECORD: Final = 0x15
+
+
+class NoH2Error(Exception):
+    """The client offers other protocols than h2; raised from the ALPN callback, through the handshake."""
+
+
+class TlsEngine:
+    """One connection; made by ``TlsIdentity``. ``peer`` is set once ``established``, and only by verification."""
+
+    __slots__ = (
+        "_bio_read",
+        "_bio_write",
+        "_check",
+        "_connection",
+        "_end",
+        "_handshake_bytes",
+        "_head",
+        "_open",
+        "_recv",
+        "_remaining",
+        "_send",
+        "established",
+        "is_client",
+        "peer",
+    )
+
+    def __init__(self, context: SSL.Context, check: PeerCheck, *, is_client: bool) -> None:
+        connection = SSL.Connection(context, None)
+        connection.set_app_data(check)
+        if is_client:
+            connection.set_connect_state()
+        else:
+            connection.set_accept_state()
+        self._connection = connection
+        self._bio_read = connection.bio_read
+        self._bio_write = connection.bio_write
+        self._recv = connection.recv
+        self._send = connection.send
+        self._check = check
+        self._end: TlsEndedError | None = None
+        self._handshake_bytes = 0
+        self._open = False  # established and not ended
+        self._head = b""  # the part of a record's header that ended the last bytes
+        self._remaining = 0  # bytes still to come of the record that ended the last bytes
+        self.is_client = is_client
+        self.established = False
+        self.peer: VerifiedPeer | None = None
+
+    @property
+    def failure(self) -> VerificationError | None:
+        """Why this side refused the peer's identity, or None."""
+        return self._check.failure
+
+    @property
+    def cipher(self) -> str:
+        """Name of the cipher suite once established, such as ``TLS_AES_128_GCM_SHA256``."""
+        return self._connection.get_cipher_name() or ""
+
+    def start(self) -> bytes:
+        """Begin the handshake; the bytes to send: a client's first flight, nothing for a server."""
+        if self.is_client:
+            self._shake()
+        return self.outgoing()
+
+    def receive(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Take ciphertext; return the plaintext that it completes, ``b""`` if none.
+
+        Raises TlsClosed and TlsFailed, each with the plaintext before the end, and again on every later call.
+        """
+        size = len(data)
+        if not self._open:
+            return self._receive_handshake(data)
+        if (
+            not self._remaining
+            and size > _HEADER_BYTES
+            and (data[3] << 8 | data[4]) == size - _HEADER_BYTES
+            and not self._head
+        ):
+            records = 1
+        elif size:
+            records = self._count_records(data, size)
+        else:
+            return b""
+        self._bio_write(data)
+        return self._read(records)
+
+    def send(self, plaintext: bytes | bytearray | memoryview) -> None:
+        """Encrypt ``plaintext`` of any size into ``outgoing``; raises TlsFailed.
+
+        Only after the handshake: before it, this side has proved nothing about who would read it.
+        """
+        if not self.established:
+            raise RuntimeError("send before the TLS handshake is done")
+        if not plaintext:
+            return
+        try:
+            self._send(plaintext)  # whole: the contexts have partial writes off, and a memory BIO takes all
+        except SSL.Error as error:
+            raise self._fail(failed_from(error)) from error
+
+    def outgoing(self) -> bytes:
+        """All ciphertext that waits to be sent, ``b""`` if none."""
+        try:
+            data = self._bio_read(_OUTGOING_BYTES)
+        except SSL.WantReadError:
+            return b""
+        if len(data) < _OUTGOING_BYTES:
+            return data
+        pieces = [data]
+        try:
+            while True:
+                pieces.append(self._bio_read(_OUTGOING_BYTES))
+        except SSL.WantReadError:
+            return b"".join(pieces)
+
+    def close_notify(self) -> None:
+        """Put the orderly end into ``outgoing``; harmless at any time."""
+        if self.established:
+            try:
+                self._connection.shutdown()
+            except SSL.Error:  # already failed: there is nothing more to say to the peer
+                return
+
+    def exporter(self, label: bytes, context: bytes, length: int) -> bytes:
+        """Keying material that only the two ends of this connection can compute (RFC 8446, section 7.5)."""
+        if not self.established:
+            raise RuntimeError("exporter before the TLS handshake is done")
+        return self._connection.export_keying_material(label, length, context)
+
+    def _read(self, records: int) -> bytes:
+        """Plaintext of at most ``records`` records."""
+        recv = self._recv
+        if records == 1:
+            try:
+                return recv(_RECORD_BYTES)
+            except SSL.WantReadError:
+                return b""
+            except SSL.Error as error:
+                raise self._ended(error, b"") from error
+        pieces: list[bytes] = []
+        try:
+            for _ in range(records):
+                pieces.append(recv(_RECORD_BYTES))
+        except SSL.WantReadError:
+            pass
+        except SSL.Error as error:
+            raise self._ended(error, b"".join(pieces)) from error
+        return b"".join(pieces)
+
+    def _count_records(self, data: bytes | bytearray | memoryview, size: int) -> int:
+        """How many records ``data`` completes, given where the bytes before it ended."""
+        records = 0
+        position = self._remaining
+        if self._head:
+            head = self._head + bytes(data[: _HEADER_BYTES - len(self._head)])
+            if len(head) < _HEADER_BYTES:
+                self._head = head
+                return 0
+            position = _HEADER_BYTES - len(self._head) + (head[3] << 8 | head[4])
+            self._head = b""
+            records = position <= size
+        elif position:
+            records = position <= size
+        while position + _HEADER_BYTES <= size:
+            position += _HEADER_BYTES + (data[position + 3] << 8 | data[position + 4])
+            records += position <= size
+        if position < size:
+            self._head = bytes(data[position:])
+            self._remaining = 0
+        else:
+            self._remaining = position - size
+        return records
+
+    def _receive_handshake(self, data: bytes | bytearray | memoryview) -> bytes:
+        if self._end is not None:
+            self._end.plaintext = b""
+            raise self._end
+        if not data:
+            return b""
+        if (
+            not self._handshake_bytes
+            and data[0] != _HANDSHAKE_RECORD
+            and not (self.is_client and data[0] == _ALERT_RECORD)
+        ):
+            raise self._fail(TlsFailed(TlsFault.NOT_TLS, "not_tls"))
+        size = len(data)
+        self._handshake_bytes += size
+        records = self._count_records(data, size)
+        self._bio_write(data)
+        self._shake()
+        if not self.established:
+            if self._handshake_bytes > HANDSHAKE_LIMIT_BYTES:
+                raise self._fail(TlsFailed(TlsFault.HANDSHAKE_TOO_LARGE, "handshake_too_large"))
+            return b""
+        return self._read(records + 1)  # what the peer sent right behind its last flight
+
+    def _shake(self) -> None:
+        """One step of the handshake; at its end, the verified peer and h2 are required."""
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            return
+        except NoH2Error as error:
+            raise self._fail(TlsFailed(TlsFault.NO_H2, "no_application_protocol")) from error
+        except SSL.Error as error:
+            raise self._fail(self._handshake_failure(error)) from error
+        peer = self._check.peer
+        if peer is None:
+            self._connection.shutdown()
+            raise self._fail(
+                self._refused(VerificationError(VerifyReason.NO_CERTIFICATE, "no certificate was verified"))
+            )
+        if self._connection.get_alpn_proto_negotiated() != ALPN_H2:
+            self._connection.shutdown()
+            raise self._fail(TlsFailed(TlsFault.NO_H2, "no_application_protocol"))
+        self._connection.set_app_data(None)
+        self.peer = peer
+        self.established = self._open = True
+
+    def _handshake_failure(self, error: SSL.Error) -> TlsFailed:
+        if self._check.failure is not None:
+            return self._refused(self._check.failure)
+        failed = failed_from(error)
+        if failed.reason == "peer_did_not_return_a_certificate":
+            return self._refused(VerificationError(VerifyReason.NO_CERTIFICATE, "peer showed no certificate"))
+        return failed
+
+    def _refused(self, error: VerificationError) -> TlsFailed:
+        self._check.failure = error
+        return TlsFailed(TlsFault.VERIFICATION, error.reason.value, verification=error)
+
+    def _ended(self, error: SSL.Error, plaintext: bytes) -> TlsEndedError:
+        if isinstance(error, SSL.ZeroReturnError):
+            self._open = False
+            self._end = TlsClosed("peer closed the TLS connection", plaintext)
+            return self._end
+        return self._fail(failed_from(error, plaintext))
+
+    def _fail(self, failed: TlsFailed) -> TlsFailed:
+        self._open = False
+        self._end = failed
+        return failed
