@@ -162,7 +162,8 @@ class _Builder:
         return True
 
     def _begin(self, event: yaml.NodeEvent) -> bool:
-        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        mark = event.start_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         self._nodes += 1
         if self._nodes > LIMIT_NODES:
             self._problem(line, column, f"more than {LIMIT_NODES} values in one file", "split it into several files")

@@ -1,0 +1,86 @@
+"""Model to decision table. Pure.
+
+Raises ``PolicyError`` for what cannot be enforced as it stands: a sidecar that is told such a rule must refuse the
+whole snapshot rather than drop a part of it in silence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from ringfence.policy.decide import DecisionTable
+from ringfence.policy.decision import Permit
+from ringfence.policy.model import Allowlist, Callers, NamespaceCallers, Rule, SpiffeIdPattern
+from ringfence.policy.paths import PathTemplate, TemplateError, parse_template
+from ringfence.policy.tables import CompiledRule
+from ringfence.policy.trie import Trie
+from ringfence.spiffe import TrustDomain
+
+# RFC 9110 section 5.6.2, without lower case: methods are case-sensitive, and a "get" would never match.
+_METHOD: Final = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be enforced; the message names the allowlist and the rule."""
+
+
+def compile_policy(
+    allowlists: Iterable[Allowlist], *, trust_domain: TrustDomain, http_ports: Collection[int]
+) -> DecisionTable:
+    """The decision table of the workload that ``allowlists`` protect.
+
+    ``trust_domain`` is the mesh's own: what a bare namespace speaks of. ``http_ports`` are the workload's ports whose
+    bytes are read as HTTP; on these no connection is permitted unread.
+    """
+    entries = sorted(
+        ((allowlist.full_name, rule) for allowlist in allowlists for rule in allowlist.rules),
+        key=lambda entry: (entry[0], entry[1].name),
+    )
+    templates: dict[str, PathTemplate] = {}
+    patterns: Trie[str, list[int]] = Trie(list)
+    rules = []
+    previous: tuple[str, str] | None = None
+    for position, (policy, rule) in enumerate(entries):
+        if previous == (policy, rule.name):
+            raise PolicyError(f"rule {rule.name} of allowlist {policy} is there twice")
+        previous = (policy, rule.name)
+        try:
+            rules.append(_compile_rule(policy, rule, templates))
+        except (TemplateError, ValueError) as error:
+            raise PolicyError(f"rule {rule.name} of allowlist {policy}: {error}") from error
+        for callers in rule.callers:
+            segments, rest = _caller_pattern(callers, trust_domain)
+            positions = patterns.slot(segments, rest)
+            if not positions or positions[-1] != position:
+                positions.append(position)
+    return DecisionTable(tuple(rules), patterns, frozenset(http_ports))
+
+
+def _compile_rule(policy: str, rule: Rule, templates: dict[str, PathTemplate]) -> CompiledRule:
+    for method in rule.methods:
+        if not _METHOD.fullmatch(method):
+            raise PolicyError(f"method {method!a} is no upper-case HTTP method")
+    for port in rule.ports:
+        if not 1 <= port <= 65535:
+            raise PolicyError(f"port {port} is not from 1 to 65535")
+    for text in rule.paths:
+        if text not in templates:
+            templates[text] = parse_template(text)
+    return CompiledRule(
+        permit=Permit(policy, rule.name),
+        ports=frozenset(rule.ports),
+        methods=tuple(method.encode("ascii") for method in rule.methods),
+        paths=tuple(templates[text] for text in rule.paths),
+    )
+
+
+def _caller_pattern(callers: Callers, trust_domain: TrustDomain) -> tuple[tuple[str | None, ...], bool]:
+    """(trust domain, segments…) with None for any one segment, and whether the rest is open."""
+    if isinstance(callers, SpiffeIdPattern):
+        segments = (None if segment == "*" else segment for segment in callers.segments)
+        return (callers.trust_domain.name, *segments), False
+    if isinstance(callers, NamespaceCallers):
+        return (trust_domain.name, "ns", callers.namespace, "sa", None), False
+    return (callers.trust_domain.name,), True

@@ -1,0 +1,64 @@
+"""Why a call was refused or failed in the mesh: one closed set, used as wire words, log fields and metric labels.
+
+The names are stable: they are told to callers, so a name is never reused for something else. What each tells its reader
+is ``summary``; ``kind`` says who has to act.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ReasonKind(StrEnum):
+    """Whose business a refusal is."""
+
+    POLICY = "policy"  # the allowlists: the author of the policy, or the caller
+    IDENTITY = "identity"  # who the two ends are: certificates and their life
+    FAILURE = "failure"  # something is broken, slow or full; nothing was judged
+
+
+class DenyReason(StrEnum):
+    """The reasons, each with its kind and one line of meaning."""
+
+    kind: ReasonKind
+    summary: str
+
+    def __new__(cls, value: str, kind: ReasonKind, summary: str) -> DenyReason:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.kind = kind
+        member.summary = summary
+        return member
+
+    # Told by ringfence.policy, in this order of precedence.
+    UNAUTHENTICATED = "unauthenticated", ReasonKind.POLICY, "the caller has no verified identity"
+    PATH_AMBIGUOUS = "path_ambiguous", ReasonKind.POLICY, "the path could mean another to the app than to the judge"
+    CALLER_NOT_ALLOWED = "caller_not_allowed", ReasonKind.POLICY, "no rule of the service names the caller"
+    PORT_NOT_ALLOWED = "port_not_allowed", ReasonKind.POLICY, "no rule lets the caller use the port"
+    PATH_NOT_ALLOWED = "path_not_allowed", ReasonKind.POLICY, "no rule lets the caller use the path on that port"
+    METHOD_NOT_ALLOWED = "method_not_allowed", ReasonKind.POLICY, "no rule lets the caller use the method on that path"
+    NOT_HTTP = "not_http", ReasonKind.POLICY, "what permits the caller speaks of HTTP, and the bytes are not HTTP"
+
+    # Told by the data path about the two ends and the tunnel.
+    NOT_OWN_ADDRESS = "not_own_address", ReasonKind.IDENTITY, "CONNECT names an address or port of another workload"
+    PLAINTEXT_REFUSED = "plaintext_refused", ReasonKind.IDENTITY, "bytes without TLS came to a port that requires it"
+    PEER_REFUSED = "peer_refused", ReasonKind.IDENTITY, "the TLS peer showed no acceptable SVID"
+    REPROOF_REFUSED = (
+        "reproof_refused",
+        ReasonKind.IDENTITY,
+        "the peer's new proof on a living connection was not valid",
+    )
+    IDENTITY_EXPIRED = "identity_expired", ReasonKind.IDENTITY, "an SVID of the connection ended and was not re-proved"
+    NO_IDENTITY = "no_identity", ReasonKind.IDENTITY, "this sidecar holds no SVID yet, or only one that has ended"
+
+    # Told by the data path when a call could not be judged or carried.
+    NO_SNAPSHOT = "no_snapshot", ReasonKind.FAILURE, "this sidecar has no policy yet, so nothing is permitted"
+    PROTOCOL_ERROR = "protocol_error", ReasonKind.FAILURE, "the bytes break the protocol of the port or of the tunnel"
+    UPSTREAM_UNREACHABLE = "upstream_unreachable", ReasonKind.FAILURE, "no endpoint of the upstream took the connection"
+    UPSTREAM_TIMEOUT = "upstream_timeout", ReasonKind.FAILURE, "the upstream's sidecar did not answer in time"
+    APP_UNREACHABLE = "app_unreachable", ReasonKind.FAILURE, "the app behind the sidecar refused the connection"
+    APP_TIMEOUT = "app_timeout", ReasonKind.FAILURE, "the app behind the sidecar did not answer in time"
+    CALLER_TIMEOUT = "caller_timeout", ReasonKind.FAILURE, "the caller did not send what it began in time"
+    OVERLOADED = "overloaded", ReasonKind.FAILURE, "a limit on connections, streams or buffered bytes was reached"
+    DRAINING = "draining", ReasonKind.FAILURE, "this sidecar is about to stop and takes nothing new"
+    INTERNAL_ERROR = "internal_error", ReasonKind.FAILURE, "a defect of the mesh itself ended the call"
