@@ -10,6 +10,7 @@ Every frame of a turn of the event loop leaves in one TLS write: ``_flush`` runs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -108,8 +109,7 @@ class Link(asyncio.Protocol):
         self.remote_address = f"{remote[0]}:{remote[1]}" if remote else ""
         self._timer("handshake", HANDSHAKE_SECONDS, self._handshake_late)
         if not self._server:
-            self._engine.start()
-            self._write(self._engine.outgoing())
+            self._write(self._engine.start())
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -121,7 +121,10 @@ class Link(asyncio.Protocol):
             self._heard = True
             if plain:
                 self.machine.receive(plain)
-        except TlsClosed:
+        except TlsClosed as end:
+            if self.ready:
+                with contextlib.suppress(PeerError):  # it closes anyway
+                    self.machine.receive(end.plaintext)
             self.close(None, "closed by the peer")
         except TlsFailed as failure:
             self._tls_failed(failure)
@@ -175,7 +178,7 @@ class Link(asyncio.Protocol):
     def _established(self) -> None:
         self.peer = self._engine.peer
         if self.peer is None:  # cannot be: the engine demands a verified peer
-            raise TlsFailed("handshake ended without a verified peer")
+            raise RuntimeError("handshake ended without a verified peer")
         self._cancel("handshake")
         self.ready = True
         self._timer("sweep", _SWEEP_SECONDS, self._sweep)
