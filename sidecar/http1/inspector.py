@@ -149,10 +149,10 @@ class Inspector:
         """No request is outstanding."""
         return self._current is None
 
-    @property
-    def outstanding(self) -> int:
-        """Requests that were judged and whose exchange has not ended."""
-        return len(self._later) + (self._current is not None)
+    def outstanding(self) -> list[Exchange]:
+        """The exchanges that have been judged and have not ended, oldest first."""
+        current = self._current
+        return [exchange for exchange in (current, *self._later) if exchange is not None and exchange.method]
 
     @property
     def progress(self) -> str:
@@ -169,7 +169,11 @@ class Inspector:
         return "idle" if self._current is None else "response"
 
     def take_client(self) -> bytes:
-        """Bytes for the client that were made on this side; to be sent after what the last call returned for it."""
+        """Bytes for the client that were made on this side; to be sent after what the last call returned for it.
+
+        Clears `attention`: the first thing to look at when it is set.
+        """
+        self.attention = False
         joined = b"".join(self._client_out)
         self._client_out.clear()
         return joined
@@ -563,38 +567,40 @@ class Inspector:
 
     # --- ends ---
 
-    def client_eof(self) -> bool:
-        """The client will send no more. True if that was between messages; else the request is cut off (`abort`)."""
+    def client_eof(self) -> bytes:
+        """The client will send no more; returns what the server is still to be sent. Inside a request, that is `abort`."""
         self.client_ended = True
-        if not self._held:
+        if not self._held and not self.raw:
             self._check_client_end()
             self._settle()
-        return not self.abort
+        return b""
 
-    def server_eof(self) -> bool:
-        """The server will send no more. True if that was a lawful end of what was due; else see `abort` and
-        `take_client`."""
+    def server_eof(self) -> bytes:
+        """The server will send no more; returns what the client is still to be sent.
+
+        Between responses, or where nothing else ends a body, that is a lawful end (`close_after`). A response that had not
+        begun is answered in the server's place; one that was cut off is `abort`.
+        """
         exchange = self._current
         if self.raw or self._server_step == _DEAD:
-            return True
+            return b""
+        out: list[bytes] = []
         if exchange is None or not exchange.response_open:
             self._shut(abort=False)
-            return True
-        if self._server_step == _BODY and exchange.status and self._response_body.endless:
+        elif self._server_step == _BODY and self._response_body.endless:
             exchange.response_open = False
             self._finish()
             self._shut(abort=False)
-            return True
-        begun = bool(exchange.status or self._response_partial)
-        reason = Malformed.TRUNCATED if begun else Malformed.NO_RESPONSE
-        self._malformed_response(
-            MalformedError(reason, "the server closed before its response was complete"), self._client_out
-        )
-        self.attention = True
-        return False
+        else:
+            reason = Malformed.TRUNCATED if self._response_partial else Malformed.NO_RESPONSE
+            if exchange.status:
+                reason = Malformed.TRUNCATED
+            error = MalformedError(reason, "the server closed before its response was complete")
+            self._malformed_response(error, out)
+        return b"".join(out)
 
-    def close(self) -> None:
-        """The connection is over: every exchange that is still outstanding is done, cut unless it had been upgraded."""
+    def cut(self) -> None:
+        """The connection is over: every exchange that is still outstanding is done, and `cut` unless it was upgraded."""
         self._shut(abort=False)
 
     def _check_client_end(self) -> None:
