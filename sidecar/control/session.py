@@ -1,0 +1,137 @@
+"""One stream to the control plane, from hello until it ends; what outlives a stream is in ``stream.py``.
+
+Three tasks, and the first to finish ends all: one reads snapshots, one writes what is in the outbox (gRPC allows one
+write at a time), one watches the SVID that the stream was opened with: when that has little left and there is a newer
+one, the session ends in peace and the next one is opened with the newer, since the control plane need not serve a
+stream beyond the SVID that opened it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import grpc.aio
+
+from ringfence.kit.clock import Clock
+from ringfence.spiffe import X509Svid
+from ringfence.wire.gen import control_pb2 as pb
+from ringfence.wire.gen.control_pb2_grpc import ControlStub
+from sidecar.channels import told
+from sidecar.control.enforcement import Outcome
+from sidecar.control.errors import StreamEnded
+
+_OUTBOX_LIMIT: Final = 32
+_ERROR_LIMIT_CHARACTERS: Final = 1_000
+_LEAST_LIFE_SHARE: Final = 0.25
+_WATCH_SLICE_SECONDS: Final = 15.0
+
+
+class Session:
+    """A stream over ``channel``; ``take`` enforces a snapshot and says how that went."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        address: str,
+        svid: X509Svid,
+        take: Callable[[pb.Snapshot], Awaitable[Outcome]],
+        enforced_revision: Callable[[], int],
+        clock: Clock,
+        answer_seconds: float,
+    ) -> None:
+        self._address = address
+        self._svid = self._newest = svid
+        self._take = take
+        self._enforced_revision = enforced_revision
+        self._clock = clock
+        self._answer_seconds = answer_seconds
+        self._outbox: asyncio.Queue[pb.SidecarReport] = asyncio.Queue(_OUTBOX_LIMIT)
+        self._overflow = asyncio.Event()
+        # The types of the stubs know only the form with an iterator of requests.
+        self._call: Any = ControlStub(channel).Subscribe()  # type: ignore[call-arg]
+
+    def identity_changed(self, svid: X509Svid) -> None:
+        """Report a newer SVID on this stream, and open the next one with it."""
+        self._newest = svid
+        self._report_identity(svid)
+
+    async def run(self, hello: pb.Hello) -> None:
+        """Serve the stream. Returns when the next one should be opened with a newer SVID; raises StreamEnded else."""
+        self._post(pb.SidecarReport(hello=hello))
+        self._report_identity(self._svid)
+        try:
+            await _first_of(self._read(), self._write(), self._outlive(), self._overflown())
+        except grpc.aio.AioRpcError as error:
+            raise StreamEnded(f"{self._address}: {told(error)}") from error
+        except TimeoutError as error:
+            raise StreamEnded(f"{self._address} was silent for {self._answer_seconds:g} s") from error
+        finally:
+            self._call.cancel()
+
+    async def _read(self) -> None:
+        deadline: float | None = self._answer_seconds
+        while True:
+            async with asyncio.timeout(deadline):
+                message = await self._call.read()
+            deadline = None  # from now on silence is the rule; keepalive pings tell a dead peer from a quiet one
+            if not isinstance(message, pb.Snapshot):  # EOF, an object that the types do not know
+                raise StreamEnded(f"{self._address} ended the stream")
+            outcome = await self._take(message)
+            acknowledgement = pb.Acknowledgement(
+                revision=outcome.revision,
+                accepted=outcome.error is None,
+                error=(outcome.error or "")[:_ERROR_LIMIT_CHARACTERS],
+                enforced_revision=self._enforced_revision(),
+            )
+            self._post(pb.SidecarReport(ack=acknowledgement))
+
+    async def _write(self) -> None:
+        while True:
+            report = await self._outbox.get()
+            async with asyncio.timeout(self._answer_seconds):
+                try:
+                    await self._call.write(report)
+                except asyncio.InvalidStateError:
+                    # The stream is over already, and the reader is about to learn why.
+                    await asyncio.Event().wait()
+
+    async def _outlive(self) -> None:
+        """Returns when the SVID of this stream has little left and a newer one is there."""
+        svid = self._svid
+        late = svid.not_after - _LEAST_LIFE_SHARE * (svid.not_after - svid.not_before)
+        while True:
+            remaining = late - self._clock.now()
+            if remaining <= 0.0 and self._newest is not svid:
+                return
+            await asyncio.sleep(min(_WATCH_SLICE_SECONDS, max(0.25, remaining)))
+
+    async def _overflown(self) -> None:
+        await self._overflow.wait()
+        raise StreamEnded(f"{self._address} does not take reports")
+
+    def _report_identity(self, svid: X509Svid) -> None:
+        identity = pb.IdentityReport(not_before=int(svid.not_before), not_after=int(svid.not_after), serial=svid.serial)
+        self._post(pb.SidecarReport(identity=identity))
+
+    def _post(self, report: pb.SidecarReport) -> None:
+        try:
+            self._outbox.put_nowait(report)
+        except asyncio.QueueFull:
+            self._overflow.set()
+
+
+async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run all until the first finishes, end the others, and finish as it did."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:  # in the order given, so that the reader's reason goes before the writer's
+        if task in done:
+            task.result()
