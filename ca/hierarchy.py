@@ -1,8 +1,8 @@
 """The certificates that sign: a root for ten years, and a name-constrained issuing intermediate below it. Pure.
 
-The intermediate may speak only for its own trust domain. RFC 5280 section 4.2.1.10 constrains URIs by their host, so the
-constraint is the bare host ``shop.example``; written as ``spiffe://shop.example`` it would match nothing. DNS names are
-constrained to the trust domain's own and to those given when the authority was made.
+The intermediate may speak only for its own trust domain. RFC 5280 section 4.2.1.10 constrains URIs by their host, so
+the constraint is the bare host ``shop.example``; written as ``spiffe://shop.example`` it would match nothing. DNS
+names are constrained to the trust domain's own and to those given when the authority was made.
 
 A signing certificate carries the trust domain's path-less SPIFFE ID (X509-SVID, section 3.2) and never authenticates.
 """
@@ -69,7 +69,7 @@ class Hierarchy:
 
 
 def is_dns_name(name: str) -> bool:
-    """Whether ``name`` is a lower-case DNS host name (RFC 1123) that a constraint may name: no wildcard, no dot first."""
+    """Whether ``name`` is a lower-case DNS host name (RFC 1123), fit for a constraint: no wildcard, no dot first."""
     return _DNS_NAME.fullmatch(name) is not None
 
 
@@ -78,7 +78,9 @@ def utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(int(seconds), UTC)
 
 
-def build_root(key: ec.EllipticCurvePrivateKey, trust_domain: TrustDomain, *, now: float, serial: int) -> x509.Certificate:
+def build_root(
+    key: ec.EllipticCurvePrivateKey, trust_domain: TrustDomain, *, now: float, serial: int
+) -> x509.Certificate:
     """A self-signed root of ten years. Its name carries its serial, so that two roots of one domain differ in name."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"ringfence root {serial:032x}")])
     builder = _signer(name, name, key.public_key(), trust_domain, path_length=1)

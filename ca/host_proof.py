@@ -39,7 +39,7 @@ class HostKey:
 
     @classmethod
     def parse(cls, spki: bytes) -> HostKey:
-        """RequestInvalid unless ``spki`` is a P-256 key in its one canonical encoding (or it would have several ids)."""
+        """RequestInvalid unless ``spki`` is a P-256 key in its one canonical encoding (others would be other ids)."""
         if len(spki) > HOST_KEY_LIMIT_BYTES:
             raise RequestInvalid(f"host key of {len(spki)} bytes is larger than {HOST_KEY_LIMIT_BYTES}")
         try:

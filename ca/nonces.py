@@ -1,9 +1,9 @@
 """Nonces for attestation: made without being stored, spent by being stored. Pure.
 
-A caller without any credential may ask for nonces, as often as it likes; if each took a row, it could fill the table and
-lock everybody else out. So a nonce carries its expiry, the host key it is for and a MAC of both, and the database holds
-only nonces that were *used*, by a caller whose host key signed them, until they would have expired anyway. The MAC's
-secret is the database's, so that every replica accepts the nonces of every other.
+A caller without any credential may ask for nonces, as often as it likes; if each took a row, it could fill the table
+and lock everybody else out. So a nonce carries its expiry, the host key it is for and a MAC of both, and the database
+holds only nonces that were *used*, by a caller whose host key signed them, until they would have expired anyway. The
+MAC's secret is the database's, so that every replica accepts the nonces of every other.
 """
 
 from __future__ import annotations

@@ -64,7 +64,9 @@ def encrypt_private_key(
     padder = padding.PKCS7(algorithms.AES.block_size).padder()
     encryptor = Cipher(algorithms.AES(secret), modes.CBC(iv)).encryptor()
     sealed = encryptor.update(padder.update(plain) + padder.finalize()) + encryptor.finalize()
-    scrypt_parameters = _tlv(_SEQUENCE, _tlv(_OCTET_STRING, salt), _integer(SCRYPT_N), _integer(SCRYPT_R), _integer(SCRYPT_P))
+    scrypt_parameters = _tlv(
+        _SEQUENCE, _tlv(_OCTET_STRING, salt), _integer(SCRYPT_N), _integer(SCRYPT_R), _integer(SCRYPT_P)
+    )
     key_derivation = _tlv(_SEQUENCE, _OID_SCRYPT, scrypt_parameters)
     encryption_scheme = _tlv(_SEQUENCE, _OID_AES256_CBC, _tlv(_OCTET_STRING, iv))
     algorithm = _tlv(_SEQUENCE, _OID_PBES2, _tlv(_SEQUENCE, key_derivation, encryption_scheme))

@@ -45,9 +45,11 @@ class LeafTemplate:
 
 
 def check_workload_id(spiffe_id: SpiffeId, trust_domain: TrustDomain) -> None:
-    """IdentityRefused unless ``spiffe_id`` is ``/ns/…/sa/…`` of this trust domain and outside the reserved namespace."""
+    """IdentityRefused unless ``spiffe_id`` is ``/ns/…/sa/…`` of this trust domain, outside the reserved namespace."""
     if spiffe_id.trust_domain != trust_domain:
-        raise IdentityRefused(f"{spiffe_id} is not of trust domain {trust_domain}, the only one this authority issues for")
+        raise IdentityRefused(
+            f"{spiffe_id} is not of trust domain {trust_domain}, the only one this authority issues for"
+        )
     if spiffe_id.namespace is None:
         raise IdentityRefused(f"{spiffe_id} is not of the form spiffe://{trust_domain}/ns/NAMESPACE/sa/SERVICE-ACCOUNT")
     if spiffe_id.namespace == RESERVED_NAMESPACE:

@@ -64,7 +64,7 @@ host_keys: Final = Table(
     Column("revoked_at", Double),
     Index(None, "spiffe_id"),
 )
-"""Enrolled by join tokens only, so bounded by what operators mint. Revoked rows stay: a revoked key never comes back."""
+"""Enrolled by join tokens only, so bounded by what operators mint. Revoked rows stay: such a key never comes back."""
 
 spent_nonces: Final = Table(
     "spent_nonces",

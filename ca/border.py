@@ -1,0 +1,119 @@
+"""The network's edge of the authority: bounds what is in hand, sets deadlines, and chooses the words for each failure.
+
+Whoever is not permitted an identity is told one and the same sentence, whatever the reason: a stranger who could tell a
+spent token from an unknown one would learn which tokens exist. The reason goes to the log, under the request id that
+the caller gets too (in the trailing metadata), so that an operator finds the one by the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
+
+import grpc
+from grpc import aio
+
+from ca.desk import IssuingDesk
+from ca.errors import (
+    CaError,
+    IssuerExpired,
+    Overloaded,
+    Refused,
+    RequestInvalid,
+    StoreUnavailable,
+)
+
+Context = aio.ServicerContext[Any, Any]
+T = TypeVar("T")
+
+REQUEST_ID_KEY: Final = "ringfence-request-id"
+NOT_PERMITTED: Final = "this caller is not permitted an identity"
+# Larger than any request of the protocol, much smaller than gRPC's default of 4 MiB.
+MESSAGE_LIMIT_BYTES: Final = 32_768
+SERVER_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_metadata_size", 16_384),
+    ("grpc.so_reuseport", 0),
+)
+"""For a server that carries nothing but the servicers of this package."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What to tell the caller, and what to count."""
+
+    outcome: str
+    code: grpc.StatusCode
+    words: str
+
+
+class Border:
+    """Guards one servicer; counts what it has in hand."""
+
+    def __init__(self, desk: IssuingDesk) -> None:
+        self._desk = desk
+        self._in_flight = 0
+
+    async def serve(self, method: str, context: Context, work: Callable[[str], Awaitable[T]]) -> T:
+        """Run ``work`` (given the request id) under the limits; on failure abort with the words for it."""
+        request_id = self._desk.random_bytes(8).hex()
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        if self._in_flight >= self._desk.limits.in_flight:
+            failure = _describe(Overloaded("in flight"))
+        else:
+            self._in_flight += 1
+            try:
+                async with asyncio.timeout(self._deadline(context)):
+                    answer = await work(request_id)
+                self._desk.tally.count(method, "done")
+                return answer
+            except Exception as problem:  # the request's border; cancellation is no Exception and passes
+                failure = _describe(problem)
+                self._log(method, context, request_id, failure, problem)
+            finally:
+                self._in_flight -= 1
+        self._desk.tally.count(method, failure.outcome)
+        await context.abort(failure.code, failure.words, ((REQUEST_ID_KEY, request_id),))
+        raise AssertionError("abort returned")
+
+    def _deadline(self, context: Context) -> float:
+        remaining = cast("float | None", context.time_remaining())  # the stubs do not know of no deadline
+        limit = self._desk.limits.deadline_seconds
+        return limit if remaining is None else max(0.0, min(limit, remaining))
+
+    def _log(self, method: str, context: Context, request_id: str, failure: _Failure, problem: Exception) -> None:
+        facts: dict[str, object] = {
+            "method": method,
+            "request_id": request_id,
+            "peer": context.peer(),
+            "outcome": failure.outcome,
+        }
+        if isinstance(problem, Refused):
+            self._desk.log.warning("identity refused", reason=str(problem.reason), detail=problem.detail, **facts)
+        elif isinstance(problem, RequestInvalid):
+            self._desk.log.warning("request invalid", detail=str(problem), **facts)
+        else:
+            self._desk.log.error("request failed", error=f"{type(problem).__name__}: {problem}", **facts)
+
+
+def _describe(problem: Exception) -> _Failure:
+    match problem:
+        case Refused():
+            return _Failure(str(problem.reason), grpc.StatusCode.PERMISSION_DENIED, NOT_PERMITTED)
+        case RequestInvalid():
+            return _Failure("invalid", grpc.StatusCode.INVALID_ARGUMENT, str(problem))
+        case Overloaded():
+            words = "the authority has as much in hand as it takes (try again later)"
+            return _Failure("overloaded", grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+        case StoreUnavailable():
+            words = "the authority cannot record what it would issue, so it issues nothing (try again later)"
+            return _Failure("unavailable", grpc.StatusCode.UNAVAILABLE, words)
+        case IssuerExpired():
+            words = "the authority's issuing certificate is not valid now, so it issues nothing (tell its operator)"
+            return _Failure("issuer_expired", grpc.StatusCode.UNAVAILABLE, words)
+        case TimeoutError():
+            return _Failure("deadline", grpc.StatusCode.DEADLINE_EXCEEDED, "the authority did not finish in time")
+        case CaError() | _:
+            return _Failure("failed", grpc.StatusCode.INTERNAL, "the authority failed (its log has the reason)")

@@ -1,0 +1,57 @@
+"""Enrolled host keys: found, listed, revoked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+
+from ca.store.database import Database
+from ca.store.schema import host_keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolledHostKey:
+    """A host key and the one workload that it may attest. Times in Unix seconds."""
+
+    key_id: str
+    spki: bytes
+    spiffe_id: str
+    enrolled_at: float
+    last_used_at: float | None
+    revoked_at: float | None
+
+
+def find_host_key(database: Database, key_id: str) -> EnrolledHostKey | None:
+    """The key with that id, revoked or not."""
+    with database.read() as connection:
+        row = connection.execute(select(host_keys).where(host_keys.c.key_id == key_id)).one_or_none()
+    return None if row is None else _read(row)
+
+
+def list_host_keys(database: Database, *, limit: int) -> list[EnrolledHostKey]:
+    """Up to ``limit`` keys, the newest first."""
+    newest = select(host_keys).order_by(host_keys.c.enrolled_at.desc(), host_keys.c.key_id).limit(limit)
+    with database.read() as connection:
+        return [_read(row) for row in connection.execute(newest)]
+
+
+def revoke_host_key(database: Database, key_id: str, now: float) -> bool:
+    """Revoke for good; whether such a key is enrolled. Revoking twice keeps the first time."""
+    unrevoked = host_keys.c.key_id == key_id, host_keys.c.revoked_at.is_(None)
+    with database.write() as connection:
+        if connection.execute(update(host_keys).where(*unrevoked).values(revoked_at=now)).rowcount:
+            return True
+        return connection.execute(select(host_keys.c.key_id).where(host_keys.c.key_id == key_id)).first() is not None
+
+
+def _read(row: object) -> EnrolledHostKey:
+    values = row._mapping  # type: ignore[attr-defined]
+    return EnrolledHostKey(
+        key_id=values["key_id"],
+        spki=bytes(values["public_key"]),
+        spiffe_id=values["spiffe_id"],
+        enrolled_at=values["enrolled_at"],
+        last_used_at=values["last_used_at"],
+        revoked_at=values["revoked_at"],
+    )

@@ -1,0 +1,241 @@
+"""Records issued SVIDs, and in the same transaction spends what proved their callers: the fourth stage of issuing.
+
+Proof and record stand or fall together. A crash between the two can then neither burn a token for nothing nor let an
+SVID go unrecorded, and a batch of orders pays for one disk flush. Every claim is one conditional statement, so that of
+any number of simultaneous uses, in any number of replicas, the database lets exactly one win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, String, Table, bindparam, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ca.errors import RefusalReason
+from ca.nonces import SpentNonce
+from ca.store.database import Database
+from ca.store.schema import host_keys, issued_svids, join_tokens, spent_nonces
+
+# Built once: composing a statement costs as much as running it.
+_SPEND: Final = (
+    update(join_tokens)
+    .where(
+        join_tokens.c.token_sha256 == bindparam("token"),
+        join_tokens.c.spiffe_id == bindparam("identity"),
+        join_tokens.c.expires_at > bindparam("at"),
+        # Without a host key ``by`` is NULL, which equals nothing.
+        or_(join_tokens.c.spent_at.is_(None), join_tokens.c.spent_by == bindparam("by", type_=String)),
+    )
+    .values(spent_at=func.coalesce(join_tokens.c.spent_at, bindparam("at")), spent_by=bindparam("by"))
+)
+_STAMP: Final = (
+    update(host_keys)
+    .where(
+        host_keys.c.key_id == bindparam("key"),
+        host_keys.c.spiffe_id == bindparam("identity"),
+        host_keys.c.revoked_at.is_(None),
+    )
+    .values(last_used_at=bindparam("at"))
+)
+_LINEAGE: Final = (
+    select(issued_svids.c.host_key_id, host_keys.c.revoked_at)
+    .select_from(issued_svids.outerjoin(host_keys, host_keys.c.key_id == issued_svids.c.host_key_id))
+    .where(issued_svids.c.serial == bindparam("shown"), issued_svids.c.spiffe_id == bindparam("identity"))
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostKeyRow:
+    """A host key to enrol: its id and its SubjectPublicKeyInfo."""
+
+    key_id: str
+    spki: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenClaim:
+    """The caller showed a join token, and maybe a host key to enrol (whose possession it proved)."""
+
+    token_sha256: str
+    host_key: HostKeyRow | None
+
+    word = "join"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestClaim:
+    """The caller signed a nonce with an enrolled host key."""
+
+    nonce: SpentNonce
+    host_key_id: str
+
+    word = "attest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewClaim:
+    """The caller showed an SVID of ours in its TLS handshake."""
+
+    serial: str
+
+    word = "renew"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnClaim:
+    """The process that holds the authority asks for itself."""
+
+    word = "own"
+
+
+Claim = TokenClaim | AttestClaim | RenewClaim | OwnClaim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One SVID to record, with the claim on which it was signed. Times in Unix seconds."""
+
+    claim: Claim
+    serial: str
+    spiffe_id: str
+    not_before: int
+    not_after: int
+    leaf_sha256: str
+    request_id: str
+
+
+def record(database: Database, entries: Sequence[Entry], now: float) -> list[RefusalReason | None]:
+    """For each entry, in order: None when it is recorded, else why its claim does not hold (and nothing is kept of it).
+
+    StoreUnavailable: nothing of any entry was kept.
+    """
+    outcomes: list[RefusalReason | None] = [None] * len(entries)
+    with database.write() as connection:
+        rows = []
+        # In the order of what they lock, so that two replicas with the same claims wait for, not on, each other.
+        for position in sorted(range(len(entries)), key=lambda position: _lock_order(entries[position])):
+            entry = entries[position]
+            verdict = _settle(connection, entry, now)
+            if isinstance(verdict, RefusalReason):
+                outcomes[position] = verdict
+            else:
+                rows.append(_row(entry, verdict.host_key_id, now))
+        if rows:
+            connection.execute(issued_svids.insert(), rows)
+    return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """The claim holds; ``host_key_id`` is the host key that the SVID descends from, if any."""
+
+    host_key_id: str | None
+
+
+def _lock_order(entry: Entry) -> tuple[str, str]:
+    claim = entry.claim
+    match claim:
+        case TokenClaim():
+            return "token", claim.token_sha256
+        case AttestClaim():
+            return "host key", claim.host_key_id
+        case _:
+            return "", ""
+
+
+def _settle(connection: Connection, entry: Entry, now: float) -> _Settled | RefusalReason:
+    match entry.claim:
+        case TokenClaim() as claim:
+            return _spend_token(connection, claim, entry.spiffe_id, now)
+        case AttestClaim() as claim:
+            return _spend_nonce(connection, claim, entry.spiffe_id, now)
+        case RenewClaim() as claim:
+            return _check_lineage(connection, claim, entry.spiffe_id)
+        case OwnClaim():
+            return _Settled(None)
+
+
+def _spend_token(connection: Connection, claim: TokenClaim, spiffe_id: str, now: float) -> _Settled | RefusalReason:
+    """Spend the token and enrol the host key, or neither.
+
+    A token already spent holds for the host key that it enrolled, until it expires: whoever holds that key may attest
+    this very workload anyway, and a sidecar that was killed before the reply reached it needs no new token.
+    """
+    key_id = claim.host_key.key_id if claim.host_key else None
+    parameters = {"token": claim.token_sha256, "identity": spiffe_id, "at": now, "by": key_id}
+    savepoint = connection.begin_nested()
+    verdict: _Settled | RefusalReason = _Settled(key_id)
+    if connection.execute(_SPEND, parameters).rowcount != 1:
+        verdict = token_refusal(connection, claim.token_sha256, now)
+    elif claim.host_key is not None:
+        verdict = _enrol(connection, claim.host_key, spiffe_id, now) or verdict
+    if isinstance(verdict, RefusalReason):
+        savepoint.rollback()
+    else:
+        savepoint.commit()
+    return verdict
+
+
+def token_refusal(connection: Connection, token_sha256: str, now: float) -> RefusalReason:
+    """Why a token does not hold, for the log."""
+    expires_at = connection.execute(
+        select(join_tokens.c.expires_at).where(join_tokens.c.token_sha256 == token_sha256)
+    ).scalar()
+    if expires_at is None:
+        return RefusalReason.TOKEN_UNKNOWN
+    return RefusalReason.TOKEN_EXPIRED if expires_at <= now else RefusalReason.TOKEN_SPENT
+
+
+def _enrol(connection: Connection, key: HostKeyRow, spiffe_id: str, now: float) -> RefusalReason | None:
+    """Enrol the key for the workload; a key is bound to one workload for good, and a revoked one never comes back."""
+    row = {"key_id": key.key_id, "public_key": key.spki, "spiffe_id": spiffe_id, "enrolled_at": now}
+    if insert_if_new(connection, host_keys, row):
+        return None
+    known = connection.execute(
+        select(host_keys.c.spiffe_id, host_keys.c.revoked_at).where(host_keys.c.key_id == key.key_id)
+    ).one()
+    if known.revoked_at is not None:
+        return RefusalReason.HOST_KEY_REVOKED
+    return None if known.spiffe_id == spiffe_id else RefusalReason.HOST_KEY_BOUND_ELSEWHERE
+
+
+def _spend_nonce(connection: Connection, claim: AttestClaim, spiffe_id: str, now: float) -> _Settled | RefusalReason:
+    """Spend the nonce and stamp the host key; a nonce is spent even if the key turns out to be revoked."""
+    row = {"nonce_sha256": claim.nonce.sha256, "expires_at": claim.nonce.expires_at}
+    if not insert_if_new(connection, spent_nonces, row):
+        return RefusalReason.NONCE_SPENT
+    parameters = {"key": claim.host_key_id, "identity": spiffe_id, "at": now}
+    if connection.execute(_STAMP, parameters).rowcount != 1:
+        return RefusalReason.HOST_KEY_REVOKED
+    return _Settled(claim.host_key_id)
+
+
+def _check_lineage(connection: Connection, claim: RenewClaim, spiffe_id: str) -> _Settled | RefusalReason:
+    """The SVID shown must be one that we recorded, and the host key that it descends from still good."""
+    shown = connection.execute(_LINEAGE, {"shown": claim.serial, "identity": spiffe_id}).one_or_none()
+    if shown is None:
+        return RefusalReason.SERIAL_UNKNOWN
+    return _Settled(shown.host_key_id) if shown.revoked_at is None else RefusalReason.HOST_KEY_REVOKED
+
+
+def _row(entry: Entry, host_key_id: str | None, now: float) -> dict[str, object]:
+    return {
+        "serial": entry.serial,
+        "spiffe_id": entry.spiffe_id,
+        "issued_at": now,
+        "not_before": entry.not_before,
+        "not_after": entry.not_after,
+        "leaf_sha256": entry.leaf_sha256,
+        "proved_by": entry.claim.word,
+        "host_key_id": host_key_id,
+        "request_id": entry.request_id,
+    }
+
+
+def insert_if_new(connection: Connection, table: Table, row: dict[str, object]) -> bool:
+    """Insert ``row`` unless its primary key is taken; whether it went in. Waits for a rival transaction to end."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return connection.execute(dialect.insert(table).on_conflict_do_nothing(), row).rowcount == 1
