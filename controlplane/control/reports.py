@@ -1,0 +1,129 @@
+"""What sidecars say, checked: bounded, of a known kind, in the right order. Pure.
+
+A sidecar proves who it is by its certificate; all else it says of itself is its own word, good for ``status`` and
+metrics and never for a decision.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from ringfence.kit.clock import Clock
+from ringfence.wire.convert import REVISION_MAXIMUM
+from ringfence.wire.gen import control_pb2
+
+_INSTANCE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_VERSION: Final = re.compile(r"[A-Za-z0-9.+_-]{0,64}", re.ASCII)
+_SERIAL: Final = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
+_ERROR_LIMIT_CHARACTERS: Final = 1024
+_TIME_MAXIMUM: Final = 2**40  # beyond any certificate's life, and exact in a float
+
+
+class ReportError(ValueError):
+    """A report that says nothing usable; the sidecar is told, and its stream ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelloReport:
+    """The first word of a stream."""
+
+    version: str
+    instance: str
+    held_revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcknowledgementReport:
+    """The answer to a snapshot."""
+
+    revision: int
+    accepted: bool
+    enforced_revision: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityReport:
+    """The SVID that the sidecar holds now; times in Unix seconds."""
+
+    not_before: int
+    not_after: int
+    serial: str
+
+
+Report = HelloReport | AcknowledgementReport | IdentityReport
+
+
+def read_report(message: control_pb2.SidecarReport) -> Report:
+    """The report that ``message`` carries. Raises ReportError."""
+    match message.WhichOneof("report"):
+        case "hello":
+            return _hello(message.hello)
+        case "ack":
+            return _acknowledgement(message.ack)
+        case "identity":
+            return _identity(message.identity)
+        case _:
+            raise ReportError("report is empty")
+
+
+def _hello(message: control_pb2.Hello) -> HelloReport:
+    if not _INSTANCE.fullmatch(message.instance):
+        raise ReportError("hello.instance is not 1 to 64 letters, digits, dots, hyphens and underscores")
+    if not _VERSION.fullmatch(message.version):
+        raise ReportError("hello.version is not a version")
+    return HelloReport(
+        version=message.version,
+        instance=message.instance,
+        held_revision=_revision("hello.held_revision", message.held_revision),
+    )
+
+
+def _acknowledgement(message: control_pb2.Acknowledgement) -> AcknowledgementReport:
+    text = message.error[:_ERROR_LIMIT_CHARACTERS]
+    return AcknowledgementReport(
+        revision=_revision("ack.revision", message.revision),
+        accepted=message.accepted,
+        enforced_revision=_revision("ack.enforced_revision", message.enforced_revision),
+        # It is shown on terminals.
+        error="".join(character if character.isprintable() else "�" for character in text),
+    )
+
+
+def _identity(message: control_pb2.IdentityReport) -> IdentityReport:
+    if not 0 < message.not_before < message.not_after < _TIME_MAXIMUM:
+        raise ReportError("identity has no sensible validity")
+    if not _SERIAL.fullmatch(message.serial):
+        raise ReportError("identity.serial is not lower-case hex")
+    return IdentityReport(not_before=message.not_before, not_after=message.not_after, serial=message.serial)
+
+
+def _revision(field: str, value: int) -> int:
+    if value > REVISION_MAXIMUM:
+        raise ReportError(f"{field} is not a revision")
+    return value
+
+
+class ReportBudget:
+    """How often one stream may report: ``burst`` at once, ``rate`` a second in the long run."""
+
+    __slots__ = ("_burst", "_clock", "_left", "_rate", "_refilled_at")
+
+    def __init__(self, clock: Clock, *, burst: int, rate: float) -> None:
+        self._clock = clock
+        self._burst = float(burst)
+        self._rate = rate
+        self._left = self._burst
+        self._refilled_at = clock.monotonic()
+
+    def take(self) -> bool:
+        """Take one report's worth; False when the budget is spent."""
+        now = self._clock.monotonic()
+        self._left = min(self._burst, self._left + (now - self._refilled_at) * self._rate)
+        self._refilled_at = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

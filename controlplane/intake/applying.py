@@ -1,0 +1,162 @@
+"""Applies changes of the files: judged whole, recorded, published; or refused whole, and the old one stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from controlplane.control.servers import SNAPSHOT_LIMIT_BYTES
+from controlplane.intake.configuration import Configuration, RefusedChange, unappliable
+from controlplane.intake.judging import Judge
+from controlplane.intake.sources import SourceFiles
+from controlplane.metrics import ControlPlaneMetrics
+from controlplane.push.distributor import Distributor
+from controlplane.push.ledger_file import LedgerFile
+from controlplane.push.revisions import Catalog, Ledger, advance
+from controlplane.push.snapshots import build_snapshots
+from ringfence.kit.clock import Clock
+from ringfence.kit.log import Logger
+from ringfence.policy.problems import Problem
+from ringfence.spiffe import TrustBundle
+from ringfence.wire.convert import WireError, snapshot_from_wire, snapshot_to_wire
+
+_LOGGED_PROBLEMS: Final = 20
+_FRAME_BYTES: Final = 1024
+
+
+class Applier:
+    """Holds the configuration in force and, where the files differ from it, why they are refused."""
+
+    def __init__(
+        self,
+        *,
+        judge: Judge,
+        ledger: Ledger,
+        ledger_file: LedgerFile,
+        distributor: Distributor,
+        bundles: Callable[[], Iterable[TrustBundle]],
+        metrics: ControlPlaneMetrics,
+        log: Logger,
+        clock: Clock,
+    ) -> None:
+        self._judge = judge
+        self._ledger = ledger
+        self._ledger_file = ledger_file
+        self._distributor = distributor
+        self._bundles = bundles
+        self._metrics = metrics
+        self._log = log
+        self._clock = clock
+        self._held: Configuration | None = None
+        self._held_since = 0.0
+        self._refused: RefusedChange | None = None
+
+    @property
+    def held(self) -> Configuration | None:
+        """The configuration in force; None before the first."""
+        return self._held
+
+    @property
+    def held_since(self) -> float:
+        """When it was put in force by this process, in Unix seconds."""
+        return self._held_since
+
+    @property
+    def refused(self) -> RefusedChange | None:
+        """Why the files as they are now are not in force; None when they are."""
+        return self._refused
+
+    async def apply(self, files: SourceFiles) -> bool:
+        """Take a change of the files in; False to be offered it again, because not it but the disk was at fault."""
+        try:
+            configuration, problems = await asyncio.to_thread(self._judge.judge, files)
+        except Exception as error:  # a border: what cannot be judged is refused
+            self._metrics.task_failures.labels("judge").inc()
+            self._log.error("change cannot be judged", error=repr(error))
+            problems, configuration = [_at_mesh(files, f"the change cannot be judged: {error!r}", "")], None
+        if configuration is None:
+            self._refuse(problems)
+            return True
+        return await self.put_in_force(configuration, files)
+
+    async def put_in_force(self, configuration: Configuration, files: SourceFiles) -> bool:
+        """Record and publish what was judged good; False when it cannot be recorded."""
+        if self._held is not None:
+            problems = unappliable(self._held.document, configuration.document)
+            if problems:
+                self._refuse(problems)
+                return True
+        contents = build_snapshots(configuration.document.mesh, configuration.allowlists, self._bundles(), 1)
+        ledger, catalog = await asyncio.to_thread(advance, self._ledger, contents)
+        unsendable = await asyncio.to_thread(_unsendable, catalog, self._distributor.catalog)
+        if unsendable:
+            self._refuse([_at_mesh(files, text, "give it fewer upstreams, rules or callers") for text in unsendable])
+            return True
+        if ledger != self._ledger:
+            try:
+                await asyncio.to_thread(self._ledger_file.save, ledger)
+            except OSError as error:
+                what = f"revision cannot be recorded in {self._ledger_file.path}: {error.strerror or error}"
+                self._refuse([_at_mesh(files, what, "make room on the disk, or let this process write there")])
+                return False
+        self._publish(configuration, ledger, catalog)
+        return True
+
+    def _publish(self, configuration: Configuration, ledger: Ledger, catalog: Catalog) -> None:
+        changed = catalog.revision != self._distributor.catalog.revision
+        mended = self._refused is not None
+        self._ledger = ledger
+        self._held = configuration
+        self._refused = None
+        offered = self._distributor.publish(catalog)
+        self._metrics.change_refused.set(0)
+        self._metrics.revision.set(catalog.revision)
+        self._metrics.workloads.set(len(catalog.snapshots))
+        if changed or mended or not self._held_since:
+            self._held_since = self._clock.now()
+            self._metrics.changes.labels("applied").inc()
+            self._log.info(
+                "configuration in force",
+                revision=catalog.revision,
+                workloads=len(catalog.snapshots),
+                offered_sidecars=offered,
+            )
+
+    def _refuse(self, problems: list[Problem]) -> None:
+        told = tuple(sorted(problems))
+        if self._refused is not None and self._refused.problems == told:
+            return
+        self._refused = RefusedChange(at=self._clock.now(), problems=told)
+        self._metrics.change_refused.set(1)
+        self._metrics.changes.labels("refused").inc()
+        self._log.error(
+            "change refused, the older configuration stays in force",
+            problems=[str(problem) for problem in told[:_LOGGED_PROBLEMS]],
+            problem_count=len(told),
+            revision=self._distributor.catalog.revision,
+        )
+
+
+def _unsendable(catalog: Catalog, held: Catalog) -> list[str]:
+    """Own output, read as its sidecar will: what is too large for a message or would be refused there."""
+    found: list[str] = []
+    for spiffe_id, snapshot in catalog.snapshots.items():
+        before = held.snapshots.get(spiffe_id)
+        if before is not None and before.revision == snapshot.revision:
+            continue
+        name = f"{snapshot.workload.namespace}/{snapshot.workload.service}"
+        message = snapshot_to_wire(snapshot)
+        if message.ByteSize() > SNAPSHOT_LIMIT_BYTES - _FRAME_BYTES:
+            found.append(f"what {name} must be told is larger than {SNAPSHOT_LIMIT_BYTES} bytes")
+            continue
+        try:
+            snapshot_from_wire(message)
+        except WireError as error:
+            found.append(f"what {name} must be told would be refused by its sidecar: {error}")
+    return found
+
+
+def _at_mesh(files: SourceFiles, message: str, mend: str) -> Problem:
+    """A problem of the whole, told at the head of the mesh file."""
+    return Problem(str(files.mesh.path), 1, 1, message, mend)

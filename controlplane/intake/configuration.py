@@ -1,0 +1,44 @@
+"""One configuration: the mesh, and the policies bound to its services; and why a change was refused. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controlplane.mesh.document import MeshDocument
+from ringfence.policy.model import Allowlist
+from ringfence.policy.problems import Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """What was judged good as a whole; ``allowlists``: full service name -> those that protect it."""
+
+    document: MeshDocument
+    allowlists: Mapping[str, tuple[Allowlist, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedChange:
+    """The files as they are now are not in force; ``at`` is when they were refused, in Unix seconds."""
+
+    at: float
+    problems: tuple[Problem, ...]
+
+
+def unappliable(held: MeshDocument, wanted: MeshDocument) -> list[Problem]:
+    """What cannot change while the control plane runs, with the mend, at its place in the wanted file."""
+    problems: list[Problem] = []
+    old, new = held.mesh, wanted.mesh
+    if new.trust_domain != old.trust_domain:
+        message = f"trust domain cannot change from {old.trust_domain} to {new.trust_domain}"
+        mend = f"write {old.trust_domain}, or start a mesh of its own with another CA"
+        problems.append(wanted.problem("trustDomain", message, mend))
+    restart = "undo the change, or restart the control plane"
+    if new.control_plane != old.control_plane:
+        message = "the control plane's addresses cannot change while it runs"
+        problems.append(wanted.problem("controlPlane", message, restart))
+    if new.identities != old.identities:
+        message = "the lifetimes of identities cannot change while the control plane runs"
+        problems.append(wanted.problem("identities", message, restart))
+    return problems

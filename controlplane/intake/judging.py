@@ -1,0 +1,96 @@
+"""Judges the files as a whole: all problems of all of them at once, or a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controlplane.intake.configuration import Configuration
+from controlplane.intake.sources import PolicyFolder, SourceFiles
+from controlplane.mesh.document import MeshDocument, read_mesh
+from ringfence.kit.watch import FileContent
+from ringfence.policy.bind import ServicePorts, bind
+from ringfence.policy.documents import Document, read_documents
+from ringfence.policy.problems import Problem
+from ringfence.policy.yamltree import MappingNode, ScalarNode, load_yaml
+
+_STANDARD_FOLDER: str = "policies"
+
+
+def policy_folder_named(source: bytes) -> str | None:
+    """Which folder a mesh file names, however broken the rest of it is; None if it is no YAML at all."""
+    problems: list[Problem] = []
+    nodes = load_yaml(source, "", problems)
+    if problems or not nodes:
+        return None
+    named: object = nodes[0]
+    for key in ("spec", "policies"):
+        if not isinstance(named, MappingNode):
+            return None
+        named = next((value for name, value in named.entries if name.text == key), None)
+        if named is None and key == "policies":
+            return _STANDARD_FOLDER
+    return named.text if isinstance(named, ScalarNode) and named.text else None
+
+
+class Judge:
+    """Turns files into a configuration; remembers what it read of files that stay the same."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, tuple[FileContent, list[Document], list[Problem]]] = {}
+
+    def judge(self, files: SourceFiles) -> tuple[Configuration | None, list[Problem]]:
+        """The configuration, or None and every problem, in the order of files and places. Blocking work."""
+        document, problems = self._mesh(files.mesh)
+        documents: list[Document] = []
+        if files.policies is not None:
+            documents, found = self._policies(files.policies, document)
+            problems = [*problems, *found]
+        if document is None:
+            return None, problems
+        services = {
+            service.full_name: ServicePorts({port.port: port.protocol for port in service.ports})
+            for service in document.mesh.services
+        }
+        allowlists, found = bind(documents, services)
+        problems = [*problems, *found]
+        if problems:
+            return None, sorted(problems)
+        return Configuration(document=document, allowlists=allowlists), []
+
+    def _mesh(self, file: FileContent) -> tuple[MeshDocument | None, list[Problem]]:
+        name = str(file.path)
+        if file.error:
+            return None, [Problem(name, 1, 1, f"cannot be read: {file.error}", "give the mesh file by --mesh")]
+        return read_mesh(file.content, name)
+
+    def _policies(
+        self, folder: PolicyFolder, document: MeshDocument | None
+    ) -> tuple[list[Document], list[Problem]]:
+        if folder.error:
+            message, mend = f"policy folder {folder.path} cannot be read: {folder.error}", "make it, or name another"
+            # Only a mesh file that was read can say where it names the folder.
+            told = document.problem("policies", message, mend) if document else Problem(str(folder.path), 1, 1, message)
+            return [], [told]
+        documents: list[Document] = []
+        problems: list[Problem] = []
+        held, self._read = self._read, {}
+        for file in folder.files:
+            entry = held.get(file.path)
+            if entry is None or entry[0] != file:
+                entry = (file, *_documents(file))
+            self._read[file.path] = entry
+            documents.extend(entry[1])
+            problems.extend(entry[2])
+        return documents, problems
+
+
+def _documents(file: FileContent) -> tuple[list[Document], list[Problem]]:
+    name = str(file.path)
+    if file.error:
+        return [], [Problem(name, 1, 1, f"cannot be read: {file.error}", "make it readable, or move it away")]
+    try:
+        text = file.content.decode()
+    except UnicodeDecodeError as error:
+        line = file.content.count(b"\n", 0, error.start) + 1
+        return [], [Problem(name, line, 1, "text is not valid UTF-8", "save the file as UTF-8")]
+    return read_documents(text, name)

@@ -1,0 +1,91 @@
+"""Every metric of the control plane process, declared once. Labels come from closed sets.
+
+A registry of its own, not the library's global one, so that a test can have two control planes in one process.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from controlplane.push.sessions import Standing
+
+_PREFIX = "ringfence_controlplane"
+
+
+class ControlPlaneMetrics:
+    """The instruments; whoever has a fact calls its instrument."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.revision = Gauge(f"{_PREFIX}_revision", "Mesh revision in force.", registry=registry)
+        self.changes = Counter(
+            f"{_PREFIX}_changes", "Changes of the files, by outcome: applied, refused.", ["outcome"], registry=registry
+        )
+        self.change_refused = Gauge(
+            f"{_PREFIX}_change_refused",
+            "1 while the files on disk are refused and older ones in force.",
+            registry=registry,
+        )
+        self.workloads = Gauge(f"{_PREFIX}_workloads", "Workloads in the mesh.", registry=registry)
+        self.sidecars = Gauge(
+            f"{_PREFIX}_sidecars",
+            "Sidecars, by where they stand with their snapshot.",
+            ["standing"],
+            registry=registry,
+        )
+        self.streams_ended = Counter(
+            f"{_PREFIX}_streams_ended",
+            "Control streams ended or refused by this side, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.snapshots_sent = Counter(f"{_PREFIX}_snapshots_sent", "Snapshots written to sidecars.", registry=registry)
+        self.acknowledgements = Counter(
+            f"{_PREFIX}_acknowledgements",
+            "Answers of sidecars, by outcome: accepted, refused.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.acknowledgement_seconds = Histogram(
+            f"{_PREFIX}_acknowledgement_seconds",
+            "From the offer of a snapshot to its enforcement by a sidecar.",
+            buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+            registry=registry,
+        )
+        self.server_svid_expiry = Gauge(
+            f"{_PREFIX}_server_svid_not_after_timestamp_seconds",
+            "End of the server's own SVID, Unix seconds.",
+            registry=registry,
+        )
+        self.server_svid_rotations = Counter(
+            f"{_PREFIX}_server_svid_rotations",
+            "Renewals of the server's own SVID, by outcome: done, failed.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.join_tokens = Counter(
+            f"{_PREFIX}_join_tokens_minted", "Join tokens minted over the admin socket.", registry=registry
+        )
+        self.task_failures = Counter(
+            f"{_PREFIX}_task_failures",
+            "Unexpected failures caught at a task's border, by task.",
+            ["task"],
+            registry=registry,
+        )
+        for outcome in ("applied", "refused"):
+            self.changes.labels(outcome)
+        for outcome in ("accepted", "refused"):
+            self.acknowledgements.labels(outcome)
+        for outcome in ("done", "failed"):
+            self.server_svid_rotations.labels(outcome)
+        self.show_standings({})
+
+    def show_standings(self, counts: dict[Standing, int]) -> None:
+        """Set the sidecar gauges, those of absent standings to 0."""
+        for standing in Standing:
+            self.sidecars.labels(standing.value).set(counts.get(standing, 0))
+
+    def text(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)

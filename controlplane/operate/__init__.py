@@ -1,0 +1,1 @@
+"""Towards operators: metrics, health, the admin socket, status."""

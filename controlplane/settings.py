@@ -1,0 +1,58 @@
+"""The settings of the control plane process; the mesh itself is a document, not a setting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ringfence.kit.addresses import SocketAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlaneSettings:
+    """What the command line says; None where the mesh file decides."""
+
+    mesh_file: Path
+    """``mesh.yaml``; watched, with the policy folder that it names."""
+
+    state: Path
+    """Folder of this process alone, mode 0700: the revision ledger, the lock, by default the admin socket and the CA."""
+
+    ca_data: Path
+    """Data folder of the CA, made by ``ringfence ca init``."""
+
+    passphrase: bytes = field(repr=False)
+    """Opens the CA's signing key."""
+
+    admin_socket: Path
+    """Unix socket for status and join tokens."""
+
+    database_url: str | None = field(default=None, repr=False)
+    """Database of the CA; None: SQLite in its data folder."""
+
+    join: SocketAddress | None = None
+    """Listening address for joining; over ``controlPlane.join``."""
+
+    listen: SocketAddress | None = None
+    """Listening address for mutual TLS; over ``controlPlane.listen``."""
+
+    signals: SocketAddress | None = None
+    """Listening address for health and metrics; over ``controlPlane.signals``."""
+
+    poll_seconds: float = 0.1
+    """How often the files are looked at; a change is in force at most this much later than it could be."""
+
+    acknowledgement_seconds: float = 10.0
+    """After so long without an answer to a snapshot a sidecar is shown as overdue."""
+
+    drain_seconds: float = 2.0
+    """How long calls in hand may go on once the process was told to stop."""
+
+    join_token_seconds: int = 300
+    """Life of a join token that was asked for without one."""
+
+    subscriptions: int = 2_000
+    """Sidecars subscribed at once; each costs some ten kilobytes and a connection."""
+
+    subscriptions_an_identity: int = 64
+    """Of these under one identity, so that one workload cannot take them all."""
