@@ -114,7 +114,7 @@ def parse_template(text: str) -> PathTemplate:
     rest = words[-1] == "**"
     segments = tuple(_segment(word) for word in (words[:-1] if rest else words))
     # Judged as a whole, so that what no request can be (``//``, dot segments) is no template either.
-    joined = b"/" + b"/".join(part if isinstance(part, bytes) else b"x" for part in segments)
+    joined = b"/" + b"/".join([part if isinstance(part, bytes) else b"x" for part in segments] + [b"x"] * rest)
     judged = judged_path(joined)
     if judged is None:
         raise TemplateError(

@@ -29,6 +29,22 @@ class Problem:
         return f"{where} ({self.mend})" if self.mend else where
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where something stands in a document, kept for what is found out about it later."""
+
+    file: str
+    line: int
+    column: int
+
+    def problem(self, message: str, mend: str = "") -> Problem:
+        """A problem at this place."""
+        return Problem(self.file, self.line, self.column, message, mend)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
 def shown(text: str) -> str:
     """``text`` quoted for a message: ASCII only, so that a look-alike letter or a trailing newline can be seen; cut."""
     return ascii(text) if len(text) <= _SHOWN_CHARACTERS else ascii(text[:_SHOWN_CHARACTERS]) + "…"

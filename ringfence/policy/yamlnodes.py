@@ -38,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar, overload
 
-from ringfence.policy.problems import Problem, choose_from, shown
+from ringfence.policy.problems import Place, Problem, choose_from, shown
 from ringfence.policy.yamlscalars import (
     HostPort,
     UnreadableError,
@@ -51,7 +51,7 @@ from ringfence.policy.yamlscalars import (
 )
 from ringfence.policy.yamltree import MappingNode, Node, RefusedNode, ScalarNode, SequenceNode, load_yaml
 
-__all__ = ["HostPort", "MappingReader", "Node", "Problem", "ValueReader", "choose_from", "load_yaml", "shown"]
+__all__ = ["HostPort", "MappingReader", "Node", "Place", "Problem", "ValueReader", "choose_from", "load_yaml", "shown"]
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -82,7 +82,12 @@ class ValueReader:
 
     def problem(self, message: str, mend: str = "") -> None:
         """Tell a problem at this value's place."""
-        self._problems.append(Problem(self.file, self.node.line, self.node.column, message, mend))
+        self._problems.append(self.place.problem(message, mend))
+
+    @property
+    def place(self) -> Place:
+        """Where the value stands."""
+        return Place(self.file, self.node.line, self.node.column)
 
     def wrong_kind(self, wanted: str) -> None:
         """Tell that the value is not ``wanted``, unless something was told of it already."""
@@ -172,8 +177,12 @@ class MappingReader:
 
     def problem(self, message: str, mend: str = "", *, key: str | None = None) -> None:
         """Tell a problem: at the value of ``key`` if it is there, else where the mapping begins."""
+        self._problems.append(self.place(key).problem(message, mend))
+
+    def place(self, key: str | None = None) -> Place:
+        """Where the value of ``key`` stands if it is there, else where the mapping begins."""
         node = self._values[key][1] if key is not None and key in self._values else self.node
-        self._problems.append(Problem(self.file, node.line, node.column, message, mend))
+        return Place(self.file, node.line, node.column)
 
     def __contains__(self, key: str) -> bool:
         return key in self._values

@@ -1,0 +1,83 @@
+"""Binds policy documents to the services they protect, and finds what cannot be enforced there. Pure.
+
+A rule that speaks of HTTP on a port that carries opaque TCP would never permit anything, and one for a port that the
+service does not have neither; both are errors here rather than silence later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ringfence.policy.documents import Document, RulePlaces
+from ringfence.policy.model import Allowlist, Rule
+from ringfence.policy.problems import Place, Problem, choose_from, nearest, shown
+
+HTTP = "http"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicePorts:
+    """The ports of one service, each with how its bytes are read: ``http``, or ``tcp`` for opaque."""
+
+    ports: Mapping[int, str]
+
+
+def bind(
+    documents: Iterable[Document], services: Mapping[str, ServicePorts]
+) -> tuple[dict[str, tuple[Allowlist, ...]], list[Problem]]:
+    """The allowlists of each service that has any, and all problems between documents and services.
+
+    ``services`` goes by full name, ``<namespace>/<name>``. The order of ``documents`` does not matter. When there is
+    any problem nothing is bound.
+    """
+    problems: list[Problem] = []
+    bound: dict[str, list[Allowlist]] = {}
+    # The first by file and line keeps its name, whatever order the files were read in.
+    first: dict[str, Place] = {}
+    for document in sorted(documents, key=lambda document: document.name_place):
+        allowlist = document.allowlist
+        if allowlist.name and allowlist.namespace:
+            held = first.setdefault(allowlist.full_name, document.name_place)
+            if held is not document.name_place:
+                message = f"duplicate allowlist {shown(allowlist.full_name)}"
+                problems.append(document.name_place.problem(message, f"first given at {held}: rename one"))
+        service = services.get(document.service_full_name)
+        if service is not None:
+            for rule, places in zip(allowlist.rules, document.places, strict=True):
+                problems.extend(_check_rule(rule, places, document.service_full_name, service))
+            bound.setdefault(document.service_full_name, []).append(allowlist)
+        elif document.service and allowlist.namespace:
+            problems.append(_unknown_service(document, services))
+    if problems:
+        return {}, sorted(problems)
+    return {
+        name: tuple(sorted(allowlists, key=lambda allowlist: allowlist.full_name)) for name, allowlists in bound.items()
+    }, []
+
+
+def _unknown_service(document: Document, services: Mapping[str, ServicePorts]) -> Problem:
+    namespace = document.allowlist.namespace
+    message = f"namespace {namespace} has no service {shown(document.service)}"
+    elsewhere = sorted(name for name in services if name.endswith(f"/{document.service}"))
+    here = sorted(name.removeprefix(f"{namespace}/") for name in services if name.startswith(f"{namespace}/"))
+    if elsewhere and nearest(document.service, here) is None:
+        mend = f"{elsewhere[0]} exists: an allowlist stands in the namespace of the service"
+    else:
+        mend = choose_from(document.service, here) or "no service of the mesh is in that namespace"
+    return document.service_place.problem(message, mend)
+
+
+def _check_rule(rule: Rule, places: RulePlaces, service_name: str, service: ServicePorts) -> Iterable[Problem]:
+    speaks_http = bool(rule.methods or rule.paths)
+    for port, place in zip(rule.ports, places.ports, strict=True):
+        protocol = service.ports.get(port)
+        if protocol is None:
+            known = ", ".join(str(number) for number in sorted(service.ports)) or "none: it has no ports"
+            yield place.problem(f"{service_name} has no port {port}", f"its ports: {known}")
+        elif speaks_http and protocol != HTTP:
+            message = f"rule {rule.name} speaks of HTTP, but port {port} of {service_name} carries opaque TCP"
+            yield place.problem(message, "remove the port, or remove methods and paths from the rule")
+    if speaks_http and not rule.ports and HTTP not in service.ports.values():
+        message = f"rule {rule.name} speaks of HTTP, but no port of {service_name} is read as HTTP"
+        yield (places.http or places.name).problem(message, "remove methods and paths from the rule")
