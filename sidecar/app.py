@@ -1,7 +1,7 @@
 """The sidecar's composition root: builds every part from the settings, ties them together, runs them, stops them.
 
-Read from here: ``_Sidecar.apply`` puts a snapshot in force, ``_Sidecar.renewed`` a new identity. A request then comes in
-at ``outbound``, crosses ``tunnel``, arrives at ``inbound`` and is judged by ``ringfence.policy``.
+Read from here: ``_Sidecar.apply`` puts a snapshot in force, ``_Sidecar.renewed`` a new identity. A request then comes
+in at ``outbound``, crosses ``tunnel``, arrives at ``inbound`` and is judged by ``ringfence.policy``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sidecar.control import ControlStream, SnapshotRefused, open_control
 from sidecar.identity import IdentityHolder, IdentityRefused, open_identity
 from sidecar.inbound import Inbound
 from sidecar.metrics import SidecarMetrics
-from sidecar.outbound import ListenFailed, Outbound
+from sidecar.outbound import ListenFailedError, Outbound
 from sidecar.recording import Recorder
 from sidecar.settings import AccessLog, SidecarSettings
 from sidecar.signals import ListenError, SignalsServer
@@ -163,8 +163,8 @@ class _Sidecar:
                 identity.cancel()
                 control.cancel()
         except* IdentityRefused as refused:
-            for error in refused.exceptions:
-                self._log.error("no identity", detail=str(error))
+            for cause in refused.exceptions:
+                self._log.error("no identity", detail=str(cause))
             status = 1
         finally:
             await admin.close()
@@ -269,7 +269,7 @@ class _Sidecar:
         assert self._outbound is not None
         try:
             await self._outbound.prepare(snapshot.upstreams)
-        except ListenFailed as error:
+        except ListenFailedError as error:
             raise SnapshotRefused(str(error)) from error
         if self._mesh_listen is None:
             try:

@@ -15,6 +15,7 @@ from ringfence.spiffe import TrustBundle, TrustDomain, X509Svid, control_plane_d
 from sidecar.settings import HostPort
 
 MESSAGE_LIMIT_BYTES: Final = 16 << 20
+_REQUEST_ID_KEY: Final = "ringfence-request-id"  # in trailing metadata: finds the reason in the other side's log
 _KEEPALIVE_MILLISECONDS: Final = 30_000
 _KEEPALIVE_DEADLINE_MILLISECONDS: Final = 10_000
 
@@ -51,8 +52,11 @@ def told(error: grpc.aio.AioRpcError) -> str:
     """What a failed call has to say, in one bounded line."""
     details = " ".join((error.details() or "").split())
     # grpcio wraps a failed connection into two layers of its own words.
-    details = details.rpartition("last error: ")[2].removesuffix(": OK")
-    return details[:500] or error.code().name.lower()
+    details = details.rpartition("last error: ")[2].removesuffix(": OK")[:500] or error.code().name.lower()
+    for key, value in error.trailing_metadata() or ():
+        if key == _REQUEST_ID_KEY and isinstance(value, str):
+            return f"{details}, request id {value[:64]}"
+    return details
 
 
 def _channel(address: HostPort, trust_domain: TrustDomain, credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:

@@ -1,8 +1,8 @@
 """App connections that speak HTTP/1.x: every request is judged on the inbound side and timed on both. Adapter.
 
-The relay is the judge that the inspector (``sidecar.http1``) asks in the middle of parsing: on the inbound side it answers
-with the identity header to insert or with a refusal; on the outbound side it only watches, and answers for the mesh when
-the mesh cannot deliver. No task, future or closure is made for a request.
+The relay is the judge that the inspector (``sidecar.http1``) asks in the middle of parsing: on the inbound side it
+answers with the identity header to insert or with a refusal; on the outbound side it only watches, and answers for the
+mesh when the mesh cannot deliver. No task, future or closure is made for a request.
 """
 
 from __future__ import annotations
@@ -41,7 +41,14 @@ class InboundHttpRelay(Relay):
     """Requests from the mesh to the app: judged one by one, with the caller's identity put in."""
 
     def __init__(
-        self, owner: RelayOwner, facts: RelayFacts, caller: Caller, port: Port, heads: Heads, recorder: Recorder, own_id: str
+        self,
+        owner: RelayOwner,
+        facts: RelayFacts,
+        caller: Caller,
+        port: Port,
+        heads: Heads,
+        recorder: Recorder,
+        own_id: str,
     ) -> None:
         super().__init__(owner, facts)
         self.caller = caller
@@ -118,9 +125,7 @@ class InboundHttpRelay(Relay):
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def on_end(self) -> None:
-        out = self.inspector.client_eof()
-        if out and not self.ended:
-            self.to_app(out, 0)
+        self.inspector.client_eof()
         if self.inspector.attention:
             self._attend()
         if not self.ended:
@@ -161,7 +166,7 @@ class InboundHttpRelay(Relay):
     def _refuse(self, exchange: Exchange, decision: Deny) -> None:
         told = Refusal(reason=decision.reason, request_id=secrets.token_hex(8), origin=self._own_id)
         self._recorder.request_refused(self.facts, decision, told, method=exchange.method, target=exchange.target)
-        response = refusal.http_response(told, body=exchange.method != b"HEAD")
+        response = refusal.http_response(told)
         self.inspector.refuse(exchange, response, close=False)
 
     def response(self, exchange: Exchange, status: int) -> None:
@@ -183,9 +188,7 @@ class InboundHttpRelay(Relay):
     def malformed(self, reason: Malformed, detail: str) -> bytes:
         decision = Deny(_MALFORMED.get(reason, DenyReason.PROTOCOL_ERROR))
         told = Refusal(reason=decision.reason, request_id=secrets.token_hex(8), origin=self._own_id)
-        self._recorder.request_refused(
-            self.facts, decision, told, method=b"", target=b"", detail=f"{reason}: {detail}"
-        )
+        self._recorder.request_refused(self.facts, decision, told, method=b"", target=b"", detail=f"{reason}: {detail}")
         return refusal.http_response(told)
 
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
@@ -199,7 +202,7 @@ class InboundHttpRelay(Relay):
             target=exchange.target,
             detail=f"the app's response: {reason}: {detail}",
         )
-        return refusal.http_response(told, body=exchange.method != b"HEAD", status=502)
+        return refusal.http_response(told, status=502)
 
     def rejudge(self, view: CallerView) -> Deny | None:
         """The first of the requests in flight that the new policy denies; they were judged by an older one."""
@@ -230,7 +233,6 @@ class OutboundHttpRelay(OutboundRelay):
         self._monotonic = recorder.monotonic
         self._waiting: list[bytes] = []  # inspected, for a stream that is still to come; one read at most
         self._asked = False
-        self._failure: tuple[str, str] | None = None
         self.inspector = Inspector(self, heads)
 
     def open_on_connect(self) -> bool:
@@ -312,9 +314,7 @@ class OutboundHttpRelay(OutboundRelay):
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def app_end(self) -> None:
-        out = self.inspector.client_eof()
-        if out and self.stream is not None:
-            self.stream.send(out)
+        self.inspector.client_eof()
         if self.inspector.attention:
             self._attend()
         if self.ended:
@@ -337,15 +337,24 @@ class OutboundHttpRelay(OutboundRelay):
         """Answer what the app has asked; what the mesh did to this connection is the answer's reason."""
         if self.ended:
             return
-        self._failure = (reason, detail)
-        answered = bool(self.inspector.outstanding())
-        out = self.inspector.server_eof()
-        if out:
-            self.to_app(out, 0)
-        answer = self.inspector.take_client()
-        if answer:
-            self.to_app(answer, 0)
-        self.end(reason, detail, abort=self.inspector.abort or (not answered and not self._replied))
+        inspector = self.inspector
+        asked = inspector.outstanding()
+        if asked and not asked[0].status:
+            told = Refusal(
+                reason=reason,
+                request_id=self.facts.request_id or secrets.token_hex(8),
+                origin=self.facts.origin or self._own_id,
+            )
+            self._recorder.request_refused(
+                self.facts, None, told, method=asked[0].method, target=asked[0].target, detail=detail
+            )
+            inspector.fail(refusal.http_response(told))
+            answer = inspector.take_client()
+            if answer:
+                self.to_app(answer, 0)
+        elif asked:
+            inspector.fail(b"")
+        self.end(reason, detail, abort=inspector.abort)
 
     def on_reset(self, code: int) -> None:
         link = self._link
@@ -371,9 +380,7 @@ class OutboundHttpRelay(OutboundRelay):
         if exchange.refusal is not None:
             told = refusal.parse_refusal(exchange.refusal)
             if told is not None:
-                self._recorder.request_refused(
-                    self.facts, None, told, method=exchange.method, target=exchange.target
-                )
+                self._recorder.request_refused(self.facts, None, told, method=exchange.method, target=exchange.target)
 
     def done(self, exchange: Exchange) -> None:
         seconds = self._monotonic() - exchange.started
@@ -396,14 +403,9 @@ class OutboundHttpRelay(OutboundRelay):
         return refusal.http_response(told)
 
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
-        kind, story = self._failure or (
-            DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR,
-            f"{reason}: {detail}",
-        )
-        told = Refusal(
-            reason=kind, request_id=self.facts.request_id or secrets.token_hex(8), origin=self.facts.origin or self._own_id
-        )
+        kind = DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
+        told = Refusal(reason=kind, request_id=secrets.token_hex(8), origin=self._own_id)
         self._recorder.request_refused(
-            self.facts, None, told, method=exchange.method, target=exchange.target, detail=story
+            self.facts, None, told, method=exchange.method, target=exchange.target, detail=f"{reason}: {detail}"
         )
-        return refusal.http_response(told, body=exchange.method != b"HEAD")
+        return refusal.http_response(told)

@@ -1,8 +1,8 @@
 """Inbound: links from other sidecars, each CONNECT judged, joined to the app behind this sidecar. Adapter.
 
 A CONNECT registers, then is judged, then is judged again at each new policy (``enforce``). On an opaque port the stream
-itself is judged; on an HTTP port the stream is let in and each request is judged in ``sidecar.http_relay``. The data goes
-on to the app through a relay; the way back is the same relay.
+itself is judged; on an HTTP port the stream is let in and each request is judged in ``sidecar.http_relay``. The
+data goes on to the app through a relay; the way back is the same relay.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sidecar import refusal
 from sidecar.http1 import Heads
 from sidecar.http2.frames import NO_ERROR
 from sidecar.http_relay import InboundHttpRelay
+from sidecar.live import LiveRelays
 from sidecar.recording import Recorder
 from sidecar.refusal import Refusal
 from sidecar.relay import Relay, RelayFacts
@@ -68,7 +69,7 @@ class Inbound:
         self._server: asyncio.Server | None = None
         self._draining = False
         self._heads = Heads()
-        self.relays: dict[Relay, Caller] = {}
+        self.relays: LiveRelays[Caller] = LiveRelays()
 
     # -- listening ----------------------------------------------------------------------------------------------------
 
@@ -92,10 +93,7 @@ class Inbound:
             self._server.close()
         for link in list(self._links):
             link.drain()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + drain_seconds
-        while self.relays and loop.time() < deadline:
-            await asyncio.sleep(0.05)
+        await self.relays.drained(drain_seconds)
         for link in list(self._links):
             link.close(DenyReason.DRAINING, "the sidecar stops")
         for task in list(self._connecting):
@@ -114,7 +112,7 @@ class Inbound:
         self._ports = {_authority(port.address, port.port): port for port in workload.ports}
         for caller in self._callers.values():
             caller.view = table.caller(caller.spiffe_id)
-        for relay, caller in list(self.relays.items()):
+        for relay, caller in self.relays:
             assert isinstance(relay, InboundRelay | InboundHttpRelay)
             port = self._ports.get(_authority(relay.app_port.address, relay.app_port.port))
             if port != relay.app_port:
@@ -190,12 +188,12 @@ class Inbound:
             relay.app_port = port
         relay.stream = stream
         stream.endpoint = relay
-        self.relays[relay] = caller
+        self.relays.add(relay, caller)
         if port.protocol is Protocol.TCP:
             decision = caller.view.connection(port.port)
             facts.decision = decision
             if isinstance(decision, Deny):
-                del self.relays[relay]
+                self.relays.discard(relay)
                 relay.ended = True
                 self._refuse(stream, facts, decision)
                 return
@@ -258,7 +256,7 @@ class Inbound:
     # -- relays -------------------------------------------------------------------------------------------------------
 
     def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
-        self.relays.pop(relay, None)
+        self.relays.discard(relay)
         self._recorder.connection_ended(relay.facts, reason, detail)
 
     def relay_failed(self, relay: Relay, error: Exception) -> None:

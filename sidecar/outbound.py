@@ -1,7 +1,8 @@
 """Outbound, explicit mode: a local listening port an upstream; each app connection becomes a stream of a link. Adapter.
 
-An app connection to an opaque port opens its stream at once, since the server may speak first. One to an HTTP port opens
-it with the first bytes of a request, so that a refusal always finds a request to answer (``sidecar.http_relay``).
+An app connection to an opaque port opens its stream at once, since the server may speak first. One to an HTTP port
+opens it with the first bytes of a request, so that a refusal always finds a request to answer
+(``sidecar.http_relay``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ringfence.spiffe import SpiffeId
 from sidecar import refusal
 from sidecar.http1 import Heads
 from sidecar.http_relay import OutboundHttpRelay
+from sidecar.live import LiveRelays
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.recording import Recorder
 from sidecar.relay import Relay, RelayFacts
@@ -29,7 +31,7 @@ from sidecar.tunnel.pool import Pool
 RELAY_LIMIT: Final = 16_384
 
 
-class ListenFailed(Exception):
+class ListenFailedError(Exception):
     """A local listening port could not be had; the text names the setting."""
 
 
@@ -52,12 +54,12 @@ class Outbound:
             tunnels.value += 1
 
         self.pool = Pool(context=context, identity=identity, established=established)
-        self.relays: dict[Relay, tuple[str, int]] = {}
+        self.relays: LiveRelays[tuple[str, int]] = LiveRelays()
 
     # -- upstreams ----------------------------------------------------------------------------------------------------
 
     async def prepare(self, upstreams: Sequence[Upstream]) -> None:
-        """Open the listening ports that are not open yet; ListenFailed, with none of the new ones left, if one is taken.
+        """Open the listening ports that are not open yet; ListenFailedError if one is taken, and none is opened then.
 
         Until ``enforce`` names their upstream, a connection to a new port is closed at once.
         """
@@ -73,7 +75,7 @@ class Outbound:
                 for done in opened:
                     self._servers.pop(done).close()
                 why = "already in use" if error.errno == errno.EADDRINUSE else error.strerror
-                raise ListenFailed(
+                raise ListenFailedError(
                     f"upstream {upstream.namespace}/{upstream.service}, listen {where[0]}:{where[1]}: {why}"
                 ) from error
             opened.append(where)
@@ -83,7 +85,7 @@ class Outbound:
         wanted = {(upstream.listen_host, upstream.listen_port): upstream for upstream in upstreams}
         for where in self._servers.keys() - wanted.keys():
             self._servers.pop(where).close()
-        for relay, where in list(self.relays.items()):
+        for relay, where in self.relays:
             before, now = self._upstreams.get(where), wanted.get(where)
             if now is None or before is None or (before.service, before.port) != (now.service, now.port):
                 relay.end(DenyReason.PORT_NOT_ALLOWED, "the upstream is gone")
@@ -97,7 +99,7 @@ class Outbound:
                 return _Turned()
             endpoint = self.pool.choose(upstream.endpoints)
             relay = self._relay(upstream, endpoint)
-            self.relays[relay] = where
+            self.relays.add(relay, where)
             return relay
 
         return accept
@@ -112,9 +114,7 @@ class Outbound:
             started=self._context.clock.monotonic(),
         )
         if upstream.protocol is Protocol.HTTP:
-            return OutboundHttpRelay(
-                self, facts, self.pool, endpoint, self._heads, self._recorder, str(self._own_id)
-            )
+            return OutboundHttpRelay(self, facts, self.pool, endpoint, self._heads, self._recorder, str(self._own_id))
         return OutboundRelay(self, facts, self.pool, endpoint)
 
     async def close(self, drain_seconds: float) -> None:
@@ -122,18 +122,15 @@ class Outbound:
         self._draining = True
         for server in self._servers.values():
             server.close()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + drain_seconds
-        while self.relays and loop.time() < deadline:
-            await asyncio.sleep(0.05)
-        for relay in list(self.relays):
+        await self.relays.drained(drain_seconds)
+        for relay, _ in self.relays:
             relay.end(DenyReason.DRAINING, "the sidecar stops")
         self.pool.close(DenyReason.DRAINING, "the sidecar stops")
 
     # -- relays -------------------------------------------------------------------------------------------------------
 
     def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
-        self.relays.pop(relay, None)
+        self.relays.discard(relay)
         facts = relay.facts
         if reason not in ("closed", "reset") and not facts.request_id:
             facts.request_id = secrets.token_hex(8)

@@ -1,7 +1,7 @@
 """Refusals as they travel: the header that tells the caller's sidecar, and the HTTP response that tells the app. Pure.
 
-A refusal carries a stable reason, a request id and its origin (the SPIFFE ID of the sidecar that refused), never a word of
-the policy: the story is in the refusing sidecar's log under the id.
+A refusal carries a stable reason, a request id and its origin (the SPIFFE ID of the sidecar that refused), never a word
+of the policy: the story is in the refusing sidecar's log under the id.
 """
 
 from __future__ import annotations
@@ -30,10 +30,17 @@ _STATUS: Final[Mapping[DenyReason, int]] = {
     DenyReason.OVERLOADED: 503,
     DenyReason.DRAINING: 503,
     DenyReason.NO_SNAPSHOT: 503,
+    DenyReason.NO_IDENTITY: 503,
+    DenyReason.REPROOF_REFUSED: 502,
+    DenyReason.PLAINTEXT_REFUSED: 502,
+    DenyReason.CALLER_TIMEOUT: 408,
+    DenyReason.INTERNAL_ERROR: 500,
 }
 _PHRASES: Final[Mapping[int, str]] = {
     400: "Bad Request",
     403: "Forbidden",
+    408: "Request Timeout",
+    500: "Internal Server Error",
     502: "Bad Gateway",
     503: "Service Unavailable",
     504: "Gateway Timeout",
@@ -70,18 +77,18 @@ def status_of(reason: str) -> int:
         return 403
 
 
-def http_response(refusal: Refusal, *, body: bool = True, status: int | None = None) -> bytes:
-    """An HTTP/1.1 response; ``body`` False for the answer to HEAD, whose content-length still counts the body.
+def http_response(refusal: Refusal, *, status: int | None = None) -> bytes:
+    """A whole HTTP/1.1 response without a connection field: the inspector adds that, and takes the body off for HEAD.
 
     ``status`` overrides the reason's own, where the failing side matters more than the reason.
     """
     if status is None:
         status = status_of(refusal.reason)
-    kind = "denied" if status == 403 else "refused" if status == 400 else "unavailable"
+    kind = "denied" if status == 403 else "refused" if status < 500 else "unavailable"
     content = json.dumps({"error": kind, "reason": refusal.reason, "request_id": refusal.request_id}).encode() + b"\n"
     head = (
         f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
         "cache-control: no-store\r\n"
     )
     header = HEADER + b": " + refusal.header_value() + b"\r\n\r\n"
-    return head.encode() + header + (content if body else b"")
+    return head.encode() + header + content

@@ -1,9 +1,9 @@
 """One app connection joined to one stream of a tunnel, bytes as they are. The base of both directions and of HTTP.
 
-Theory of operation. Two sources, two sinks. A full sink stops its source and nothing else: when the stream keeps bytes,
-the app's transport is not read until ``on_writable``; when the app's transport is full, the stream gets no credit until
-``resume_writing``. What is held meanwhile is at most one read towards the tunnel, and one stream window towards the app.
-A half-close travels as a half-close. The relay ends once, says why, and is counted and logged then.
+Theory of operation. Two sources, two sinks. A full sink stops its source and nothing else: when the stream keeps
+bytes, the app's transport is not read until ``on_writable``; when the app's transport is full, the stream gets no
+credit until ``resume_writing``. What is held meanwhile is at most one read towards the tunnel, and one stream window
+towards the app. A half-close travels as a half-close. The relay ends once, says why, and is counted and logged then.
 """
 
 from __future__ import annotations
@@ -170,7 +170,11 @@ class Relay(asyncio.Protocol):
             self.transport.write_eof()
 
     def _drop_stream(self, code: int) -> None:
-        if self.stream is not None:
+        if self.stream is None:
+            return
+        if self.stream.local_ended:
+            self.stream.close()  # what was said last still goes out
+        else:
             self.stream.reset(code)
 
     def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = CANCEL) -> None:

@@ -19,6 +19,9 @@ LINE_LIMIT_BYTES: Final = 32 * 1024
 
 TOKEN_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BLOCK_BYTES: Final = b"\t\r\n" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
+_BORING_LINES: Final = 1024
+_BORING_LINE_BYTES: Final = 256
+
 _BARE_CR: Final = re.compile(rb"\r(?!\n)")
 
 Named: TypeAlias = dict[bytes, list[bytes]]
@@ -33,7 +36,7 @@ class FieldNames:
     both to an application as one variable, so ``x_forwarded_client_cert`` would be as good a forgery as the real name.
     """
 
-    __slots__ = ("prefixes", "private", "wanted")
+    __slots__ = ("boring", "prefixes", "private", "wanted")
 
     def __init__(
         self,
@@ -45,6 +48,8 @@ class FieldNames:
         self.wanted = wanted
         self.private = private
         self.prefixes = prefixes
+        self.boring: set[bytes] = set()
+        """Lines seen lately that are lawful, not wanted and not private; `read_block` bounds it."""
 
     def is_private(self, name: bytes) -> bool:
         """Whether ``name`` (lower case) is one to take out; ``_`` counts as ``-``."""
@@ -71,12 +76,15 @@ def read_block(block: bytes, names: FieldNames) -> tuple[Named, list[bytes] | No
         lone = _BARE_CR.search(block)
         reason = Malformed.BARE_CR if lone else Malformed.BARE_LF
         raise MalformedError(reason, f"line break of one byte in {shown(block)}")
+    boring = names.boring
     wanted = names.wanted
     private = names.private
     prefixes = names.prefixes
     underscored = b"_" in block
     taken: list[int] = []
     for index, line in enumerate(lines):
+        if line in boring:
+            continue
         name, colon, value = line.partition(b":")
         if not colon or not name or name.translate(None, TOKEN_BYTES) or len(line) > LINE_LIMIT_BYTES:
             raise _line_flaw(line)
@@ -89,6 +97,10 @@ def read_block(block: bytes, names: FieldNames) -> tuple[Named, list[bytes] | No
                 raise MalformedError(Malformed.BAD_FIELD_NAME, f"underscore in the framing field {shown(line)}")
         if name in private or name.startswith(prefixes):
             taken.append(index)
+        elif name not in wanted and len(line) <= _BORING_LINE_BYTES:
+            if len(boring) >= _BORING_LINES:
+                boring.clear()
+            boring.add(line)
     if not taken:
         return named, None
     for index in reversed(taken):

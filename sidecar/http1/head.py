@@ -51,6 +51,11 @@ _PROTECTED: Final = frozenset(
     {_HOST, _LENGTH_NAME, _CODING_NAME, b"content-type", b"content-encoding", b"authorization", b"cookie", b"forwarded"}
 )
 _OFFER_NAMES: Final = frozenset({b"upgrade", b"http2-settings", b"connection"})
+_USUAL_OPTIONS: Final = {
+    b" close": [b"close"],
+    b" keep-alive": [b"keep-alive"],
+    b" Keep-Alive": [b"keep-alive"],
+}
 _VERSION_PREFIX: Final = len(b" HTTP/1.1\r\n")
 
 
@@ -282,7 +287,10 @@ class Heads:
         """The connection options; refused if one names a field that some later hop would then take out."""
         if b"connection" not in named:
             return []
-        options = tokens(named[b"connection"])
+        values = named[b"connection"]
+        if len(values) == 1 and values[0] in _USUAL_OPTIONS:
+            return _USUAL_OPTIONS[values[0]]
+        options = tokens(values)
         for option in options:
             if option in _PROTECTED or option.startswith(b"x-forwarded-") or self.is_private(option):
                 detail = f"connection option {shown(option)}"

@@ -568,7 +568,8 @@ class Inspector:
     # --- ends ---
 
     def client_eof(self) -> bytes:
-        """The client will send no more; returns what the server is still to be sent. Inside a request, that is `abort`."""
+        """The client will send no more; returns what the server is still to be sent. Inside a request, that is
+        `abort`."""
         self.client_ended = True
         if not self._held and not self.raw:
             self._check_client_end()
@@ -578,8 +579,8 @@ class Inspector:
     def server_eof(self) -> bytes:
         """The server will send no more; returns what the client is still to be sent.
 
-        Between responses, or where nothing else ends a body, that is a lawful end (`close_after`). A response that had not
-        begun is answered in the server's place; one that was cut off is `abort`.
+        Between responses, or where nothing else ends a body, that is a lawful end (`close_after`). A response that
+        had not begun is answered in the server's place; one that was cut off is `abort`.
         """
         exchange = self._current
         if self.raw or self._server_step == _DEAD:
@@ -600,7 +601,8 @@ class Inspector:
         return b"".join(out)
 
     def cut(self) -> None:
-        """The connection is over: every exchange that is still outstanding is done, and `cut` unless it was upgraded."""
+        """The connection is over: every exchange that is still outstanding is done, and `cut` unless it was
+        upgraded."""
         self._shut(abort=False)
 
     def _check_client_end(self) -> None:

@@ -10,7 +10,6 @@ Every frame of a turn of the event loop leaves in one TLS write: ``_flush`` runs
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from ringfence.spiffe import ChainVerifier, VerificationError, VerifiedPeer, X50
 from sidecar.http2 import frames as h2
 from sidecar.http2.frames import PeerError
 from sidecar.reprove import check_proof, make_proof
-from sidecar.tls import TlsClosed, TlsEngine, TlsFailed
+from sidecar.tls import TlsEndedError, TlsEngine, TlsFailed, TlsFault
 from sidecar.tunnel.machine import ROOM_BYTES, TunnelMachine
 from sidecar.tunnel.stream import Headers, Stream
 
@@ -121,20 +120,14 @@ class Link(asyncio.Protocol):
             self._heard = True
             if plain:
                 self.machine.receive(plain)
-        except TlsClosed as end:
-            if self.ready:
-                with contextlib.suppress(PeerError):  # it closes anyway
-                    self.machine.receive(end.plaintext)
-            self.close(None, "closed by the peer")
-        except TlsFailed as failure:
-            self._tls_failed(failure)
+        except TlsEndedError as end:
+            self._tls_ended(end)
         except PeerError as error:
-            self.machine.goaway(error.code, error.detail)
-            self.close(DenyReason.PROTOCOL_ERROR, str(error))
+            self._peer_broke(error)
 
     def eof_received(self) -> bool:
         if not self.ready and not self.closed:
-            self._refused(DenyReason.PEER_REFUSED, "connection closed during the handshake")
+            self._refused(DenyReason.PEER_REFUSED, "closed", "connection closed during the handshake")
         self.close(None, "closed by the peer")
         return False
 
@@ -167,8 +160,8 @@ class Link(asyncio.Protocol):
         try:
             engine.send(machine.take())
             self._transport.write(engine.outgoing())  # type: ignore[union-attr]
-        except (TlsClosed, TlsFailed) as failure:
-            self.close(None, str(failure))
+        except TlsEndedError as end:
+            self.close(None, str(end))
             return
         if machine.room != ROOM_BYTES and not self._paused:
             machine.set_room(ROOM_BYTES)
@@ -193,28 +186,41 @@ class Link(asyncio.Protocol):
         self.usable = True
         self._owner.link_ready(self)
 
-    def _tls_failed(self, failure: TlsFailed) -> None:
-        verification = self._engine.failure
-        if verification is not None:
-            self._refused(DenyReason.PEER_REFUSED, verification.detail, verification)
+    def _tls_ended(self, end: TlsEndedError) -> None:
+        """TLS is over: what arrived before the end still counts."""
+        if end.plaintext and self.ready:
+            try:
+                self.machine.receive(end.plaintext)
+            except PeerError as error:
+                self._peer_broke(error)
+                return
+        if isinstance(end, TlsFailed):
+            reason = DenyReason.PLAINTEXT_REFUSED if end.fault is TlsFault.NOT_TLS else DenyReason.PEER_REFUSED
+            if end.verification is not None:
+                self._refused(reason, str(end.verification.reason), end.verification.detail)
+            else:
+                self._refused(reason, str(end.fault), end.reason)
+            self._write(self._engine.outgoing())  # the alert
+            self.close(reason, self.end_detail)
         else:
-            self._refused(DenyReason.PEER_REFUSED, str(failure))
-        self._write(self._engine.outgoing())  # the alert
-        self.close(DenyReason.PEER_REFUSED, self.end_detail)
+            self.close(None, "closed by the peer")
 
-    def _refused(self, reason: DenyReason, detail: str, verification: VerificationError | None = None) -> None:
-        """Log and count a handshake that failed; the only place where its reason can be known."""
+    def _peer_broke(self, error: PeerError) -> None:
+        self.machine.goaway(error.code, error.detail)
+        self.close(DenyReason.PROTOCOL_ERROR, str(error))
+
+    def _refused(self, reason: DenyReason, code: str, detail: str) -> None:
+        """Log and count a handshake that failed: only the side that refused knows the reason."""
         direction = "inbound" if self._server else "outbound"
-        code = str(verification.reason) if verification is not None else "tls"
         self.end_reason = reason
-        self.end_detail = f"{code}: {detail}" if verification is not None else detail
+        self.end_detail = f"{code}: {detail}"
         self._context.count_failure(direction, code)
         self._context.log.warning(
             "handshake refused", direction=direction, reason=code, detail=detail, remote=self.remote_address
         )
 
     def _handshake_late(self) -> None:
-        self._refused(DenyReason.UPSTREAM_TIMEOUT, f"no handshake within {HANDSHAKE_SECONDS:.0f} s")
+        self._refused(DenyReason.UPSTREAM_TIMEOUT, "timeout", f"no handshake within {HANDSHAKE_SECONDS:.0f} s")
         self.close(DenyReason.UPSTREAM_TIMEOUT, self.end_detail)
 
     # -- identity -----------------------------------------------------------------------------------------------------
@@ -235,7 +241,10 @@ class Link(asyncio.Protocol):
         whose = "the peer's" if now >= self.peer.not_after else "our own"
         self._context.count_proof("missing")
         self._context.log.warning(
-            "identity expired", peer=str(self.peer.spiffe_id), detail=f"{whose} SVID is over", remote=self.remote_address
+            "identity expired",
+            peer=str(self.peer.spiffe_id),
+            detail=f"{whose} SVID is over",
+            remote=self.remote_address,
         )
         self.machine.goaway(h2.NO_ERROR, "identity_expired")
         self.close(DenyReason.IDENTITY_EXPIRED, f"{whose} SVID is over and was not proved anew")
@@ -275,7 +284,7 @@ class Link(asyncio.Protocol):
                 remote=self.remote_address,
             )
             self.machine.goaway(h2.PROTOCOL_ERROR, "re-proof refused")
-            self.close(DenyReason.PEER_REFUSED, f"re-proof refused: {error.reason}")
+            self.close(DenyReason.REPROOF_REFUSED, f"re-proof refused: {error.reason}")
             return
         self._proofs_checked += 1
         self.peer = peer

@@ -2,8 +2,8 @@
 
 Theory of operation. ``receive`` takes decrypted bytes and calls stream endpoints; whatever must be sent gathers in
 ``out`` until the adapter takes it, once a turn of the event loop, so that the frames of all streams leave in one TLS
-write and one system call. ``schedule`` asks the adapter for that turn. ``room`` is what may still be put out in this turn;
-the adapter sets it to 0 while the transport is full, and every stream then keeps its bytes and stops its source.
+write and one system call. ``schedule`` asks the adapter for that turn. ``room`` is what may still be put out in this
+turn; the adapter sets it to 0 while the transport is full, and every stream then keeps its bytes and stops its source.
 
 Only CONNECT streams exist here (RFC 9113 section 8.5). Two private extensions, seen only between two Ringfence
 sidecars: setting 0xF1CE announces them, frame 0xF1 carries a re-proof, and a refusal may follow a stream's data as
@@ -59,7 +59,7 @@ class TunnelHandler(Protocol):
 
 
 class TunnelMachine:
-    """One end of a tunnel connection. Methods raise PeerError when the peer broke the protocol; then send ``goaway``."""
+    """One end of a tunnel connection. ``receive`` raises PeerError when the peer breaks the protocol."""
 
     __slots__ = (
         "_await_preface",
@@ -208,6 +208,7 @@ class TunnelMachine:
         self.put(self._headers_frame(stream.stream_id, headers, end=end))
         if end:
             stream.local_ended = True
+            stream.pending = None
             if stream.remote_ended:
                 self.forget(stream)
 

@@ -27,7 +27,7 @@ class LinkWaiter(Protocol):
 
 
 class Pool:
-    """Ready links by endpoint. Connecting is single-flight: however many app connections wait, one handshake is made."""
+    """Ready links by endpoint. Connecting is single-flight: many app connections may wait for one handshake."""
 
     def __init__(
         self, *, context: LinkContext, identity: Callable[[], TlsIdentity], established: Callable[[], None]
@@ -45,7 +45,7 @@ class Pool:
         """The less loaded of two endpoints drawn at random (by open streams)."""
         if len(endpoints) == 1:
             return endpoints[0]
-        first, second = random.sample(endpoints, 2)  # noqa: S311 - spreads load, guards nothing
+        first, second = random.sample(endpoints, 2)
         return first if self._load(first) <= self._load(second) else second
 
     def _load(self, endpoint: Endpoint) -> int:
@@ -67,7 +67,9 @@ class Pool:
         waiters = self._waiters.get(endpoint)
         if waiters is not None:
             if len(waiters) >= _WAITERS_LIMIT:
-                waiter.link_failed(DenyReason.OVERLOADED, f"{_WAITERS_LIMIT} connections wait for this endpoint already")
+                waiter.link_failed(
+                    DenyReason.OVERLOADED, f"{_WAITERS_LIMIT} connections wait for this endpoint already"
+                )
                 return
             waiters.append(waiter)
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sidecar.http2.frames import DATA, FLAG_END_STREAM, frame, rst_stream, window_update
+from sidecar.http2.frames import DATA, FLAG_END_STREAM, NO_ERROR, frame, rst_stream, window_update
 
 if TYPE_CHECKING:
     from sidecar.tunnel.machine import TunnelMachine
@@ -42,10 +42,31 @@ class StreamEndpoint(Protocol):
         """All that ``send`` had kept is out; reading the source may go on."""
 
 
+class _Discard:
+    """The endpoint of a stream that nobody reads any more."""
+
+    __slots__ = ()
+
+    def on_data(self, data: bytes) -> bool:
+        return True
+
+    def on_end(self) -> None: ...
+
+    def on_headers(self, headers: Headers) -> None: ...
+
+    def on_reset(self, code: int) -> None: ...
+
+    def on_writable(self) -> None: ...
+
+
+_DISCARD: Final = _Discard()
+
+
 class Stream:
     """A CONNECT stream. ``endpoint`` must be set before the first byte arrives."""
 
     __slots__ = (
+        "abandoned",
         "data_suffix",
         "endpoint",
         "held_bytes",
@@ -71,6 +92,7 @@ class Stream:
         self.pending: deque[bytes] | None = None
         self.local_ended = False
         self.remote_ended = False
+        self.abandoned = False
 
     def send(self, data: bytes) -> bool:
         """Send ``data``; False: no more may be read from the source until ``on_writable``. Ignored once ended."""
@@ -150,6 +172,17 @@ class Stream:
     def _ended_locally(self) -> None:
         if self.remote_ended:
             self.machine.forget(self)
+        elif self.abandoned:
+            self.reset(NO_ERROR)
+
+    def close(self) -> None:
+        """Send what is kept, then end both directions; the endpoint is told nothing more."""
+        self.endpoint = _DISCARD
+        self.abandoned = True
+        if not self.local_ended:
+            self.end()
+        elif self.pending is None:
+            self.reset(NO_ERROR)
 
     def reset(self, code: int) -> None:
         """End both directions at once; the endpoint is not told."""

@@ -282,3 +282,21 @@ def test_what_arrives_for_a_stream_that_we_ended_is_dropped() -> None:
     exchange(client, server)
     assert not server.endpoints[1].received
     assert not server.machine.streams
+
+
+def test_a_closed_stream_still_delivers_what_was_said_and_then_is_gone_at_both_ends() -> None:
+    client, server = pair()
+    stream, endpoint = client.open()
+    exchange(client, server)
+    accepted = server.connects[0][0]
+    endpoint.taking = False
+    accepted.send(bytes(STREAM_WINDOW_BYTES + 5))
+    accepted.close()
+    exchange(client, server)
+    assert endpoint.reset is None
+    stream.credit(STREAM_WINDOW_BYTES)
+    exchange(client, server)
+    assert len(endpoint.received) == STREAM_WINDOW_BYTES + 5
+    assert (endpoint.ended, endpoint.reset) == (True, h2.NO_ERROR)
+    assert not client.machine.streams
+    assert not server.machine.streams
