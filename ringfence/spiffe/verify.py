@@ -53,15 +53,17 @@ class ChainVerifier:
     __slots__ = ("_anchors", "_issuers")
 
     def __init__(self, bundles: Iterable[TrustBundle]) -> None:
-        """Raises BundleError when two bundles claim one trust domain: which of them holds would be a guess."""
+        """Raises BundleError when two bundles claim one trust domain, as which of them holds would be a guess."""
         self._anchors: dict[TrustDomain, tuple[crypto.X509, ...]] = {}
         self._issuers: dict[bytes, float] = {}
         for bundle in bundles:
             if bundle.trust_domain in self._anchors:
                 raise BundleError(f"two bundles for trust domain {bundle.trust_domain} (send one with all its roots)")
-            self._anchors[bundle.trust_domain] = tuple(
-                crypto.load_certificate(crypto.FILETYPE_ASN1, root) for root in bundle.roots
-            )
+            try:
+                anchors = tuple(crypto.load_certificate(crypto.FILETYPE_ASN1, root) for root in bundle.roots)
+            except crypto.Error as error:
+                raise BundleError(f"a root of trust domain {bundle.trust_domain} is no certificate") from error
+            self._anchors[bundle.trust_domain] = anchors
 
     def verify(
         self, chain_der: Sequence[bytes], now: float, expected: Collection[SpiffeId] | None = None
