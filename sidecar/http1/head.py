@@ -219,6 +219,20 @@ class Heads:
                 self.responses[head] = fields
         return fields
 
+    def lawful_request(self, key: bytes) -> RequestFields | None:
+        """As `judge_request`; None if it is refused, for the long way to say why."""
+        try:
+            return self.judge_request(key)
+        except MalformedError:
+            return None
+
+    def lawful_response(self, head: bytes) -> ResponseFields | None:
+        """As `judge_response`; None if it is refused, for the long way to say why."""
+        try:
+            return self.judge_response(head)
+        except MalformedError:
+            return None
+
     def _makes_room(
         self, key: bytes, memory: dict[bytes, RequestFields] | dict[bytes, ResponseFields], at: int
     ) -> bool:
