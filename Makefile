@@ -54,7 +54,7 @@ gen: $(STAMPS)/check
 
 # One environment for all; each lock is a superset of the one before it, with the same versions.
 $(STAMPS)/run $(STAMPS)/check $(STAMPS)/bench: $(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)/venv
-	@echo "installing the packages of requirements/$*.txt into $(VENV)"
+	@echo "installing the packages of requirements/$*.txt into $(VENV)" >&2
 	@$(PIP) install --require-hashes -r requirements/$*.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -149,25 +149,10 @@ def control_plane(
 ) -> Iterator[ControlPlane]:
     """Write the mesh and its policies, and run a control plane of its own CA on ``ports`` (join, listen, signals)."""
     join, listen, signals = ports
-    mesh = {
-        "apiVersion": "ringfence.io/v1alpha1",
-        "kind": "Mesh",
-        "metadata": {"name": "bench"},
-        "spec": {
-            "trustDomain": TRUST_DOMAIN,
-            "policies": "policies",
-            "controlPlane": {
-                "join": f"127.0.0.1:{join}",
-                "listen": f"127.0.0.1:{listen}",
-                "signals": f"127.0.0.1:{signals}",
-            },
-            "services": [service.as_document() for service in services],
-        },
-    }
     policies = home / "policies"
     policies.mkdir()
     # JSON is YAML too.
-    (home / "mesh.yaml").write_text(json.dumps(mesh, indent=1))
+    (home / "mesh.yaml").write_text(json.dumps(mesh_document(services, join, listen, signals), indent=1))
     for service in services:
         if service.app_port:
             document = allowlist(service.name, service.name.replace("api", "client"), path_templates)
@@ -216,6 +201,25 @@ def sidecar(
     ]
     with running(command, home, service.name) as process:
         yield process
+
+
+def mesh_document(services: Sequence[Service], join: int, listen: int, signals: int) -> dict[str, object]:
+    """The ``mesh.yaml`` of ``services`` with a control plane on these ports."""
+    return {
+        "apiVersion": "ringfence.io/v1alpha1",
+        "kind": "Mesh",
+        "metadata": {"name": "bench"},
+        "spec": {
+            "trustDomain": TRUST_DOMAIN,
+            "policies": "policies",
+            "controlPlane": {
+                "join": f"127.0.0.1:{join}",
+                "listen": f"127.0.0.1:{listen}",
+                "signals": f"127.0.0.1:{signals}",
+            },
+            "services": [service.as_document() for service in services],
+        },
+    }
 
 
 def allowlist(service: str, caller: str, path_templates: Sequence[str]) -> dict[str, object]:

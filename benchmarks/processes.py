@@ -106,21 +106,3 @@ def resident_megabytes(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise BenchmarkError(f"process {pid} has no resident set")
-
-
-def descendants(pid: int) -> dict[int, list[str]]:
-    """Every living process below ``pid`` with its command line."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    found: dict[int, list[str]] = {}
-    for child in parents:
-        ancestor = parents[child]
-        while ancestor in parents and ancestor != pid:
-            ancestor = parents[ancestor]
-        if ancestor == pid:
-            with contextlib.suppress(OSError):
-                found[child] = Path(f"/proc/{child}/cmdline").read_text().rstrip("\0").split("\0")
-    return found
