@@ -50,11 +50,12 @@ class VerifiedPeer:
 class ChainVerifier:
     """Verifies chains against the bundles it was made with; make a new one when a bundle changes."""
 
-    __slots__ = ("_anchors", "_issuers")
+    __slots__ = ("_anchors", "_issuers", "_roots")
 
     def __init__(self, bundles: Iterable[TrustBundle]) -> None:
         """Raises BundleError when two bundles claim one trust domain, as which of them holds would be a guess."""
         self._anchors: dict[TrustDomain, tuple[crypto.X509, ...]] = {}
+        self._roots: set[bytes] = set()
         self._issuers: dict[bytes, float] = {}
         for bundle in bundles:
             if bundle.trust_domain in self._anchors:
@@ -64,6 +65,7 @@ class ChainVerifier:
             except crypto.Error as error:
                 raise BundleError(f"a root of trust domain {bundle.trust_domain} is no certificate") from error
             self._anchors[bundle.trust_domain] = anchors
+            self._roots.update(bundle.roots)
 
     def verify(
         self, chain_der: Sequence[bytes], now: float, expected: Collection[SpiffeId] | None = None
@@ -84,6 +86,9 @@ class ChainVerifier:
         if anchors is None:
             detail = f"no bundle for trust domain {spiffe_id.trust_domain} of {spiffe_id}"
             raise VerificationError(VerifyReason.UNKNOWN_TRUST_DOMAIN, detail)
+        if chain_der[0] in self._roots:
+            # Whoever is an anchor needs no path to one; a leaf that was published as one by mistake must not pass so.
+            raise VerificationError(VerifyReason.UNTRUSTED, f"{spiffe_id} shows an anchor of a bundle as its own leaf")
         path = _path_to(anchors, chain_der, now, spiffe_id)
         anchor_end = _end(path[-1].to_cryptography())
         not_after = min(_check_leaf_times(leaf, now), anchor_end, *map(self._issuer_end, path[1:-1]))
@@ -150,8 +155,6 @@ def _path_to(
         code, depth, message = error.errors
         reason = _REASON_BY_ERROR.get(code, VerifyReason.UNTRUSTED)
         raise VerificationError(reason, f"{message}, at depth {depth} of the chain of {spiffe_id}") from error
-    if len(path) < 2:
-        raise VerificationError(VerifyReason.UNTRUSTED, f"{spiffe_id} shows an anchor of the bundle as its own leaf")
     if len(path) > MAX_CHAIN_CERTIFICATES:
         detail = f"path of {spiffe_id} has {len(path)} certificates, more than {MAX_CHAIN_CERTIFICATES}"
         raise VerificationError(VerifyReason.TOO_LONG_CHAIN, detail)
