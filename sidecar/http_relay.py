@@ -10,8 +10,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from ringfence.policy.compile import CallerView
-from ringfence.policy.decide import Decision, Deny
+from ringfence.policy.decide import CallerView, Decision, Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Endpoint, Port
 from sidecar import refusal

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ringfence.policy.compile import CallerView, DecisionTable
-from ringfence.policy.decide import Deny
+from ringfence.policy.decide import CallerView, DecisionTable, Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, Protocol, Workload
 from ringfence.spiffe import SpiffeId

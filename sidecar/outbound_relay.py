@@ -90,5 +90,5 @@ class OutboundRelay(Relay):
             super().on_reset(code)
 
     def refused(self, reason: str, detail: str) -> None:
-        """The mesh ends this connection, here or at the other end; an opaque app sees it close."""
-        self.end(reason, detail, abort=not self._replied)
+        """The mesh ends this connection: by policy with a close, by a failure with a reset, as TCP itself would."""
+        self.end(reason, detail, abort=refusal.status_of(reason) != 403)
