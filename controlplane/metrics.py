@@ -5,18 +5,39 @@ A registry of its own, not the library's global one, so that a test can have two
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from controlplane.push.sessions import Standing
 
 _PREFIX = "ringfence_controlplane"
 
 
+class _Issuing(Collector):
+    """What the CA counts itself, read when somebody asks."""
+
+    def __init__(self, totals: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        self._totals = totals
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(
+            "ringfence_ca_requests", "Requests for identities, by method and outcome.", labels=["method", "outcome"]
+        )
+        for (method, outcome), count in sorted(self._totals().items()):
+            family.add_metric([method, outcome], count)
+        yield family
+
+
 class ControlPlaneMetrics:
     """The instruments; whoever has a fact calls its instrument."""
 
-    def __init__(self) -> None:
+    def __init__(self, issuing_totals: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        """``issuing_totals``: the CA's counts, by method and outcome."""
         self.registry = CollectorRegistry()
+        self.registry.register(_Issuing(issuing_totals))
         registry = self.registry
         self.revision = Gauge(f"{_PREFIX}_revision", "Mesh revision in force.", registry=registry)
         self.changes = Counter(

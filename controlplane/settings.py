@@ -16,7 +16,7 @@ class ControlPlaneSettings:
     """``mesh.yaml``; watched, with the policy folder that it names."""
 
     state: Path
-    """Folder of this process alone, mode 0700: the revision ledger, the lock, by default the admin socket and the CA."""
+    """Folder of this process alone, which nobody else may write: revision ledger, lock, by default the CA."""
 
     ca_data: Path
     """Data folder of the CA, made by ``ringfence ca init``."""
@@ -25,7 +25,7 @@ class ControlPlaneSettings:
     """Opens the CA's signing key."""
 
     admin_socket: Path
-    """Unix socket for status and join tokens."""
+    """Unix socket for status and join tokens, in a folder of mode 0700."""
 
     database_url: str | None = field(default=None, repr=False)
     """Database of the CA; None: SQLite in its data folder."""

@@ -24,8 +24,8 @@ def hold_state_folder(path: Path) -> Iterator[None]:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise StateFolderError(f"state folder {path} is open to others (make it yours alone: chmod 700)")
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+            raise StateFolderError(f"state folder {path} may be written by others (make it yours alone: chmod 700)")
         descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         reason = error.strerror or str(error)

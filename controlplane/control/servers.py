@@ -13,8 +13,8 @@ import grpc
 
 from ringfence.kit.addresses import SocketAddress
 
-# Sidecars must be ready to receive as much; it is also gRPC's own default on the client side.
-SNAPSHOT_LIMIT_BYTES: Final = 4 << 20
+# Sidecars are ready to receive as much.
+SNAPSHOT_LIMIT_BYTES: Final = 16 << 20
 _REQUEST_LIMIT_BYTES: Final = 64 << 10
 _METADATA_LIMIT_BYTES: Final = 8 << 10
 

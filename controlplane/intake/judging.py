@@ -48,7 +48,7 @@ class Judge:
         if document is None:
             return None, problems
         services = {
-            service.full_name: ServicePorts({port.port: port.protocol for port in service.ports})
+            service.full_name: ServicePorts(ports={port.port: port.protocol for port in service.ports})
             for service in document.mesh.services
         }
         allowlists, found = bind(documents, services)
@@ -63,9 +63,7 @@ class Judge:
             return None, [Problem(name, 1, 1, f"cannot be read: {file.error}", "give the mesh file by --mesh")]
         return read_mesh(file.content, name)
 
-    def _policies(
-        self, folder: PolicyFolder, document: MeshDocument | None
-    ) -> tuple[list[Document], list[Problem]]:
+    def _policies(self, folder: PolicyFolder, document: MeshDocument | None) -> tuple[list[Document], list[Problem]]:
         if folder.error:
             message, mend = f"policy folder {folder.path} cannot be read: {folder.error}", "make it, or name another"
             # Only a mesh file that was read can say where it names the folder.
@@ -88,9 +86,4 @@ def _documents(file: FileContent) -> tuple[list[Document], list[Problem]]:
     name = str(file.path)
     if file.error:
         return [], [Problem(name, 1, 1, f"cannot be read: {file.error}", "make it readable, or move it away")]
-    try:
-        text = file.content.decode()
-    except UnicodeDecodeError as error:
-        line = file.content.count(b"\n", 0, error.start) + 1
-        return [], [Problem(name, line, 1, "text is not valid UTF-8", "save the file as UTF-8")]
-    return read_documents(text, name)
+    return read_documents(file.content, name)

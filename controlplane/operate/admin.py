@@ -130,8 +130,7 @@ def _remove_dead(path: Path) -> None:
 
 
 async def serve_admin(api: AdminApi, listener: socket.socket) -> None:
-    """Serve on ``listener`` until cancelled, then remove its file."""
-    path = listener.getsockname()
+    """Serve on ``listener`` until cancelled."""
     runner = web.AppRunner(api.application(), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     try:
@@ -139,4 +138,3 @@ async def serve_admin(api: AdminApi, listener: socket.socket) -> None:
         await asyncio.get_running_loop().create_future()
     finally:
         await runner.cleanup()
-        Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 a local unlink of a socket does not wait

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from cryptography import x509
 
 from ringfence.kit.addresses import AddressError, check_port, parse_ip
+from ringfence.policy.callers import PatternError, format_spiffe_id_pattern, parse_spiffe_id_pattern
 from ringfence.policy.model import (
     Allowlist,
     Callers,
@@ -21,6 +22,7 @@ from ringfence.policy.model import (
     SpiffeIdPattern,
     TrustDomainCallers,
 )
+from ringfence.policy.paths import TemplateError, parse_template
 from ringfence.snapshot import Endpoint, Port, Protocol, Snapshot, Upstream, Workload
 from ringfence.spiffe import SpiffeId, SpiffeIdError, TrustBundle, TrustDomain
 from ringfence.wire.gen import control_pb2
@@ -126,7 +128,7 @@ def _rule_to_wire(rule: Rule) -> control_pb2.Rule:
 def _callers_to_wire(callers: Callers) -> control_pb2.Callers:
     match callers:
         case SpiffeIdPattern():
-            return control_pb2.Callers(spiffe_id=f"spiffe://{callers.trust_domain.name}/{'/'.join(callers.segments)}")
+            return control_pb2.Callers(spiffe_id=format_spiffe_id_pattern(callers))
         case NamespaceCallers():
             return control_pb2.Callers(namespace=callers.namespace)
         case TrustDomainCallers():
@@ -326,14 +328,10 @@ def _trust_domain(path: str, text: str) -> TrustDomain:
 
 
 def _spiffe_id_pattern(path: str, text: str) -> SpiffeIdPattern:
-    scheme, separator, rest = text.partition("://")
-    trust_domain, *segments = rest.split("/")
-    if scheme != "spiffe" or not separator or not segments:
-        raise WireError(f"{path}: {text[:64]!r} is not a SPIFFE ID")
-    # What is not a wildcard must be a valid SPIFFE ID, so each wildcard is checked as a letter in its place.
-    plain = "/".join("a" if segment == "*" else segment for segment in segments)
-    parsed = _spiffe_id(path, f"spiffe://{trust_domain}/{plain}")
-    return SpiffeIdPattern(trust_domain=parsed.trust_domain, segments=tuple(segments))
+    try:
+        return parse_spiffe_id_pattern(_bounded(path, text, _WORD_LIMIT_CHARACTERS))
+    except PatternError as error:
+        raise WireError(f"{path}: {error}") from error
 
 
 def _method(path: str, text: str) -> str:
@@ -347,6 +345,7 @@ def _only(text: str, characters: Collection[str]) -> bool:
 
 
 def _path_template(path: str, text: str) -> str:
-    if not text.startswith("/"):
-        raise WireError(f"{path}: {text[:64]!r} does not begin with a slash")
-    return _bounded(path, text, _WORD_LIMIT_CHARACTERS)
+    try:
+        return str(parse_template(_bounded(path, text, _WORD_LIMIT_CHARACTERS)))
+    except TemplateError as error:
+        raise WireError(f"{path}: {error}") from error

@@ -1,0 +1,264 @@
+"""The control plane process: constructs every adapter, runs their tasks, stops them in order.
+
+Order of starting: files judged, addresses free, CA open, ledger read, snapshots published, own SVID issued; only then
+does anything listen. Order of stopping: sidecars are told to come back elsewhere or later, calls in hand get a moment,
+servers close, the CA closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+
+import grpc
+
+import ca
+from controlplane.control.caller import CallerCheck
+from controlplane.control.server_identity import ServerIdentity
+from controlplane.control.servers import AddressTakenError, ServerLimits, listen, make_server
+from controlplane.control.service import ControlService, StreamLimits
+from controlplane.intake.applying import Applier
+from controlplane.intake.sources import SourceFiles
+from controlplane.metrics import ControlPlaneMetrics
+from controlplane.operate.admin import AdminApi, AdminSocketError, BadRequestError, open_admin_socket, serve_admin
+from controlplane.operate.signals import SignalsApi, serve_signals
+from controlplane.operate.status import standings, status_document
+from controlplane.push.distributor import Distributor
+from controlplane.push.ledger_file import LedgerDamagedError, LedgerFile
+from controlplane.push.revisions import Ledger
+from controlplane.settings import ControlPlaneSettings
+from controlplane.start import Readings, StartRefusedError, open_authority, read_first
+from controlplane.state_folder import StateFolderError, hold_state_folder
+from ringfence.kit.addresses import SocketAddress
+from ringfence.kit.clock import Clock
+from ringfence.kit.log import Logger
+from ringfence.kit.watch import Watch
+from ringfence.spiffe import SpiffeId, SpiffeIdError
+from ringfence.wire.gen import control_pb2_grpc
+
+
+async def run_control_plane(settings: ControlPlaneSettings, *, log: Logger, clock: Clock) -> None:
+    """Run until SIGTERM or SIGINT. Raises StartRefusedError when it cannot start, and then has started nothing."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        try:
+            stack.enter_context(hold_state_folder(settings.state))
+            readings = await asyncio.to_thread(read_first, settings, clock)
+            authority = await asyncio.to_thread(open_authority, settings, readings.configuration.document, clock, log)
+            stack.push_async_callback(asyncio.to_thread, authority.close)
+            admin_listener = stack.enter_context(open_admin_socket(settings.admin_socket))
+            stack.callback(settings.admin_socket.unlink, missing_ok=True)
+            signals_listener = stack.enter_context(_listening(readings.addresses.signals))
+        except (StateFolderError, AdminSocketError, AddressTakenError) as error:
+            raise StartRefusedError([str(error)]) from error
+        process = _Process(settings, readings, authority, log=log, clock=clock)
+        await process.run(stop, admin_listener=admin_listener, signals_listener=signals_listener)
+
+
+class _Process:
+    """The parts of a control plane that was checked and may start."""
+
+    def __init__(
+        self,
+        settings: ControlPlaneSettings,
+        readings: Readings,
+        authority: ca.Authority,
+        *,
+        log: Logger,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._readings = readings
+        self._authority = authority
+        self._log = log
+        self._clock = clock
+        bundle = authority.bundle()
+        self._metrics = ControlPlaneMetrics(authority.tally)
+        self._distributor = Distributor(
+            clock=clock, limit=settings.subscriptions, identity_limit=settings.subscriptions_an_identity
+        )
+        self._ledger_file = LedgerFile(settings.state / "revisions.json")
+        self._applier = Applier(
+            judge=readings.judge,
+            ledger=self._ledger(),
+            ledger_file=self._ledger_file,
+            distributor=self._distributor,
+            bundles=lambda: [authority.bundle()],
+            metrics=self._metrics,
+            log=log.bind("configuration"),
+            clock=clock,
+        )
+        self._identity = ServerIdentity(
+            issue=lambda: asyncio.to_thread(authority.issue_control_plane),
+            bundle=bundle,
+            metrics=self._metrics,
+            log=log.bind("identity"),
+            clock=clock,
+            random=random.random,
+        )
+        self._service = ControlService(
+            callers=CallerCheck(bundle, clock),
+            distributor=self._distributor,
+            metrics=self._metrics,
+            log=log.bind("control"),
+            clock=clock,
+            limits=StreamLimits(),
+        )
+        self._serving = False
+
+    async def run(self, stop: asyncio.Event, *, admin_listener: socket.socket, signals_listener: socket.socket) -> None:
+        """Start, serve until ``stop``, drain, stop."""
+        if not await self._applier.put_in_force(self._readings.configuration, self._readings.files) or (
+            self._applier.refused is not None
+        ):
+            refused = self._applier.refused
+            raise StartRefusedError([str(problem) for problem in refused.problems] if refused else [])
+        try:
+            await self._identity.renew()
+        except ca.CaError as error:
+            raise StartRefusedError([f"--ca-data: no identity for the control plane: {error}"]) from error
+        joining, mesh = make_server(ServerLimits()), make_server(ServerLimits())
+        ca.add_joining(joining, self._authority)
+        ca.add_renewal(mesh, self._authority)
+        control_pb2_grpc.add_ControlServicer_to_server(self._service, mesh)
+        try:
+            addresses = await self._listen(joining, mesh)
+            addresses["signals"] = str(SocketAddress(*signals_listener.getsockname()[:2]))
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(serve_admin(self._admin_api(addresses), admin_listener), name="admin"),
+                    group.create_task(serve_signals(self._signals_api(), signals_listener), name="signals"),
+                    group.create_task(self._border("watch", self._watch().run), name="watch"),
+                    group.create_task(self._border("identity", self._identity.run), name="identity"),
+                ]
+                self._serving = True
+                self._log.info(
+                    "control plane ready",
+                    **addresses,
+                    admin_socket=str(self._settings.admin_socket),
+                    trust_domain=self._authority.trust_domain.name,
+                    root_fingerprint=self._authority.root_fingerprint,
+                    revision=self._distributor.catalog.revision,
+                )
+                await stop.wait()
+                self._serving = False
+                self._log.info("control plane stops", sidecars=len(self._distributor))
+                self._distributor.drain()
+                await asyncio.gather(*(server.stop(self._settings.drain_seconds) for server in (joining, mesh)))
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await asyncio.gather(joining.stop(None), mesh.stop(None))
+
+    async def _listen(self, joining: grpc.aio.Server, mesh: grpc.aio.Server) -> dict[str, str]:
+        """Open both servers; the addresses they got, by the settings' names."""
+        wanted = self._readings.addresses
+        try:
+            join = await listen(joining, wanted.join, self._identity.credentials(mutual=False))
+            mutual = await listen(mesh, wanted.listen, self._identity.credentials(mutual=True))
+        except AddressTakenError as error:
+            raise StartRefusedError([str(error)]) from error
+        return {"join": str(join), "listen": str(mutual)}
+
+    def _ledger(self) -> Ledger:
+        try:
+            return self._ledger_file.load()
+        except LedgerDamagedError as error:
+            # Above any revision that was ever made here, as long as changes are more than a second apart.
+            self._log.warning("revision ledger cannot be believed, counting on from the time", error=str(error))
+            return Ledger(revision=int(self._clock.now()))
+        except OSError as error:
+            line = f"--state: {self._ledger_file.path} cannot be read: {error.strerror or error}"
+            raise StartRefusedError([line]) from error
+
+    def _watch(self) -> Watch[SourceFiles]:
+        return Watch(
+            self._readings.sources.read,
+            self._applier.apply,
+            last=self._readings.files,
+            interval_seconds=self._settings.poll_seconds,
+        )
+
+    async def _border(self, task: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Where an unexpected failure of a task ends: told, counted, and the task goes on after a pause."""
+        while True:
+            try:
+                return await run()
+            except Exception as error:
+                self._metrics.task_failures.labels(task).inc()
+                self._log.error("task failed", task=task, error=repr(error))
+                await asyncio.sleep(1.0)
+
+    # -------------------------------------------------------------------------------------------- towards operators
+
+    def _signals_api(self) -> SignalsApi:
+        return SignalsApi(waiting_for=self._waiting_for, metrics_text=self._metrics_text)
+
+    def _waiting_for(self) -> list[str]:
+        missing = []
+        if not self._serving:
+            missing.append("its servers")
+        if not self._identity.valid:
+            missing.append("an identity of its own")
+        return missing
+
+    def _metrics_text(self) -> bytes:
+        found = standings(self._distributor.sessions(), self._clock.monotonic(), self._settings.acknowledgement_seconds)
+        self._metrics.show_standings(found)
+        return self._metrics.text()
+
+    def _admin_api(self, addresses: Mapping[str, str]) -> AdminApi:
+        def status() -> dict[str, object]:
+            held = self._applier.held
+            if held is None:
+                raise AssertionError("nothing is served before a configuration is in force")
+            document = status_document(
+                configuration=held,
+                held_since=self._applier.held_since,
+                refused=self._applier.refused,
+                catalog=self._distributor.catalog,
+                sessions=self._distributor.sessions(),
+                now=self._clock.now(),
+                monotonic=self._clock.monotonic(),
+                acknowledgement_seconds=self._settings.acknowledgement_seconds,
+            )
+            return {**document, "addresses": dict(addresses), "root_fingerprint": self._authority.root_fingerprint}
+
+        return AdminApi(status=status, bundle=self._bundle, mint_join_token=self._mint_join_token)
+
+    def _bundle(self) -> dict[str, object]:
+        bundle = self._authority.bundle()
+        return {
+            "trust_domain": bundle.trust_domain.name,
+            "root_fingerprint": self._authority.root_fingerprint,
+            "roots_pem": bundle.to_pem().decode(),
+        }
+
+    async def _mint_join_token(self, text: str, ttl_seconds: int | None) -> dict[str, object]:
+        ttl = self._settings.join_token_seconds if ttl_seconds is None else ttl_seconds
+        try:
+            spiffe_id = SpiffeId.parse(text)
+            expires_at = self._clock.now() + ttl
+            token = await asyncio.to_thread(self._authority.mint_join_token, spiffe_id, ttl)
+        except (SpiffeIdError, ca.CaError) as error:
+            raise BadRequestError(str(error)) from error
+        self._metrics.join_tokens.inc()
+        self._log.info("join token minted", spiffe_id=str(spiffe_id), ttl_seconds=ttl)
+        in_mesh = spiffe_id in self._distributor.catalog.snapshots
+        return {"spiffe_id": str(spiffe_id), "token": token, "expires_at": expires_at, "in_mesh": in_mesh}
+
+
+def _listening(address: SocketAddress) -> socket.socket:
+    """A listening TCP socket at ``address``. Raises AddressTakenError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family, backlog=64)
+    except OSError as error:
+        raise AddressTakenError(f"--signals: {address} cannot be listened on: {error.strerror}") from error

@@ -1,0 +1,181 @@
+"""``ringfence controlplane`` and ``ringfence status``: from the command line to the process, or to the admin socket.
+
+Exit statuses: 0 done, 1 failed while running, 2 bad input and nothing started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from ringfence.kit.addresses import AddressError, SocketAddress, parse_socket_address
+from ringfence.kit.clock import SystemClock
+from ringfence.kit.log import LEVELS, Logger
+
+_PASSPHRASE_VARIABLE = "RINGFENCE_CA_PASSPHRASE_FILE"
+
+
+class _Address(click.ParamType[SocketAddress]):
+    """``HOST:PORT`` with an IP address; port 0 lets the system choose."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SocketAddress:
+        if isinstance(value, SocketAddress):
+            return value
+        try:
+            return parse_socket_address(str(value), zero=True)
+        except AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
+_PATH = click.Path(path_type=Path)
+
+
+def _address_option(flag: str, name: str, help_text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(flag, name, type=_Address(), metavar="HOST:PORT", help=help_text)
+
+
+@click.command(
+    epilog="""\b
+Example:
+  ringfence ca init --trust-domain shop.example --data state/ca --passphrase-file ../ca.passphrase
+  ringfence controlplane --mesh mesh.yaml --state state --passphrase-file ../ca.passphrase
+"""
+)
+@click.option("--mesh", "mesh_file", type=_PATH, required=True, metavar="FILE", help="The mesh file; it is watched.")
+@click.option(
+    "--state", type=_PATH, required=True, metavar="DIR", help="Folder of this process alone; made if it is not there."
+)
+@click.option(
+    "--passphrase-file",
+    type=_PATH,
+    envvar=_PASSPHRASE_VARIABLE,
+    metavar="FILE",
+    help=f"File with the CA's passphrase, outside its data folder; else ${_PASSPHRASE_VARIABLE}, else a prompt.",
+)
+@click.option("--ca-data", type=_PATH, metavar="DIR", help="Data folder of the CA. [default: ca in the state folder]")
+@click.option(
+    "--database-url",
+    envvar="RINGFENCE_CA_DATABASE_URL",
+    metavar="URL",
+    help="Database of the CA, such as postgresql://…; else $RINGFENCE_CA_DATABASE_URL. [default: SQLite in --ca-data]",
+)
+@_address_option("--join-listen", "join", "Where sidecars join (server TLS), over controlPlane.join.")
+@_address_option("--listen", "listen", "Where sidecars are served (mutual TLS), over controlPlane.listen.")
+@_address_option("--signals", "signals", "Where /healthz, /readyz and /metrics are, over controlPlane.signals.")
+@click.option(
+    "--admin-socket", type=_PATH, metavar="PATH", help="Unix socket for operators. [default: run/admin.sock in --state]"
+)
+@click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", show_default=True)
+def controlplane(
+    *,
+    mesh_file: Path,
+    state: Path,
+    passphrase_file: Path | None,
+    ca_data: Path | None,
+    database_url: str | None,
+    join: SocketAddress | None,
+    listen: SocketAddress | None,
+    signals: SocketAddress | None,
+    admin_socket: Path | None,
+    log_level: str,
+) -> None:
+    """Run the control plane with its CA: reads the mesh and its policies, and tells each sidecar its share.
+
+    It watches the files: a change is checked as a whole and put in force, or refused as a whole with file and line.
+    """
+    from controlplane.app import run_control_plane
+    from controlplane.settings import ControlPlaneSettings
+    from controlplane.start import StartRefusedError
+
+    ca_data = ca_data or state / "ca"
+    settings = ControlPlaneSettings(
+        mesh_file=mesh_file,
+        state=state,
+        ca_data=ca_data,
+        passphrase=_passphrase(passphrase_file, ca_data),
+        admin_socket=admin_socket or state / "run" / "admin.sock",
+        database_url=database_url,
+        join=join,
+        listen=listen,
+        signals=signals,
+    )
+    log = Logger("controlplane", level=log_level)
+    try:
+        asyncio.run(run_control_plane(settings, log=log, clock=SystemClock()))
+    except StartRefusedError as refused:
+        _refuse(refused.lines)
+    except Exception as error:  # the process's border
+        log.error("control plane failed", error=repr(error))
+        sys.exit(1)
+
+
+def _passphrase(file: Path | None, ca_data: Path) -> bytes:
+    import ca
+
+    if file is None:
+        if not sys.stdin.isatty():
+            _refuse([f"--passphrase-file: missing (give the flag, or ${_PASSPHRASE_VARIABLE})"])
+        return str(click.prompt("passphrase of the CA", hide_input=True, err=True)).encode()
+    try:
+        return ca.read_passphrase_file(file, ca_data)
+    except ca.CaError as error:
+        _refuse([f"--passphrase-file: {error}"])
+
+
+@click.command(
+    epilog="""\b
+Example:
+  ringfence status --state .ringfence/shop
+  ringfence status --state .ringfence/shop --json | jq '.workloads[].sidecars[].standing'
+"""
+)
+@click.option("--admin-socket", type=_PATH, metavar="PATH", help="The control plane's admin socket.")
+@click.option(
+    "--state",
+    type=_PATH,
+    metavar="DIR",
+    help="State folder of the control plane, or of `ringfence up`. [default: the only one under .ringfence]",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def status(*, admin_socket: Path | None, state: Path | None, as_json: bool) -> None:
+    """Show workloads, their identities with time to expiry, and the revision each sidecar enforces."""
+    from controlplane.operate.admin_client import AdminUnreachableError, get_document
+    from controlplane.operate.status_table import status_lines
+
+    try:
+        document = get_document(admin_socket or _admin_socket(state), "/status")
+    except AdminUnreachableError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+        return
+    for line in status_lines(document):
+        click.echo(line)
+
+
+def _admin_socket(state: Path | None) -> Path:
+    """The socket in a state folder, of the control plane itself or of ``up``; without one, of the only mesh here."""
+    if state is not None:
+        candidates = (state / "run" / "admin.sock", state / "admin.sock", state / "controlplane" / "admin.sock")
+        return next((path for path in candidates if path.exists()), candidates[0])
+    found = sorted(Path(".ringfence").glob("*/controlplane/admin.sock"))
+    if len(found) != 1:
+        what = "no mesh" if not found else f"{len(found)} meshes"
+        _refuse([f"--state: missing, and there is {what} under .ringfence (give --state or --admin-socket)"])
+    return found[0]
+
+
+def _refuse(lines: list[str]) -> NoReturn:
+    """Bad input: one line for each problem, exit status 2."""
+    for line in lines:
+        click.echo(line, err=True)
+    sys.exit(2)

@@ -1,0 +1,75 @@
+"""The status document as a table for people. Pure; plain text, so that it can be piped and read anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+_HEAD: Final = ("SERVICE", "SPIFFE ID", "SIDECAR", "SVID ENDS IN", "REVISION", "STATE")
+_UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+_STATES: Final = {
+    "current": "up to date",
+    "pending": "being told",
+    "overdue": "does not answer",
+    "refused": "refused",
+    "disconnected": "disconnected",
+}
+
+
+def status_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of the table, the mesh first and what is wrong last."""
+    configuration = document["configuration"]
+    yield (
+        f"mesh {document['mesh']} ({document['trust_domain']}), revision {document['revision']}, "
+        f"{configuration['allowlists']} allowlists, in force since {_time(configuration['in_force_since'])}"
+    )
+    yield ""
+    yield from table_lines([_HEAD, *_rows(document)])
+    refused = configuration["refused"]
+    if refused is not None:
+        yield ""
+        yield f"the files were changed at {_time(refused['at'])} and refused; the revision above stays in force:"
+        for problem in refused["problems"]:
+            yield f"  {problem['text']}"
+
+
+def table_lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns aligned left, two spaces apart, nothing at the ends of lines."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def show_duration(seconds: float) -> str:
+    """The two largest units, such as ``1h 5m`` or ``42s``; whole seconds, ``0s`` for less than one."""
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, size in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
+def _rows(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    now = document["now"]
+    for workload in document["workloads"]:
+        names = (workload["service"], workload["spiffe_id"])
+        if not workload["sidecars"]:
+            yield (*names, "-", "-", f"- of {workload['revision']}", "never seen")
+        for sidecar in workload["sidecars"]:
+            left = sidecar["identity"]["not_after"] - now
+            enforced = sidecar["enforced_revision"] or "-"
+            state = _STATES.get(sidecar["standing"], sidecar["standing"])
+            yield (
+                *names,
+                sidecar["instance"],
+                show_duration(left) if left > 0 else f"expired {show_duration(-left)} ago",
+                f"{enforced} of {workload['revision']}",
+                f"{state}: {sidecar['error']}" if sidecar["error"] else state,
+            )
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
