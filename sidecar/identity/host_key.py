@@ -74,6 +74,7 @@ class HostKeyStore:
 
     def draw(self) -> HostKey:
         """A new key, on disk as pending before it is returned; raises StateError."""
+        self._folder.prepare()
         key = HostKey(ec.generate_private_key(ec.SECP256R1()))
         pem = key.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self._folder.write(PENDING, pem)

@@ -1,4 +1,4 @@
-"""What a sidecar relies on when it joins, attests and renews: one suite for the fake CA of the tests and the real one."""
+"""What a sidecar relies on when it joins, attests and renews: one suite, run on the fake CA and on the real one."""
 
 from __future__ import annotations
 
