@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from ringfence.policy.callers import PatternError, format_spiffe_id_pattern, parse_spiffe_id_pattern
 from ringfence.policy.decide import DecisionTable
 from ringfence.policy.decision import Permit
 from ringfence.policy.model import Allowlist, Callers, NamespaceCallers, Rule, SpiffeIdPattern
@@ -51,11 +52,23 @@ def compile_policy(
         except (TemplateError, ValueError) as error:
             raise PolicyError(f"rule {rule.name} of allowlist {policy}: {error}") from error
         for callers in rule.callers:
+            if isinstance(callers, SpiffeIdPattern) and not _is_whole(callers):
+                raise PolicyError(
+                    f"rule {rule.name} of allowlist {policy}: {callers!r} is no pattern of whole segments"
+                )
             segments, rest = _caller_pattern(callers, trust_domain)
             positions = patterns.slot(segments, rest)
             if not positions or positions[-1] != position:
                 positions.append(position)
     return DecisionTable(tuple(rules), patterns, frozenset(http_ports))
+
+
+def _is_whole(pattern: SpiffeIdPattern) -> bool:
+    """Whether the pattern says what it seems to: a star within a segment would be read as a letter."""
+    try:
+        return parse_spiffe_id_pattern(format_spiffe_id_pattern(pattern)) == pattern
+    except PatternError:
+        return False
 
 
 def _compile_rule(policy: str, rule: Rule, templates: dict[str, PathTemplate]) -> CompiledRule:

@@ -54,11 +54,13 @@ class CallerView:
 class KnownCaller(CallerView):
     """The view of a caller whom at least one rule names; callers with the same rules share one."""
 
-    __slots__ = ("_by_port", "_http_ports", "_memory", "_remembered", "_rules", "_tables")
+    __slots__ = ("_by_port", "_http_ports", "_memory", "_remembered", "_rules", "_tables", "_unread")
 
     def __init__(self, rules: Sequence[CompiledRule], http_ports: frozenset[int], memory: Memory) -> None:
         """``rules``: those that name the caller, at least one, in the order of their names."""
         super().__init__(Deny(DenyReason.PORT_NOT_ALLOWED, rules[0].permit.rule_name))
+        # Bytes of an HTTP port that nobody reads as HTTP would pass unjudged.
+        self._unread = Deny(DenyReason.NOT_HTTP, self._denial.nearest)
         self._rules = rules
         self._http_ports = http_ports
         self._memory = memory
@@ -70,10 +72,7 @@ class KnownCaller(CallerView):
         table = self._table(port)
         if table is None:
             return self._denial
-        if port in self._http_ports:
-            # Bytes of an HTTP port that nobody reads as HTTP would pass unjudged.
-            return Deny(DenyReason.NOT_HTTP, self._denial.nearest)
-        return table.opaque
+        return self._unread if port in self._http_ports else table.opaque
 
     def request(self, port: int, method: bytes, target: bytes) -> Decision:
         cut = target.find(b"?")

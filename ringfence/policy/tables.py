@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from ringfence.policy.decision import Decision, Deny, Permit
 from ringfence.policy.paths import PathTemplate
 from ringfence.policy.reasons import DenyReason
 from ringfence.policy.trie import Trie
+
+_NO_PATH: Final = Deny(DenyReason.PATH_NOT_ALLOWED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,4 +111,4 @@ class PortTable:
         if closest is not None:
             return closest.deny(DenyReason.METHOD_NOT_ALLOWED)
         near = self._paths.nearest(segments)
-        return near.deny(DenyReason.PATH_NOT_ALLOWED) if near is not None else Deny(DenyReason.PATH_NOT_ALLOWED)
+        return near.deny(DenyReason.PATH_NOT_ALLOWED) if near is not None else _NO_PATH
