@@ -61,12 +61,12 @@ def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
     "--print-config", is_flag=True, help="Print the effective settings as JSON and stop; secrets are left out."
 )
 def sidecar(config: Path | None, print_config: bool, **flags: Any) -> None:
+    # grpcio's core writes lines of its own to standard error, where only JSON lines belong; it reads this at import.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     settings = _settings(config, {name.replace("_", "-"): value for name, value in flags.items()})
     if print_config:
         click.echo(json.dumps(settings.redacted(), indent=2))
         return
-    # grpcio's core writes lines of its own to standard error, where only JSON lines belong; it reads this at import.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from sidecar.app import run
 
     raise SystemExit(run(settings))
@@ -89,9 +89,23 @@ def _settings(config: Path | None, flags: dict[str, str | None]) -> SidecarSetti
             problems.extend(error.problems)
     if not problems:
         try:
-            return load(*sources)
+            settings = load(*sources)
+            _check_bundle(settings)
+            return settings
         except SettingsError as error:
             problems.extend(error.problems)
     for problem in problems:
         click.echo(problem, err=True)
     raise SystemExit(2)
+
+
+def _check_bundle(settings: SidecarSettings) -> None:
+    """A bundle file that is unfit is bad input, as long as nothing runs yet; later it may only be left alone."""
+    trust = settings.identity.trust
+    if trust.bundle_file is not None:
+        from sidecar.identity.anchor import read_bundle
+
+        try:
+            read_bundle(trust.bundle_file, settings.identity.spiffe_id.trust_domain)
+        except ValueError as error:
+            raise SettingsError([f"--bundle: {error}"]) from error

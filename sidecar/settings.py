@@ -19,7 +19,7 @@ from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId
 T = TypeVar("T")
 
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,62})(?:\.[a-zA-Z0-9][a-zA-Z0-9_-]{0,62})*")
-_DURATION: Final = re.compile(r"(\d{1,7})(ms|s|m|h)")
+_DURATION: Final = re.compile(r"([0-9]{1,7})(ms|s|m|h)")
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 # sun_path holds 108 bytes with its closing NUL.

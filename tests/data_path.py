@@ -11,7 +11,7 @@ import contextlib
 import io
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from ringfence.kit.clock import Clock, SystemClock
@@ -178,7 +178,7 @@ class Mesh:
 async def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
     """Wait for a predicate; TimeoutError when it does not come true in time."""
     async with asyncio.timeout(seconds):
-        while not true():
+        while not true():  # noqa: ASYNC110 - any state of any object, which has no event to wait for
             await asyncio.sleep(0.005)
 
 
@@ -222,6 +222,35 @@ class HttpClient:
 
 
 @contextlib.asynccontextmanager
+async def _serving(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[int]:
+    """A server on a free port; when it stops, so do the connections it took."""
+    living: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        living.add(task)
+        try:
+            await serve(reader, writer)
+        except asyncio.CancelledError:
+            writer.close()
+        finally:
+            living.discard(task)
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        for task in list(living):
+            task.cancel()
+        while living:  # noqa: ASYNC110 - a handful of turns
+            await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
 async def http_app(seen: list[bytes] | None = None) -> AsyncIterator[int]:
     """An app that answers every request with its own head, and bodies with their length; yields its port."""
 
@@ -237,11 +266,8 @@ async def http_app(seen: list[bytes] | None = None) -> AsyncIterator[int]:
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield int(server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
+    async with _serving(serve) as port:
+        yield port
 
 
 @contextlib.asynccontextmanager
@@ -258,8 +284,5 @@ async def echo_app(greeting: bytes = b"") -> AsyncIterator[int]:
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield int(server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
+    async with _serving(serve) as port:
+        yield port

@@ -205,8 +205,7 @@ class TlsEngine:
 
     def _receive_handshake(self, data: bytes | bytearray | memoryview) -> bytes:
         if self._end is not None:
-            self._end.plaintext = b""
-            raise self._end
+            raise self._end.again()
         if not data:
             return b""
         if (
@@ -263,12 +262,13 @@ class TlsEngine:
 
     def _ended(self, error: SSL.Error, plaintext: bytes) -> TlsEndedError:
         if isinstance(error, SSL.ZeroReturnError):
+            closed = TlsClosed("peer closed the TLS connection", plaintext)
             self._open = False
-            self._end = TlsClosed("peer closed the TLS connection", plaintext)
-            return self._end
+            self._end = closed.again()
+            return closed
         return self._fail(failed_from(error, plaintext))
 
     def _fail(self, failed: TlsFailed) -> TlsFailed:
         self._open = False
-        self._end = failed
+        self._end = failed.again()
         return failed

@@ -34,6 +34,10 @@ class TlsEndedError(Exception):
         super().__init__(text)
         self.plaintext = plaintext
 
+    def again(self) -> TlsEndedError:
+        """The same end to tell once more: without plaintext, and without the traceback that would keep frames alive."""
+        return type(self)(str(self))
+
 
 class TlsClosed(TlsEndedError):  # noqa: N818 - an orderly end is no error
     """The peer said close_notify: an orderly end."""
@@ -58,6 +62,9 @@ class TlsFailed(TlsEndedError):  # noqa: N818 - pairs with TlsClosed
         self.fault = fault
         self.reason = reason
         self.verification = verification
+
+    def again(self) -> TlsFailed:
+        return TlsFailed(self.fault, self.reason, verification=self.verification)
 
     @property
     def by_peer(self) -> bool:

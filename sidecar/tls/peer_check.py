@@ -80,7 +80,8 @@ class PeerCheck:
 
     def _refuse(self, error: VerificationError) -> bool:
         self.peer = None
-        self.failure = error
+        # A new one: the traceback of the caught one would tie this check and its certificates into a cycle.
+        self.failure = VerificationError(error.reason, error.detail)
         return False
 
 

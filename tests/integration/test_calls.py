@@ -1,4 +1,4 @@
-"""A call through two sidecars: what is permitted arrives with the caller's name, what is not is refused with a reason."""
+"""A call through two sidecars: the permitted arrives with the caller's name, the rest is refused with a reason."""
 
 from __future__ import annotations
 
