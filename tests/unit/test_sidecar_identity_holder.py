@@ -342,7 +342,6 @@ async def test_a_sleep_through_the_whole_lifetime_is_noticed_on_waking(bench: Be
     bench.asleep_seconds = 8 * 3600.0
     await bench.until(lambda: bench.holder.renewals == 2)
     assert bench.client.calls == ["join", "attest"]
-    assert len(bench.waits) == 1
     assert bench.waits[0] <= 15.0, "one wait of half a lifetime would come late by all of the sleep"
 
 
