@@ -12,7 +12,7 @@ class CaError(Exception):
     """Base of everything this package raises on purpose."""
 
 
-class SettingsInvalid(CaError):  # noqa: N818 - the field's words read better without the suffix
+class SettingsInvalid(CaError):
     """The authority's settings contradict each other; the message lists every contradiction."""
 
 
@@ -28,19 +28,19 @@ class StoreError(CaError):
     """Base of what the database can do to us."""
 
 
-class StoreUnavailable(StoreError):  # noqa: N818
+class StoreUnavailable(StoreError):
     """The database cannot be read or written now; nothing was recorded and nothing may be handed out."""
 
 
-class StoreTooNew(StoreError):  # noqa: N818
+class StoreTooNew(StoreError):
     """The database was written by a newer release, whose rules this code does not know."""
 
 
-class StoreForeign(StoreError):  # noqa: N818
+class StoreForeign(StoreError):
     """The database belongs to another authority."""
 
 
-class RequestInvalid(CaError):  # noqa: N818
+class RequestInvalid(CaError):
     """The request itself is malformed or asks for what no caller may have; the message is safe to send back."""
 
 
@@ -56,15 +56,15 @@ class IdentityRefused(RequestInvalid):
     """An identity that this authority never gives to a workload: foreign, reserved, or of another shape."""
 
 
-class IssuerExpired(CaError):  # noqa: N818
+class IssuerExpired(CaError):
     """The issuing intermediate is at its end: nothing that it signs could be valid."""
 
 
-class OutputRefused(CaError):  # noqa: N818
+class OutputRefused(CaError):
     """A freshly signed SVID failed the checks that peers will make; it was thrown away."""
 
 
-class Overloaded(CaError):  # noqa: N818
+class Overloaded(CaError):
     """As many requests are in hand as the settings allow."""
 
 
@@ -90,7 +90,7 @@ class RefusalReason(StrEnum):
     SERIAL_UNKNOWN = "serial_unknown"
 
 
-class Refused(CaError):  # noqa: N818
+class Refused(CaError):
     """This caller gets no identity; ``reason`` says why, to the operator alone."""
 
     def __init__(self, reason: RefusalReason, detail: str = "") -> None:

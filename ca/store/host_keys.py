@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from ca.store.database import Database
 from ca.store.schema import host_keys
+
+# Built once: composing a statement costs as much as running it.
+_FIND: Final = select(host_keys).where(host_keys.c.key_id == bindparam("key"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +29,7 @@ class EnrolledHostKey:
 def find_host_key(database: Database, key_id: str) -> EnrolledHostKey | None:
     """The key with that id, revoked or not."""
     with database.read() as connection:
-        row = connection.execute(select(host_keys).where(host_keys.c.key_id == key_id)).one_or_none()
+        row = connection.execute(_FIND, {"key": key_id}).one_or_none()
     return None if row is None else _read(row)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select
 
 from ca.errors import RefusalReason, RequestInvalid
 from ca.store.database import Database
@@ -20,6 +20,10 @@ TOKEN_BYTES: Final = 32
 # A prefix that secret scanners and people recognise, then base64url without padding.
 _PREFIX: Final = "rfjoin_"
 _TOKEN: Final = re.compile(r"rfjoin_[A-Za-z0-9_-]{43}")
+# Built once: composing a statement costs as much as running it.
+_LOOK_UP: Final = select(
+    join_tokens.c.spiffe_id, join_tokens.c.expires_at, join_tokens.c.spent_at, join_tokens.c.spent_by
+).where(join_tokens.c.token_sha256 == bindparam("token"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +78,8 @@ def look_up_token(database: Database, token_hash: str, host_key_id: str | None, 
 
     A look ahead, to sign nothing for nobody: what counts is the conditional spending in ``ca.store.record``.
     """
-    columns = (join_tokens.c.spiffe_id, join_tokens.c.expires_at, join_tokens.c.spent_at, join_tokens.c.spent_by)
     with database.read() as connection:
-        row = connection.execute(select(*columns).where(join_tokens.c.token_sha256 == token_hash)).one_or_none()
+        row = connection.execute(_LOOK_UP, {"token": token_hash}).one_or_none()
         good = (
             row is not None
             and row.expires_at > now
