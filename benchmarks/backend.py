@@ -28,7 +28,7 @@ http {{
   client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi;
   scgi_temp_path scgi;
   server {{
-    listen 127.0.0.1:{port};
+{listens}
     location = {identity_path} {{ return 200 "$http_x_forwarded_client_cert"; }}
     location / {{ return 200 "{body}"; }}
   }}
@@ -37,18 +37,19 @@ http {{
 
 
 @contextlib.contextmanager
-def nginx(folder: Path) -> Iterator[int]:
-    """Run nginx from a folder of its own under ``folder``; gives its port on loopback."""
+def nginx(folder: Path, count: int) -> Iterator[list[int]]:
+    """Run nginx from a folder of its own under ``folder``; gives its ``count`` ports on loopback, all alike."""
     search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     program = shutil.which("nginx", path=search)
     if program is None:
         raise BenchmarkError("nginx is not installed (package nginx-light)")
     home = folder / "nginx"
     home.mkdir()
-    [port] = free_ports(1)
+    ports = free_ports(count)
+    listens = "\n".join(f"    listen 127.0.0.1:{port};" for port in ports)
     configuration = home / "nginx.conf"
-    configuration.write_text(_CONFIGURATION.format(port=port, identity_path=IDENTITY_PATH, body=BODY))
+    configuration.write_text(_CONFIGURATION.format(listens=listens, identity_path=IDENTITY_PATH, body=BODY))
     command = [program, "-p", f"{home}/", "-e", "stderr", "-c", str(configuration)]
     with running(command, home, "nginx") as process:
-        wait_until(lambda: listening(port), "nginx", process, home / "nginx.log", 10)
-        yield port
+        wait_until(lambda: all(map(listening, ports)), "nginx", process, home / "nginx.log", 10)
+        yield ports

@@ -81,9 +81,11 @@ def chains(say: Say, *, sampled: bool = False) -> Iterator[tuple[Path, Chains]]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringfence-bench-")))
         say("starting nginx, envoy and the mesh")
-        backend_port = stack.enter_context(backend.nginx(folder))
-        peer = stack.enter_context(envoy.http1_chain(folder, backend_port, PATHS[0]))
-        ours, logged = stack.enter_context(mesh.http1_chains(folder, backend_port, PATH_TEMPLATES, PATHS[0], sampled))
+        plain, behind_logged = stack.enter_context(backend.nginx(folder, 2))
+        peer = stack.enter_context(envoy.http1_chain(folder, plain, PATHS[0]))
+        ours, logged = stack.enter_context(
+            mesh.http1_chains(folder, (plain, behind_logged), PATH_TEMPLATES, PATHS[0], sampled)
+        )
         three = Chains(ours=ours, logged=logged, peer=peer)
         check_duties(three)
         yield folder, three

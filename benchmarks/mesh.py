@@ -97,9 +97,9 @@ class _UnixConnection(http.client.HTTPConnection):
 
 @contextlib.contextmanager
 def http1_chains(
-    folder: Path, backend_port: int, path_templates: Sequence[str], ready_path: str, sampled: bool = False
+    folder: Path, backend_ports: tuple[int, int], path_templates: Sequence[str], ready_path: str, sampled: bool = False
 ) -> Iterator[tuple[Chain, Chain]]:
-    """Run the mesh and give two chains to the backend, the second one with a log line for each request.
+    """Run the mesh and give two chains, each to a port of the backend, the second with a log line for each request.
 
     ``sampled``: the sidecars run under ``benchmarks.sampler``.
     """
@@ -107,7 +107,7 @@ def http1_chains(
     home.mkdir()
     ports = iter(free_ports(14))
     services: dict[str, Service] = {}
-    for suffix, access_log in (("", "denied"), ("-logged", "all")):
+    for suffix, access_log, backend_port in (("", "denied", backend_ports[0]), ("-logged", "all", backend_ports[1])):
         services[f"api{suffix}"] = Service(
             name=f"api{suffix}",
             mesh_port=next(ports),
@@ -163,6 +163,7 @@ def control_plane(
     state = home / "controlplane"
     state.mkdir(mode=0o700)
     plane = ControlPlane(join_port=join, listen_port=listen, admin_socket=state / "admin.sock")
+    initialise(state / "ca", passphrase)
     command = [
         *(*_RINGFENCE, "controlplane", "--mesh", str(home / "mesh.yaml"), "--state", str(state)),
         *("--passphrase-file", str(passphrase), "--admin-socket", str(plane.admin_socket)),
@@ -177,6 +178,17 @@ def control_plane(
 
         wait_until(answers, "the control plane", process, home / "controlplane.log", 30)
         yield plane
+
+
+def initialise(authority: Path, passphrase: Path) -> None:
+    """Make the CA."""
+    command = [
+        *(*_RINGFENCE, "ca", "init", "--trust-domain", TRUST_DOMAIN, "--data", str(authority)),
+        *("--passphrase-file", str(passphrase)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != 0:
+        raise BenchmarkError(f"ringfence ca init ended with status {done.returncode}: {done.stderr.strip()}")
 
 
 @contextlib.contextmanager
