@@ -18,7 +18,7 @@ import hmac
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -158,7 +158,10 @@ def _check_signature(leaf_der: bytes, message: bytes, signed: bytes) -> None:
     fields = _Reader(message[4:])
     scheme, signature = fields.take(2), fields.sized(2)
     fields.end()
-    key = x509.load_der_x509_certificate(leaf_der).public_key()
+    try:
+        key = x509.load_der_x509_certificate(leaf_der).public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise VerificationError(VerifyReason.MALFORMED, "key of the re-proof's leaf cannot be read") from error
     if scheme != _ECDSA_P256_SHA256 or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise VerificationError(VerifyReason.PROOF_INVALID, "re-proof is not signed by ecdsa_secp256r1_sha256")
     try:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ringfence.spiffe.errors import VerificationError
 from ringfence.spiffe.ids import TrustDomain
+from ringfence.spiffe.leaf import UNREADABLE, read_certificate
 
 
 class BundleError(ValueError):
@@ -34,8 +36,8 @@ class TrustBundle:
     def __post_init__(self) -> None:
         for number, root in enumerate(self.roots, 1):
             try:
-                x509.load_der_x509_certificate(root)
-            except ValueError as error:
+                read_certificate(root)
+            except VerificationError as error:
                 raise BundleError(f"root {number} of trust domain {self.trust_domain} is no certificate") from error
 
     def to_pem(self) -> bytes:
@@ -48,6 +50,6 @@ class TrustBundle:
         text = pem.encode() if isinstance(pem, str) else pem
         try:
             roots = x509.load_pem_x509_certificates(text)
-        except ValueError as error:
+        except UNREADABLE as error:
             raise BundleError(f"bundle of trust domain {trust_domain} holds no readable PEM certificates") from error
         return cls(trust_domain, tuple(root.public_bytes(Encoding.DER) for root in roots))

@@ -6,11 +6,30 @@ without keyCertSign and cRLSign; extended key usage, where present, with both se
 
 from __future__ import annotations
 
+from typing import Final
+
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ringfence.spiffe.errors import VerificationError, VerifyReason
 from ringfence.spiffe.ids import SpiffeId, SpiffeIdError
+
+# What pyca/cryptography raises over bytes that are no readable certificate; a hostile peer chooses among all of them.
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
+
+def read_certificate(der: bytes) -> x509.Certificate:
+    """Parse one certificate, strictly; raises VerificationError (``malformed``)."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except UNREADABLE as error:
+        raise VerificationError(VerifyReason.MALFORMED, f"certificate cannot be read: {error}") from error
 
 
 def check_leaf(certificate: x509.Certificate) -> SpiffeId:
@@ -23,7 +42,7 @@ def check_leaf(certificate: x509.Certificate) -> SpiffeId:
         spiffe_id = _spiffe_id(extensions)
         _check_constraints(extensions)
         _check_key_usage(extensions)
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except UNREADABLE as error:
         raise VerificationError(VerifyReason.MALFORMED, f"certificate extensions cannot be read: {error}") from error
     return spiffe_id
 

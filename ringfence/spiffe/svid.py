@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ringfence.spiffe.errors import VerificationError, VerifyReason
 from ringfence.spiffe.ids import SpiffeId
-from ringfence.spiffe.leaf import check_leaf, serial_hex
+from ringfence.spiffe.leaf import check_leaf, read_certificate, serial_hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,13 +38,9 @@ class X509Svid:
         """
         if not chain:
             raise VerificationError(VerifyReason.NO_CERTIFICATE, "chain is empty")
-        try:
-            leaf = x509.load_der_x509_certificate(chain[0])
-            public_key = leaf.public_key()
-        except ValueError as error:
-            raise VerificationError(VerifyReason.MALFORMED, f"leaf cannot be read: {error}") from error
+        leaf = read_certificate(chain[0])
         spiffe_id = check_leaf(leaf)
-        if public_key != private_key.public_key():
+        if _public_key(leaf) != private_key.public_key():
             raise VerificationError(VerifyReason.LEAF_RULES, "leaf is for another key")
         return cls(
             spiffe_id=spiffe_id,
@@ -60,3 +58,10 @@ class X509Svid:
     def private_key_pem(self) -> bytes:
         """The key as unencrypted PKCS#8 PEM, for libraries that take PEM in memory; never to be written anywhere."""
         return self.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _public_key(leaf: x509.Certificate) -> CertificatePublicKeyTypes:
+    try:
+        return leaf.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise VerificationError(VerifyReason.MALFORMED, f"key of the leaf cannot be read: {error}") from error

@@ -19,7 +19,7 @@ from OpenSSL import crypto
 from ringfence.spiffe.bundle import BundleError, TrustBundle, fingerprint
 from ringfence.spiffe.errors import VerificationError, VerifyReason
 from ringfence.spiffe.ids import SpiffeId, TrustDomain
-from ringfence.spiffe.leaf import check_leaf, serial_hex
+from ringfence.spiffe.leaf import UNREADABLE, check_leaf, read_certificate, serial_hex
 
 MAX_CHAIN_CERTIFICATES: Final = 5  # leaf, at most three intermediates, root: depth 4
 _KNOWN_ISSUERS_LIMIT: Final = 64
@@ -80,7 +80,7 @@ class ChainVerifier:
         if len(chain_der) > MAX_CHAIN_CERTIFICATES:
             detail = f"peer showed {len(chain_der)} certificates, more than {MAX_CHAIN_CERTIFICATES}"
             raise VerificationError(VerifyReason.TOO_LONG_CHAIN, detail)
-        leaf = _read_leaf(chain_der[0])
+        leaf = read_certificate(chain_der[0])
         spiffe_id = check_leaf(leaf)
         anchors = self._anchors.get(spiffe_id.trust_domain)
         if anchors is None:
@@ -115,10 +115,10 @@ class ChainVerifier:
         known = self._issuers.get(der)
         if known is not None:
             return known
+        certificate = read_certificate(der)
         try:
-            certificate = x509.load_der_x509_certificate(der)
             is_signer = _may_sign(certificate.extensions)
-        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        except UNREADABLE as error:
             raise VerificationError(VerifyReason.MALFORMED, f"issuer cannot be read: {error}") from error
         if not is_signer:
             raise VerificationError(VerifyReason.UNTRUSTED, "an issuer of the chain does not say CA and keyCertSign")
@@ -126,13 +126,6 @@ class ChainVerifier:
         if len(self._issuers) < _KNOWN_ISSUERS_LIMIT:
             self._issuers[der] = end
         return end
-
-
-def _read_leaf(der: bytes) -> x509.Certificate:
-    try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError as error:
-        raise VerificationError(VerifyReason.MALFORMED, f"leaf cannot be read: {error}") from error
 
 
 def _path_to(

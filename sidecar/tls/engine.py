@@ -251,6 +251,8 @@ class TlsEngine:
     def _handshake_failure(self, error: SSL.Error) -> TlsFailed:
         if self._check.failure is not None:
             return self._refused(self._check.failure)
+        if isinstance(error, SSL.ZeroReturnError):
+            return TlsFailed(TlsFault.PROTOCOL, "closed_during_handshake")
         failed = failed_from(error)
         if failed.reason == "peer_did_not_return_a_certificate":
             return self._refused(VerificationError(VerifyReason.NO_CERTIFICATE, "peer showed no certificate"))

@@ -39,11 +39,11 @@ class TlsEndedError(Exception):
         return type(self)(str(self))
 
 
-class TlsClosed(TlsEndedError):  # noqa: N818 - an orderly end is no error
+class TlsClosed(TlsEndedError):
     """The peer said close_notify: an orderly end."""
 
 
-class TlsFailed(TlsEndedError):  # noqa: N818 - pairs with TlsClosed
+class TlsFailed(TlsEndedError):
     """The handshake or the connection failed.
 
     ``reason``: with fault ``peer_alert`` the alert's name as in RFC 8446 section 6 (``bad_certificate``); with
