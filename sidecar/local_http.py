@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from ringfence.kit.log import Logger
 
@@ -93,9 +93,9 @@ class Connection(asyncio.Protocol):
         self._answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport) or not self._server.enter(self, transport):
-            abort = getattr(transport, "abort", transport.close)
-            abort()
+        transport = cast("asyncio.Transport", transport)  # uvloop's is no instance of it
+        if not self._server.enter(self, transport):
+            transport.abort()
             return
         self._transport = transport
         # One deadline for all of it: a peer that reads slowly is no better than one that writes slowly.

@@ -12,7 +12,7 @@ import asyncio
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from ringfence.policy.decide import Decision
 from sidecar.http2.frames import CANCEL, CONNECT_ERROR, NO_ERROR
@@ -68,7 +68,7 @@ class Relay(asyncio.Protocol):
     # -- the app's transport ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's is no instance of it
         transport.set_write_buffer_limits(high=_APP_HIGH_BYTES)
         sock = transport.get_extra_info("socket")
         if sock is not None:

@@ -13,7 +13,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
@@ -98,7 +98,7 @@ class Link(asyncio.Protocol):
     # -- transport ----------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's is no instance of it
         self._transport = transport
         transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
         sock = transport.get_extra_info("socket")
