@@ -90,16 +90,22 @@ def sidecar_child(launch: MeshLaunch, service: Service, signals: SocketAddress, 
 
 def app_child(launch: MeshLaunch, service: Service, run: Run) -> ChildSpec:
     """The app of ``service``: its folder starts at the mesh file's; the interpreter's own folder ends its PATH."""
-    environment = {name: value for name, value in launch.environment.items() if not name.startswith(_OWN_PREFIX)}
-    # So that ["python3", "app.py"] works where ringfence brought the only Python, in an image or a virtual environment.
-    environment["PATH"] = ":".join(filter(None, (environment.get("PATH", ""), str(Path(sys.executable).parent))))
-    environment["PYTHONUNBUFFERED"] = "1"  # an app's lines are to be seen when it writes them
-    environment.update(run.environment)
+    environment = app_environment(launch.environment, run)
     return ChildSpec(
         name=app_name(service),
         tier=Tier.APP,
         launch=Launch(command=run.command, directory=app_directory(launch.mesh_file, run), environment=environment),
     )
+
+
+def app_environment(environ: Mapping[str, str], run: Run) -> dict[str, str]:
+    """Ours without our own settings, then what ``run`` says."""
+    environment = _own_environment(environ)
+    # So that ["python3", "app.py"] works where ringfence brought the only Python, in an image or a virtual environment.
+    environment["PATH"] = ":".join(filter(None, (environment.get("PATH", ""), str(Path(sys.executable).parent))))
+    environment["PYTHONUNBUFFERED"] = "1"  # an app's lines are to be seen when it writes them
+    environment.update(run.environment)
+    return environment
 
 
 def app_directory(mesh_file: Path, run: Run) -> Path:

@@ -35,8 +35,13 @@ class Places:
 
     @property
     def control_plane(self) -> Path:
-        """State of the control plane and of the CA in it."""
+        """State of the control plane."""
         return self.state / "controlplane"
+
+    @property
+    def authority(self) -> Path:
+        """Data folder of the CA."""
+        return self.control_plane / "ca"
 
     @property
     def admin_socket(self) -> Path:

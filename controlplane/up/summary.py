@@ -1,0 +1,77 @@
+"""What runs, for people and for programs, once all of it is ready. Pure but for reading process ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controlplane.up.children import CONTROL_PLANE, app_name, sidecar_name
+from controlplane.up.running import RunningMesh
+from ringfence.kit.addresses import SocketAddress
+
+
+def facts(running: RunningMesh, seconds: float) -> dict[str, Any]:
+    """All of it as plain values; ``seconds``: how long it took to be ready."""
+    launch, children = running.launch, running.supervisor.children
+    mesh, addresses = launch.mesh, launch.mesh.control_plane
+
+    def pid(name: str) -> int | None:
+        return children[name].pid if name in children else None
+
+    return {
+        "ready": not running.waiting_apps,
+        "mesh": mesh.name,
+        "trust_domain": mesh.trust_domain.name,
+        "root_fingerprint": running.root_fingerprint,
+        "state": str(launch.places.state),
+        "admin_socket": str(launch.places.admin_socket),
+        "seconds": round(seconds, 3),
+        "control_plane": {
+            "pid": pid(CONTROL_PLANE),
+            "join": str(addresses.join),
+            "listen": str(addresses.listen),
+            "signals": str(addresses.signals),
+        },
+        "services": [
+            {
+                "service": service.full_name,
+                "spiffe_id": str(service.spiffe_id),
+                "mesh": str(SocketAddress(service.address, service.mesh_port)),
+                "signals": str(running.signals[service.full_name]),
+                "sidecar_pid": pid(sidecar_name(service)),
+                "app_pid": pid(app_name(service)),
+                "app_listens": app_name(service) not in running.waiting_apps if service.run is not None else None,
+                "ports": [
+                    {"port": port.port, "protocol": str(port.protocol), "app": str(port.app)} for port in service.ports
+                ],
+                "upstreams": [
+                    {"service": one.service, "port": one.port, "protocol": str(one.protocol), "listen": str(one.listen)}
+                    for one in service.upstreams
+                ],
+            }
+            for service in mesh.services
+        ],
+    }
+
+
+def summary(told: dict[str, Any]) -> str:
+    """``facts`` as lines for a terminal."""
+    lines = [
+        f"mesh {told['mesh']} of trust domain {told['trust_domain']} is up, after {told['seconds']:.1f} s",
+        f"  control plane   join {told['control_plane']['join']}, control {told['control_plane']['listen']}, "
+        f"metrics http://{told['control_plane']['signals']}/metrics",
+        f"  root            sha256:{told['root_fingerprint']}",
+        f"  state           {told['state']}",
+    ]
+    for service in told["services"]:
+        lines.append(f"  {service['service']}")
+        lines.append(
+            f"    {service['spiffe_id']}, mesh port {service['mesh']}, metrics http://{service['signals']}/metrics"
+        )
+        for port in service["ports"]:
+            lines.append(f"    serves {port['port']} ({port['protocol']}) by its app on {port['app']}")
+        for one in service["upstreams"]:
+            lines.append(f"    calls {one['service']}:{one['port']} ({one['protocol']}) by {one['listen']}")
+        if service["app_listens"] is False:
+            lines.append("    its app was started, and does not listen yet")
+    lines.append("Ctrl-C stops it")
+    return "\n".join(lines)
