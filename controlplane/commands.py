@@ -18,6 +18,7 @@ from ringfence.kit.addresses import AddressError, SocketAddress, parse_socket_ad
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import LEVELS, Logger
 
+_LINES_SHOWN = 200
 _PASSPHRASE_VARIABLE = "RINGFENCE_CA_PASSPHRASE_FILE"
 
 
@@ -176,6 +177,8 @@ def _admin_socket(state: Path | None) -> Path:
 
 def _refuse(lines: list[str]) -> NoReturn:
     """Bad input: one line for each problem, exit status 2."""
-    for line in lines:
+    for line in lines[:_LINES_SHOWN]:
         click.echo(line, err=True)
+    if len(lines) > _LINES_SHOWN:
+        click.echo(f"and {len(lines) - _LINES_SHOWN} more problems", err=True)
     sys.exit(2)

@@ -22,6 +22,7 @@ from ringfence.spiffe import TrustBundle
 from ringfence.wire.convert import WireError, snapshot_from_wire, snapshot_to_wire
 
 _LOGGED_PROBLEMS: Final = 20
+_KEPT_PROBLEMS: Final = 200
 _FRAME_BYTES: Final = 1024
 
 
@@ -124,7 +125,7 @@ class Applier:
             )
 
     def _refuse(self, problems: list[Problem]) -> None:
-        told = tuple(sorted(problems))
+        told = tuple(sorted(problems)[:_KEPT_PROBLEMS])
         if self._refused is not None and self._refused.problems == told:
             return
         self._refused = RefusedChange(at=self._clock.now(), problems=told)
@@ -133,7 +134,7 @@ class Applier:
         self._log.error(
             "change refused, the older configuration stays in force",
             problems=[str(problem) for problem in told[:_LOGGED_PROBLEMS]],
-            problem_count=len(told),
+            problem_count=len(problems),
             revision=self._distributor.catalog.revision,
         )
 

@@ -33,7 +33,7 @@ def _unique_services(drafts: tuple[ServiceDraft, ...]) -> dict[str, ServiceDraft
             continue
         first = services.setdefault(service.full_name, service)
         if first is not service:
-            message = f"duplicate service {shown(service.full_name)}, first on line {first.reader.node.line}"
+            message = f"duplicate service {shown(service.full_name)}, first on line {first.reader.place('name').line}"
             service.reader.problem(message, "rename one of them", key="name")
     return services
 
@@ -64,11 +64,11 @@ def _check_address(service: ServiceDraft) -> None:
 def _check_ports(service: ServiceDraft) -> None:
     seen: dict[int, PortDraft] = {}
     for port in service.ports:
-        first = seen.setdefault(port.port, port)
+        first = seen.setdefault(port.port, port) if port.port is not None else port
         if first is not port:
-            message = f"duplicate port {port.port}, first on line {first.reader.node.line}"
+            message = f"duplicate port {port.port}, first on line {first.reader.place('port').line}"
             port.reader.problem(message, "keep one of them", key="port")
-        if port.port == service.mesh_port:
+        if port.port is not None and port.port == service.mesh_port:
             message = f"port {port.port} is the service's mesh port"
             port.reader.problem(message, "number one of them otherwise", key="port")
         # Behind the sidecar bytes are plaintext, so they must not leave the machine.
@@ -90,9 +90,9 @@ def _check_upstream(upstream: UpstreamDraft, service: ServiceDraft, services: Ma
             f"unknown service {shown(upstream.service)}", _service_mend(upstream, service, services), key="service"
         )
         return
-    ports = {port.port: port for port in target.ports}
-    if upstream.port not in ports:
-        known = ", ".join(str(port) for port in sorted(ports))
+    ports = sorted(port.port for port in target.ports if port.port is not None)
+    if upstream.port is not None and upstream.port not in ports:
+        known = ", ".join(map(str, ports))
         mend = f"use one of its ports: {known}" if known else f"give {target.full_name} a port, or remove the upstream"
         upstream.reader.problem(f"service {target.full_name} has no port {upstream.port}", mend, key="port")
 
@@ -100,8 +100,9 @@ def _check_upstream(upstream: UpstreamDraft, service: ServiceDraft, services: Ma
 def _service_mend(upstream: UpstreamDraft, service: ServiceDraft, services: Mapping[str, ServiceDraft]) -> str:
     """The nearest full name, or where the short one is found in another namespace."""
     name = upstream.service.rpartition("/")[2]
-    elsewhere = sorted(known for known in services if known.rpartition("/")[2] == name)
-    near = elsewhere[0] if elsewhere else nearest(upstream.service, services)
+    valid = sorted(known for known, found in services.items() if found.spiffe_id is not None)
+    elsewhere = [known for known in valid if known.rpartition("/")[2] == name]
+    near = elsewhere[0] if elsewhere else nearest(upstream.service, valid)
     if near is None:
         return "add the service, or remove the upstream"
     own = near.removeprefix(f"{service.namespace}/")

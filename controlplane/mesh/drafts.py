@@ -19,8 +19,8 @@ class PortDraft:
     """A service port as read."""
 
     reader: MappingReader
-    port: int
-    protocol: Protocol
+    port: int | None
+    protocol: Protocol | None
     app: SocketAddress | None
 
 
@@ -30,7 +30,7 @@ class UpstreamDraft:
 
     reader: MappingReader
     service: str
-    port: int
+    port: int | None
     listen: SocketAddress | None
 
 
@@ -44,7 +44,7 @@ class ServiceDraft:
     service_account: str
     spiffe_id: SpiffeId | None
     address: str | None
-    mesh_port: int
+    mesh_port: int | None
     signals: SocketAddress | None
     access_log: AccessLog
     ports: tuple[PortDraft, ...]

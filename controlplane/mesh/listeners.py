@@ -49,7 +49,7 @@ def _collide(one: _Listener, other: _Listener) -> bool:
 
 
 def _place(listener: _Listener, clash: _Listener) -> str:
-    line, own = clash.reader.node.line, listener.reader.node.line
+    line, own = clash.reader.place(clash.key).line, listener.reader.place(listener.key).line
     return f" on line {line}" if clash.reader.present and line != own else ""
 
 
@@ -71,9 +71,11 @@ def _of_service(service: ServiceDraft) -> Iterator[_Listener]:
     if service.address is None:
         return
     name = service.full_name
-    mesh = SocketAddress(service.address, service.mesh_port)
+    mesh = SocketAddress(service.address, service.mesh_port or 0)
     machine = _machine(mesh)
-    yield _Listener(machine=machine, address=mesh, what=f"the mesh port of {name}", reader=service.reader, key="mesh")
+    if service.mesh_port is not None:
+        what = f"the mesh port of {name}"
+        yield _Listener(machine=machine, address=mesh, what=what, reader=service.reader, key="mesh")
     if service.signals is not None:
         what = f"the signals address of {name}"
         yield _Listener(machine=machine, address=service.signals, what=what, reader=service.reader, key="signals")

@@ -1,0 +1,98 @@
+"""The services of ``mesh.yaml``, read field by field. Pure."""
+
+from __future__ import annotations
+
+from controlplane.mesh.drafts import PortDraft, ServiceDraft, UpstreamDraft
+from controlplane.mesh.fields import LOOPBACK, Fields
+from controlplane.mesh.model import AccessLog, Run
+from ringfence.policy.problems import shown
+from ringfence.policy.yamlnodes import MappingReader
+from ringfence.snapshot import Protocol
+from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, SpiffeIdError, TrustDomain
+from ringfence.wire.convert import PORT_LIMIT, UPSTREAM_LIMIT
+
+
+def read_service(fields: Fields, reader: MappingReader, trust_domain: TrustDomain | None) -> ServiceDraft:
+    """One item of ``services``."""
+    name, name_valid = fields.label(reader, "name")
+    namespace, namespace_valid = fields.label(reader, "namespace", default="default")
+    account, account_valid = fields.label(reader, "serviceAccount", default=name)
+    if namespace == RESERVED_NAMESPACE:
+        message = f"namespace {RESERVED_NAMESPACE} is reserved for the mesh itself"
+        reader.problem(message, "choose another namespace", key="namespace")
+        namespace_valid = False
+    spiffe_id = None
+    if trust_domain is not None and name_valid and namespace_valid and account_valid:
+        spiffe_id = _spiffe_id(reader, trust_domain, namespace, account)
+    draft = ServiceDraft(
+        reader=reader,
+        name=name,
+        namespace=namespace,
+        service_account=account,
+        spiffe_id=spiffe_id,
+        address=fields.ip(reader, "address", default=LOOPBACK),
+        mesh_port=fields.port(reader, "mesh"),
+        signals=fields.socket_address(reader, "signals"),
+        access_log=AccessLog(reader.choice("accessLog", AccessLog, default=AccessLog.DENIED)),
+        ports=tuple(_port(fields, item) for item in _bounded(reader, "ports", PORT_LIMIT)),
+        upstreams=tuple(_upstream(fields, item, namespace) for item in _bounded(reader, "upstreams", UPSTREAM_LIMIT)),
+        run=_run(fields, reader.mapping("run", default=None)),
+    )
+    reader.finish()
+    return draft
+
+
+def _bounded(reader: MappingReader, key: str, limit: int) -> list[MappingReader]:
+    """The mappings at ``key``; more than ``limit`` are a problem, and none but the first are read."""
+    found = reader.sequence(key, default=None)
+    if len(found) > limit:
+        reader.problem(f"{len(found)} {key} are more than {limit}", "split the service", key=key)
+    return [item.mapping() for item in found[:limit]]
+
+
+def _spiffe_id(reader: MappingReader, trust_domain: TrustDomain, namespace: str, account: str) -> SpiffeId | None:
+    try:
+        return SpiffeId.workload(trust_domain, namespace, account)
+    except SpiffeIdError as error:
+        reader.problem(f"the service has no valid SPIFFE ID: {error}", "shorten its names", key="serviceAccount")
+        return None
+
+
+def _port(fields: Fields, reader: MappingReader) -> PortDraft:
+    protocol = fields.clean(lambda: Protocol(reader.choice("protocol", Protocol)))
+    draft = PortDraft(
+        reader=reader,
+        port=fields.port(reader, "port"),
+        protocol=protocol,
+        app=fields.socket_address(reader, "app", required=True, default_host=LOOPBACK),
+    )
+    reader.finish()
+    return draft
+
+
+def _upstream(fields: Fields, reader: MappingReader, namespace: str) -> UpstreamDraft:
+    service = reader.text("service")
+    draft = UpstreamDraft(
+        reader=reader,
+        service=service if "/" in service or not service else f"{namespace}/{service}",
+        port=fields.port(reader, "port"),
+        listen=fields.socket_address(reader, "listen", required=True, default_host=LOOPBACK),
+    )
+    reader.finish()
+    return draft
+
+
+def _run(fields: Fields, reader: MappingReader) -> Run | None:
+    if not reader.present:
+        return None
+    command = fields.clean(lambda: reader.texts("command"))
+    if command == ():
+        mend = 'write the program and its arguments, such as ["python", "app.py"]'
+        reader.problem("command is empty", mend, key="command")
+    environment = reader.text_mapping("env", default=None)
+    for name in environment:
+        if not name or "=" in name or "\0" in name:
+            reader.problem(f"environment variable {shown(name)} has no valid name", "use a name without =", key="env")
+    directory = reader.text("directory", default="")
+    reader.finish()
+    return Run(command=command or (), environment=tuple(sorted(environment.items())), directory=directory)
