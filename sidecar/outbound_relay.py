@@ -25,6 +25,7 @@ class OutboundRelay(Relay):
         self._link: Link | None = None
         self._replied = False
         self._told: refusal.Refusal | None = None
+        self._unsent: list[bytes] = []  # read before there was a stream; one read at most
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -56,8 +57,20 @@ class OutboundRelay(Relay):
             if self.transport is not None and self.stream is not None and self.stream.pending is None:
                 self.transport.resume_reading()
 
+    def to_mesh(self, data: bytes) -> None:
+        if self.stream is None:
+            # uvloop begins to read after connection_made whatever was asked in it; from here on it does pause.
+            self._unsent.append(data)
+            if self.transport is not None:
+                self.transport.pause_reading()
+            return
+        super().to_mesh(data)
+
     def stream_opened(self) -> None:
         """The stream came later than the app's connection."""
+        unsent, self._unsent = self._unsent, []
+        if unsent and self.stream is not None:
+            self.stream.send(b"".join(unsent))
         if self._app_ended and self.stream is not None:
             self.stream.end()
 
