@@ -37,6 +37,9 @@ def check_leaf(certificate: x509.Certificate) -> SpiffeId:
 
     Says nothing about trust: no signature, issuer or time is looked at.
     """
+    if certificate.serial_number <= 0:
+        # RFC 5280 section 4.1.2.2; refused by the parser itself in time, and no number to log or revoke by.
+        raise VerificationError(VerifyReason.MALFORMED, "serial number of the leaf is not positive")
     try:
         extensions = certificate.extensions
         spiffe_id = _spiffe_id(extensions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from ringfence.spiffe import SpiffeId, VerificationError, VerifyReason, check_leaf, serial_hex
@@ -49,6 +50,18 @@ def test_unreadable_extension_is_malformed_and_not_a_crash() -> None:
     broken = x509.UnrecognizedExtension(ObjectIdentifier("2.5.29.15"), b"\x03\x7f\x00")
     with pytest.raises(VerificationError) as caught:
         check_leaf(leaf(usage=None, extra=[(broken, True)]))
+    assert caught.value.reason is VerifyReason.MALFORMED
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_serial_that_is_not_positive_is_refused() -> None:
+    certificate = leaf()
+    der = certificate.public_bytes(Encoding.DER)
+    place = der.index(b"\x02\x01\x02\x02") + 5  # version 3, then the serial's tag and length
+    negative = x509.load_der_x509_certificate(der[:place] + bytes([der[place] | 0x80]) + der[place + 1 :])
+    assert negative.serial_number < 0
+    with pytest.raises(VerificationError) as caught:
+        check_leaf(negative)
     assert caught.value.reason is VerifyReason.MALFORMED
 
 
