@@ -99,7 +99,8 @@ class RequestSide(Outstanding):
                 return -1
             if lead == b"\r\n" and not self._blank:
                 return pos + 2
-            raise MalformedError(Malformed.BAD_REQUEST_LINE, f"a request does not begin with {shown(lead)}")
+            reason = Malformed.BAD_METHOD if lead[:1].isalpha() else Malformed.BAD_REQUEST_LINE
+            raise MalformedError(reason, f"a request does not begin with {shown(lead[:1])}")
         return head_end(data, pos, scanned)
 
     def _open_request(self, head: bytes, out: list[bytes]) -> None:
