@@ -1,0 +1,106 @@
+"""Watching files by content."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ringfence.kit.clock import FakeClock, SystemClock
+from ringfence.kit.watch import ContentReader, Watch, list_files
+
+
+def _reader(limit_bytes: int = 1000) -> ContentReader:
+    return ContentReader(clock=SystemClock(), limit_bytes=limit_bytes)
+
+
+def _age(path: Path, seconds: float) -> None:
+    """Make ``path`` look as if it was last modified so long ago."""
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def test_change_within_one_timestamp_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("one")
+    stamp = path.stat().st_mtime_ns
+    reader = _reader()
+    assert reader.read(path).content == b"one"
+    path.write_text("two")
+    os.utime(path, ns=(stamp, stamp))
+    assert reader.read(path).content == b"two"
+
+
+def test_old_unchanged_file_is_read_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("one")
+    reader = ContentReader(clock=FakeClock(now=time.time() + 60), limit_bytes=1000)
+    first = reader.read(path)
+    assert reader.read(path) is first
+    reader.keep(set())
+    assert reader.read(path) is not first
+    assert reader.read(path) == first
+
+
+def test_touched_file_says_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("one")
+    reader = _reader()
+    before = reader.read(path)
+    _age(path, 100)
+    assert reader.read(path) == before
+
+
+def test_what_cannot_be_read_carries_its_error(tmp_path: Path) -> None:
+    reader = _reader()
+    assert reader.read(tmp_path / "absent").error == "No such file or directory"
+    assert reader.read(tmp_path).error
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    assert reader.read(fifo).error == "not a regular file"
+    assert reader.read(Path("/dev/zero")).error == "not a regular file"
+
+
+def test_file_larger_than_the_limit_shows_that_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"x" * 100)
+    assert len(_reader(limit_bytes=10).read(path).content) == 11
+
+
+def test_listing_is_sorted_recursive_and_bounded(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("z.yaml", "b/a.yml", ".hidden.yaml", "notes.txt", "c.yaml~"):
+        (tmp_path / name).write_text("")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x.yaml").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "z.yaml")
+    found = list_files(tmp_path, (".yaml", ".yml"), 10)
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["b/a.yml", "link.yaml", "z.yaml"]
+    assert len(list_files(tmp_path, (".yaml", ".yml"), 1)) == 2
+    with pytest.raises(FileNotFoundError):
+        list_files(tmp_path / "absent", (".yaml",), 10)
+
+
+async def test_watch_offers_each_change_once_and_an_unsettled_one_again() -> None:
+    value = "a"
+    offered: list[str] = []
+    settled = True
+
+    async def changed(found: str) -> bool:
+        offered.append(found)
+        return settled
+
+    watch = Watch(lambda: value, changed, last="a", interval_seconds=0.01)
+    assert not await watch.poll()
+    value = "b"
+    assert await watch.poll()
+    assert not await watch.poll()
+    settled, value = False, "c"
+    assert not await watch.poll()
+    assert not await watch.poll()
+    settled = True
+    assert await watch.poll()
+    assert offered == ["b", "c", "c", "c"]

@@ -1,0 +1,203 @@
+"""Snapshots over the wire: what is sent arrives, and what does not hold together is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ringfence.policy.model import Allowlist, NamespaceCallers, Rule, SpiffeIdPattern, TrustDomainCallers
+from ringfence.snapshot import Endpoint, Port, Protocol, Snapshot, Upstream, Workload
+from ringfence.spiffe import SpiffeId, TrustBundle, TrustDomain
+from ringfence.wire import convert
+from ringfence.wire.convert import WireError, snapshot_from_wire, snapshot_to_wire
+from ringfence.wire.gen import control_pb2 as pb
+from tests.pki import TestCa
+
+CA = TestCa("shop.example")
+DOMAIN = TrustDomain("shop.example")
+ORDERS = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/orders")
+PAYMENTS = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/payments")
+
+
+def snapshot() -> Snapshot:
+    return Snapshot(
+        revision=7,
+        workload=Workload(
+            service="orders",
+            namespace="shop",
+            spiffe_id=ORDERS,
+            mesh_host="127.0.0.1",
+            mesh_port=15008,
+            ports=(
+                Port(port=8080, protocol=Protocol.HTTP, address="127.0.0.1", app_host="127.0.0.1", app_port=9002),
+                Port(port=7000, protocol=Protocol.TCP, address="127.0.0.1", app_host="::1", app_port=9003),
+            ),
+        ),
+        upstreams=(
+            Upstream(
+                service="payments",
+                namespace="shop",
+                port=8080,
+                protocol=Protocol.HTTP,
+                listen_host="127.0.0.1",
+                listen_port=9102,
+                endpoints=(Endpoint(mesh_host="10.0.0.2", mesh_port=15008, address="10.0.0.2", spiffe_id=PAYMENTS),),
+            ),
+        ),
+        allowlists=(
+            Allowlist(
+                namespace="shop",
+                name="orders-callers",
+                rules=(
+                    Rule(
+                        name="web",
+                        callers=(
+                            SpiffeIdPattern(trust_domain=DOMAIN, segments=("ns", "*", "sa", "web")),
+                            NamespaceCallers(namespace="shop"),
+                            TrustDomainCallers(trust_domain=TrustDomain("partner.example")),
+                        ),
+                        ports=(8080,),
+                        methods=("GET", "POST"),
+                        paths=("/orders/{id}", "/orders/**"),
+                    ),
+                    Rule(name="all", callers=(NamespaceCallers(namespace="ops"),)),
+                ),
+            ),
+        ),
+        bundles=(CA.bundle(), TrustBundle(TrustDomain("partner.example"), (TestCa("partner.example").root.der,))),
+    )
+
+
+def test_what_is_sent_arrives() -> None:
+    sent = snapshot()
+    received = pb.Snapshot.FromString(snapshot_to_wire(sent).SerializeToString())
+    assert snapshot_from_wire(received) == sent
+
+
+def _set(path: str, value: object) -> Callable[[pb.Snapshot], None]:
+    """Sets a field, named as in a WireError: ``workload.ports[0].port``."""
+
+    def change(message: pb.Snapshot) -> None:
+        *parents, last = path.replace("[", ".").replace("]", "").split(".")
+        target: object = message
+        for name in parents:
+            target = target[int(name)] if name.isdigit() else getattr(target, name)  # type: ignore[index]
+        if last.isdigit():
+            target[int(last)] = value  # type: ignore[index]
+        else:
+            setattr(target, last, value)
+
+    return change
+
+
+def _repeat(path: str, times: int = 2) -> Callable[[pb.Snapshot], None]:
+    """Makes a list hold its first item so many times."""
+
+    def change(message: pb.Snapshot) -> None:
+        target: object = message
+        for name in path.replace("[", ".").replace("]", "").split("."):
+            target = target[int(name)] if name.isdigit() else getattr(target, name)  # type: ignore[index]
+        first = target[0]  # type: ignore[index]
+        del target[:]  # type: ignore[attr-defined]
+        target.extend([first] * times)  # type: ignore[attr-defined]
+
+    return change
+
+
+def _clear(name: str, of: Callable[[pb.Snapshot], object] = lambda message: message) -> Callable[[pb.Snapshot], None]:
+    return lambda message: of(message).ClearField(name)  # type: ignore[attr-defined, no-any-return]
+
+
+def _rule(message: pb.Snapshot) -> pb.Rule:
+    return message.allowlists[0].rules[0]
+
+
+REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
+    ("revision", _set("revision", 0)),
+    ("revision", _set("revision", 2**63)),
+    ("workload", _clear("workload")),
+    ("workload.namespace", _set("workload.namespace", "bank")),
+    ("workload.service", _set("workload.service", "")),
+    ("workload.service", _set("workload.service", "or\nders")),
+    ("workload.spiffe_id", _set("workload.spiffe_id", "spiffe://shop.example/ns/shop/sa/a%2fb")),
+    ("workload.spiffe_id", _set("workload.spiffe_id", "https://shop.example/ns/shop/sa/orders")),
+    ("workload.namespace", _set("workload.spiffe_id", "spiffe://shop.example/orders")),
+    ("bundles", _set("workload.spiffe_id", "spiffe://other.example/ns/shop/sa/orders")),
+    ("workload.mesh_host", _set("workload.mesh_host", "orders.local")),
+    ("workload.mesh_port", _set("workload.mesh_port", 0)),
+    ("workload.mesh_port", _set("workload.mesh_port", 65536)),
+    ("workload.ports[1]", _repeat("workload.ports")),
+    ("workload.ports", _repeat("workload.ports", convert.PORT_LIMIT + 1)),
+    ("workload.ports[0].port", _set("workload.ports[0].port", 70_000)),
+    ("workload.ports[1].protocol", _set("workload.ports[1].protocol", "quic")),
+    ("workload.ports[1].protocol", _set("workload.ports[1].protocol", "")),
+    ("workload.ports[0].address", _set("workload.ports[0].address", "127.0.0.01")),
+    ("workload.ports[0].app_host", _set("workload.ports[0].app_host", "")),
+    ("workload.ports[0].app_port", _set("workload.ports[0].app_port", 0)),
+    ("upstreams[1]", _repeat("upstreams")),
+    ("upstreams[0].service", _set("upstreams[0].service", "")),
+    ("upstreams[0].listen_host", _set("upstreams[0].listen_host", "localhost")),
+    ("upstreams[0].listen_port", _set("upstreams[0].listen_port", 0)),
+    ("upstreams[0].endpoints[1]", _repeat("upstreams[0].endpoints")),
+    ("upstreams[0].endpoints[0].spiffe_id", _set("upstreams[0].endpoints[0].spiffe_id", "")),
+    ("upstreams[0].endpoints[0].mesh_port", _set("upstreams[0].endpoints[0].mesh_port", 0)),
+    ("upstreams[0].endpoints[0].address", _set("upstreams[0].endpoints[0].address", "10.0.0.2:80")),
+    ("allowlists[1]", _repeat("allowlists")),
+    ("allowlists[0].name", _set("allowlists[0].name", "")),
+    ("allowlists[0].rules[1]", _repeat("allowlists[0].rules")),
+    ("allowlists[0].rules[0].from", _clear("from", _rule)),
+    ("allowlists[0].rules[0].from[0]", lambda message: getattr(_rule(message), "from")[0].Clear()),
+    ("allowlists[0].rules[0].ports[0]", _set("allowlists[0].rules[0].ports[0]", 65536)),
+    ("allowlists[0].rules[0].methods[0]", _set("allowlists[0].rules[0].methods[0]", "get")),
+    ("allowlists[0].rules[0].methods[0]", _set("allowlists[0].rules[0].methods[0]", "GET /")),
+    ("allowlists[0].rules[0].methods[0]", _set("allowlists[0].rules[0].methods[0]", "")),
+    ("allowlists[0].rules[0].paths[0]", _set("allowlists[0].rules[0].paths[0]", "orders")),
+    ("allowlists[0].rules[0].paths[0]", _set("allowlists[0].rules[0].paths[0]", "/a/../b")),
+    ("bundles", _clear("bundles")),
+    ("bundles[1]", _repeat("bundles")),
+    ("bundles[0].roots", _clear("roots", lambda message: message.bundles[0])),
+    ("bundles[0].roots[0]", _set("bundles[0].roots[0]", b"no certificate")),
+    ("bundles[0].roots[0]", _set("bundles[0].roots[0]", b"x" * 20_000)),
+    ("bundles[0].roots[0]", _set("bundles[0].roots[0]", CA.svid(str(ORDERS)).chain[0])),
+    ("bundles[0].roots[1]", _repeat("bundles[0].roots")),
+    ("bundles[0].trust_domain", _set("bundles[0].trust_domain", "Shop.example")),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "change"), REFUSED, ids=[f"{number}-{path}" for number, (path, _) in enumerate(REFUSED)]
+)
+def test_what_does_not_hold_together_is_refused_with_its_path(path: str, change: Callable[[pb.Snapshot], None]) -> None:
+    message = snapshot_to_wire(snapshot())
+    change(message)
+    with pytest.raises(WireError) as caught:
+        snapshot_from_wire(message)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "spiffe://*/ns/shop/sa/web",
+        "spiffe://shop.example/ns/shop/sa/w*",
+        "spiffe://shop.example",
+        "ns/shop/sa/web",
+        "*",
+    ],
+)
+def test_a_caller_pattern_wider_than_whole_segments_is_refused(pattern: str) -> None:
+    message = snapshot_to_wire(snapshot())
+    getattr(_rule(message), "from")[0].spiffe_id = pattern
+    with pytest.raises(WireError, match=r"from\[0\]"):
+        snapshot_from_wire(message)
+
+
+def test_a_service_without_endpoints_or_rules_is_no_error() -> None:
+    message = snapshot_to_wire(snapshot())
+    del message.upstreams[0].endpoints[:]
+    del message.allowlists[:]
+    received = snapshot_from_wire(message)
+    assert received.upstreams[0].endpoints == ()
+    assert received.allowlists == ()
