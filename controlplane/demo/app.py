@@ -1,4 +1,4 @@
-"""Runs the demo: a temporary folder, the impostors, the mesh, the calls, the report. Wires the parts of this package."""
+"""Runs the demo: a temporary folder, the impostors, the mesh, the calls, the report. Wires this package's parts."""
 
 from __future__ import annotations
 

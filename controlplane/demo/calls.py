@@ -1,7 +1,8 @@
-"""A call of the demo as values: who asks whom for what, what should come of it, and what did. Pure."""
+"""A call of the demo as values: who asks whom for what, what should come of it, and what did."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 
@@ -31,6 +32,21 @@ def refused(reason: str, *, told_by: str = "", story: str = "") -> Observed:
 def failed(what: str) -> Observed:
     """Neither permitted nor refused by the mesh: something is broken."""
     return Observed(outcome=f"failed: {what}")
+
+
+class Stopwatch:
+    """How long a caller waited for its outcome; looking the reason up in a log afterwards does not count."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._stopped: float | None = None
+
+    def stop(self) -> None:
+        self._stopped = time.perf_counter()
+
+    @property
+    def milliseconds(self) -> float:
+        return ((self._stopped or time.perf_counter()) - self._started) * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

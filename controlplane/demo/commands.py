@@ -6,8 +6,10 @@ import sys
 
 import click
 
-_HELP = """Run the example shop as a mesh of real processes on this machine, and call it: what its allowlists permit, and
-what must be refused, each for its own reason. Every outcome is observed; the table shows it beside what was expected.
+_HELP = """Run the example shop as a mesh of real processes on this machine, and call it.
+
+Some calls its allowlists permit; others must be refused, each for its own reason. Every outcome is observed, and the
+table shows it beside what was expected.
 
 Everything lives in a temporary folder. A port of the shop that is taken is replaced by a free one.
 

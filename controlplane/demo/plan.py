@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from controlplane.demo.calls import CallResult, Observed, failed
+from controlplane.demo.calls import CallResult, Observed, Stopwatch, failed
 from controlplane.demo.impostors import OTHER_TRUST_DOMAIN, Impostors
 from controlplane.demo.rogue import Credentials
 from controlplane.demo.stage import Stage
@@ -28,13 +27,13 @@ class PlannedCall:
     protocol: str
     request: str
     expected: str
-    make: Callable[[], Awaitable[Observed]]
+    make: Callable[[Stopwatch], Awaitable[Observed]]
 
     async def run(self) -> CallResult:
         """Make the call; what fails on the way is an outcome, too."""
-        started = time.perf_counter()
+        watch = Stopwatch()
         try:
-            observed = await self.make()
+            observed = await self.make(watch)
         except (OSError, TimeoutError, ValueError) as error:
             observed = failed(str(error) or type(error).__name__)
         return CallResult(
@@ -44,7 +43,7 @@ class PlannedCall:
             request=self.request,
             expected=self.expected,
             observed=observed,
-            milliseconds=(time.perf_counter() - started) * 1000,
+            milliseconds=watch.milliseconds,
         )
 
 
@@ -105,7 +104,7 @@ def _refused_at_the_mesh_port(stage: Stage, impostors: Impostors) -> list[Planne
             protocol="hbone",
             request=f"CONNECT {authority}",
             expected=expected,
-            make=lambda: stage.rogue(target, credentials, authority),
+            make=lambda watch: stage.rogue(watch, target, credentials, authority),
         )
 
     return [
@@ -120,8 +119,8 @@ def _refused_at_the_mesh_port(stage: Stage, impostors: Impostors) -> list[Planne
             target=target,
             protocol="plain",
             request="GET /orders",
-            expected="refused: tls",
-            make=lambda: stage.plaintext(target),
+            expected="refused: not_tls",
+            make=lambda watch: stage.plaintext(watch, target),
         ),
     ]
 
@@ -144,7 +143,7 @@ def _http(
         protocol="http",
         request=f"{method} {path}{note}",
         expected=expected,
-        make=lambda: stage.http(source, target, method, path, body, headers),
+        make=lambda watch: stage.http(watch, source, target, method, path, body, headers),
     )
 
 
@@ -155,7 +154,7 @@ def _tcp(stage: Stage, source: str, target: str, words: str, expected: str) -> P
         protocol="tcp",
         request=words,
         expected=expected,
-        make=lambda: stage.tcp(source, target, words),
+        make=lambda watch: stage.tcp(watch, source, target, words),
     )
 
 
@@ -167,5 +166,5 @@ def _front(stage: Stage, method: str, path: str, body: object, expected: str) ->
         protocol="http+tcp",
         request=f"{method} {path}",
         expected=expected,
-        make=lambda: stage.front(method, path, body),
+        make=lambda watch: stage.front(watch, method, path, body),
     )

@@ -12,7 +12,7 @@ import json
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Final
 
-from controlplane.demo.calls import Observed, failed, permitted, refused
+from controlplane.demo.calls import Observed, Stopwatch, failed, permitted, refused
 from controlplane.demo.logbook import Fields, Logbook
 from controlplane.demo.rogue import Attempt, Credentials, attempt_connect, attempt_plaintext
 from controlplane.mesh.model import Mesh, Service
@@ -50,6 +50,7 @@ class Stage:
 
     async def http(
         self,
+        watch: Stopwatch,
         source: str,
         target: str,
         method: str,
@@ -59,11 +60,12 @@ class Stage:
     ) -> Observed:
         """One request by the local port that the sidecar of ``source`` keeps for ``target``."""
         mark = self._logbook.mark(self._log_of(target))
-        status, fields, reply = await asyncio.to_thread(
+        status, reply = await asyncio.to_thread(
             _request, self._upstream(source, target), method, path, body, headers or {}
         )
-        if told := fields.get(_REFUSAL_HEADER):
-            return await self._refused_request(target, mark, told, reply)
+        watch.stop()
+        if status >= 400 and reply.keys() >= {"error", "reason", "request_id"}:
+            return await self._refused(target, mark, str(reply["reason"]), str(reply["request_id"]))
         told_caller = reply.get("caller")
         if told_caller is not None and told_caller != str(self.service(source).spiffe_id):
             return failed(f"the app was told that its caller is {told_caller}")
@@ -72,7 +74,7 @@ class Stage:
         )
         return permitted(str(status), reason=_rule(line), told_by=self._log_of(target) if line else "")
 
-    async def tcp(self, source: str, target: str, words: str) -> Observed:
+    async def tcp(self, watch: Stopwatch, source: str, target: str, words: str) -> Observed:
         """One line, and one back, by the local port that the sidecar of ``source`` keeps for ``target``."""
         near, far = self._log_of(source), self._log_of(target)
         near_mark, far_mark = self._logbook.mark(near), self._logbook.mark(far)
@@ -80,6 +82,7 @@ class Stage:
             reply = await _line(self._upstream(source, target), words)
         except ConnectionError:
             reply = ""
+        watch.stop()
         if reply:
             line = await self._logbook.find(far, far_mark, lambda f: f.get("msg") == "connection ended")
             return permitted(reply.split()[0], reason=_rule(line), told_by=far if line else "")
@@ -88,56 +91,56 @@ class Stage:
         )
         if line is None or not line.get("reason"):
             return failed("the connection was closed, and no log says why")
-        request_id = line.get("request_id")
-        told = await self._logbook.find(far, far_mark, lambda f: f.get("request_id") == request_id)
-        if told is None or told.get("reason") != line["reason"]:
-            return failed(f"the log of {near} says {line['reason']}, and that of {far} does not")
-        return refused(str(line["reason"]), told_by=far, story=_story(told))
+        return await self._refused(target, far_mark, str(line["reason"]), str(line.get("request_id")))
 
-    async def front(self, method: str, path: str, body: object) -> Observed:
+    async def front(self, watch: Stopwatch, method: str, path: str, body: object) -> Observed:
         """One request to the shop's web app, as a browser makes it; the rest of the shop is called by the apps."""
-        status, _, reply = await asyncio.to_thread(_request, self.service("web").ports[0].app, method, path, body, {})
+        status, reply = await asyncio.to_thread(_request, self.service("web").ports[0].app, method, path, body, {})
+        watch.stop()
         if status >= 300:
             return failed(f"{status} {json.dumps(reply)}")
         return permitted(str(status), story=json.dumps(reply))
 
     # -- at the mesh port, past all rules -----------------------------------------------------------------------------
 
-    async def rogue(self, target: str, credentials: Credentials | None, authority: str) -> Observed:
+    async def rogue(self, watch: Stopwatch, target: str, credentials: Credentials | None, authority: str) -> Observed:
         """A TLS connection of our own to the mesh port of ``target``, and a CONNECT to ``authority``."""
         name = self._log_of(target)
         mark = self._logbook.mark(name)
         attempt = await attempt_connect(self.mesh_address(target), credentials, authority)
+        watch.stop()
         if attempt.answer is None:
             return await self._refused_handshake(name, mark, attempt)
         told = attempt.answer.get(_REFUSAL_HEADER)
         if told is None:
             status = attempt.answer.get(":status", "?")
             return permitted(status) if status.startswith("2") else failed(f"CONNECT was answered {status}")
-        return await self._refused_request(target, mark, told, None)
+        refusal = dict(part.strip().partition("=")[::2] for part in told.split(";"))
+        return await self._refused(target, mark, refusal.get("reason", ""), refusal.get("id", ""))
 
-    async def plaintext(self, target: str) -> Observed:
+    async def plaintext(self, watch: Stopwatch, target: str) -> Observed:
         """An HTTP request in plain text to the mesh port of ``target``."""
         name = self._log_of(target)
         mark = self._logbook.mark(name)
         attempt = await attempt_plaintext(
             self.mesh_address(target), b"GET /orders HTTP/1.1\r\nhost: orders\r\nconnection: close\r\n\r\n"
         )
+        watch.stop()
         if attempt.answer is not None:
             return permitted(attempt.answer.get(":status", "?"))
         return await self._refused_handshake(name, mark, attempt)
 
     # -- telling why --------------------------------------------------------------------------------------------------
 
-    async def _refused_request(self, target: str, mark: int, told: str, reply: dict[str, object] | None) -> Observed:
-        refusal = dict(part.strip().partition("=")[::2] for part in told.split(";"))
-        reason, request_id = refusal.get("reason", ""), refusal.get("id", "")
-        if reply is not None and (reply.get("reason"), reply.get("request_id")) != (reason, request_id):
-            return failed(f"the refusal's header says {told!r}, and its body {json.dumps(reply)}")
-        line = await self._logbook.find(self._log_of(target), mark, lambda f: f.get("request_id") == request_id)
+    async def _refused(self, target: str, mark: int, reason: str, request_id: str) -> Observed:
+        """What the caller was told counts only if the log of the side that refused says the same under the same id."""
+        name = self._log_of(target)
+        line = await self._logbook.find(name, mark, lambda f: f.get("request_id") == request_id)
         if line is None:
-            return failed(f"no log line of {target} carries request id {request_id!r}")
-        return refused(reason, told_by=self._log_of(target), story=_story(line))
+            return failed(f"told {reason} under {request_id!r}, of which the log of {name} knows nothing")
+        if line.get("reason") != reason:
+            return failed(f"told {reason}, where the log of {name} says {line.get('reason')}")
+        return refused(reason, told_by=name, story=_story(line))
 
     async def _refused_handshake(self, name: str, mark: int, attempt: Attempt) -> Observed:
         line = await self._logbook.find(
@@ -158,13 +161,12 @@ class Stage:
 
 def _request(
     address: SocketAddress, method: str, path: str, body: object, headers: dict[str, str]
-) -> tuple[int, dict[str, str], dict[str, object]]:
-    """Status, header fields (lower case) and JSON object of the answer. Blocking."""
+) -> tuple[int, dict[str, object]]:
+    """Status and JSON object of the answer. Blocking."""
     connection = HTTPConnection(address.host, address.port, timeout=_CALL_SECONDS)
     try:
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
         response: HTTPResponse = connection.getresponse()
-        fields = {name.lower(): value for name, value in response.getheaders()}
         text = response.read()
     except HTTPException as error:
         raise ConnectionError(f"{type(error).__name__}: {error}") from error
@@ -174,7 +176,7 @@ def _request(
         reply = json.loads(text)
     except ValueError:
         reply = {}
-    return response.status, fields, reply if isinstance(reply, dict) else {}
+    return response.status, reply if isinstance(reply, dict) else {}
 
 
 async def _line(address: SocketAddress, words: str) -> str:
