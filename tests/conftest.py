@@ -8,6 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from ringfence.kit.clock import FakeClock
+from tests.postgres import new_postgres_url, postgres_cluster, postgres_url
+
+__all__ = ["clock", "free_port", "new_postgres_url", "postgres_cluster", "postgres_url"]
 
 
 @pytest.fixture

@@ -242,4 +242,5 @@ def insert_if_new(connection: Connection, table: Table, row: dict[str, object]) 
 @cache  # a handful of tables, two dialects
 def _insert_unless_taken(table: Table, dialect_name: str) -> Insert:
     dialect = postgresql if dialect_name == "postgresql" else sqlite
-    return dialect.insert(table).on_conflict_do_nothing()
+    statement: Insert = dialect.insert(table).on_conflict_do_nothing()
+    return statement
