@@ -11,5 +11,5 @@ POLL_SECONDS = 0.005
 async def until(predicate: Callable[[], object], *, deadline_seconds: float = 30.0) -> None:
     """Returns once ``predicate`` holds; TimeoutError if it does not in time."""
     async with asyncio.timeout(deadline_seconds):
-        while not predicate():
-            await asyncio.sleep(POLL_SECONDS)  # noqa: ASYNC110 (what is waited for is seen from outside only)
+        while not predicate():  # noqa: ASYNC110 (what is waited for is seen from outside only)
+            await asyncio.sleep(POLL_SECONDS)

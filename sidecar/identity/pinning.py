@@ -9,6 +9,7 @@ connection, grpcio refuses them.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -37,7 +38,9 @@ async def authenticate_control_plane(
     except TimeoutError as error:
         raise IdentityUnavailable(f"{address} gave no TLS answer within {deadline_seconds:g} s") from error
     except OSError as error:
-        raise IdentityUnavailable(f"cannot connect to {address}: {(error.strerror or str(error)).lower()}") from error
+        # asyncio puts words of its own into strerror; the system's are the ones that people know.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise IdentityUnavailable(f"cannot connect to {address}: {reason.lower()}") from error
     return verified_roots(chain, anchor, trust_domain=trust_domain, now=clock.now(), address=str(address))
 
 
