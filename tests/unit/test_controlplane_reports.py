@@ -1,0 +1,67 @@
+"""What sidecars may say."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.control.reports import (
+    AcknowledgementReport,
+    HelloReport,
+    IdentityReport,
+    ReportBudget,
+    ReportError,
+    read_report,
+)
+from ringfence.kit.clock import FakeClock
+from ringfence.wire.gen import control_pb2 as pb
+
+
+def test_reports_are_read() -> None:
+    hello = pb.SidecarReport(hello=pb.Hello(version="0.1.0", instance="abc", held_revision=3))
+    assert read_report(hello) == HelloReport(version="0.1.0", instance="abc", held_revision=3)
+    ack = pb.SidecarReport(ack=pb.Acknowledgement(revision=4, accepted=False, error="why", enforced_revision=3))
+    assert read_report(ack) == AcknowledgementReport(revision=4, accepted=False, error="why", enforced_revision=3)
+    identity = pb.SidecarReport(identity=pb.IdentityReport(not_before=1, not_after=2, serial="0a"))
+    assert read_report(identity) == IdentityReport(not_before=1, not_after=2, serial="0a")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pb.SidecarReport(),
+        pb.SidecarReport(hello=pb.Hello()),
+        pb.SidecarReport(hello=pb.Hello(instance="a" * 65)),
+        pb.SidecarReport(hello=pb.Hello(instance="a\n")),
+        pb.SidecarReport(hello=pb.Hello(instance="é")),
+        pb.SidecarReport(hello=pb.Hello(instance="a", version="1 2")),
+        pb.SidecarReport(hello=pb.Hello(instance="a", version="1" * 65)),
+        pb.SidecarReport(hello=pb.Hello(instance="a", held_revision=2**53)),
+        pb.SidecarReport(ack=pb.Acknowledgement(revision=2**64 - 1)),
+        pb.SidecarReport(ack=pb.Acknowledgement(enforced_revision=2**64 - 1)),
+        pb.SidecarReport(identity=pb.IdentityReport(not_before=2, not_after=2, serial="0a")),
+        pb.SidecarReport(identity=pb.IdentityReport(not_before=-5, not_after=2, serial="0a")),
+        pb.SidecarReport(identity=pb.IdentityReport(not_before=1, not_after=2**62, serial="0a")),
+        pb.SidecarReport(identity=pb.IdentityReport(not_before=1, not_after=2, serial="0A")),
+        pb.SidecarReport(identity=pb.IdentityReport(not_before=1, not_after=2, serial="a" * 65)),
+    ],
+)
+def test_what_says_nothing_usable_is_refused(message: pb.SidecarReport) -> None:
+    with pytest.raises(ReportError):
+        read_report(message)
+
+
+def test_reason_of_a_refusal_is_cut_and_cannot_steer_a_terminal() -> None:
+    ack = pb.Acknowledgement(revision=1, error="\x1b[2J\n" + "x" * 5000)
+    report = read_report(pb.SidecarReport(ack=ack))
+    assert isinstance(report, AcknowledgementReport)
+    assert len(report.error) == 1024
+    assert report.error.isprintable()
+
+
+def test_budget_is_a_burst_and_then_a_rate(clock: FakeClock) -> None:
+    budget = ReportBudget(clock, burst=3, rate=2.0)
+    assert [budget.take() for _ in range(4)] == [True, True, True, False]
+    clock.advance(0.5)
+    assert [budget.take() for _ in range(2)] == [True, False]
+    clock.advance(1000.0)
+    assert [budget.take() for _ in range(4)] == [True, True, True, False]
