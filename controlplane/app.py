@@ -184,6 +184,7 @@ class _Process:
             self._applier.apply,
             last=self._readings.files,
             interval_seconds=self._settings.poll_seconds,
+            settle_seconds=self._settings.settle_seconds,
         )
 
     async def _border(self, task: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -42,6 +42,9 @@ class ControlPlaneSettings:
     poll_seconds: float = 0.1
     """How often the files are looked at; a change is in force at most this much later than it could be."""
 
+    settle_seconds: float = 0.05
+    """How long the files must stand still before a change is judged, so that none is taken in half written."""
+
     acknowledgement_seconds: float = 10.0
     """After so long without an answer to a snapshot a sidecar is shown as overdue."""
 

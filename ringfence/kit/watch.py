@@ -99,10 +99,12 @@ def list_files(folder: Path, suffixes: tuple[str, ...], limit: int) -> list[Path
 class Watch(Generic[_T]):
     """Polls ``read`` (in a thread, since it touches disks) and offers each value unlike the last to ``changed``.
 
-    ``changed`` answers whether the value is settled; one that is not is offered again at the next poll.
+    A value is offered once it stood still for ``settle_seconds``: the first half of a file that is being written can
+    be a whole document that says something else, such as a rule without its restrictions. ``changed`` answers whether
+    the value is settled; one that is not is offered again at the next poll.
     """
 
-    __slots__ = ("_changed", "_interval_seconds", "_last", "_read")
+    __slots__ = ("_changed", "_interval_seconds", "_last", "_read", "_settle_seconds")
 
     def __init__(
         self,
@@ -111,11 +113,13 @@ class Watch(Generic[_T]):
         *,
         last: _T,
         interval_seconds: float,
+        settle_seconds: float,
     ) -> None:
         self._read = read
         self._changed = changed
         self._last = last
         self._interval_seconds = interval_seconds
+        self._settle_seconds = settle_seconds
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -126,7 +130,10 @@ class Watch(Generic[_T]):
     async def poll(self) -> bool:
         """Look once; True if there was a change and it is settled."""
         found = await asyncio.to_thread(self._read)
-        if found == self._last or not await self._changed(found):
+        if found == self._last:
+            return False
+        await asyncio.sleep(self._settle_seconds)
+        if await asyncio.to_thread(self._read) != found or not await self._changed(found):
             return False
         self._last = found
         return True

@@ -93,7 +93,7 @@ async def test_watch_offers_each_change_once_and_an_unsettled_one_again() -> Non
         offered.append(found)
         return settled
 
-    watch = Watch(lambda: value, changed, last="a", interval_seconds=0.01)
+    watch = Watch(lambda: value, changed, last="a", interval_seconds=0.01, settle_seconds=0.0)
     assert not await watch.poll()
     value = "b"
     assert await watch.poll()
@@ -104,3 +104,16 @@ async def test_watch_offers_each_change_once_and_an_unsettled_one_again() -> Non
     settled = True
     assert await watch.poll()
     assert offered == ["b", "c", "c", "c"]
+
+
+async def test_watch_offers_nothing_that_is_still_being_written() -> None:
+    readings = iter(["a", "a1", "a12", "a123", "a1234", "a1234", "a1234"])
+    offered: list[str] = []
+
+    async def changed(found: str) -> bool:
+        offered.append(found)
+        return True
+
+    watch = Watch(lambda: next(readings), changed, last="a", interval_seconds=0.01, settle_seconds=0.0)
+    assert [await watch.poll() for _ in range(4)] == [False, False, False, True]
+    assert offered == ["a1234"]
