@@ -6,6 +6,7 @@ import http.client
 from dataclasses import dataclass
 
 from benchmarks.processes import cpu_seconds, resident_megabytes
+from benchmarks.works import BenchmarkError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +27,14 @@ class Chain:
         return resident_megabytes(self.client_side) + resident_megabytes(self.server_side)
 
     def ask(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[int, bytes]:
-        """Status and body of one request on a connection of its own."""
+        """Status and body of one request on a connection of its own; BenchmarkError when there is no answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request(method, path, headers=headers or {})
             response = connection.getresponse()
             return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise BenchmarkError(f"{self.name} did not answer {method} {path}: {error}") from error
         finally:
             connection.close()
 
@@ -39,5 +42,5 @@ class Chain:
         """True once ``path`` is answered by a 200 through the whole chain."""
         try:
             return self.ask(path)[0] == 200
-        except (OSError, http.client.HTTPException):
+        except BenchmarkError:
             return False

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks import backend, envoy, h2load, mesh
 from benchmarks.chain import Chain
+from benchmarks.processes import kernel_seconds
 from benchmarks.profile import tables, taken_now
 from benchmarks.results import Bar, Pair, Row, compare
 from benchmarks.works import BenchmarkError, Plan, Say, Work, turns
@@ -196,15 +197,17 @@ def profile(plan: Plan, say: Say) -> str:
         for level in plan.levels or (32,):
             rate = load(chain, level, 400 + 40 * level, folder).rate_per_second
             rate = load(chain, level, requests_for(rate, 1, level), folder).rate_per_second
-            requests = requests_for(rate, 2 * plan.turn_seconds, level)
+            requests = requests_for(rate, 3 * plan.turn_seconds, level)
             before = [taken_now(pid, folder) for _, pid in sides]
-            cpu_before = chain.cpu_seconds()
+            cpu_before, kernel_before = chain.cpu_seconds(), [kernel_seconds(pid) for _, pid in sides]
             load(chain, level, requests, folder)
-            cpu_after = chain.cpu_seconds()
+            cpu_after, kernel_after = chain.cpu_seconds(), [kernel_seconds(pid) for _, pid in sides]
             for index, (side, pid) in enumerate(sides):
                 samples = taken_now(pid, folder) - before[index]
                 cpu = (cpu_after[index] - cpu_before[index]) / requests * 1e6
-                found.append(tables(f"c={level}, {side}: {cpu:.1f} µs a request", samples, cpu))
+                kernel = (kernel_after[index] - kernel_before[index]) / requests * 1e6
+                title = f"c={level}, {side}: {cpu:.1f} µs a request, {kernel:.1f} of them in the kernel"
+                found.append(tables(title, samples, cpu))
             say(f"profiled c={level}")
     return "\n\n".join(found)
 

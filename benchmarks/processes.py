@@ -96,6 +96,15 @@ def cpu_seconds(pid: int) -> float:
         raise BenchmarkError(f"process {pid} is gone ({error.strerror})") from error
 
 
+def kernel_seconds(pid: int) -> float:
+    """The part of ``cpu_seconds`` that was spent in system calls, to a hundredth of a second."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError as error:
+        raise BenchmarkError(f"process {pid} is gone ({error.strerror})") from error
+    return int(fields[12]) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_megabytes(pid: int) -> float:
     """Resident set of process ``pid`` in MiB, shared pages counted in full."""
     try:

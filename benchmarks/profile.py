@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.results import aligned
+from benchmarks.sampler import is_loop
 from benchmarks.works import BenchmarkError
 
 _HOUSE = Path(__file__).resolve().parent.parent
@@ -43,7 +44,7 @@ class Place:
         if package in _PACKAGES:
             folder = module.split("/")
             return "/".join(folder[:2]) if len(folder) > 2 else module
-        if "asyncio" in module or package == "uvloop":
+        if is_loop(f"/{module}"):
             # No Python of ours runs: the loop waits, reads sockets, and calls back.
             return "event loop (epoll, socket reads)"
         return {"OpenSSL": "TLS records (pyOpenSSL)", "hpack": "HPACK (hpack)"}.get(package, f"other: {package}")
