@@ -112,7 +112,7 @@ class _Tally:
 
 async def _play(scene: _Scene, *, once: bool, as_json: bool) -> int:
     """Start the mesh, make the calls, report; the exit status."""
-    interrupts, tally = Interrupts(), _Tally()
+    interrupts, tally = Interrupts(_say), _Tally()
     log = scene.folder / "mesh.log"
     with Logbook(log) as logbook, interrupts.caught():
         listener = Listener(on_line=logbook.add, on_exit=lambda ended: _say(tell_exit(ended)))

@@ -19,9 +19,13 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """SIGINT, SIGTERM and SIGHUP for one task: the first cancels it, so that it stops in order; the next one kills."""
+    """SIGINT, SIGTERM and SIGHUP for one task: the first cancels it, so that it stops in order; the next one kills.
 
-    def __init__(self) -> None:
+    ``say`` is told when the first one came.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
         self.asked = False
         self._supervisor: Supervisor | None = None
 
@@ -39,6 +43,9 @@ class Interrupts:
                 self._supervisor.kill()
             elif not self.asked and task is not None:
                 self.asked = True
+                self._say(
+                    "stopping the apps, then the sidecars, then the control plane; once more to kill them at once"
+                )
                 task.cancel()
 
         for number in _SIGNALS:
@@ -67,8 +74,8 @@ async def run_until_stopped(
 
     Raises StartError if it does not become ready.
     """
-    interrupts = Interrupts()
     with Console(sys.stderr) as console:
+        interrupts = Interrupts(lambda line: console.line("up", line))
         listener = Listener(on_line=console.line, on_exit=lambda ended: console.line("up", tell_exit(ended)))
         with interrupts.caught():
             try:
