@@ -11,12 +11,16 @@ from benchmarks.works import BenchmarkError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """Two proxies that are up: the port that the app calls, and the process of each side."""
+    """Two proxies that are up: the port that the app calls, and the process of each side.
+
+    ``signals``: where each side serves its metrics, if they are ours.
+    """
 
     name: str
     port: int
     client_side: int
     server_side: int
+    signals: tuple[int, int] | None = None
 
     def cpu_seconds(self) -> tuple[float, float]:
         """CPU time used so far by the client side and the server side."""
@@ -28,15 +32,14 @@ class Chain:
 
     def ask(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[int, bytes]:
         """Status and body of one request on a connection of its own; BenchmarkError when there is no answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request(method, path, headers=headers or {})
-            response = connection.getresponse()
-            return response.status, response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise BenchmarkError(f"{self.name} did not answer {method} {path}: {error}") from error
-        finally:
-            connection.close()
+            return _get(self.port, path, method, headers)
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{self.name}: {error}") from error
+
+    def counted(self) -> tuple[int, ...]:
+        """Requests that each side of ours says it has carried; empty for a peer."""
+        return tuple(requests_total(_get(port, "/metrics")[1].decode()) for port in self.signals or ())
 
     def answers(self, path: str) -> bool:
         """True once ``path`` is answered by a 200 through the whole chain."""
@@ -44,3 +47,23 @@ class Chain:
             return self.ask(path)[0] == 200
         except BenchmarkError:
             return False
+
+
+def requests_total(metrics: str) -> int:
+    """``ringfence_requests_total`` of a Prometheus text, summed over its labels; BenchmarkError if it is not there."""
+    values = [line.rpartition(" ")[2] for line in metrics.splitlines() if line.startswith("ringfence_requests_total{")]
+    if not values:
+        raise BenchmarkError("the sidecar shows no ringfence_requests_total")
+    return int(sum(map(float, values)))
+
+
+def _get(port: int, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path, headers=headers or {})
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise BenchmarkError(f"no answer to {method} {path} on port {port}: {error}") from error
+    finally:
+        connection.close()

@@ -94,7 +94,7 @@ def chains(say: Say, *, sampled: bool = False) -> Iterator[tuple[Path, Chains]]:
 
 
 def check_duties(three: Chains) -> None:
-    """BenchmarkError unless each chain judges, refuses, and tells the backend the true caller."""
+    """BenchmarkError unless each chain judges, refuses, tells the backend the true caller, and ours counts."""
     for chain in (three.ours, three.logged, three.peer):
         expect(chain, "DELETE", PATHS[0], 403)
         status, seen = chain.ask(backend.IDENTITY_PATH, headers={"x-forwarded-client-cert": SPOOFED})
@@ -103,6 +103,12 @@ def check_duties(three: Chains) -> None:
     for chain in (three.ours, three.logged):
         expect(chain, "GET", FORBIDDEN_PATH, 403)
         expect(chain, "GET", AMBIGUOUS_PATH, 400, 403)
+        before = chain.counted()
+        for path in PATHS[:5]:
+            expect(chain, "GET", path, 200)
+        counted = [after - start for start, after in zip(before, chain.counted(), strict=True)]
+        if counted != [5, 5]:
+            raise BenchmarkError(f"{chain.name} counted {counted} of 5 requests (client side, server side)")
 
 
 def expect(chain: Chain, method: str, path: str, *wanted: int) -> None:
@@ -121,26 +127,33 @@ def measure(plan: Plan, levels: Sequence[int], three: Chains, folder: Path, say:
     work = [(chain, level) for level in levels for chain in both]
     if LOGGED_LEVEL in levels:
         work.append((three.logged, LOGGED_LEVEL))
-    counts = {}
-    for chain, level in work:
-        outcome = load(chain, level, 400 + 40 * level, folder)
-        outcome = load(chain, level, requests_for(outcome.rate_per_second, 0.5, level), folder)
-        counts[chain.name, level] = requests_for(outcome.rate_per_second, plan.turn_seconds, level)
+    counts = {(chain.name, level): warmed_up(plan, chain, level, folder) for chain, level in work}
     say("warmed up")
     for number, ordered in turns(work, plan.rounds):
         for chain, level in ordered:
-            before = chain.cpu_seconds()
-            outcome = load(chain, level, counts[chain.name, level], folder)
-            client_side, server_side = (
-                (after - start) / outcome.requests * 1e6
-                for start, after in zip(before, chain.cpu_seconds(), strict=True)
-            )
-            turn = Turn(client_side_cpu=client_side, server_side_cpu=server_side, outcome=outcome)
+            turn = measured_turn(chain, level, counts[chain.name, level], folder)
             measured.turns.setdefault((chain.name, level), []).append(turn)
         say(f"round {number + 1} of {plan.rounds}")
     for chain in both:
         measured.loaded_megabytes[chain.name] = chain.resident_megabytes()
     return measured
+
+
+def warmed_up(plan: Plan, chain: Chain, level: int, folder: Path) -> int:
+    """Load ``chain`` for a moment at ``level``; gives the number of requests that will last a turn."""
+    outcome = load(chain, level, 400 + 40 * level, folder)
+    outcome = load(chain, level, requests_for(outcome.rate_per_second, 0.5, level), folder)
+    return requests_for(outcome.rate_per_second, plan.turn_seconds, level)
+
+
+def measured_turn(chain: Chain, level: int, requests: int, folder: Path) -> Turn:
+    """One turn of ``chain``: its load, and what it cost on each side."""
+    before = chain.cpu_seconds()
+    outcome = load(chain, level, requests, folder)
+    client_side, server_side = (
+        (after - start) / requests * 1e6 for start, after in zip(before, chain.cpu_seconds(), strict=True)
+    )
+    return Turn(client_side_cpu=client_side, server_side_cpu=server_side, outcome=outcome)
 
 
 def requests_for(rate_per_second: float, seconds: float, connections: int) -> int:

@@ -135,7 +135,8 @@ def http1_chains(
         for suffix, label in (("", "ringfence"), ("-logged", "ringfence, access log: all")):
             client, api = started[f"client{suffix}"], started[f"api{suffix}"]
             port = services[f"client{suffix}"].listen_port or 0
-            chain = Chain(name=label, port=port, client_side=client.pid, server_side=api.pid)
+            signals = services[f"client{suffix}"].signals_port, services[f"api{suffix}"].signals_port
+            chain = Chain(name=label, port=port, client_side=client.pid, server_side=api.pid, signals=signals)
             for name, process in ((f"api{suffix}", api), (f"client{suffix}", client)):
                 answers = functools.partial(chain.answers, ready_path)
                 wait_until(answers, f"the sidecar of {name}", process, home / f"{name}.log", 30)

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from benchmarks import http1
 from benchmarks.__main__ import WORKS, main
-from benchmarks.chain import Chain
+from benchmarks.chain import Chain, requests_total
 from benchmarks.h2load import Outcome
 from benchmarks.profile import read_samples, tables
 from benchmarks.works import BenchmarkError, turns
@@ -119,3 +119,15 @@ def test_profile_books_all_of_the_cpu_time() -> None:
 def test_a_profile_of_nothing_is_refused() -> None:
     with pytest.raises(BenchmarkError):
         tables("c=32", {}, 50.0)
+
+
+def test_requests_are_summed_over_their_labels_and_nothing_else() -> None:
+    text = """# HELP ringfence_requests_total Requests
+ringfence_requests_total{direction="inbound",status="200"} 7.0
+ringfence_requests_total{direction="inbound",status="403"} 2.0
+ringfence_requests_created{direction="inbound"} 1.8e9
+"""
+
+    assert requests_total(text) == 9
+    with pytest.raises(BenchmarkError):
+        requests_total("# nothing yet")
