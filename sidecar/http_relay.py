@@ -230,7 +230,6 @@ class OutboundHttpRelay(OutboundRelay):
         self._own_id = own_id
         self._series = recorder.series("outbound", facts.peer, facts.service)
         self._monotonic = recorder.monotonic
-        self._waiting: list[bytes] = []  # inspected, for a stream that is still to come; one read at most
         self._asked = False
         self.inspector = Inspector(self, heads)
 
@@ -250,7 +249,7 @@ class OutboundHttpRelay(OutboundRelay):
         if out:
             stream = self.stream
             if stream is None:
-                self._waiting.append(out)
+                self.to_mesh(out)
                 self._ask()
             elif not stream.send(out) and self.transport is not None:
                 self.transport.pause_reading()
@@ -265,12 +264,7 @@ class OutboundHttpRelay(OutboundRelay):
             self.open_stream()
             if self.stream is not None:
                 self.stream_opened()
-
-    def stream_opened(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if self.stream is not None and waiting:
-            self.stream.send(b"".join(waiting))
-        super().stream_opened()
+                self.on_writable()
 
     def on_data(self, data: bytes) -> bool:
         inspector = self.inspector

@@ -29,6 +29,7 @@ from sidecar.tunnel.link import LinkContext
 from sidecar.tunnel.pool import Pool
 
 RELAY_LIMIT: Final = 16_384
+_REASONS: Final[dict[str, DenyReason]] = {reason.value: reason for reason in DenyReason}
 
 
 class ListenFailedError(Exception):
@@ -134,8 +135,8 @@ class Outbound:
         facts = relay.facts
         if reason not in ("closed", "reset") and not facts.request_id:
             facts.request_id = secrets.token_hex(8)
-        if reason in DenyReason.__members__.values() and facts.decision is None and facts.origin:
-            facts.decision = Deny(DenyReason(reason))
+        if facts.decision is None and facts.origin and reason in _REASONS:
+            facts.decision = Deny(_REASONS[reason])
         self._recorder.connection_ended(facts, reason, detail)
 
     def relay_failed(self, relay: Relay, error: Exception) -> None:

@@ -54,7 +54,7 @@ class OutboundRelay(Relay):
         self.open_stream()
         if self.stream is not None:
             self.stream_opened()
-            if self.transport is not None and self.stream is not None and self.stream.pending is None:
+            if self.transport is not None and self.stream.pending is None:
                 self.transport.resume_reading()
 
     def to_mesh(self, data: bytes) -> None:
@@ -67,7 +67,7 @@ class OutboundRelay(Relay):
         super().to_mesh(data)
 
     def stream_opened(self) -> None:
-        """The stream came later than the app's connection."""
+        """The stream came later than the app's first bytes, or its end."""
         unsent, self._unsent = self._unsent, []
         if unsent and self.stream is not None:
             self.stream.send(b"".join(unsent))

@@ -1,0 +1,48 @@
+"""The relays that live: every one is here from before it is judged until it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from sidecar.relay import Relay
+
+T = TypeVar("T")
+
+
+class LiveRelays(Generic[T]):
+    """Relays, each with what its owner knows of it; somebody may wait for the last to end."""
+
+    __slots__ = ("_none_left", "_table")
+
+    def __init__(self) -> None:
+        self._table: dict[Relay, T] = {}
+        self._none_left = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __iter__(self) -> Iterator[tuple[Relay, T]]:
+        """A copy, so that relays may end while they are gone through."""
+        return iter(list(self._table.items()))
+
+    def add(self, relay: Relay, known: T) -> None:
+        self._table[relay] = known
+
+    def discard(self, relay: Relay) -> None:
+        self._table.pop(relay, None)
+        if not self._table:
+            self._none_left.set()
+
+    async def drained(self, seconds: float) -> bool:
+        """Wait until none is left, at most ``seconds``; False when some are."""
+        self._none_left.clear()
+        if not self._table:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._none_left.wait()
+        except TimeoutError:
+            return False
+        return True
