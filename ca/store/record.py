@@ -243,4 +243,5 @@ def insert_if_new(connection: Connection, table: Table, row: dict[str, object]) 
 def _insert_unless_taken(table: Table, dialect_name: str) -> Insert:
     dialect = postgresql if dialect_name == "postgresql" else sqlite
     statement: Insert = dialect.insert(table).on_conflict_do_nothing()
-    return statement
+    # SQLAlchemy forgets an INSERT's row count unless asked: PostgreSQL's would then read -1.
+    return statement.execution_options(preserve_rowcount=True)
