@@ -111,7 +111,12 @@ def test_no_rules_is_nobody() -> None:
         (
             NamespaceCallers(namespace="shop"),
             ["shop.example/ns/shop/sa/web", "shop.example/ns/shop/sa/x"],
-            ["shop.example/ns/shop2/sa/web", "shop.example/ns/shop/sa/web/x", "x.example/ns/shop/sa/web"],
+            [
+                "shop.example/ns/shop2/sa/web",
+                "shop.example/ns/shop/sa/web/x",
+                "shop.example/ns/shop/xx/web",
+                "x.example/ns/shop/sa/web",
+            ],
         ),
         (
             TrustDomainCallers(trust_domain=TrustDomain("x.example")),
@@ -151,6 +156,25 @@ def test_a_rule_without_ports_is_for_all_ports() -> None:
     assert view.request(8081, b"GET", b"/x") == Permit("shop/callers", "more")
     assert view.request(8081, b"GET", b"/y") == Permit("shop/callers", "all")
     assert view.connection(9) == Permit("shop/callers", "all")
+    assert view.request(8082, b"GET", b"/x") == Permit("shop/callers", "all")
+
+
+def test_ports_that_no_rule_names_share_what_rules_for_all_ports_say() -> None:
+    view = table(rule("named", ports=(8081,))).caller(WEB)
+    assert reason(view.connection(9)) == "port_not_allowed"
+    assert reason(view.request(8080, b"GET", b"/")) == "port_not_allowed"
+    assert view.request(8081, b"GET", b"/").permitted
+
+
+def test_of_rules_at_one_place_the_first_name_permits() -> None:
+    view = table(
+        rule("a", paths=("/x",)),
+        rule("b", paths=("/x",), methods=("GET",)),
+        rule("c", ports=(5432,)),
+        rule("d", ports=(5432,)),
+    ).caller(WEB)
+    assert view.request(8080, b"GET", b"/x") == Permit("shop/callers", "a")
+    assert view.connection(5432) == Permit("shop/callers", "c")
 
 
 def test_the_asterisk_form_needs_a_rule_with_open_paths() -> None:
@@ -197,10 +221,16 @@ def test_a_less_specific_path_permits_where_the_more_specific_has_another_method
         (b"DELETE", b"/orders/7", "shop/callers/reads"),
         (b"GET", b"/orders/7/x", "shop/callers/reads"),
         (b"GET", b"/stock/1/2", "shop/callers/stock"),
+        (b"PUT", b"/both/x", "shop/callers/literal"),
     ],
 )
 def test_a_denial_names_the_nearest_rule(method: bytes, target: bytes, nearest: str) -> None:
-    view = table(READS, rule("stock", ports=(8080,), paths=("/stock/{sku}",))).caller(WEB)
+    view = table(
+        READS,
+        rule("stock", ports=(8080,), paths=("/stock/{sku}",)),
+        rule("both", ports=(8080,), methods=("GET",), paths=("/both/*",)),
+        rule("literal", ports=(8080,), methods=("GET",), paths=("/both/x",)),
+    ).caller(WEB)
     decision = view.request(8080, method, target)
     assert isinstance(decision, Deny)
     assert decision.nearest == nearest
