@@ -68,6 +68,9 @@ class ControlPlaneMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.reports_delayed = Counter(
+            f"{_PREFIX}_reports_delayed", "Reports of sidecars that came faster than they are taken.", registry=registry
+        )
         self.acknowledgement_seconds = Histogram(
             f"{_PREFIX}_acknowledgement_seconds",
             "From the offer of a snapshot to its enforcement by a sidecar.",

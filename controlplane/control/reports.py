@@ -118,12 +118,9 @@ class ReportBudget:
         self._left = self._burst
         self._refilled_at = clock.monotonic()
 
-    def take(self) -> bool:
-        """Take one report's worth; False when the budget is spent."""
+    def delay_seconds(self) -> float:
+        """Take one report's worth; how long to wait before the report may be taken in, 0 within the budget."""
         now = self._clock.monotonic()
-        self._left = min(self._burst, self._left + (now - self._refilled_at) * self._rate)
+        self._left = min(self._burst, self._left + (now - self._refilled_at) * self._rate) - 1.0
         self._refilled_at = now
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True
+        return max(0.0, -self._left / self._rate)

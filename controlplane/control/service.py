@@ -71,10 +71,10 @@ class StreamLimits:
     report_burst: int = 60
     """Reports at once; a push needs one, a renewal one."""
     report_rate: float = 10.0
-    """Reports a second in the long run; twice what a configuration changing at every poll would draw."""
+    """Reports a second in the long run; more than a configuration that changes at every poll would draw."""
 
 
-class _StreamOver(Exception):  # noqa: N818 the end of a stream is not always an error
+class _StreamOver(Exception):
     """Ends a stream with this status."""
 
     def __init__(self, code: grpc.StatusCode, details: str, label: str) -> None:
@@ -214,9 +214,11 @@ class ControlService(control_pb2_grpc.ControlServicer):
             message = await _received(context)
             if message is None:
                 raise _StreamOver(grpc.StatusCode.OK, "", "left")
-            if not budget.take():
-                detail = "too many reports: slow down"
-                raise _StreamOver(grpc.StatusCode.RESOURCE_EXHAUSTED, detail, "report_rate")
+            delay = budget.delay_seconds()
+            if delay > 0:
+                # Not read meanwhile, so that flow control stops the sender and nothing piles up here.
+                self._metrics.reports_delayed.inc()
+                await asyncio.sleep(delay)
             self._take(self._read(message), session, log)
 
     def _read(self, message: control_pb2.SidecarReport) -> HelloReport | AcknowledgementReport | IdentityReport:

@@ -60,8 +60,8 @@ def test_reason_of_a_refusal_is_cut_and_cannot_steer_a_terminal() -> None:
 
 def test_budget_is_a_burst_and_then_a_rate(clock: FakeClock) -> None:
     budget = ReportBudget(clock, burst=3, rate=2.0)
-    assert [budget.take() for _ in range(4)] == [True, True, True, False]
+    assert [budget.delay_seconds() for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
     clock.advance(0.5)
-    assert [budget.take() for _ in range(2)] == [True, False]
+    assert [budget.delay_seconds() for _ in range(2)] == [0.5, 1.0]
     clock.advance(1000.0)
-    assert [budget.take() for _ in range(4)] == [True, True, True, False]
+    assert [budget.delay_seconds() for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
