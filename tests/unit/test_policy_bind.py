@@ -1,0 +1,104 @@
+"""Binding documents to services: what cannot be enforced is found, at its place."""
+
+from __future__ import annotations
+
+from ringfence.policy.bind import ServicePorts, bind
+from ringfence.policy.documents import Document, read_documents
+
+SERVICES = {
+    "shop/orders": ServicePorts(ports={8080: "http", 9000: "tcp"}),
+    "shop/ledger": ServicePorts(ports={5432: "tcp"}),
+    "bank/vault": ServicePorts(ports={}),
+}
+
+
+def documents(*texts: str) -> list[Document]:
+    found: list[Document] = []
+    for number, text in enumerate(texts):
+        read, problems = read_documents(text, f"f{number}.yaml")
+        assert problems == []
+        found += read
+    return found
+
+
+def allowlist(name: str, service: str, to: str = "", namespace: str = "shop") -> str:
+    rule = f"{{name: r, from: [{{namespace: shop}}]{', to: ' + to if to else ''}}}"
+    return (
+        "apiVersion: ringfence.io/v1alpha1\nkind: Allowlist\n"
+        f"metadata: {{name: {name}, namespace: {namespace}}}\n"
+        f"spec:\n  service: {service}\n  rules:\n  - {rule}\n"
+    )
+
+
+def told(*texts: str) -> list[str]:
+    bound, problems = bind(documents(*texts), SERVICES)
+    assert (bound == {}) == bool(problems)
+    return [str(problem) for problem in problems]
+
+
+def test_allowlists_are_bound_to_their_services_in_the_order_of_their_names() -> None:
+    texts = [
+        allowlist("b", "orders"),
+        allowlist("a", "orders", "{ports: [8080], methods: [GET]}"),
+        allowlist("c", "ledger"),
+    ]
+    bound, problems = bind(documents(*texts), SERVICES)
+    assert problems == []
+    assert {name: [a.full_name for a in found] for name, found in bound.items()} == {
+        "shop/orders": ["shop/a", "shop/b"],
+        "shop/ledger": ["shop/c"],
+    }
+    assert bind(documents(*reversed(texts)), SERVICES)[0] == bound
+
+
+def test_nothing_binds_to_nothing() -> None:
+    assert bind([], SERVICES) == ({}, [])
+
+
+def test_an_unknown_service_is_told_with_the_nearest_or_where_it_is() -> None:
+    assert told(allowlist("a", "ordrs"), allowlist("b", "vault"), allowlist("c", "orders", namespace="else")) == [
+        "f0.yaml:5:12: namespace shop has no service 'ordrs' (did you mean orders?)",
+        "f1.yaml:5:12: namespace shop has no service 'vault' "
+        "(bank/vault exists: an allowlist stands in the namespace of the service)",
+        "f2.yaml:5:12: namespace else has no service 'orders' "
+        "(shop/orders exists: an allowlist stands in the namespace of the service)",
+    ]
+    assert told(allowlist("a", "zzz")) == [
+        "f0.yaml:5:12: namespace shop has no service 'zzz' (use one of ledger, orders)"
+    ]
+    assert told(allowlist("a", "zzz", namespace="nowhere")) == [
+        "f0.yaml:5:12: namespace nowhere has no service 'zzz' (no service of the mesh is in that namespace)"
+    ]
+
+
+def test_an_unknown_port_is_told_with_those_there_are() -> None:
+    assert told(allowlist("a", "orders", "{ports: [8080, 8081]}"), allowlist("b", "vault", "{ports: [1]}", "bank")) == [
+        "f0.yaml:7:61: shop/orders has no port 8081 (its ports: 8080, 9000)",
+        "f1.yaml:7:55: bank/vault has no port 1 (its ports: none: it has no ports)",
+    ]
+
+
+def test_http_words_on_an_opaque_port_are_an_error() -> None:
+    assert told(
+        allowlist("a", "orders", "{ports: [8080, 9000], methods: [GET]}"),
+        allowlist("b", "ledger", '{paths: ["/x"]}'),
+        allowlist("c", "orders", '{paths: ["/x"]}'),
+        allowlist("d", "orders", "{ports: [9000]}"),
+    ) == [
+        "f0.yaml:7:61: rule r speaks of HTTP, but port 9000 of shop/orders carries opaque TCP "
+        "(remove the port, or remove methods and paths from the rule)",
+        "f1.yaml:7:55: rule r speaks of HTTP, but no port of shop/ledger is read as HTTP "
+        "(remove methods and paths from the rule)",
+    ]
+
+
+def test_a_name_taken_twice_is_told_at_the_second_whatever_the_order() -> None:
+    texts = (allowlist("a", "orders"), allowlist("a", "ledger"))
+    expected = ["f1.yaml:3:18: duplicate allowlist 'shop/a' (first given at f0.yaml:3: rename one)"]
+    assert told(*texts) == expected
+    found = documents(*texts)
+    assert [str(problem) for problem in bind(found[::-1], SERVICES)[1]] == expected
+
+
+def test_one_name_in_two_namespaces_is_two_names() -> None:
+    assert told(allowlist("a", "orders"), allowlist("a", "vault", namespace="bank")) == []
