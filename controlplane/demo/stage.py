@@ -86,8 +86,9 @@ class Stage:
         if reply:
             line = await self._logbook.find(far, far_mark, lambda f: f.get("msg") == "connection ended")
             return permitted(reply.split()[0], reason=_rule(line), told_by=far if line else "")
+        service = self.service(target).full_name  # the last call's connection may end only now, and is not meant
         line = await self._logbook.find(
-            near, near_mark, lambda f: f.get("msg") == "connection ended" and f.get("direction") == "outbound"
+            near, near_mark, lambda f: f.get("msg") == "connection ended" and f.get("service") == service
         )
         if line is None or not line.get("reason"):
             return failed("the connection was closed, and no log says why")

@@ -1,5 +1,6 @@
 """What the three HTTP apps share: JSON over HTTP/1.1 with kept-alive connections, from the standard library."""
 
+import contextlib
 import json
 import os
 import re
@@ -36,6 +37,10 @@ def serve(routes):
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def handle(self):
+            with contextlib.suppress(ConnectionError):  # the caller went away
+                super().handle()
 
         def answer(self):
             length = int(self.headers.get("content-length", 0))
