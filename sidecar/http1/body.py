@@ -21,8 +21,9 @@ SIZE_DIGITS: Final = 16
 TRAILERS_LIMIT_BYTES: Final = 8 * 1024
 """Trailer fields with the empty line."""
 
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n").match
 _SIZE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}")
-_SIZE_LINE_BYTES: Final = SIZE_DIGITS + 2
+_SIZE_LINE_LIMIT_BYTES: Final = SIZE_DIGITS + 2
 _FORBIDDEN_TRAILERS: Final = frozenset(
     b"transfer-encoding content-length host connection keep-alive proxy-connection te trailer upgrade expect "
     b"http2-settings max-forwards cache-control pragma range if-match if-none-match if-modified-since "
@@ -131,6 +132,9 @@ class ChunkedBody:
                         self._step = _IN_DATA_END
                     continue
                 if self._step == _IN_SIZE:
+                    pos = _after_whole_chunks(data, pos)
+                    if pos == size:
+                        break
                     end = self._read_size(data, pos)
                 elif self._step == _IN_DATA_END:
                     end = self._read_data_end(data, pos)
@@ -147,8 +151,8 @@ class ChunkedBody:
 
     def _read_size(self, data: bytes, pos: int) -> int:
         """The position after a size line, or -1 if it is incomplete."""
-        end = data.find(b"\n", pos, pos + _SIZE_LINE_BYTES)
-        line = data[pos : end + 1] if end >= 0 else data[pos : pos + _SIZE_LINE_BYTES]
+        end = data.find(b"\n", pos, pos + _SIZE_LINE_LIMIT_BYTES)
+        line = data[pos : end + 1] if end >= 0 else data[pos : pos + _SIZE_LINE_LIMIT_BYTES]
         match = _SIZE.match(line)
         digits = match[0] if match else b""
         rest = line[len(digits) :]
@@ -200,3 +204,14 @@ class ChunkedBody:
                 raise MalformedError(Malformed.BAD_TRAILER, f"trailer field {shown(name)}")
         self.ended = True
         return end + 4
+
+
+def _after_whole_chunks(data: bytes, pos: int) -> int:
+    """The position after the lawful chunks that lie whole in ``data``; small ones come in thousands: keep it tight."""
+    while (match := _SIZE_LINE(data, pos)) is not None:
+        start = match.end()
+        end = start + int(match[1], 16)
+        if end == start or data[end : end + 2] != b"\r\n":
+            break
+        pos = end + 2
+    return pos

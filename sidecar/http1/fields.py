@@ -19,6 +19,10 @@ LINE_LIMIT_BYTES: Final = 32 * 1024
 
 TOKEN_BYTES: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BLOCK_BYTES: Final = b"\t\r\n" + bytes(byte for byte in range(0x20, 0x100) if byte != 0x7F)
+_PLAIN: Final = bytes(
+    byte if chr(byte) in "abcdefghijklmnopqrstuvwxyz0123456789" else byte + 32 if 0x41 <= byte <= 0x5A else ord("-")
+    for byte in range(256)
+)
 _BORING_LINES: Final = 1024
 _BORING_LINE_BYTES: Final = 256
 
@@ -32,8 +36,9 @@ class FieldNames:
     """Which fields a reader wants to see (``wanted``), and which it takes out (``private``, and any name with a
     prefix).
 
-    Names are lower case. ``_`` counts as ``-`` when a name is compared with the private ones: CGI and WSGI servers show
-    both to an application as one variable, so ``x_forwarded_client_cert`` would be as good a forgery as the real name.
+    Names are lower case. When a name is compared with the private ones, whatever is no letter and no digit counts as
+    ``-``: gateways like CGI and WSGI show ``x_forwarded_client_cert`` (and some, ``x.forwarded.client.cert``) to an
+    application under the name of the real one, so it would be as good a forgery.
     """
 
     __slots__ = ("boring", "prefixes", "private", "wanted")
@@ -52,8 +57,8 @@ class FieldNames:
         """Lines seen lately that are lawful, not wanted and not private; `read_block` bounds it."""
 
     def is_private(self, name: bytes) -> bool:
-        """Whether ``name`` (lower case) is one to take out; ``_`` counts as ``-``."""
-        plain = name.replace(b"_", b"-")
+        """Whether ``name`` is one to take out, in whatever spelling."""
+        plain = name.translate(_PLAIN)
         return plain in self.private or plain.startswith(self.prefixes)
 
 
@@ -80,7 +85,6 @@ def read_block(block: bytes, names: FieldNames) -> tuple[Named, list[bytes] | No
     wanted = names.wanted
     private = names.private
     prefixes = names.prefixes
-    underscored = b"_" in block
     taken: list[int] = []
     for index, line in enumerate(lines):
         if line in boring:
@@ -88,14 +92,13 @@ def read_block(block: bytes, names: FieldNames) -> tuple[Named, list[bytes] | No
         name, colon, value = line.partition(b":")
         if not colon or not name or name.translate(None, TOKEN_BYTES) or len(line) > LINE_LIMIT_BYTES:
             raise _line_flaw(line)
+        plain = name.translate(_PLAIN)
         name = name.lower()
         if name in wanted:
             named.setdefault(name, []).append(value)
-        if underscored and b"_" in name:
-            name = name.replace(b"_", b"-")
-            if name in wanted and name not in private:
-                raise MalformedError(Malformed.BAD_FIELD_NAME, f"underscore in the framing field {shown(line)}")
-        if name in private or name.startswith(prefixes):
+        elif plain in wanted and plain not in private:
+            raise MalformedError(Malformed.BAD_FIELD_NAME, f"a framing field in another spelling: {shown(line)}")
+        if plain in private or plain.startswith(prefixes):
             taken.append(index)
         elif name not in wanted and len(line) <= _BORING_LINE_BYTES:
             if len(boring) >= _BORING_LINES:

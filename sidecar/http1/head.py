@@ -257,7 +257,9 @@ class Heads:
         if b"expect" in named and expect.lower() != b"100-continue":
             raise MalformedError(Malformed.BAD_EXPECTATION, f"expect {shown(expect)}")
         offer = tokens(named[b"upgrade"]) if b"upgrade" in named else []
-        withdrawn = bool(offer) and not (http11 and b"upgrade" in options and self.upgrades.issuperset(offer))
+        close = b"close" in options
+        lawful = http11 and not close and b"upgrade" in options and self.upgrades.issuperset(offer)
+        withdrawn = bool(offer) and not lawful
         if b"http2-settings" in options:
             withdrawn = True
         forward = block if kept is None else join_block(kept)
@@ -265,7 +267,6 @@ class Heads:
             offer = []
             forward = _without_offer(forward, options)
         self._witness_request(key, length)
-        close = b"close" in options
         return RequestFields(
             block=key,
             forward=forward,

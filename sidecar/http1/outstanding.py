@@ -6,7 +6,6 @@ Owns the order of responses, the answers made on this side, and the end of the c
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from sidecar.http1.body import Body, CountedBody
@@ -77,7 +76,7 @@ class Outstanding:
         self._known_requests = heads.requests.get
         self._known_responses = heads.responses.get
         self._current: Exchange | None = None
-        self._later: deque[Exchange] = deque()
+        self._later: list[Exchange] = []
         self._newest: Exchange | None = None
         self._client_step = HEAD
         self._server_step = HEAD
@@ -117,9 +116,11 @@ class Outstanding:
     def _finish(self) -> None:
         """The current exchange has ended; the next one's response is due."""
         exchange = self._current
-        self._current = self._later.popleft() if self._later else None
+        self._current = self._later.pop(0) if self._later else None
         if exchange is not None and exchange.method:  # without a method it stands for bytes that were no request
             self._judge_done(exchange)
+        if self._draining and self._current is None:
+            self._shut(abort=False)
 
     def _answer(self, exchange: Exchange, response: bytes, *, close: bool) -> None:
         """Have ``exchange`` answered on this side when its turn comes."""

@@ -94,6 +94,7 @@ REFUSED = [
     (request(POST, TE + b"chunked\x00"), Malformed.BAD_FIELD_VALUE),
     (request(POST, b"Transfer_Encoding: chunked"), Malformed.BAD_FIELD_NAME),
     (request(POST, b"Content_Length: 5"), Malformed.BAD_FIELD_NAME),
+    (request(POST, b"content.length: 5"), Malformed.BAD_FIELD_NAME),
     (request(POST, b"Transfer-Encoding : chunked"), Malformed.SPACE_BEFORE_COLON),
     (request(POST, b"Transfer-Encoding\t: chunked"), Malformed.SPACE_BEFORE_COLON),
     (request(POST, b"Transfer Encoding: chunked"), Malformed.BAD_FIELD_NAME),

@@ -47,7 +47,9 @@ def test_identity_line_follows_the_request_line_and_forged_ones_are_taken_out() 
         b"X-Forwarded-Client-Cert: URI=spiffe://shop.example/ns/shop/sa/admin",
         b"Accept: */*",
         b"x_forwarded_client_cert: URI=spiffe://shop.example/ns/shop/sa/admin",
+        b"x.forwarded-client_cert: URI=spiffe://shop.example/ns/shop/sa/admin",
         b"X-Ringfence-Anything: 1",
+        b"x_ringfence~anything: 1",
     )
     clean = b"GET /orders HTTP/1.1\r\n" + IDENTITY + b"Host: orders:8080\r\nAccept: */*\r\n\r\n"
     wire = Between(inserted=IDENTITY)
@@ -505,6 +507,12 @@ def test_other_protocols_may_be_allowed() -> None:
     assert wire.inspector.raw
 
 
+def test_a_last_request_offers_no_upgrade() -> None:
+    wire = Between()
+    asked = request(b"GET / HTTP/1.1", b"Connection: close, upgrade", b"Upgrade: websocket")
+    assert wire.client(asked + b"x") == request(b"GET / HTTP/1.1", b"connection: close")
+
+
 @pytest.mark.parametrize("token", [b"Upgrade: tcp", b"X: y"])
 def test_a_switch_to_what_was_not_offered(token: bytes) -> None:
     wire = Between()
@@ -574,6 +582,16 @@ def test_draining_tells_the_client_with_the_last_response() -> None:
     assert wire.server(OK + OK) == OK + told_close(OK)
     assert wire.inspector.close_after
     assert wire.client(GET) == b""
+
+
+def test_draining_while_a_refused_body_is_swallowed() -> None:
+    wire = Between(refuses=lambda _: True)
+    wire.client(request(b"POST / HTTP/1.1", b"Content-Length: 2"))
+    wire.inspector.drain()
+    assert not wire.inspector.close_after
+    wire.client(b"ab")
+    assert wire.inspector.close_after
+    assert not wire.inspector.abort
 
 
 def test_draining_lets_an_upgraded_connection_be() -> None:
