@@ -20,6 +20,7 @@ from typing import Final
 from ringfence.kit.log import Logger
 from sidecar.local_http import LocalHttp, Page, Route, json_page
 from sidecar.signals import ListenError
+from sidecar.state_folder import make_private_folder
 
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _PROBE_SECONDS: Final = 1.0
@@ -95,7 +96,7 @@ def _page_of(route: Callable[[], object]) -> Route:
 
 def _prepare_folder(folder: Path) -> None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(folder)
         held = folder.stat()
     except OSError as error:
         raise ListenError(f"--admin-socket: cannot use the folder {folder}: {_words(error)}") from error

@@ -14,7 +14,10 @@ import grpc.aio
 from ringfence.spiffe import TrustBundle, TrustDomain, X509Svid, control_plane_dns_name
 from sidecar.settings import HostPort
 
-MESSAGE_LIMIT_BYTES: Final = 16 << 20
+SNAPSHOT_LIMIT_BYTES: Final = 16 << 20
+"""Of one message on the control stream: a mesh of many services, and still no more than a sidecar can bear."""
+IDENTITY_LIMIT_BYTES: Final = 256 << 10
+"""Of one answer of the CA: some certificates."""
 _REQUEST_ID_KEY: Final = "ringfence-request-id"  # in trailing metadata: finds the reason in the other side's log
 _KEEPALIVE_MILLISECONDS: Final = 30_000
 _KEEPALIVE_DEADLINE_MILLISECONDS: Final = 10_000
@@ -34,32 +37,37 @@ FINAL_CODES: Final = frozenset(
 """Status codes with which asking again in the same words changes nothing."""
 
 
-def server_tls_channel(address: HostPort, roots: TrustBundle) -> grpc.aio.Channel:
+def server_tls_channel(address: HostPort, roots: TrustBundle, *, limit_bytes: int) -> grpc.aio.Channel:
     """A channel on which only the server proves itself, by a chain to ``roots``."""
     credentials = grpc.ssl_channel_credentials(root_certificates=roots.to_pem())
-    return _channel(address, roots.trust_domain, credentials)
+    return _channel(address, roots.trust_domain, credentials, limit_bytes)
 
 
-def mutual_tls_channel(address: HostPort, roots: TrustBundle, svid: X509Svid) -> grpc.aio.Channel:
+def mutual_tls_channel(address: HostPort, roots: TrustBundle, svid: X509Svid, *, limit_bytes: int) -> grpc.aio.Channel:
     """A channel on which both sides prove themselves; this side by ``svid``, for as long as the channel lives."""
     credentials = grpc.ssl_channel_credentials(
         root_certificates=roots.to_pem(), private_key=svid.private_key_pem(), certificate_chain=svid.chain_pem()
     )
-    return _channel(address, roots.trust_domain, credentials)
+    return _channel(address, roots.trust_domain, credentials, limit_bytes)
 
 
 def told(error: grpc.aio.AioRpcError) -> str:
     """What a failed call has to say, in one bounded line."""
     details = " ".join((error.details() or "").split())
     # grpcio wraps a failed connection into two layers of its own words.
-    details = details.rpartition("last error: ")[2].removesuffix(": OK")[:500] or error.code().name.lower()
+    details = (
+        details.rpartition("last error: ")[2].removeprefix("UNKNOWN: ").removesuffix(": OK")[:500]
+        or error.code().name.lower()
+    )
     for key, value in error.trailing_metadata() or ():
         if key == _REQUEST_ID_KEY and isinstance(value, str):
             return f"{details}, request id {value[:64]}"
     return details
 
 
-def _channel(address: HostPort, trust_domain: TrustDomain, credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
+def _channel(
+    address: HostPort, trust_domain: TrustDomain, credentials: grpc.ChannelCredentials, limit_bytes: int
+) -> grpc.aio.Channel:
     options = [
         ("grpc.ssl_target_name_override", control_plane_dns_name(trust_domain)),
         # A proxy set for the app's sake (http_proxy) has no business between a sidecar and its control plane.
@@ -69,7 +77,7 @@ def _channel(address: HostPort, trust_domain: TrustDomain, credentials: grpc.Cha
         # The sidecar has its own backoff; two of them on top of each other wait the product.
         ("grpc.enable_retries", 0),
         ("grpc.service_config_disable_resolution", 1),
-        ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+        ("grpc.max_receive_message_length", limit_bytes),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MILLISECONDS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_DEADLINE_MILLISECONDS),
         ("grpc.http2.max_pings_without_data", 0),

@@ -8,6 +8,7 @@ it can swap a file behind a check of its mode.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -15,6 +16,16 @@ from pathlib import Path
 
 class StateError(Exception):
     """A state file or its folder cannot be used; the message names the path and the mend."""
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, each with mode 0700; what is there stays as it is. OSError."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        # mkdir(parents=True) would make all but the last with the umask's mode.
+        folder.mkdir(mode=0o700, exist_ok=True)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
 class StateFolder:
@@ -31,7 +42,7 @@ class StateFolder:
         Raises StateError if it cannot be made, belongs to somebody else or may be written by others.
         """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(self.path)
             held = self.path.stat()
         except OSError as error:
             raise StateError(f"cannot use the state folder {self.path}: {_words(error)}") from error

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from ringfence.spiffe import SpiffeId
 from ringfence.wire.gen import control_pb2
-from sidecar.channels import MESSAGE_LIMIT_BYTES
+from sidecar.channels import SNAPSHOT_LIMIT_BYTES
 from sidecar.control.errors import StoredSnapshotUnfit
 from sidecar.state_folder import StateError, StateFolder
 
@@ -47,7 +47,7 @@ class SnapshotFile:
         """
         path = self._folder.path / NAME
         try:
-            content = self._folder.read(NAME, limit_bytes=MESSAGE_LIMIT_BYTES + _HEAD_LIMIT_BYTES)
+            content = self._folder.read(NAME, limit_bytes=SNAPSHOT_LIMIT_BYTES + _HEAD_LIMIT_BYTES)
         except StateError as error:
             raise StoredSnapshotUnfit(str(error)) from error
         if content is None:

@@ -17,7 +17,7 @@ from ringfence.kit.log import Logger
 from ringfence.snapshot import Snapshot
 from ringfence.spiffe import SpiffeId, TrustBundle, X509Svid
 from ringfence.wire.gen import control_pb2 as pb
-from sidecar.channels import mutual_tls_channel
+from sidecar.channels import SNAPSHOT_LIMIT_BYTES, mutual_tls_channel
 from sidecar.control.enforcement import Enforcement, OnSnapshot, Outcome
 from sidecar.control.errors import StoredSnapshotUnfit, StreamEnded
 from sidecar.control.session import Session
@@ -165,7 +165,7 @@ class ControlStream:
         self._heard = False
         if svid is None or not bundles:
             raise StreamEnded("no identity to open a stream with")
-        async with mutual_tls_channel(self._address, bundles[0], svid) as channel:
+        async with mutual_tls_channel(self._address, bundles[0], svid, limit_bytes=SNAPSHOT_LIMIT_BYTES) as channel:
             self._session = Session(
                 channel,
                 address=str(self._address),
@@ -237,11 +237,11 @@ class ControlStream:
             )
 
     def _lost(self, reason: str, delay: float) -> None:
-        self.connected = False
+        was_connected, self.connected = self.connected, False
         self._last_failure = reason
         self._settled.set()
         self._log.warning(
-            "control plane lost",
+            "control plane lost" if was_connected else "control plane not reached",
             reason=reason,
             retry_in_seconds=round(delay, 2),
             enforced_revision=self._enforcement.revision,

@@ -17,7 +17,7 @@ from ringfence.kit.clock import Clock
 from ringfence.spiffe import TrustBundle, TrustDomain, X509Svid
 from ringfence.wire.gen import issuing_pb2 as pb
 from ringfence.wire.gen.issuing_pb2_grpc import JoiningStub, RenewalStub
-from sidecar.channels import FINAL_CODES, mutual_tls_channel, server_tls_channel, told
+from sidecar.channels import FINAL_CODES, IDENTITY_LIMIT_BYTES, mutual_tls_channel, server_tls_channel, told
 from sidecar.identity.anchor import Anchor
 from sidecar.identity.errors import IdentityRefused, IdentityUnavailable
 from sidecar.identity.host_key import HostKey
@@ -88,14 +88,14 @@ class IssuingClient:
             host_key_proof=host_key.enrolment_proof(token, csr),
             lifetime_seconds=self._lifetime_seconds,
         )
-        async with server_tls_channel(self._join, trusted) as channel:
+        async with server_tls_channel(self._join, trusted, limit_bytes=IDENTITY_LIMIT_BYTES) as channel:
             stub = JoiningStub(channel)
             return await self._issued(lambda: stub.Join(request, timeout=deadline_seconds), self._join, trusted)
 
     async def attest(self, host_key: HostKey, csr: bytes, deadline_seconds: float) -> Issued:
         """Prove the enrolled host key and get an SVID for the workload it was enrolled for. Raises IdentityError."""
         trusted = await self._authenticated(deadline_seconds)
-        async with server_tls_channel(self._join, trusted) as channel:
+        async with server_tls_channel(self._join, trusted, limit_bytes=IDENTITY_LIMIT_BYTES) as channel:
             stub = JoiningStub(channel)
             challenge = await _called(
                 lambda: stub.Challenge(pb.ChallengeRequest(host_key_id=host_key.id), timeout=deadline_seconds),
@@ -113,7 +113,7 @@ class IssuingClient:
     async def renew(self, svid: X509Svid, bundle: TrustBundle, csr: bytes, deadline_seconds: float) -> Issued:
         """Exchange a living SVID for its successor. Raises IdentityError."""
         request = pb.RenewRequest(csr=csr, lifetime_seconds=self._lifetime_seconds)
-        async with mutual_tls_channel(self._renew, bundle, svid) as channel:
+        async with mutual_tls_channel(self._renew, bundle, svid, limit_bytes=IDENTITY_LIMIT_BYTES) as channel:
             stub = RenewalStub(channel)
             return await self._issued(lambda: stub.Renew(request, timeout=deadline_seconds), self._renew, bundle)
 

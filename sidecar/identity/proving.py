@@ -13,7 +13,7 @@ from ringfence.kit.log import Logger
 from ringfence.spiffe import SpiffeId
 from sidecar.identity.acceptance import Accepted, accept
 from sidecar.identity.client import Issuing
-from sidecar.identity.errors import IdentityRefused, IdentityUnavailable, WrongRoot
+from sidecar.identity.errors import IdentityRefused, IdentityUnavailable, WrongIdentity, WrongRoot
 from sidecar.identity.host_key import HostKey, HostKeyStore
 from sidecar.identity.request import draw_request
 from sidecar.state_folder import StateError
@@ -38,6 +38,7 @@ class Proving:
         self._host_keys = host_keys
         self._join_token_file = join_token_file
         self._log = log
+        self._minting = f"made by `ringfence ca token create --spiffe-id {spiffe_id}`"
         self.how = ""
 
     async def obtain(self, deadline_seconds: float) -> Accepted:
@@ -85,9 +86,15 @@ class Proving:
         except IdentityRefused as error:
             raise IdentityRefused(
                 f"the join token in {self._join_token_file} was refused: {error} "
-                f"(put a new token for {self._spiffe_id} into that file and start again)"
+                f"(put a new token into that file, {self._minting}, and start again)"
             ) from error
-        accepted = accept(issued, request.private_key, self._spiffe_id)
+        try:
+            accepted = accept(issued, request.private_key, self._spiffe_id)
+        except WrongIdentity as error:
+            raise WrongIdentity(
+                f"the join token in {self._join_token_file} is another workload's: {error} "
+                f"(put a new token into that file, {self._minting}, and start again)"
+            ) from error
         self._enrolled(host_key)
         self.how = "join token"
         return accepted
@@ -108,7 +115,9 @@ class Proving:
     def _token(self) -> str:
         path = self._join_token_file
         if path is None:
-            raise IdentityRefused("there is no enrolled host key and no join token (give --join-token-file FILE)")
+            raise IdentityRefused(
+                f"there is no enrolled host key and no join token (give --join-token-file FILE, {self._minting})"
+            )
         try:
             with path.open("rb") as file:
                 content = file.read(_TOKEN_LIMIT_BYTES + 1)

@@ -100,12 +100,12 @@ class Bench:
         """Added to the wall clock, but not to the monotonic one, in the next wait."""
         self.holder = self.new_holder()
 
-    def new_holder(self, token_file: Path | None = None) -> IdentityHolder:
+    def new_holder(self, *, no_token: bool = False) -> IdentityHolder:
         proving = Proving(
             spiffe_id=ORDERS,
             client=self.client,
             host_keys=self.store,
-            join_token_file=token_file or self.token_file,
+            join_token_file=None if no_token else self.token_file,
             log=self.log,
         )
         return IdentityHolder(
@@ -215,6 +215,20 @@ async def test_a_spent_token_ends_it_with_one_line_that_has_the_mend(bench: Benc
     assert "put a new token" in line
     assert bench.holder.waiting_for == f"a first identity ({line})"
     assert bench.waits == []
+
+
+async def test_a_token_of_another_workload_is_told_with_both_names(bench: Bench) -> None:
+    bench.client.token_for = WEB
+    with pytest.raises(IdentityRefused, match="is another workload's") as error:
+        await refusal(bench.holder)
+    assert f"issued {WEB}, but this sidecar is set to be {ORDERS}" in str(error.value)
+
+
+async def test_without_a_token_file_it_tells_how_to_make_one(bench: Bench) -> None:
+    bench.token_file.unlink()
+    holder = bench.new_holder(no_token=True)
+    with pytest.raises(IdentityRefused, match=f"ringfence ca token create --spiffe-id {ORDERS}"):
+        await refusal(holder)
 
 
 async def test_both_refusals_are_told_when_both_fail(bench: Bench) -> None:

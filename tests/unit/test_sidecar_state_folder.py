@@ -29,6 +29,11 @@ def test_folder_and_files_are_for_the_owner_alone(folder: StateFolder) -> None:
     assert stat.S_IMODE((folder.path / "file").stat().st_mode) == 0o600
 
 
+def test_folders_above_that_were_missing_are_private_too(tmp_path: Path) -> None:
+    StateFolder(tmp_path / "one" / "two").prepare()
+    assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o700
+
+
 def test_a_file_keeps_its_mode_whatever_the_umask(folder: StateFolder) -> None:
     before = os.umask(0)
     try:
