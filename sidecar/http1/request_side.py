@@ -193,8 +193,7 @@ class RequestSide(Outstanding):
             self._malformed_request(MalformedError(Malformed.HELD_TOO_MUCH, detail))
             return
         self._held += data
-        if not self.paused:
-            self.paused = self.attention = True
+        self.paused = self.attention = True
 
     def _check_client_end(self) -> None:
         """The client sends no more, and nothing of it is held back."""

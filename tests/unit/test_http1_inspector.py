@@ -430,6 +430,18 @@ def test_pipelining_is_bounded_and_goes_on_when_half_is_answered() -> None:
     assert len(wire.inspector.outstanding()) == 4
 
 
+def test_every_call_that_holds_bytes_back_says_so() -> None:
+    """The adapter owes no credit for them until the pause is over, however many reads were under way."""
+    inspector = Between().inspector
+    inspector.from_client(GET * (OUTSTANDING_LIMIT + 1))
+    for _ in range(2):
+        assert inspector.attention
+        inspector.take_client()
+        inspector.from_client(GET)
+    assert inspector.attention
+    assert inspector.paused
+
+
 def test_a_paused_machine_holds_no_more_than_its_bound() -> None:
     wire = Between()
     wire.client(GET * (OUTSTANDING_LIMIT + 1))
