@@ -10,8 +10,9 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,32 +46,46 @@ class Places:
 
     @property
     def admin_socket(self) -> Path:
-        """The control plane's, for ``up`` itself and for ``ringfence status``."""
-        return self.control_plane / "admin.sock"
+        """The control plane's, for ``up`` itself and for ``ringfence status``, which looks for it here."""
+        return self._socket(self.control_plane / "admin.sock")
 
     def sidecar(self, namespace: str, service: str) -> Path:
         """State of one sidecar: its host key and last good snapshot."""
         return self.state / "sidecars" / f"{namespace}.{service}"
 
     def sidecar_admin_socket(self, namespace: str, service: str) -> Path:
-        return self.sidecar(namespace, service) / "admin.sock"
+        return self._socket(self.sidecar(namespace, service) / "admin.sock")
 
     def join_token_file(self, namespace: str, service: str) -> Path:
         return self.state / "run" / f"{namespace}.{service}.token"
+
+    @property
+    def short(self) -> Path:
+        """Where sockets go whose place in the state folder has too long a path for a Unix socket."""
+        return Path("/tmp") / f"ringfence-{os.geteuid()}-{_hash(self.state)}"
 
     def make(self) -> None:
         """Make the folders, each for its owner only. PlaceError if one cannot be, or is somebody else's."""
         for folder in (self.state, self.state / "run", self.state / "sidecars", self.control_plane):
             make_private_folder(folder)
 
-    def check_socket(self, path: Path) -> None:
-        """PlaceError if ``path`` is too long for a Unix socket; the kernel would only call it an invalid argument."""
-        length = len(os.fsencode(path))
-        if length > _SOCKET_PATH_LIMIT_BYTES:
-            raise PlaceError(
-                f"{path} has {length} bytes, and a Unix socket's path may have {_SOCKET_PATH_LIMIT_BYTES} "
-                "(give a shorter --state)"
-            )
+    def make_short(self, sockets: Iterable[Path]) -> None:
+        """Make the folder for short paths if one of ``sockets`` lies in it. PlaceError."""
+        if any(socket.parent == self.short for socket in sockets):
+            make_private_folder(self.short)
+
+    def remove_short(self) -> None:
+        """What is in it was made anew at each start, and lies outside the state folder."""
+        shutil.rmtree(self.short, ignore_errors=True)
+
+    def _socket(self, preferred: Path) -> Path:
+        if len(os.fsencode(preferred)) <= _SOCKET_PATH_LIMIT_BYTES:
+            return preferred
+        return self.short / f"{_hash(preferred)}.sock"
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
 
 
 def default_state(mesh_file: Path, mesh_name: str) -> Path:
@@ -85,8 +100,7 @@ def default_passphrase_file(state: Path, mesh_name: str, environ: Mapping[str, s
     """
     configured = Path(environ.get("XDG_CONFIG_HOME", ""))
     home = configured if configured.is_absolute() else Path.home() / ".config"
-    key = hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
-    return home / "ringfence" / f"{mesh_name}-{key}.passphrase"
+    return home / "ringfence" / f"{mesh_name}-{_hash(state)}.passphrase"
 
 
 def make_private_folder(path: Path) -> None:

@@ -86,16 +86,24 @@ def prepared(
     )
     try:
         places.make()
-        places.check_socket(places.admin_socket)
-        for service in mesh.services:
-            places.check_socket(places.sidecar_admin_socket(service.namespace, service.name))
-        with only_one(state):
+        with only_one(state), _short_paths(mesh, places):
             _ensure_authority(mesh, places, own_passphrase=passphrase_file is None)
             if taken := unavailable(wanted_sockets(mesh)):
                 raise CannotStartError([f"{mesh_file}: {line}" for line in taken])
             yield MeshLaunch(mesh=mesh, mesh_file=mesh_file.absolute(), places=places, environment=environ)
     except PlaceError as error:
         raise CannotStartError([str(error)]) from error
+
+
+@contextmanager
+def _short_paths(mesh: Mesh, places: Places) -> Iterator[None]:
+    places.make_short(
+        [places.admin_socket, *(places.sidecar_admin_socket(one.namespace, one.name) for one in mesh.services)]
+    )
+    try:
+        yield
+    finally:
+        places.remove_short()
 
 
 def _ensure_authority(mesh: Mesh, places: Places, *, own_passphrase: bool) -> None:

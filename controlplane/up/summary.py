@@ -61,6 +61,7 @@ def summary(told: dict[str, Any]) -> str:
         f"metrics http://{told['control_plane']['signals']}/metrics",
         f"  root            sha256:{told['root_fingerprint']}",
         f"  state           {told['state']}",
+        f"  look at it      ringfence status --admin-socket {told['admin_socket']}",
     ]
     for service in told["services"]:
         lines.append(f"  {service['service']}")
