@@ -5,11 +5,13 @@ Pure protocol machines: bytes in, bytes and calls out; no sockets, clock, log or
 and the order of answers. What a request may do is the judge's to say, which the adapter brings; where the bytes go is
 the adapter's.
 
-Reading order: `reasons`, `lines`, `fields`, `head`, `body`, `exchange`, `inspector`.
+Reading order: `reasons`, `lines`, `fields`, `framing`, `head`, `body`, `exchange`, `inspector`, then what it stands on:
+`outstanding`, `request_side`, `response_side`.
 """
 
 from sidecar.http1.exchange import Exchange, Judge
-from sidecar.http1.head import CHUNKED, UNTIL_CLOSE, Heads, RequestFields, ResponseFields
+from sidecar.http1.framing import CHUNKED, UNTIL_CLOSE
+from sidecar.http1.head import Heads, RequestFields, ResponseFields
 from sidecar.http1.inspector import Inspector
 from sidecar.http1.reasons import Malformed, MalformedError
 

@@ -14,7 +14,8 @@ import re
 from typing import Final, Protocol
 
 from sidecar.http1.fields import FieldNames, read_block
-from sidecar.http1.head import CHUNKED, LENGTH_LIMIT, UNTIL_CLOSE, Heads
+from sidecar.http1.framing import CHUNKED, LENGTH_LIMIT, UNTIL_CLOSE
+from sidecar.http1.head import Heads
 from sidecar.http1.reasons import Malformed, MalformedError, shown
 
 SIZE_DIGITS: Final = 16

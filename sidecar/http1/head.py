@@ -12,7 +12,6 @@ both take it, and both end the head, and the message if it has no body, at the s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Final
@@ -20,14 +19,9 @@ from typing import Final
 import httptools
 
 from sidecar.http1.fields import FieldNames, Named, join_block, read_block, tokens
-from sidecar.http1.lines import is_authority, read_status_line
+from sidecar.http1.framing import CODING_NAME, HOST, LENGTH_NAME, host_of, request_length, response_length
+from sidecar.http1.lines import read_status_line
 from sidecar.http1.reasons import Malformed, MalformedError, shown
-
-CHUNKED: Final = -1
-"""In place of a length: chunked transfer coding."""
-UNTIL_CLOSE: Final = -2
-"""In place of a length: the end of the connection is the end of the body (responses only)."""
-LENGTH_LIMIT: Final = 2**63 - 1
 
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 """First line, fields and the empty line together."""
@@ -40,15 +34,10 @@ DEFAULT_PRIVATE: Final = frozenset({b"x-forwarded-client-cert"})
 DEFAULT_PREFIXES: Final = (b"x-ringfence-",)
 DEFAULT_UPGRADES: Final = frozenset({b"websocket"})
 
-_LENGTH: Final = re.compile(rb" *(0|[1-9][0-9]{0,18})")
-_CODING: Final = re.compile(rb" *chunked")
-_HOST: Final = b"host"
-_LENGTH_NAME: Final = b"content-length"
-_CODING_NAME: Final = b"transfer-encoding"
-_REQUEST_NAMES: Final = frozenset({_HOST, _LENGTH_NAME, _CODING_NAME, b"connection", b"upgrade", b"expect"})
-_RESPONSE_NAMES: Final = frozenset({_LENGTH_NAME, _CODING_NAME, b"connection", b"upgrade"})
+_REQUEST_NAMES: Final = frozenset({HOST, LENGTH_NAME, CODING_NAME, b"connection", b"upgrade", b"expect"})
+_RESPONSE_NAMES: Final = frozenset({LENGTH_NAME, CODING_NAME, b"connection", b"upgrade"})
 _PROTECTED: Final = frozenset(
-    {_HOST, _LENGTH_NAME, _CODING_NAME, b"content-type", b"content-encoding", b"authorization", b"cookie", b"forwarded"}
+    {HOST, LENGTH_NAME, CODING_NAME, b"content-type", b"content-encoding", b"authorization", b"cookie", b"forwarded"}
 )
 _OFFER_NAMES: Final = frozenset({b"upgrade", b"http2-settings", b"connection"})
 _USUAL_OPTIONS: Final = {
@@ -250,8 +239,8 @@ class Heads:
         http11 = key.startswith(b" HTTP/1.1")
         block = key[_VERSION_PREFIX:]
         named, kept = read_block(block, self._request_names)
-        length = _request_length(named, http11)
-        host = _host(named, http11)
+        length = request_length(named, http11)
+        host = host_of(named, http11)
         options = self._connection(named)
         expect = b"".join(named.get(b"expect", ())).strip(b" \t")
         if b"expect" in named and expect.lower() != b"100-continue":
@@ -283,7 +272,7 @@ class Heads:
         http11, status = read_status_line(head[:line_end])
         block = head[line_end + 2 :]
         named, kept = read_block(block, self._response_names)
-        length = _response_length(named, http11, status)
+        length = response_length(named, http11, status)
         options = self._connection(named)
         close = b"close" in options
         refusals = named.get(self.refusal_name, []) if self.refusal_name else []
@@ -337,60 +326,6 @@ def _agree(
         raise MalformedError(Malformed.PARSERS_DISAGREE, f"llhttp: {error}") from error
     if early or witness.heads != 1 or (witness.messages == 1) != (length == 0):
         raise MalformedError(Malformed.PARSERS_DISAGREE, f"llhttp frames otherwise: {shown(head)}")
-
-
-def _request_length(named: Named, http11: bool) -> int:
-    length = _framing(named, http11)
-    return 0 if length is None else length
-
-
-def _response_length(named: Named, http11: bool, status: int) -> int:
-    length = _framing(named, http11)
-    if status < 200 or status == 204:
-        if length:
-            raise MalformedError(Malformed.BODY_NOT_ALLOWED, f"status {status} announces a body")
-        return 0
-    if status == 304:
-        return 0
-    return UNTIL_CLOSE if length is None else length
-
-
-def _framing(named: Named, http11: bool) -> int | None:
-    """The announced length or `CHUNKED`; None if nothing is announced."""
-    lengths = named.get(_LENGTH_NAME)
-    codings = named.get(_CODING_NAME)
-    if codings is not None:
-        if lengths is not None:
-            detail = "both content-length and transfer-encoding"
-            raise MalformedError(Malformed.CONTENT_LENGTH_WITH_TRANSFER_ENCODING, detail)
-        if len(codings) != 1 or _CODING.fullmatch(codings[0]) is None:
-            detail = f"transfer-encoding {shown(b','.join(codings))}, only chunked is taken"
-            raise MalformedError(Malformed.TRANSFER_ENCODING_UNSUPPORTED, detail)
-        if not http11:
-            raise MalformedError(Malformed.TRANSFER_ENCODING_IN_HTTP10, "transfer-encoding in a version without it")
-        return CHUNKED
-    if lengths is None:
-        return None
-    if len(lengths) != 1:
-        raise MalformedError(Malformed.DUPLICATE_CONTENT_LENGTH, f"content-length {shown(b','.join(lengths))}")
-    match = _LENGTH.fullmatch(lengths[0])
-    if match is None or int(match[1]) > LENGTH_LIMIT:
-        raise MalformedError(Malformed.BAD_CONTENT_LENGTH, f"content-length {shown(lengths[0])}")
-    return int(match[1])
-
-
-def _host(named: Named, http11: bool) -> bytes:
-    hosts = named.get(_HOST)
-    if hosts is None:
-        if http11:
-            raise MalformedError(Malformed.HOST_MISSING, "no host field")
-        return b""
-    if len(hosts) != 1:
-        raise MalformedError(Malformed.HOST_DUPLICATE, f"hosts {shown(b','.join(hosts))}")
-    host = hosts[0].strip(b" ")
-    if not is_authority(host):
-        raise MalformedError(Malformed.HOST_INVALID, f"host {shown(host)}")
-    return host
 
 
 def _without_offer(block: bytes, options: list[bytes]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final
 from sidecar.http1.body import body_for
 from sidecar.http1.ending import head_end, with_close
 from sidecar.http1.exchange import Exchange
-from sidecar.http1.head import CHUNKED
+from sidecar.http1.framing import CHUNKED
 from sidecar.http1.outstanding import BODY, DEAD, HEAD, HOLD, OUTSTANDING_LIMIT, RAW
 from sidecar.http1.reasons import Malformed, MalformedError, shown
 from sidecar.http1.request_side import RequestSide
