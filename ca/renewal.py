@@ -23,7 +23,7 @@ from ca.line import Order
 from ca.reply import svid_response
 from ca.store.record import RenewClaim
 from ca.template import check_workload_id, granted_lifetime
-from ringfence.spiffe import SpiffeId, TrustDomain, VerificationError, check_leaf, serial_hex
+from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, TrustDomain, VerificationError, check_leaf, serial_hex
 from ringfence.wire.gen import issuing_pb2, issuing_pb2_grpc
 
 _CERTIFICATE_PROPERTY: Final = "x509_pem_cert"
@@ -88,10 +88,7 @@ def identify(shown: list[bytes], trust_domain: TrustDomain, now: float) -> Calle
     except VerificationError as problem:
         raise Refused(RefusalReason.CERTIFICATE_INVALID, str(problem)) from problem
     except IdentityRefused as problem:
-        reason = RefusalReason.RESERVED_IDENTITY
-        if spiffe_id.trust_domain != trust_domain:
-            reason = RefusalReason.FOREIGN_TRUST_DOMAIN
-        raise Refused(reason, str(problem)) from problem
+        raise Refused(_why_no_workload(spiffe_id, trust_domain), str(problem)) from problem
     except ValueError as problem:
         raise Refused(RefusalReason.CERTIFICATE_INVALID, "malformed certificate") from problem
     if not isinstance(key, ec.EllipticCurvePublicKey):
@@ -99,3 +96,11 @@ def identify(shown: list[bytes], trust_domain: TrustDomain, now: float) -> Calle
     if not leaf.not_valid_before_utc.timestamp() <= now < leaf.not_valid_after_utc.timestamp():
         raise Refused(RefusalReason.CERTIFICATE_EXPIRED, f"{spiffe_id} until {leaf.not_valid_after_utc.isoformat()}")
     return Caller(spiffe_id=spiffe_id, serial=serial_hex(leaf), public_key=key)
+
+
+def _why_no_workload(spiffe_id: SpiffeId, trust_domain: TrustDomain) -> RefusalReason:
+    if spiffe_id.trust_domain != trust_domain:
+        return RefusalReason.FOREIGN_TRUST_DOMAIN
+    if spiffe_id.namespace == RESERVED_NAMESPACE:
+        return RefusalReason.RESERVED_IDENTITY
+    return RefusalReason.CERTIFICATE_INVALID

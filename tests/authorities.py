@@ -85,14 +85,14 @@ class HostKeyPair:
         self.spki = self.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.key_id = sha256(self.spki).hexdigest()
 
-    def join(self, token: str, csr: bytes | None = None, **changes: Any) -> pb.JoinRequest:
+    def join(self, token: str, csr: bytes | None = None, /, **changes: Any) -> pb.JoinRequest:
         """A complete join request; ``changes`` replace fields after signing."""
         csr = csr or make_csr()
         proof = self.key.sign(enrol_message(token, csr), ALGORITHM)
         fields = {"token": token, "csr": csr, "host_public_key": self.spki, "host_key_proof": proof}
         return pb.JoinRequest(**(fields | changes))
 
-    def attest(self, nonce: bytes, csr: bytes | None = None, **changes: Any) -> pb.AttestRequest:
+    def attest(self, nonce: bytes, csr: bytes | None = None, /, **changes: Any) -> pb.AttestRequest:
         """A complete attestation; ``changes`` replace fields after signing."""
         csr = csr or make_csr()
         signature = self.key.sign(attest_message(nonce, csr), ALGORITHM)

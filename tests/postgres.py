@@ -131,16 +131,21 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def postgres_cluster() -> Iterator[Cluster]:
-    """A cluster for the whole run."""
+def server_programs() -> Path:
+    """The folder of the server's programs; without them the test is skipped, or fails under CI."""
     programs = _programs()
     if programs is None:
         missing = "PostgreSQL's server programs are not installed (Debian: apt-get install postgresql)"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
-    cluster = Cluster(programs)
+    return programs
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[Cluster]:
+    """A cluster for the whole run."""
+    cluster = Cluster(server_programs())
     try:
         cluster.make()
         yield cluster
