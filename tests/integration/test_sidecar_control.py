@@ -20,13 +20,13 @@ from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import Logger
 from ringfence.snapshot import Snapshot
 from ringfence.spiffe import SpiffeId, TrustBundle, X509Svid, control_plane_dns_name, control_plane_id
-from ringfence.wire.gen import control_pb2 as pb
-from ringfence.wire.gen.control_pb2_grpc import ControlServicer, add_ControlServicer_to_server
+from ringfence.wire.gen.control_pb2_grpc import add_ControlServicer_to_server
 from sidecar.control import ControlStream, SnapshotRefused
 from sidecar.control.enforcement import OnSnapshot
 from sidecar.control.snapshot_file import NAME, SnapshotFile
 from sidecar.settings import HostPort
 from sidecar.state_folder import StateFolder
+from tests.fake_control import FakeControl
 from tests.issuing_backends import ORDERS, TRUST_DOMAIN, WEB
 from tests.pki import TestCa
 from tests.sidecar_snapshots import snapshot_message
@@ -58,53 +58,6 @@ class HeldIdentity:
         self.svid = svid
         for callback in tuple(self._listeners):
             callback(svid, self.bundles)
-
-
-class FakeControl(ControlServicer):
-    """A control plane that says what the test tells it to, and remembers what it heard."""
-
-    def __init__(self) -> None:
-        self.hellos: list[pb.Hello] = []
-        self.acks: list[pb.Acknowledgement] = []
-        self.identities: list[pb.IdentityReport] = []
-        self.peers: list[bytes] = []
-        self.current: pb.Snapshot | None = None
-        self.failure: tuple[grpc.StatusCode, str] | None = None
-        self._streams: set[asyncio.Queue[pb.Snapshot | None]] = set()
-
-    def push(self, snapshot: pb.Snapshot) -> None:
-        self.current = snapshot
-        for stream in self._streams:
-            stream.put_nowait(snapshot)
-
-    def end_streams(self) -> None:
-        for stream in self._streams:
-            stream.put_nowait(None)
-
-    @property
-    def streams(self) -> int:
-        return len(self._streams)
-
-    async def Subscribe(self, request_iterator: Any, context: Any) -> AsyncIterator[pb.Snapshot]:  # type: ignore[override]
-        if self.failure is not None:
-            await context.abort(*self.failure)
-        self.peers.extend(context.auth_context()["x509_pem_cert"])
-        queue: asyncio.Queue[pb.Snapshot | None] = asyncio.Queue()
-        self._streams.add(queue)
-        listening = asyncio.ensure_future(self._listen(request_iterator))
-        try:
-            if self.current is not None:
-                yield self.current
-            while (snapshot := await queue.get()) is not None:
-                yield snapshot
-        finally:
-            self._streams.discard(queue)
-            listening.cancel()
-
-    async def _listen(self, reports: Any) -> None:
-        async for report in reports:
-            kind = report.WhichOneof("report")
-            {"hello": self.hellos, "ack": self.acks, "identity": self.identities}[kind].append(getattr(report, kind))
 
 
 class Bench:

@@ -1,0 +1,196 @@
+"""`ringfence sidecar` as a process: what it says when it cannot go on, and how it comes back after a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringfence.spiffe import fingerprint
+from ringfence.wire.gen.control_pb2_grpc import add_ControlServicer_to_server
+from sidecar.control.snapshot_file import NAME
+from tests.fake_control import FakeControl
+from tests.issuing_backends import ORDERS, TRUST_DOMAIN, FakeBackend
+from tests.pki import TestCa
+from tests.sidecar_snapshots import snapshot_message
+from tests.waiting import until
+
+RUN = "import sys; from ringfence.cli import main; sys.argv[0] = 'ringfence'; sys.exit(main())"
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """One sidecar process; its log lines as they come."""
+
+    def __init__(self, child: asyncio.subprocess.Process, signals_port: int) -> None:
+        self.child = child
+        self.signals_port = signals_port
+        self.lines: list[dict[str, Any]] = []
+        self._reading = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        assert self.child.stderr is not None
+        async for line in self.child.stderr:
+            self.lines.append(json.loads(line))
+
+    async def ready(self) -> None:
+        async with asyncio.timeout(60):
+            while not (await self.page("/readyz")).startswith(b"HTTP/1.1 200 "):
+                assert self.child.returncode is None, self.lines
+                await asyncio.sleep(0.02)
+
+    async def page(self, path: str) -> bytes:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.signals_port)
+        except OSError:
+            return b""
+        writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.transport.abort()
+        return answer
+
+    async def end(self, number: signal.Signals | None = None) -> int:
+        if number is not None and self.child.returncode is None:
+            self.child.send_signal(number)
+        status = await asyncio.wait_for(self.child.wait(), 60)
+        await self._reading
+        return status
+
+    def told(self, level: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["level"] == level]
+
+
+class Bench:
+    """A CA and a control plane in this process, and the sidecar processes that talk to them."""
+
+    def __init__(self, backend: FakeBackend, folder: Path, free_port: Callable[[], int]) -> None:
+        self.backend = backend
+        self.control = FakeControl()
+        self.folder = folder
+        self.token_file = folder / "token"
+        self.token_file.write_text(backend.mint(ORDERS))
+        self.pin = backend.root_fingerprint
+        self.signals_port = free_port()
+        self.control.current = snapshot_message(1, mesh_port=free_port(), root=backend.ca.root.der)
+        add_ControlServicer_to_server(self.control, backend.servers.mutual)  # type: ignore[no-untyped-call]
+        self.processes: list[Process] = []
+
+    async def start(self) -> Process:
+        servers = self.backend.servers
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", RUN, "sidecar", "--spiffe-id", str(ORDERS), "--join", str(servers.join),
+            "--control", str(servers.renew), "--root-fingerprint", self.pin, "--join-token-file", str(self.token_file),
+            "--state", str(self.folder / "state"), "--signals", f"127.0.0.1:{self.signals_port}",
+            stderr=asyncio.subprocess.PIPE, cwd=ROOT, env={**os.environ, "GRPC_VERBOSITY": "NONE"},
+        )  # fmt: skip
+        process = Process(child, self.signals_port)
+        self.processes.append(process)
+        return process
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterator[Bench]:
+    backend = FakeBackend()
+    made = Bench(backend, tmp_path, free_port)
+    await backend.start()
+    yield made
+    for process in made.processes:
+        if process.child.returncode is None:
+            await process.end(signal.SIGKILL)
+    await backend.stop()
+
+
+async def test_it_becomes_ready_and_stops_on_sigterm(bench: Bench) -> None:
+    process = await bench.start()
+    await process.ready()
+    assert bench.control.acks[0].accepted
+    assert b"ringfence_snapshot_revision 1.0" in await process.page("/metrics")
+    assert await process.end(signal.SIGTERM) == 0
+    assert process.told("error") == []
+
+
+async def test_the_owner_sees_the_configuration_on_the_socket_and_nobody_on_the_port(bench: Bench) -> None:
+    process = await bench.start()
+    await process.ready()
+    reader, writer = await asyncio.open_unix_connection(str(bench.folder / "state" / "run" / "admin.sock"))
+    writer.write(b"GET /config HTTP/1.1\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.transport.abort()
+    assert b" 200 " in head
+    assert json.loads(body)["settings"]["spiffe_id"] == str(ORDERS)
+    assert bench.token_file.read_bytes() not in body
+    assert b" 404 " in await process.page("/config")
+
+
+async def test_a_killed_sidecar_is_back_by_its_host_key(bench: Bench) -> None:
+    first = await bench.start()
+    await first.ready()
+    await first.end(signal.SIGKILL)
+    bench.token_file.unlink()
+    again = await bench.start()
+    await again.ready()
+    assert bench.backend.calls == ["join", "challenge", "attest"]
+    assert bench.control.hellos[0].instance != bench.control.hellos[1].instance
+
+
+async def test_restarted_without_a_control_plane_it_serves_by_the_last_good_snapshot(bench: Bench) -> None:
+    first = await bench.start()
+    await first.ready()
+    await until((bench.folder / "state" / NAME).exists)
+    await first.end(signal.SIGKILL)
+    # The CA still answers where sidecars join; nobody answers where snapshots come from.
+    await bench.backend.servers.mutual.stop(None)
+    again = await bench.start()
+    await again.ready()
+    assert "serving by the last good snapshot" in [line["msg"] for line in again.told("warning")]
+    staleness = [line for line in (await again.page("/metrics")).splitlines() if b"_staleness_seconds " in line]
+    assert float(staleness[-1].split()[-1]) > 0.0
+
+
+async def test_a_wrong_root_is_one_clear_line_and_the_end(bench: Bench) -> None:
+    bench.pin = fingerprint(TestCa(TRUST_DOMAIN).root.der)
+    process = await bench.start()
+    assert await process.end() == 1
+    (line,) = process.told("error")
+    assert f"pinned {bench.pin}" in line["detail"]
+    assert bench.backend.calls == []
+
+
+async def test_a_spent_token_is_one_clear_line_and_the_end(bench: Bench) -> None:
+    for token in bench.backend.tokens.values():
+        token.spent = True
+    process = await bench.start()
+    assert await process.end() == 1
+    (line,) = process.told("error")
+    assert f"the join token in {bench.token_file} was refused" in line["detail"]
+
+
+async def test_waiting_for_a_ca_it_is_alive_and_not_ready_and_says_why(bench: Bench) -> None:
+    await bench.backend.servers.stop()
+    process = await bench.start()
+    answer = b""
+    async with asyncio.timeout(60):
+        while b"connection refused" not in answer:
+            await asyncio.sleep(0.02)
+            answer = await process.page("/readyz")
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert (await process.page("/healthz")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_it_imports_nothing_that_a_sidecar_must_not_pay_for() -> None:
+    code = (
+        "import sys; import sidecar.commands, sidecar.app\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+    out, _ = await child.communicate()
+    loaded = set(out.decode().split())
+    assert {"grpc", "OpenSSL", "uvloop"} <= loaded
+    assert not loaded & {"aiohttp", "sqlalchemy", "alembic", "rich", "yaml", "ca", "controlplane", "k8s", "pytest"}
