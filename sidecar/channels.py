@@ -6,7 +6,7 @@ CA gives it to no workload. Everything travels in memory; no key or certificate 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -59,10 +59,9 @@ def told(error: grpc.aio.AioRpcError) -> str:
         details.rpartition("last error: ")[2].removeprefix("UNKNOWN: ").removesuffix(": OK")[:500]
         or error.code().name.lower()
     )
-    for key, value in error.trailing_metadata() or ():
-        if key == _REQUEST_ID_KEY and isinstance(value, str):
-            return f"{details}, request id {value[:64]}"
-    return details
+    trailing: Any = error.trailing_metadata() or ()  # pairs of key and value; the types know it otherwise
+    request_id = dict(trailing).get(_REQUEST_ID_KEY)
+    return f"{details}, request id {request_id[:64]}" if isinstance(request_id, str) else details
 
 
 def _channel(

@@ -6,42 +6,46 @@ types. Live policy is no setting: the control plane sends it. Nothing here is se
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
-from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId
+from ringfence.spiffe import SpiffeId
+from sidecar.settings_values import (
+    AccessLog,
+    HostPort,
+    parse_access_log,
+    parse_duration,
+    parse_fingerprint,
+    parse_host_port,
+    parse_level,
+    parse_lifetime,
+    parse_path,
+    parse_workload_id,
+)
+
+__all__ = [
+    "AccessLog",
+    "ControlSettings",
+    "Given",
+    "HostPort",
+    "IdentitySettings",
+    "LogSettings",
+    "SettingsError",
+    "SidecarSettings",
+    "SignalsSettings",
+    "TrustSettings",
+    "load",
+    "parse_duration",
+    "parse_fingerprint",
+    "parse_host_port",
+]
 
 T = TypeVar("T")
 
-_HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,62})(?:\.[a-zA-Z0-9][a-zA-Z0-9_-]{0,62})*")
-_DURATION: Final = re.compile(r"([0-9]{1,7})(ms|s|m|h)")
-_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
-_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 # sun_path holds 108 bytes with its closing NUL.
 _SOCKET_PATH_LIMIT_BYTES: Final = 107
-
-
-class AccessLog(StrEnum):
-    """Which requests get a log line of their own; errors and ended connections always do."""
-
-    DENIED = "denied"
-    ALL = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class HostPort:
-    """A host name or address literal, and a TCP port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,17 +174,17 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
     Raises SettingsError with every problem of every setting.
     """
     reader = _Reader({key: given for source in sources for key, given in source.items()})
-    spiffe_id = reader.required("spiffe-id", _workload_id)
+    spiffe_id = reader.required("spiffe-id", parse_workload_id)
     join = reader.required("join", parse_host_port)
     control = reader.required("control", parse_host_port)
     trust = reader.trust()
     state = reader.path("state", required=True)
-    lifetime = reader.optional("lifetime", _lifetime, 0)
+    lifetime = reader.optional("lifetime", parse_lifetime, 0)
     token_file = reader.path("join-token-file")
     listen: HostPort | None = reader.optional("signals", parse_host_port, None)
     admin_socket = reader.socket_path(state)
-    access_log = reader.optional("access-log", _choice(AccessLog), AccessLog.DENIED)
-    level = reader.optional("log-level", _level, "info")
+    access_log = reader.optional("access-log", parse_access_log, AccessLog.DENIED)
+    level = reader.optional("log-level", parse_level, "info")
     drain = reader.optional("drain", parse_duration, 10.0)
     if reader.problems or spiffe_id is None or join is None or control is None or trust is None or state is None:
         raise SettingsError(reader.problems)
@@ -225,7 +229,7 @@ class _Reader:
             return default
 
     def path(self, key: str, *, required: bool = False) -> Path | None:
-        found = self.required(key, _path_text) if required else self.optional(key, _path_text, None)
+        found = self.required(key, parse_path) if required else self.optional(key, parse_path, None)
         return None if found is None else (self._given[key].folder / found).absolute()
 
     def trust(self) -> TrustSettings | None:
@@ -253,94 +257,6 @@ class _Reader:
                 "(give a shorter --admin-socket)"
             )
         return path
-
-
-def parse_host_port(text: str) -> HostPort:
-    """``host:port`` or ``[v6 address]:port``; ValueError else."""
-    host, separator, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if bracketed:
-        host = host[1:-1]
-    if not separator or not host or not (port.isascii() and port.isdigit() and len(port) <= 5):
-        raise ValueError(f"not a host and port: {text[:80]!r} (such as 127.0.0.1:7401 or [::1]:7401)")
-    number = int(port)
-    if not 1 <= number <= 65535:
-        raise ValueError(f"port out of range: {number} (1 to 65535)")
-    if bracketed != (":" in host) or not (_is_address(host) if bracketed else _is_host(host)):
-        raise ValueError(f"not a host: {host[:80]!r} (a name, an IPv4 address, or an IPv6 address in brackets)")
-    return HostPort(host=host, port=number)
-
-
-def parse_fingerprint(text: str) -> str:
-    """64 hex digits, also in upper case, with colons or a ``sha256:`` before them; lower-case hex; ValueError else."""
-    plain = text.strip().lower().removeprefix("sha256:").replace(":", "")
-    if _FINGERPRINT.fullmatch(plain) is None:
-        raise ValueError(f"not a SHA-256 fingerprint: {text.strip()[:80]!r} (64 hex digits)")
-    return plain
-
-
-def parse_duration(text: str) -> float:
-    """A number with a unit, ``500ms``, ``10s``, ``5m`` or ``1h``, as seconds; ValueError else."""
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError(f"not a duration: {text[:80]!r} (such as 10s, 5m or 1h)")
-    return int(match[1]) * _UNIT_SECONDS[match[2]]
-
-
-def _lifetime(text: str) -> int:
-    seconds = parse_duration(text)
-    if seconds < 1 or seconds != int(seconds) or seconds > 0xFFFFFFFF:
-        raise ValueError(f"not a lifetime: {text[:80]!r} (whole seconds, at least 1s)")
-    return int(seconds)
-
-
-def _workload_id(text: str) -> SpiffeId:
-    spiffe_id = SpiffeId.parse(text)
-    if spiffe_id.namespace is None:
-        raise ValueError(
-            f"not a workload's SPIFFE ID: {text[:80]!r} (spiffe://<trust domain>/ns/<namespace>/sa/<name>)"
-        )
-    if spiffe_id.namespace == RESERVED_NAMESPACE:
-        raise ValueError(f"the namespace {RESERVED_NAMESPACE} is reserved for the control plane (use another)")
-    return spiffe_id
-
-
-def _path_text(text: str) -> str | None:
-    if not text or "\0" in text:
-        raise ValueError(f"not a path: {text[:80]!r}")
-    return text
-
-
-def _choice(kind: type[AccessLog]) -> Callable[[str], AccessLog]:
-    def parse(text: str) -> AccessLog:
-        try:
-            return kind(text)
-        except ValueError:
-            raise ValueError(f"unknown value: {text[:80]!r} (one of {', '.join(kind)})") from None
-
-    return parse
-
-
-def _level(text: str) -> str:
-    levels = ("debug", "info", "warning", "error")
-    if text not in levels:
-        raise ValueError(f"unknown value: {text[:80]!r} (one of {', '.join(levels)})")
-    return text
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_host(host: str) -> bool:
-    # All digits and dots must be a full IPv4 address: resolvers read 127.1 and 2130706433 as addresses, too.
-    if host.replace(".", "").isdigit():
-        return _is_address(host)
-    return _HOST_NAME.fullmatch(host) is not None
 
 
 def _shown(value: object) -> str | None:

@@ -149,7 +149,7 @@ async def test_restarted_without_a_control_plane_it_serves_by_the_last_good_snap
     await bench.backend.servers.mutual.stop(None)
     again = await bench.start()
     await again.ready()
-    assert "serving by the last good snapshot" in [line["msg"] for line in again.told("warning")]
+    await until(lambda: "serving by the last good snapshot" in [line["msg"] for line in again.told("warning")])
     staleness = [line for line in (await again.page("/metrics")).splitlines() if b"_staleness_seconds " in line]
     assert float(staleness[-1].split()[-1]) > 0.0
 
