@@ -1,5 +1,6 @@
 """Policy: documents -> model -> compiled decision table -> Permit or Deny. Pure: no sockets, files, clock or logging.
 
-``yamltree`` and ``yamlnodes`` read YAML with positions, ``documents`` reads policy documents, ``bind`` checks them
-against the services of the mesh, ``compile`` makes the decision table and ``decide`` answers calls from it.
+On the way in: ``yamltree`` and ``yamlnodes`` read YAML with places, ``documents`` reads policy documents (``callers``,
+``paths``: the words of a rule), ``bind`` checks them against the services of the mesh. On the way to a decision:
+``compile`` makes ``tables`` over ``trie``, ``decide`` answers calls from them with a ``decision``, for ``reasons``.
 """

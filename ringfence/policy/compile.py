@@ -39,8 +39,9 @@ def compile_policy(
         ((allowlist.full_name, rule) for allowlist in allowlists for rule in allowlist.rules),
         key=lambda entry: (entry[0], entry[1].name),
     )
-    templates: dict[str, PathTemplate] = {}
-    patterns: Trie[str, list[int]] = Trie(list)
+    words = _Words()
+    whole: set[Callers] = set()
+    patterns: Trie[str, list[int]] = Trie()
     rules = []
     previous: tuple[str, str] | None = None
     for position, (policy, rule) in enumerate(entries):
@@ -48,19 +49,43 @@ def compile_policy(
             raise PolicyError(f"rule {rule.name} of allowlist {policy} is there twice")
         previous = (policy, rule.name)
         try:
-            rules.append(_compile_rule(policy, rule, templates))
+            rules.append(_compile_rule(policy, rule, words))
         except (TemplateError, ValueError) as error:
             raise PolicyError(f"rule {rule.name} of allowlist {policy}: {error}") from error
         for callers in rule.callers:
-            if isinstance(callers, SpiffeIdPattern) and not _is_whole(callers):
+            if isinstance(callers, SpiffeIdPattern) and callers not in whole and not _is_whole(callers):
                 raise PolicyError(
                     f"rule {rule.name} of allowlist {policy}: {callers!r} is no pattern of whole segments"
                 )
+            whole.add(callers)
             segments, rest = _caller_pattern(callers, trust_domain)
-            positions = patterns.slot(segments, rest)
-            if not positions or positions[-1] != position:
+            positions = patterns.insert(segments, rest, [position])
+            if positions[-1] != position:
                 positions.append(position)
     return DecisionTable(tuple(rules), patterns, frozenset(http_ports))
+
+
+class _Words:
+    """Templates and sets of methods, each made once however many rules have it."""
+
+    __slots__ = ("_methods", "_templates")
+
+    def __init__(self) -> None:
+        self._methods: dict[tuple[str, ...], frozenset[bytes]] = {}
+        self._templates: dict[str, PathTemplate] = {}
+
+    def methods(self, names: tuple[str, ...]) -> frozenset[bytes]:
+        if names not in self._methods:
+            for name in names:
+                if not _METHOD.fullmatch(name):
+                    raise PolicyError(f"method {name!a} is no upper-case HTTP method")
+            self._methods[names] = frozenset(name.encode("ascii") for name in names)
+        return self._methods[names]
+
+    def template(self, text: str) -> PathTemplate:
+        if text not in self._templates:
+            self._templates[text] = parse_template(text)
+        return self._templates[text]
 
 
 def _is_whole(pattern: SpiffeIdPattern) -> bool:
@@ -71,21 +96,15 @@ def _is_whole(pattern: SpiffeIdPattern) -> bool:
         return False
 
 
-def _compile_rule(policy: str, rule: Rule, templates: dict[str, PathTemplate]) -> CompiledRule:
-    for method in rule.methods:
-        if not _METHOD.fullmatch(method):
-            raise PolicyError(f"method {method!a} is no upper-case HTTP method")
+def _compile_rule(policy: str, rule: Rule, words: _Words) -> CompiledRule:
     for port in rule.ports:
         if not 1 <= port <= 65535:
             raise PolicyError(f"port {port} is not from 1 to 65535")
-    for text in rule.paths:
-        if text not in templates:
-            templates[text] = parse_template(text)
     return CompiledRule(
         permit=Permit(policy, rule.name),
         ports=frozenset(rule.ports),
-        methods=tuple(method.encode("ascii") for method in rule.methods),
-        paths=tuple(templates[text] for text in rule.paths),
+        methods=words.methods(rule.methods),
+        paths=tuple(words.template(text) for text in rule.paths),
     )
 
 

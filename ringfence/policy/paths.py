@@ -25,7 +25,7 @@ _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstu
 _PLAIN: Final = bytes(sorted(_UNRESERVED)) + b"/!$&'()*+,=:@"
 _REFUSED: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%2[Ff]|%5[Cc]|%00|[\x00-\x20\x7f-\xff\\#]|//")
 _RESPELLED: Final = re.compile(rb'%([0-9A-Fa-f]{2})|["<>\[\]^`{|}]')
-_PARAMETERS_REFUSED: Final = re.compile(rb";.*/|/(?:\.{1,2})?(?:;|%3B)[^/]*\Z")
+_NAMELESS: Final = re.compile(rb"\.{0,2}(?:;|%3B)")
 _VARIABLE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_-]*)\}")
 
 
@@ -52,7 +52,8 @@ def _judged_slowly(path: bytes, target: bytes) -> bytes | None:
         return None
     # Parameters before a slash are cut by some servers and kept by others; those of the last segment are harmless,
     # unless what is left without them is a dot segment or nothing.
-    if _PARAMETERS_REFUSED.search(spelled):
+    last = spelled.rfind(b"/") + 1
+    if 0 <= spelled.find(b";") < last or _NAMELESS.match(spelled, last):
         return None
     return spelled
 
@@ -122,14 +123,17 @@ def parse_template(text: str) -> PathTemplate:
             "no spaces, '#', empty or dot segments, ';' before '/', escapes of / \\ NUL",
         )
     named = [part.name for part in segments if isinstance(part, Variable) and part.name is not None]
-    if len(set(named)) < len(named):
+    if len(named) > 1 and len(set(named)) < len(named):
         raise TemplateError("path template uses a name twice", "give each {name} its own name")
-    literals = judged[1:].split(b"/")
-    whole = tuple(part if isinstance(part, Variable) else literals[at] for at, part in enumerate(segments))
-    return PathTemplate(whole, rest)
+    if judged != joined:
+        literals = judged[1:].split(b"/")
+        segments = tuple(part if isinstance(part, Variable) else literals[at] for at, part in enumerate(segments))
+    return PathTemplate(segments, rest)
 
 
 def _segment(word: str) -> bytes | Variable:
+    if word.isalnum() and word.isascii():
+        return word.encode("ascii")
     if word == "*":
         return Variable()
     if word == "**":

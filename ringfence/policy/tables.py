@@ -24,7 +24,7 @@ class CompiledRule:
 
     permit: Permit
     ports: frozenset[int]
-    methods: tuple[bytes, ...]
+    methods: frozenset[bytes]
     paths: tuple[PathTemplate, ...]
 
     @property
@@ -34,35 +34,48 @@ class CompiledRule:
 
 
 class MethodTable:
-    """The rules at one path pattern: which method each permits."""
+    """The rules at one path pattern: which method each permits. A policy may have ten thousand, so they are small."""
 
-    __slots__ = ("_any_method", "_by_method", "_denials", "_first")
+    __slots__ = ("_any_method", "_by_method", "_first", "_method_denied", "_path_denied")
 
-    def __init__(self) -> None:
-        self._by_method: dict[bytes, Permit] = {}
+    def __init__(self, first: CompiledRule) -> None:
+        self._first = first
+        # Most patterns have one rule; the tables that tell several apart are made when the second comes.
+        self._by_method: dict[bytes, Permit] | None = None
         self._any_method: Permit | None = None
-        self._first: Permit | None = None
-        self._denials: dict[DenyReason, Deny] = {}
+        self._method_denied: Deny | None = None
+        self._path_denied: Deny | None = None
 
     def add(self, rule: CompiledRule) -> None:
-        permit = rule.permit
-        if self._first is None:
-            self._first = permit
+        """Add a rule after the first."""
+        if self._by_method is None:
+            self._by_method = dict.fromkeys(self._first.methods, self._first.permit)
+            self._any_method = None if self._first.methods else self._first.permit
         for method in rule.methods:
-            self._by_method.setdefault(method, self._any_method or permit)
+            self._by_method.setdefault(method, self._any_method or rule.permit)
         if not rule.methods and self._any_method is None:
-            self._any_method = permit
+            self._any_method = rule.permit
 
     def find(self, method: bytes) -> Permit | None:
+        if self._by_method is None:
+            methods = self._first.methods
+            return self._first.permit if not methods or method in methods else None
         return self._by_method.get(method, self._any_method)
 
-    def deny(self, reason: DenyReason) -> Deny:
-        """The shared refusal that names the first rule here as the nearest."""
-        found = self._denials.get(reason)
-        if found is None:
-            nearest = self._first.rule_name if self._first is not None else None
-            found = self._denials[reason] = Deny(reason, nearest)
-        return found
+    def deny_method(self) -> Deny:
+        """The shared refusal of a method that no rule here permits; names the first of them."""
+        if self._method_denied is None:
+            self._method_denied = self._deny(DenyReason.METHOD_NOT_ALLOWED)
+        return self._method_denied
+
+    def deny_path(self) -> Deny:
+        """The shared refusal of a path to which this pattern came nearest."""
+        if self._path_denied is None:
+            self._path_denied = self._deny(DenyReason.PATH_NOT_ALLOWED)
+        return self._path_denied
+
+    def _deny(self, reason: DenyReason) -> Deny:
+        return Deny(reason, self._first.permit.rule_name)
 
 
 class PortTable:
@@ -72,7 +85,7 @@ class PortTable:
 
     def __init__(self, rules: Iterable[CompiledRule]) -> None:
         """``rules``: at least one, in the order of their names, all of one caller and for this port."""
-        self._paths: Trie[bytes, MethodTable] = Trie(MethodTable)
+        self._paths: Trie[bytes, MethodTable] = Trie()
         self._pathless: MethodTable | None = None
         opaque: Permit | None = None
         first: Permit | None = None
@@ -81,11 +94,16 @@ class PortTable:
             if not rule.speaks_http:
                 opaque = opaque or rule.permit
             if not rule.paths:
-                self._pathless = self._pathless or MethodTable()
-                self._pathless.add(rule)
+                if self._pathless is None:
+                    self._pathless = MethodTable(rule)
+                else:
+                    self._pathless.add(rule)
             for template in rule.paths:
+                made = MethodTable(rule)
                 segments = [part if isinstance(part, bytes) else None for part in template.segments]
-                self._paths.slot(segments, template.rest).add(rule)
+                table = self._paths.insert(segments, template.rest, made)
+                if table is not made:
+                    table.add(rule)
         nearest = first.rule_name if first is not None else None
         self.opaque: Decision = opaque or Deny(DenyReason.NOT_HTTP, nearest)
 
@@ -109,6 +127,6 @@ class PortTable:
                 return permit
             closest = closest or self._pathless
         if closest is not None:
-            return closest.deny(DenyReason.METHOD_NOT_ALLOWED)
+            return closest.deny_method()
         near = self._paths.nearest(segments)
-        return near.deny(DenyReason.PATH_NOT_ALLOWED) if near is not None else _NO_PATH
+        return near.deny_path() if near is not None else _NO_PATH

@@ -7,7 +7,7 @@ on the order of insertion but ``nearest``, for which callers insert in an order 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 S = TypeVar("S", bytes, str)
@@ -20,7 +20,7 @@ class _Node(Generic[S, V]):
     __slots__ = ("any", "end", "literals", "nearest", "rest")
 
     def __init__(self, nearest: V) -> None:
-        self.literals: dict[S, _Node[S, V]] = {}
+        self.literals: dict[S, _Node[S, V]] | None = None
         self.any: _Node[S, V] | None = None
         self.end: V | None = None
         self.rest: V | None = None
@@ -28,42 +28,38 @@ class _Node(Generic[S, V]):
 
 
 class Trie(Generic[S, V]):
-    """Patterns to values of one mutable kind; ``make`` makes the value of a pattern that is new."""
+    """Patterns to values."""
 
-    __slots__ = ("_make", "_root")
+    __slots__ = ("_root",)
 
-    def __init__(self, make: Callable[[], V]) -> None:
-        self._make = make
+    def __init__(self) -> None:
         self._root: _Node[S, V] | None = None
 
-    def slot(self, segments: Sequence[S | None], rest: bool) -> V:
-        """The value at the pattern ``segments`` (None: any one segment that is not empty), made if it is new."""
-        value: V | None = None
-        if self._root is None:
-            value = self._make()
-            self._root = _Node(value)
+    def insert(self, segments: Sequence[S | None], rest: bool, value: V) -> V:
+        """Put ``value`` at the pattern ``segments`` (None: any one segment that is not empty) and answer it; or answer
+        the value that is there already, which stays."""
         node = self._root
+        if node is None:
+            node = self._root = _Node(value)
         for segment in segments:
-            child = node.any if segment is None else node.literals.get(segment)
-            if child is None:
-                if value is None:
-                    value = self._make()
-                child = _Node(value)
-                if segment is None:
-                    node.any = child
-                else:
-                    node.literals[segment] = child
+            if segment is None:
+                child = node.any
+                if child is None:
+                    child = node.any = _Node(value)
+            else:
+                if node.literals is None:
+                    node.literals = {}
+                child = node.literals.get(segment)
+                if child is None:
+                    child = node.literals[segment] = _Node(value)
             node = child
-        present = node.rest if rest else node.end
-        if present is not None:
-            return present
-        if value is None:
-            value = self._make()
         if rest:
-            node.rest = value
-        else:
+            if node.rest is None:
+                node.rest = value
+            return node.rest
+        if node.end is None:
             node.end = value
-        return value
+        return node.end
 
     def walk(self, segments: Sequence[S]) -> Iterator[V]:
         """The values of all patterns that match, the most specific first.
@@ -91,7 +87,7 @@ class Trie(Generic[S, V]):
             segment = segments[index]
             if node.any is not None and segment:
                 stack.append((node.any, index + 1))
-            child = node.literals.get(segment)
+            child = node.literals.get(segment) if node.literals is not None else None
             if child is not None:
                 stack.append((child, index + 1))
 
@@ -110,7 +106,7 @@ class Trie(Generic[S, V]):
             segment = segments[index]
             if node.any is not None and segment:
                 stack.append((node.any, index + 1))
-            child = node.literals.get(segment)
+            child = node.literals.get(segment) if node.literals is not None else None
             if child is not None:
                 stack.append((child, index + 1))
         return best.nearest

@@ -268,9 +268,11 @@ def test_callers_with_the_same_rules_share_one_view() -> None:
 
 
 def compiled(limit_callers: int = 4096, memory: Memory | None = None) -> DecisionTable:
-    patterns: Trie[str, list[int]] = Trie(list)
-    patterns.slot(("shop.example",), True).append(0)
-    rules = [CompiledRule(permit=Permit("p", "r"), ports=frozenset(), methods=(), paths=(parse_template("/a/**"),))]
+    patterns: Trie[str, list[int]] = Trie()
+    patterns.insert(("shop.example",), True, [0])
+    rules = [
+        CompiledRule(permit=Permit("p", "r"), ports=frozenset(), methods=frozenset(), paths=(parse_template("/a/**"),))
+    ]
     return DecisionTable(rules, patterns, frozenset({80}), limit_callers=limit_callers, memory=memory)
 
 
@@ -369,6 +371,7 @@ def test_steps_of_a_decision_do_not_grow_with_the_number_of_rules() -> None:
                     (8080, b"GET", b"/common/a/y"),
                     (8080, b"GET", b"/nothing/here"),
                     (8080, b"GET", b"/common/a%20b/x"),
+                    (8080, b"GET", b"/common/a%20b;v=1"),
                     (9, b"GET", b"/"),
                 )
             ]

@@ -57,6 +57,13 @@ def test_what_servers_read_differently_is_ambiguous(target: bytes) -> None:
     assert judged_path(target) is None
 
 
+@pytest.mark.parametrize("piece", [b";", b"%3b", b".", b"/a", b"%", b"/;", b"/.", b"%2e", b"|", b"/%3B", b"?", b";."])
+def test_a_hostile_path_costs_no_more_than_its_length(piece: bytes) -> None:
+    """A path of 2 MB: linear work is done at once, squared work would run into the test's deadline."""
+    path = b"/x" + piece * (2_000_000 // len(piece))
+    assert (judged_path(path) is None) == (judged_path(b"/x" + piece * 3) is None)
+
+
 def test_a_template_is_literals_variables_and_rest() -> None:
     template = parse_template("/orders/{id}/*/%6Cines/**")
     assert template.segments == (b"orders", Variable("id"), Variable(), b"lines")

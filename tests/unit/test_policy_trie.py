@@ -6,12 +6,13 @@ from ringfence.policy.trie import Trie
 
 
 def build(*patterns: str) -> Trie[str, list[str]]:
-    trie: Trie[str, list[str]] = Trie(list)
+    trie: Trie[str, list[str]] = Trie()
     for pattern in patterns:
         words = pattern.split("/")
         rest = words[-1] == "**"
         segments = [None if word == "*" else word for word in (words[:-1] if rest else words)]
-        trie.slot(segments, rest).append(pattern)
+        found = trie.insert(segments, rest, [])
+        found.append(pattern)
     return trie
 
 
