@@ -110,6 +110,7 @@ async def bench(tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterator[B
 async def test_it_becomes_ready_and_stops_on_sigterm(bench: Bench) -> None:
     process = await bench.start()
     await process.ready()
+    await until(lambda: bench.control.acks)
     assert bench.control.acks[0].accepted
     assert b"ringfence_snapshot_revision 1.0" in await process.page("/metrics")
     assert await process.end(signal.SIGTERM) == 0
@@ -137,6 +138,7 @@ async def test_a_killed_sidecar_is_back_by_its_host_key(bench: Bench) -> None:
     again = await bench.start()
     await again.ready()
     assert bench.backend.calls == ["join", "challenge", "attest"]
+    await until(lambda: len(bench.control.hellos) == 2)
     assert bench.control.hellos[0].instance != bench.control.hellos[1].instance
 
 
