@@ -25,6 +25,8 @@ class ServerLimits:
 
     streams_a_connection: int = 16
     """A sidecar needs two: its control stream and a renewal."""
+    connections: int = 4096
+    """Connections at once, handshakes included; more are closed at once, those that exist go on."""
     calls: int = 4096
     """Calls at once over all connections; more are told RESOURCE_EXHAUSTED."""
     keepalive_seconds: float = 30.0
@@ -70,6 +72,7 @@ def make_server(limits: ServerLimits) -> grpc.aio.Server:
             ("grpc.max_send_message_length", SNAPSHOT_LIMIT_BYTES),
             ("grpc.max_metadata_size", _METADATA_LIMIT_BYTES),
             ("grpc.absolute_max_metadata_size", _METADATA_LIMIT_BYTES),
+            ("grpc.max_allowed_incoming_connections", limits.connections),
             ("grpc.max_concurrent_streams", limits.streams_a_connection),
             ("grpc.keepalive_time_ms", _milliseconds(limits.keepalive_seconds)),
             ("grpc.keepalive_timeout_ms", _milliseconds(limits.keepalive_timeout_seconds)),

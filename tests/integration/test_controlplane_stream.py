@@ -82,9 +82,9 @@ class Plane:
         self.issued.append(self.ca.svid(control_plane_id(self.ca.trust_domain), dns=names))
         return self.issued[-1]
 
-    async def start(self) -> grpc.aio.Server:
+    async def start(self, limits: ServerLimits | None = None) -> grpc.aio.Server:
         await self.identity.renew()
-        server = make_server(ServerLimits())
+        server = make_server(limits or ServerLimits())
         service = ControlService(
             callers=CallerCheck(self.ca.bundle(), self.clock),
             distributor=self.distributor,
@@ -484,6 +484,22 @@ async def _shown_serial(plane: Plane) -> str:
         return f"{serial:x}"
 
     return await asyncio.to_thread(shake)
+
+
+async def test_connections_are_bounded_and_those_that_exist_go_on() -> None:
+    plane = Plane()
+    plane.publish()
+    server = await plane.start(ServerLimits(connections=1))
+    try:
+        async with plane.sidecar(plane.ca.svid(WEB)) as first:
+            await first.hello()
+            await first.snapshot()
+            assert await _is_unavailable(plane, plane.ca.svid(ORDERS))
+            plane.publish(web=["a"])
+            assert (await first.snapshot()).revision == 2
+    finally:
+        plane.distributor.drain()
+        await server.stop(None)
 
 
 async def test_taken_address_is_told_and_not_shared(plane: Plane) -> None:

@@ -1,0 +1,127 @@
+"""Over the wire: format and parse are each other's inverse, and no bytes do more than be refused."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.control.reports import ReportError, read_report
+from controlplane.mesh.document import read_mesh
+from ringfence.policy.model import Allowlist, Callers, NamespaceCallers, Rule, SpiffeIdPattern, TrustDomainCallers
+from ringfence.snapshot import Endpoint, Port, Protocol, Snapshot, Upstream, Workload
+from ringfence.spiffe import SpiffeId, TrustDomain
+from ringfence.wire.convert import WireError, snapshot_from_wire, snapshot_to_wire
+from ringfence.wire.gen import control_pb2 as pb
+from tests.mesh_files import mesh_text
+from tests.pki import TestCa
+
+BUNDLE = TestCa("shop.example").bundle()
+SEGMENT = st.text("abcXYZ019.-_", min_size=1, max_size=12).filter(lambda text: text not in (".", ".."))
+NAME = st.from_regex(r"[a-z][a-z0-9-]{0,10}[a-z0-9]", fullmatch=True)
+DOMAINS = st.sampled_from(["shop.example", "partner.example", "a_b"]).map(TrustDomain)
+PORTS = st.integers(1, 65535)
+HOSTS = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str).filter(lambda text: "%" not in text)
+WORKLOADS = st.builds(lambda ns, sa: SpiffeId.workload(TrustDomain("shop.example"), ns, sa), SEGMENT, SEGMENT)
+CALLERS: st.SearchStrategy[Callers] = st.one_of(
+    st.builds(
+        SpiffeIdPattern,
+        trust_domain=DOMAINS,
+        segments=st.lists(st.one_of(SEGMENT, st.just("*")), min_size=1, max_size=5).map(tuple),
+    ),
+    st.builds(NamespaceCallers, namespace=NAME),
+    st.builds(TrustDomainCallers, trust_domain=DOMAINS),
+)
+RULES = st.builds(
+    Rule,
+    name=NAME,
+    callers=st.lists(CALLERS, min_size=1, max_size=3).map(tuple),
+    ports=st.lists(PORTS, max_size=3).map(tuple),
+    methods=st.lists(st.sampled_from(["GET", "POST", "M-SEARCH"]), max_size=2).map(tuple),
+    paths=st.lists(st.sampled_from(["/", "/orders/{id}", "/a/**", "/*/b"]), max_size=2).map(tuple),
+)
+ALLOWLISTS = st.builds(
+    Allowlist,
+    namespace=NAME,
+    name=NAME,
+    rules=st.lists(RULES, max_size=4, unique_by=lambda rule: rule.name).map(tuple),
+)
+ENDPOINTS = st.builds(Endpoint, mesh_host=HOSTS, mesh_port=PORTS, address=HOSTS, spiffe_id=WORKLOADS)
+UPSTREAMS = st.builds(
+    Upstream,
+    service=NAME,
+    namespace=NAME,
+    port=PORTS,
+    protocol=st.sampled_from(Protocol),
+    listen_host=HOSTS,
+    listen_port=PORTS,
+    endpoints=st.lists(ENDPOINTS, max_size=3, unique=True).map(tuple),
+)
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    spiffe_id = draw(WORKLOADS)
+    port = st.builds(
+        Port, port=PORTS, protocol=st.sampled_from(Protocol), address=HOSTS, app_host=HOSTS, app_port=PORTS
+    )
+    return Snapshot(
+        revision=draw(st.integers(1, 2**53 - 1)),
+        workload=Workload(
+            service=draw(NAME),
+            namespace=spiffe_id.namespace or "",
+            spiffe_id=spiffe_id,
+            mesh_host=draw(HOSTS),
+            mesh_port=draw(PORTS),
+            ports=tuple(draw(st.lists(port, max_size=3, unique_by=lambda found: (found.address, found.port)))),
+        ),
+        upstreams=tuple(
+            draw(st.lists(UPSTREAMS, max_size=3, unique_by=lambda found: (found.listen_host, found.listen_port)))
+        ),
+        allowlists=tuple(draw(st.lists(ALLOWLISTS, max_size=3, unique_by=lambda found: found.full_name))),
+        bundles=(BUNDLE,),
+    )
+
+
+@given(snapshots())
+def test_snapshot_that_is_sent_arrives(snapshot: Snapshot) -> None:
+    assert snapshot_from_wire(pb.Snapshot.FromString(snapshot_to_wire(snapshot).SerializeToString())) == snapshot
+
+
+@given(snapshots(), st.data())
+def test_mangled_snapshot_is_refused_or_holds_together(snapshot: Snapshot, data: st.DataObject) -> None:
+    sent = bytearray(snapshot_to_wire(snapshot).SerializeToString())
+    for _ in range(data.draw(st.integers(1, 4))):
+        sent[data.draw(st.integers(0, len(sent) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        received = snapshot_from_wire(pb.Snapshot.FromString(bytes(sent)))
+    except (DecodeError, WireError):
+        return
+    # What passed is a snapshot like any other: it can be sent on and is taken as the same.
+    assert snapshot_from_wire(snapshot_to_wire(received)) == received
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_for_a_report_do_more_than_be_refused(content: bytes) -> None:
+    try:
+        message = pb.SidecarReport.FromString(content)
+        read_report(message)
+    except (DecodeError, ReportError):
+        return
+    assert message.WhichOneof("report") is not None
+
+
+@given(st.data())
+def test_mangled_mesh_file_is_read_or_refused_with_places(data: st.DataObject) -> None:
+    text = mesh_text("web", "orders", "payments", extra="identities: {lifetime: 30m}")
+    start = data.draw(st.integers(0, len(text)))
+    length = data.draw(st.integers(0, 12))
+    junk = data.draw(st.text(st.sampled_from("\n\t :-[]{},&*!|>'\"%@`#0az\x00\u202e"), max_size=6))
+    broken = text[:start] + junk + text[start + length :]
+    document, problems = read_mesh(broken, "m")
+    assert (document is None) == bool(problems)
+    lines = broken.count("\n") + 2
+    for problem in problems:
+        assert 1 <= problem.line <= lines, (problem, broken)
+        assert problem.column >= 1
+        assert str(problem).isascii(), (problem, broken)
