@@ -81,4 +81,5 @@ def _channel(
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_DEADLINE_MILLISECONDS),
         ("grpc.http2.max_pings_without_data", 0),
     ]
-    return grpc.aio.secure_channel(str(address), credentials, options=options)
+    # The scheme is said, or grpcio would take a host called "unix" for one.
+    return grpc.aio.secure_channel(f"dns:///{address}", credentials, options=options)

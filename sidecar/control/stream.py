@@ -84,6 +84,7 @@ class ControlStream:
         self._wait = wait
         self._enforcement = Enforcement(spiffe_id=holder.spiffe_id, on_snapshot=on_snapshot, log=log)
         self._session: Session | None = None
+        self._taking: set[asyncio.Future[Outcome]] = set()
         self._settled = asyncio.Event()
         """The control plane has answered or failed once."""
         self._contact_wall: float | None = None
@@ -134,6 +135,9 @@ class ControlStream:
                 tasks.create_task(self._keep_open(), name="control stream sessions")
         finally:
             end()
+            for taking in tuple(self._taking):
+                taking.cancel()
+            await asyncio.gather(*self._taking, return_exceptions=True)
 
     async def _keep_open(self) -> None:
         attempt = 0
@@ -185,7 +189,14 @@ class ControlStream:
                     self._contact_monotonic = self._clock.monotonic()
 
     async def _take(self, message: pb.Snapshot) -> Outcome:
-        """A snapshot from the stream: into force, and to disk."""
+        """A snapshot from the stream, taken to the end even if the stream ends meanwhile: half of one is none."""
+        taking = asyncio.ensure_future(self._take_whole(message))
+        self._taking.add(taking)
+        taking.add_done_callback(self._taking.discard)
+        return await asyncio.shield(taking)
+
+    async def _take_whole(self, message: pb.Snapshot) -> Outcome:
+        """Into force, and to disk."""
         if not self.connected:
             self._log.info("control plane connected", address=str(self._address))
         self.connected = self._heard = True

@@ -298,6 +298,32 @@ async def test_the_next_stream_is_opened_by_the_newer_svid_before_the_old_one_en
     assert bench.logged("control plane lost") == []
 
 
+async def test_a_stream_that_ends_meanwhile_does_not_leave_half_a_snapshot(bench: Bench) -> None:
+    go = asyncio.Event()
+    steps: list[str] = []
+
+    async def slow(snapshot: Snapshot) -> None:
+        steps.append("begun")
+        try:
+            await go.wait()
+        except asyncio.CancelledError:
+            steps.append("cut off")
+            raise
+        steps.append("done")
+
+    bench.identity.svid = bench.ca.svid(ORDERS, lifetime=600.0, not_before=-3000.0)
+    bench.control.push(snapshot_message(1))
+    stream = bench.run(bench.stream(slow))
+    await until(lambda: steps)
+    bench.identity.change(bench.ca.svid(ORDERS))
+    await until(lambda: len(bench.control.hellos) == 2)
+    go.set()
+    await until(lambda: bench.control.acks)
+    assert steps == ["begun", "done"]
+    assert stream.snapshot is not None
+    assert bench.control.acks[0].accepted
+
+
 async def test_an_svid_that_ended_is_not_shown(bench: Bench) -> None:
     bench.identity.left = 0.0
     bench.control.push(snapshot_message(1))
