@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ca.authority import Authority, init_authority, open_authority
-    from ca.border import REQUEST_ID_KEY, SERVER_OPTIONS
+    from ca.border import REQUEST_ID_KEY
     from ca.errors import (
         CaError,
         DataFolderError,
@@ -33,7 +33,6 @@ _HOME = {
     "init_authority": "authority",
     "open_authority": "authority",
     "REQUEST_ID_KEY": "border",
-    "SERVER_OPTIONS": "border",
     "CaError": "errors",
     "DataFolderError": "errors",
     "IdentityRefused": "errors",
@@ -54,7 +53,6 @@ _HOME = {
 __all__ = [
     "PASSPHRASE_FILE_VARIABLE",
     "REQUEST_ID_KEY",
-    "SERVER_OPTIONS",
     "Authority",
     "AuthoritySettings",
     "CaError",

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ca.desk import IssuingDesk
-from ca.errors import RefusalReason, RequestInvalid, StoreUnavailable
+from ca.errors import RequestInvalid, StoreUnavailable
 from ca.folder import DATABASE, SigningKeys, check_vacant, create_folder, read_certificates, read_issuing_key
 from ca.hierarchy import Hierarchy, build_intermediate, build_root, is_dns_name
 from ca.issue import Issuer
@@ -25,11 +24,11 @@ from ca.nonces import NonceMint
 from ca.passphrase import check_new_passphrase
 from ca.settings import AuthoritySettings, IssuingLimits
 from ca.store.database import Database, open_database
-from ca.store.host_keys import EnrolledHostKey, find_host_key, list_host_keys, revoke_host_key
+from ca.store.host_keys import EnrolledHostKey, list_host_keys, revoke_host_key
 from ca.store.issued import IssuedRecord, list_issued
 from ca.store.record import OwnClaim
 from ca.store.state import claim_database
-from ca.store.tokens import MintedToken, look_up_token, mint_token
+from ca.store.tokens import MintedToken, mint_token
 from ca.tally import Tally
 from ca.template import check_workload_id, granted_lifetime, new_serial, prepare_template
 from ringfence.kit.clock import Clock, SystemClock
@@ -126,7 +125,7 @@ def open_store(
         database_url,
         data_dir / DATABASE,
         wait_seconds=limits.database_wait_seconds,
-        connections=limits.reader_threads + 2,
+        connections=limits.database_connections,
     )
     try:
         return database, claim_database(database, fingerprint(hierarchy.root_der), random_bytes)
@@ -188,7 +187,6 @@ class Authority:
         self._log = log
         self._random_bytes = random_bytes
         self._tally = Tally()
-        self._readers = ThreadPoolExecutor(settings.limits.reader_threads, thread_name_prefix="ca-database")
         self._line = IssuingLine(
             issuer=issuer,
             database=database,
@@ -241,21 +239,12 @@ class Authority:
             log=self._log,
             tally=self._tally,
             nonces=self._nonces,
-            look_up_token=self._look_up_token,
-            find_host_key=self._find_host_key,
             place=self._line.place,
-            readers=self._readers,
         )
-
-    def _look_up_token(self, token_sha256: str, host_key_id: str | None) -> str | RefusalReason:
-        return look_up_token(self._database, token_sha256, host_key_id, self._clock.now())
-
-    def _find_host_key(self, key_id: str) -> EnrolledHostKey | None:
-        return find_host_key(self._database, key_id)
 
     def mint_join_token(self, spiffe_id: SpiffeId, ttl_seconds: float) -> str:
         """A token good once, for this workload, for so long; see ``mint_join_token`` below for what it raises."""
-        return mint_join_token(
+        minted = mint_join_token(
             self._database,
             self.trust_domain,
             spiffe_id,
@@ -263,7 +252,9 @@ class Authority:
             now=self._clock.now(),
             limits=self._settings.limits,
             random_bytes=self._random_bytes,
-        ).token
+        )
+        self._log.info("join token minted", spiffe_id=minted.spiffe_id, expires_at=minted.expires_at)
+        return minted.token
 
     def issue_svid(self, spiffe_id: SpiffeId, *, lifetime_seconds: int = 0) -> X509Svid:
         """An SVID for a workload, with a key made here, in memory; for tests and demonstrations beside the authority.
@@ -292,7 +283,7 @@ class Authority:
             dns_names=dns_names,
         )
         try:
-            svid = self._line.place(order).result(self._settings.limits.deadline_seconds)
+            svid = self._line.place(lambda _: order).result(self._settings.limits.deadline_seconds)
         except FutureTimeoutError as problem:
             raise StoreUnavailable("the authority did not answer in time") from problem
         return X509Svid(
@@ -306,7 +297,10 @@ class Authority:
 
     def revoke_host_key(self, key_id: str) -> bool:
         """End a host key, and with it every renewal of SVIDs that descend from it; whether it was enrolled at all."""
-        return revoke_host_key(self._database, key_id, self._clock.now())
+        enrolled = revoke_host_key(self._database, key_id, self._clock.now())
+        if enrolled:
+            self._log.warning("host key revoked", host_key_id=key_id)
+        return enrolled
 
     def host_keys(self, *, limit: int = _LIST_LIMIT) -> list[EnrolledHostKey]:
         """Enrolled host keys, the newest first."""
@@ -317,9 +311,8 @@ class Authority:
         return list_issued(self._database, spiffe_id=None if spiffe_id is None else str(spiffe_id), limit=limit)
 
     def close(self) -> None:
-        """Finish what is in hand, then let go of threads and database."""
+        """Finish what is in hand, then let go of the thread and the database."""
         self._line.close()
-        self._readers.shutdown(wait=True)
         self._database.close()
 
 

@@ -30,14 +30,6 @@ T = TypeVar("T")
 
 REQUEST_ID_KEY: Final = "ringfence-request-id"
 NOT_PERMITTED: Final = "this caller is not permitted an identity"
-# Larger than any request of the protocol, much smaller than gRPC's default of 4 MiB.
-MESSAGE_LIMIT_BYTES: Final = 32_768
-SERVER_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
-    ("grpc.max_metadata_size", 16_384),
-    ("grpc.so_reuseport", 0),
-)
-"""For a server that carries nothing but the servicers of this package."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from ca.errors import RefusalReason, Refused, RequestInvalid
 from ca.host_proof import HostKey, attest_message, enrol_message
 from ca.line import Order
 from ca.reply import svid_response
+from ca.store.look_ups import LookUps
 from ca.store.record import AttestClaim, HostKeyRow, TokenClaim
 from ca.store.tokens import is_token, token_sha256
 from ca.template import granted_lifetime
@@ -46,8 +47,10 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
         self, request: issuing_pb2.JoinRequest, context: Context
     ) -> issuing_pb2.SvidResponse:
         async def work(request_id: str) -> issuing_pb2.SvidResponse:
-            order = await self._desk.in_reader(lambda: self._examine_join(request, request_id))
-            return svid_response(self._desk, await self._desk.issue(order))
+            if not is_token(request.token):
+                raise Refused(RefusalReason.TOKEN_UNKNOWN, "not the shape of a token")
+            svid = await self._desk.issue(lambda look_ups: self._examine_join(request, request_id, look_ups))
+            return svid_response(self._desk, svid)
 
         return await self._border.serve("join", context, work)
 
@@ -65,20 +68,18 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
         self, request: issuing_pb2.AttestRequest, context: Context
     ) -> issuing_pb2.SvidResponse:
         async def work(request_id: str) -> issuing_pb2.SvidResponse:
-            order = await self._desk.in_reader(lambda: self._examine_attest(request, request_id))
-            return svid_response(self._desk, await self._desk.issue(order))
+            svid = await self._desk.issue(lambda look_ups: self._examine_attest(request, request_id, look_ups))
+            return svid_response(self._desk, svid)
 
         return await self._border.serve("attest", context, work)
 
-    def _examine_join(self, request: issuing_pb2.JoinRequest, request_id: str) -> Order:
-        """The order that a join request makes, in a reader thread. RequestInvalid, Refused, StoreUnavailable."""
+    def _examine_join(self, request: issuing_pb2.JoinRequest, request_id: str, look_ups: LookUps) -> Order:
+        """The order that a join request makes, in the line's thread. RequestInvalid, Refused, StoreUnavailable."""
         lifetime_seconds = granted_lifetime(request.lifetime_seconds, self._desk.lifetimes)
         public_key = public_key_of_csr(request.csr)
         host_key = self._host_key(request, public_key)
-        if not is_token(request.token):
-            raise Refused(RefusalReason.TOKEN_UNKNOWN, "not the shape of a token")
         token_hash = token_sha256(request.token)
-        found = self._desk.look_up_token(token_hash, host_key.key_id if host_key else None)
+        found = look_ups.token(token_hash, host_key.key_id if host_key else None)
         if isinstance(found, RefusalReason):
             raise Refused(found)
         enrol = HostKeyRow(key_id=host_key.key_id, spki=host_key.spki) if host_key else None
@@ -103,15 +104,15 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
             raise Refused(RefusalReason.HOST_KEY_PROOF_INVALID, key.key_id)
         return key
 
-    def _examine_attest(self, request: issuing_pb2.AttestRequest, request_id: str) -> Order:
-        """The order that an attestation makes, in a reader thread. RequestInvalid, Refused, StoreUnavailable."""
+    def _examine_attest(self, request: issuing_pb2.AttestRequest, request_id: str, look_ups: LookUps) -> Order:
+        """The order that an attestation makes, in the line's thread. RequestInvalid, Refused, StoreUnavailable."""
         lifetime_seconds = granted_lifetime(request.lifetime_seconds, self._desk.lifetimes)
         public_key = public_key_of_csr(request.csr)
         key_id = _key_id(request.host_key_id)
         nonce = self._desk.nonces.check(request.nonce, key_id, self._desk.clock.now())
         if isinstance(nonce, RefusalReason):
             raise Refused(nonce, key_id)
-        enrolled = self._desk.find_host_key(key_id)
+        enrolled = look_ups.host_key(key_id)
         if enrolled is None:
             raise Refused(RefusalReason.HOST_KEY_UNKNOWN, key_id)
         if enrolled.revoked_at is not None:

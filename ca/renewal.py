@@ -57,20 +57,24 @@ class Renewal(issuing_pb2_grpc.RenewalServicer):
         async def work(request_id: str) -> issuing_pb2.SvidResponse:
             shown = (context.auth_context() or {}).get(_CERTIFICATE_PROPERTY, ())
             caller = identify(list(shown), self._desk.trust_domain, self._desk.clock.now())
-            lifetime_seconds = granted_lifetime(request.lifetime_seconds, self._desk.lifetimes)
-            public_key = public_key_of_csr(request.csr)
-            if public_key == caller.public_key:
-                raise RequestInvalid("csr has the key of the current svid (make a new key for every csr)")
-            order = Order(
-                spiffe_id=caller.spiffe_id,
-                public_key=public_key,
-                claim=RenewClaim(serial=caller.serial),
-                lifetime_seconds=lifetime_seconds,
-                request_id=request_id,
-            )
-            return svid_response(self._desk, await self._desk.issue(order))
+            svid = await self._desk.issue(lambda _: self._examine(request, request_id, caller))
+            return svid_response(self._desk, svid)
 
         return await self._border.serve("renew", context, work)
+
+    def _examine(self, request: issuing_pb2.RenewRequest, request_id: str, caller: Caller) -> Order:
+        """The order that a renewal makes, in the line's thread. RequestInvalid."""
+        lifetime_seconds = granted_lifetime(request.lifetime_seconds, self._desk.lifetimes)
+        public_key = public_key_of_csr(request.csr)
+        if public_key == caller.public_key:
+            raise RequestInvalid("csr has the key of the current svid (make a new key for every csr)")
+        return Order(
+            spiffe_id=caller.spiffe_id,
+            public_key=public_key,
+            claim=RenewClaim(serial=caller.serial),
+            lifetime_seconds=lifetime_seconds,
+            request_id=request_id,
+        )
 
 
 def identify(shown: list[bytes], trust_domain: TrustDomain, now: float) -> Caller:

@@ -60,8 +60,8 @@ class IssuingLimits:
     """Unexpired join tokens the database holds; minting more is refused."""
     keep_expired_seconds: int = 90 * DAY_SECONDS
     """How long the record of an expired SVID or token stays for audit before it is pruned."""
-    reader_threads: int = 3
-    """Threads for blocking database reads; the issuing line has one of its own besides."""
+    database_connections: int = 5
+    """Connections held at most: the issuing line takes one at a time, the rest are for the operator's commands."""
     database_wait_seconds: float = 5.0
     """The longest a statement waits for a lock, a connection or an answer of the database."""
 

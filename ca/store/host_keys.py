@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from ca.store.database import Database
 from ca.store.schema import host_keys
@@ -26,10 +26,9 @@ class EnrolledHostKey:
     revoked_at: float | None
 
 
-def find_host_key(database: Database, key_id: str) -> EnrolledHostKey | None:
-    """The key with that id, revoked or not."""
-    with database.read() as connection:
-        row = connection.execute(_FIND, {"key": key_id}).one_or_none()
+def find_host_key(connection: Connection, key_id: str) -> EnrolledHostKey | None:
+    """The key with that id, revoked or not (see ``ca.store.look_ups``)."""
+    row = connection.execute(_FIND, {"key": key_id}).one_or_none()
     return None if row is None else _read(row)
 
 

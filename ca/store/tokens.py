@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from ca.errors import RefusalReason, RequestInvalid
 from ca.store.database import Database
@@ -21,7 +21,7 @@ TOKEN_BYTES: Final = 32
 _PREFIX: Final = "rfjoin_"
 _TOKEN: Final = re.compile(r"rfjoin_[A-Za-z0-9_-]{43}")
 # Built once: composing a statement costs as much as running it.
-_LOOK_UP: Final = select(
+_FIND: Final = select(
     join_tokens.c.spiffe_id, join_tokens.c.expires_at, join_tokens.c.spent_at, join_tokens.c.spent_by
 ).where(join_tokens.c.token_sha256 == bindparam("token"))
 
@@ -73,18 +73,11 @@ def mint_token(
     return MintedToken(token=token, spiffe_id=spiffe_id, expires_at=expires_at)
 
 
-def look_up_token(database: Database, token_hash: str, host_key_id: str | None, now: float) -> str | RefusalReason:
-    """The SPIFFE ID that an apparently good token stands for, or why it does not hold.
-
-    A look ahead, to sign nothing for nobody: what counts is the conditional spending in ``ca.store.record``.
-    """
-    with database.read() as connection:
-        row = connection.execute(_LOOK_UP, {"token": token_hash}).one_or_none()
-        good = (
-            row is not None
-            and row.expires_at > now
-            and (row.spent_at is None or (host_key_id is not None and row.spent_by == host_key_id))
-        )
-        if row is not None and good:
-            return str(row.spiffe_id)
+def find_token(connection: Connection, token_hash: str, host_key_id: str | None, now: float) -> str | RefusalReason:
+    """The SPIFFE ID that an apparently good token stands for, or why it does not hold (see ``ca.store.look_ups``)."""
+    row = connection.execute(_FIND, {"token": token_hash}).one_or_none()
+    if row is None or row.expires_at <= now:
         return token_refusal(connection, token_hash, now)
+    if row.spent_at is None or (host_key_id is not None and row.spent_by == host_key_id):
+        return str(row.spiffe_id)
+    return RefusalReason.TOKEN_SPENT

@@ -19,12 +19,13 @@ from ca.errors import RefusalReason, RequestInvalid, StoreForeign, StoreTooNew, 
 from ca.nonces import SpentNonce
 from ca.store import database as database_module
 from ca.store.database import REVISIONS, VERSION_TABLE, Database, open_database
-from ca.store.host_keys import find_host_key, list_host_keys, revoke_host_key
+from ca.store.host_keys import EnrolledHostKey, list_host_keys, revoke_host_key
 from ca.store.issued import list_issued, prune
+from ca.store.look_ups import LookUps
 from ca.store.record import AttestClaim, Claim, Entry, HostKeyRow, OwnClaim, RenewClaim, TokenClaim, record
 from ca.store.schema import issued_svids, join_tokens, metadata, spent_nonces
 from ca.store.state import claim_database
-from ca.store.tokens import look_up_token, mint_token, token_sha256
+from ca.store.tokens import mint_token, token_sha256
 
 NOW = 1_800_000_000.0
 WEB = "spiffe://shop.example/ns/shop/sa/web"
@@ -99,6 +100,16 @@ def one(database: Database, claim: Claim, spiffe_id: str = WEB, now: float = NOW
 def attest_claim(host_key: HostKeyRow, nonce: str | None = None) -> AttestClaim:
     spent = SpentNonce(sha256=nonce or secrets.token_hex(32), expires_at=NOW + 30)
     return AttestClaim(nonce=spent, host_key_id=host_key.key_id)
+
+
+def look_up(database: Database, token_hash: str, host_key_id: str | None, now: float) -> str | RefusalReason:
+    with LookUps(database, now) as look_ups:
+        return look_ups.token(token_hash, host_key_id)
+
+
+def host_key(database: Database, key_id: str) -> EnrolledHostKey | None:
+    with LookUps(database, NOW) as look_ups:
+        return look_ups.host_key(key_id)
 
 
 def rivals(open_again: Open, claims: list[Claim]) -> list[RefusalReason | None]:
@@ -192,13 +203,13 @@ def test_a_token_spent_without_a_host_key_is_spent_for_everybody(database: Datab
 def test_the_look_ahead_agrees_with_the_decision(database: Database) -> None:
     token, mine = mint(database, ttl_seconds=60), new_host_key()
     hashed = token_sha256(token)
-    assert look_up_token(database, hashed, None, NOW) == WEB
-    assert look_up_token(database, hashed, None, NOW + 60) is RefusalReason.TOKEN_EXPIRED
-    assert look_up_token(database, token_sha256("x"), None, NOW) is RefusalReason.TOKEN_UNKNOWN
+    assert look_up(database, hashed, None, NOW) == WEB
+    assert look_up(database, hashed, None, NOW + 60) is RefusalReason.TOKEN_EXPIRED
+    assert look_up(database, token_sha256("x"), None, NOW) is RefusalReason.TOKEN_UNKNOWN
     assert one(database, token_claim(token, mine)) is None
-    assert look_up_token(database, hashed, mine.key_id, NOW) == WEB
-    assert look_up_token(database, hashed, new_host_key().key_id, NOW) is RefusalReason.TOKEN_SPENT
-    assert look_up_token(database, hashed, None, NOW) is RefusalReason.TOKEN_SPENT
+    assert look_up(database, hashed, mine.key_id, NOW) == WEB
+    assert look_up(database, hashed, new_host_key().key_id, NOW) is RefusalReason.TOKEN_SPENT
+    assert look_up(database, hashed, None, NOW) is RefusalReason.TOKEN_SPENT
 
 
 def test_the_number_of_live_tokens_is_bounded(database: Database) -> None:
@@ -214,7 +225,7 @@ def test_the_number_of_live_tokens_is_bounded(database: Database) -> None:
 def test_joining_enrols_the_host_key_for_that_workload(database: Database) -> None:
     key = new_host_key()
     assert one(database, token_claim(mint(database), key)) is None
-    enrolled = find_host_key(database, key.key_id)
+    enrolled = host_key(database, key.key_id)
     assert enrolled is not None
     assert (enrolled.spiffe_id, enrolled.spki, enrolled.revoked_at) == (WEB, key.spki, None)
     assert list_issued(database, limit=1)[0].host_key_id == key.key_id
@@ -236,7 +247,7 @@ def test_a_revoked_host_key_never_comes_back(database: Database) -> None:
     assert one(database, token_claim(token, key)) is RefusalReason.HOST_KEY_REVOKED
     assert one(database, token_claim(mint(database), key)) is RefusalReason.HOST_KEY_REVOKED
     assert one(database, attest_claim(key)) is RefusalReason.HOST_KEY_REVOKED
-    enrolled = find_host_key(database, key.key_id)
+    enrolled = host_key(database, key.key_id)
     assert enrolled is not None
     assert enrolled.revoked_at == NOW + 1
 
@@ -259,7 +270,7 @@ def test_a_nonce_is_good_once(database: Database) -> None:
     nonce = secrets.token_hex(32)
     assert one(database, attest_claim(key, nonce), now=NOW + 5) is None
     assert one(database, attest_claim(key, nonce)) is RefusalReason.NONCE_SPENT
-    enrolled = find_host_key(database, key.key_id)
+    enrolled = host_key(database, key.key_id)
     assert enrolled is not None
     assert enrolled.last_used_at == NOW + 5
 

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
-from ca.errors import CaError, IssuerExpired, Overloaded, RefusalReason, Refused, StoreUnavailable
+from ca.errors import CaError, CsrRefused, IssuerExpired, Overloaded, RefusalReason, Refused, StoreUnavailable
 from ca.keys import new_key
-from ca.line import IssuingLine, Order
+from ca.line import IssuingLine, Order, Petition
 from ca.settings import IssuingLimits
 from ca.store.issued import list_issued
+from ca.store.look_ups import LookUps
 from ca.store.record import Claim, OwnClaim, RenewClaim
 from ringfence.kit.clock import FakeClock
 from tests.authorities import WEB, OpenAuthority
@@ -27,7 +29,8 @@ LIMITS = IssuingLimits(in_flight=2, database_wait_seconds=0.2)
 WAIT_SECONDS = 20.0
 
 
-def order(claim: Claim | None = None, **changes: Any) -> Order:
+def order(claim: Claim | None = None, **changes: Any) -> Petition:
+    """A petition that needs no examination."""
     fields: dict[str, Any] = {
         "spiffe_id": WEB,
         "public_key": new_key().public_key(),
@@ -35,7 +38,8 @@ def order(claim: Claim | None = None, **changes: Any) -> Order:
         "lifetime_seconds": 600,
         "request_id": "r1",
     }
-    return Order(**(fields | changes))
+    made = Order(**(fields | changes))
+    return lambda _: made
 
 
 @pytest.fixture
@@ -113,6 +117,36 @@ def test_one_order_that_fails_leaves_its_neighbours_alone(world: OpenAuthority) 
     assert len(serials(world)) == 2
 
 
+def test_a_petition_that_is_refused_leaves_its_neighbours_alone(world: OpenAuthority) -> None:
+    def refuse(_: LookUps) -> Order:
+        raise CsrRefused("csr is rubbish")
+
+    with hold_the_line(world):
+        bad, good = line_of(world).place(refuse), line_of(world).place(order())
+    with pytest.raises(CsrRefused, match="rubbish"):
+        bad.result(WAIT_SECONDS)
+    assert good.result(WAIT_SECONDS).spiffe_id == WEB
+
+
+def test_a_database_that_cannot_be_read_fails_the_batch_at_once(world: OpenAuthority) -> None:
+    asked: list[str] = []
+
+    def ask(look_ups: LookUps) -> Order:
+        asked.append("token")
+        raise AssertionError(look_ups.token("ab" * 32, None))
+
+    def away(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("database is away"))
+
+    with hold_the_line(world) as first:
+        futures = [line_of(world).place(ask) for _ in range(5)]
+        event.listen(world.database.engine, "before_cursor_execute", away)
+    for future in [first, *futures]:
+        with pytest.raises(StoreUnavailable, match="away"):
+            future.result(WAIT_SECONDS)
+    assert asked == ["token"]  # the others did not wait for it one by one
+
+
 def test_an_order_whose_caller_went_away_is_dropped(world: OpenAuthority) -> None:
     with hold_the_line(world) as first:
         gone = line_of(world).place(order())
@@ -173,7 +207,7 @@ def test_a_bug_in_a_stage_fails_the_order_and_not_the_line(world: OpenAuthority)
     with pytest.raises(CaError, match="issuing failed"):
         line_of(world).place(order(public_key="no key")).result(WAIT_SECONDS)
     assert line_of(world).place(order()).result(WAIT_SECONDS).spiffe_id == WEB
-    assert [line["msg"] for line in world.log_lines()] == ["issuing failed"]
+    assert [line["msg"] for line in world.log_lines()] == ["issuing failed", "svid issued"]
 
 
 def test_closing_answers_what_was_placed_and_takes_no_more(world: OpenAuthority) -> None:
