@@ -20,7 +20,7 @@ from ringfence import __version__
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.log import Logger
 from ringfence.kit.log_sink import LogSink
-from ringfence.policy.compile import compile_policy
+from ringfence.policy.compile import PolicyError, compile_policy
 from ringfence.snapshot import Protocol, Snapshot
 from ringfence.spiffe import ChainVerifier, TrustBundle, X509Svid
 from sidecar.admin import AdminServer
@@ -37,6 +37,7 @@ from sidecar.tunnel.link import LinkContext
 
 # Requests leave no cycles behind; the default threshold would look for some every few hundred of them.
 _GC_THRESHOLD: Final = 50_000
+_SWEEP_SECONDS: Final = 5.0
 
 
 def run(settings: SidecarSettings) -> int:
@@ -158,10 +159,12 @@ class _Sidecar:
             async with asyncio.TaskGroup() as tasks:
                 identity = tasks.create_task(self._holder.run(), name="identity")
                 control = tasks.create_task(self._control.run(), name="control stream")
+                sweep = tasks.create_task(self._sweep(), name="sweep")
                 await stop.wait()
                 await self._drain(at_once)
                 identity.cancel()
                 control.cancel()
+                sweep.cancel()
         except* IdentityRefused as refused:
             for cause in refused.exceptions:
                 self._log.error("no identity", detail=str(cause))
@@ -171,6 +174,15 @@ class _Sidecar:
             await signals.close()
         self._log.info("sidecar stopped")
         return status
+
+    async def _sweep(self) -> None:
+        """Deadlines that are not worth a timer each."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = self._clock.monotonic()
+            for side in (self._inbound, self._outbound):
+                if side is not None:
+                    side.relays.sweep(now)
 
     async def _drain(self, at_once: asyncio.Event) -> None:
         self._draining = True
@@ -241,11 +253,14 @@ class _Sidecar:
         mesh_listen = (workload.mesh_host, workload.mesh_port)
         if self._mesh_listen is not None and self._mesh_listen != mesh_listen:
             raise SnapshotRefused(f"the mesh port moved to {mesh_listen[0]}:{mesh_listen[1]}: restart the sidecar")
-        table = compile_policy(
-            snapshot.allowlists,
-            trust_domain=workload.spiffe_id.trust_domain,
-            http_ports=[port.port for port in workload.ports if port.protocol is Protocol.HTTP],
-        )
+        try:
+            table = compile_policy(
+                snapshot.allowlists,
+                trust_domain=workload.spiffe_id.trust_domain,
+                http_ports=[port.port for port in workload.ports if port.protocol is Protocol.HTTP],
+            )
+        except PolicyError as error:
+            raise SnapshotRefused(str(error)) from error
         bundles = snapshot.bundles or self._holder.bundles
         if self._context is None:
             self._tls = TlsIdentity(svid, bundles, self._clock)

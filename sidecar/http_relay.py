@@ -7,8 +7,9 @@ mesh when the mesh cannot deliver. No task, future or closure is made for a requ
 
 from __future__ import annotations
 
-import secrets
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from ringfence.policy.decide import CallerView, Decision, Deny
 from ringfence.policy.reasons import DenyReason
@@ -17,26 +18,116 @@ from sidecar import refusal
 from sidecar.http1 import Exchange, Heads, Inspector, Malformed
 from sidecar.http2.frames import CONNECT_ERROR, NO_ERROR
 from sidecar.outbound_relay import OutboundRelay
-from sidecar.recording import Recorder
-from sidecar.refusal import Refusal
+from sidecar.recording import Recorder, RequestSeries
+from sidecar.refusal import Refusal, new_request_id
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.tunnel.pool import Pool
 
 if TYPE_CHECKING:
     from sidecar.inbound import Caller
 
-_MALFORMED = {Malformed.BAD_TARGET: DenyReason.PATH_AMBIGUOUS, Malformed.FRAGMENT_IN_TARGET: DenyReason.PATH_AMBIGUOUS}
+# A target that two readers could take for two things is the path's fault, whichever layer saw it first.
+_MALFORMED: Final = {
+    Malformed.BAD_TARGET: DenyReason.PATH_AMBIGUOUS,
+    Malformed.FRAGMENT_IN_TARGET: DenyReason.PATH_AMBIGUOUS,
+}
+HEAD_SECONDS: Final = 15.0  # a request's head, from its first byte
+BODY_IDLE_SECONDS: Final = 60.0  # between two pieces of a request's body
+LINGER_SECONDS: Final = 2.0
+_LINGER_LIMIT_BYTES: Final = 1024 * 1024
 
 
-def _status_counted(exchange: Exchange) -> int:
-    """The status the client saw: the server's, or that of the answer made here; 0 if it saw none."""
-    if exchange.status:
-        return exchange.status
-    local = exchange.local
-    return int(local[9:12]) if local else 0
+class HttpRelay(Relay):
+    """What both directions have in common: an inspector, deadlines for the client, counting."""
+
+    inspector: Inspector
+    _recorder: Recorder
+    _own_id: str
+    _series: RequestSeries
+    _monotonic: Callable[[], float]
+    _watched: tuple[str, int, float]
+
+    def inspect(self, heads: Heads, recorder: Recorder, own_id: str) -> None:
+        """Second half of ``__init__``, which the two directions inherit from different relays."""
+        self._recorder = recorder
+        self._own_id = own_id
+        self._series = recorder.series(self.facts.direction, self.facts.peer, self.facts.service)
+        self._monotonic = recorder.monotonic
+        self._watched = ("", 0, 0.0)
+        self.inspector = Inspector(self, heads)
+
+    def _attend(self) -> None:
+        """Do what the inspector wants beyond the bytes that it returned."""
+        raise NotImplementedError
+
+    def _defect(self, error: Exception) -> None:
+        self.owner.relay_failed(self, error)
+        self.end("reset", "defect", abort=True)
+
+    def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = NO_ERROR) -> None:
+        if not self.ended:
+            self.inspector.cut()
+        super().end(reason, detail, abort=abort, code=code)
+
+    def drain(self) -> None:
+        """Let the requests in flight end, the last with ``connection: close``, and take no more."""
+        self.inspector.drain()
+        if self.inspector.attention:
+            self._attend()
+
+    def sweep(self, now: float) -> None:
+        """Called every few seconds: a client that began a request and does not go on is let go."""
+        inspector = self.inspector
+        progress, size = inspector.progress, inspector.client_bytes
+        before, size_before, since = self._watched
+        if progress == "request_head" and progress == before:
+            late = now - since > HEAD_SECONDS
+        elif progress == "request_body" and progress == before and size == size_before:
+            late = now - since > BODY_IDLE_SECONDS
+        else:
+            self._watched = (progress, size, now)
+            return
+        if late:
+            self.end(DenyReason.CALLER_TIMEOUT, f"{progress} not complete after {now - since:.0f} s")
+
+    # -- the judge ----------------------------------------------------------------------------------------------------
+
+    def request(self, exchange: Exchange) -> bytes | None:
+        raise NotImplementedError
+
+    def response(self, exchange: Exchange, status: int) -> None:
+        raise NotImplementedError
+
+    def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
+        raise NotImplementedError
+
+    def done(self, exchange: Exchange) -> None:
+        seconds = self._monotonic() - exchange.started
+        self.facts.requests += 1
+        series = self._series
+        decision: Decision | None = exchange.decision  # type: ignore[assignment]
+        status = exchange.status or _status_counted(exchange)
+        series.count(decision, status).value += 1
+        series.durations.observe(seconds)
+        if self._recorder.every_request:
+            self._recorder.request_done(
+                self.facts, decision, method=exchange.method, target=exchange.target, status=status, seconds=seconds
+            )
+
+    def malformed(self, reason: Malformed, detail: str) -> bytes:
+        kind = _MALFORMED.get(reason, DenyReason.PROTOCOL_ERROR)
+        return self._answer(kind, method=b"", target=b"", detail=f"{reason}: {detail}")
+
+    def _answer(
+        self, kind: DenyReason, *, method: bytes, target: bytes, detail: str, status: int | None = None
+    ) -> bytes:
+        """Record a refusal of ours and make the response that tells it."""
+        told = Refusal(reason=kind, request_id=new_request_id(), origin=self._own_id)
+        self._recorder.request_refused(self.facts, Deny(kind), told, method=method, target=target, detail=detail)
+        return refusal.http_response(told, status=status)
 
 
-class InboundHttpRelay(Relay):
+class InboundHttpRelay(HttpRelay):
     """Requests from the mesh to the app: judged one by one, with the caller's identity put in."""
 
     def __init__(
@@ -53,12 +144,8 @@ class InboundHttpRelay(Relay):
         self.caller = caller
         self.app_port = port
         self._port = port.port
-        self._recorder = recorder
-        self._own_id = own_id
-        self._series = recorder.series("inbound", facts.peer, facts.service)
-        self._monotonic = recorder.monotonic
         self._unread_bytes = 0  # taken by a paused inspector, not yet credited
-        self.inspector = Inspector(self, heads)
+        self.inspect(heads, recorder, own_id)
 
     # -- bytes --------------------------------------------------------------------------------------------------------
 
@@ -74,9 +161,9 @@ class InboundHttpRelay(Relay):
             done = self.to_app(out, len(data))
         if inspector.attention:
             self._attend()
-            if done and inspector.paused and not self.ended:
-                self._unread_bytes += len(data)
-                return False
+        if inspector.paused and done and not self.ended:
+            self._unread_bytes += len(data)
+            return False
         return done
 
     def data_received(self, data: bytes) -> None:
@@ -96,7 +183,6 @@ class InboundHttpRelay(Relay):
             self.stream.credit(unread)  # type: ignore[union-attr]
 
     def _attend(self) -> None:
-        """What the inspector wants beyond the bytes that it returned."""
         inspector = self.inspector
         answer = inspector.take_client()
         if answer and self.stream is not None:
@@ -116,10 +202,6 @@ class InboundHttpRelay(Relay):
         if self.transport is not None:
             self._app_ended = True
             self.transport.close()
-
-    def _defect(self, error: Exception) -> None:
-        self.owner.relay_failed(self, error)
-        self.end("reset", "defect", abort=True)
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
@@ -145,11 +227,6 @@ class InboundHttpRelay(Relay):
             self.app_end()
         super().connection_lost(exc)
 
-    def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = NO_ERROR) -> None:
-        if not self.ended:
-            self.inspector.cut()
-        super().end(reason, detail, abort=abort, code=code)
-
     # -- the judge ----------------------------------------------------------------------------------------------------
 
     def request(self, exchange: Exchange) -> bytes | None:
@@ -163,45 +240,17 @@ class InboundHttpRelay(Relay):
         return None
 
     def _refuse(self, exchange: Exchange, decision: Deny) -> None:
-        told = Refusal(reason=decision.reason, request_id=secrets.token_hex(8), origin=self._own_id)
+        told = Refusal(reason=decision.reason, request_id=new_request_id(), origin=self._own_id)
         self._recorder.request_refused(self.facts, decision, told, method=exchange.method, target=exchange.target)
-        response = refusal.http_response(told)
-        self.inspector.refuse(exchange, response, close=False)
+        self.inspector.refuse(exchange, refusal.http_response(told), close=False)
 
     def response(self, exchange: Exchange, status: int) -> None:
         """Counted when it is done."""
 
-    def done(self, exchange: Exchange) -> None:
-        seconds = self._monotonic() - exchange.started
-        self.facts.requests += 1
-        series = self._series
-        decision: Decision | None = exchange.decision  # type: ignore[assignment]
-        status = exchange.status or _status_counted(exchange)
-        series.count(decision, status).value += 1
-        series.durations.observe(seconds)
-        if self._recorder.every_request:
-            self._recorder.request_done(
-                self.facts, decision, method=exchange.method, target=exchange.target, status=status, seconds=seconds
-            )
-
-    def malformed(self, reason: Malformed, detail: str) -> bytes:
-        decision = Deny(_MALFORMED.get(reason, DenyReason.PROTOCOL_ERROR))
-        told = Refusal(reason=decision.reason, request_id=secrets.token_hex(8), origin=self._own_id)
-        self._recorder.request_refused(self.facts, decision, told, method=b"", target=b"", detail=f"{reason}: {detail}")
-        return refusal.http_response(told)
-
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
         kind = DenyReason.APP_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
-        told = Refusal(reason=kind, request_id=secrets.token_hex(8), origin=self._own_id)
-        self._recorder.request_refused(
-            self.facts,
-            Deny(kind),
-            told,
-            method=exchange.method,
-            target=exchange.target,
-            detail=f"the app's response: {reason}: {detail}",
-        )
-        return refusal.http_response(told, status=502)
+        story = f"the app's response: {reason}: {detail}"
+        return self._answer(kind, method=exchange.method, target=exchange.target, detail=story, status=502)
 
     def rejudge(self, view: CallerView) -> Deny | None:
         """The first of the requests in flight that the new policy denies; they were judged by an older one."""
@@ -212,7 +261,7 @@ class InboundHttpRelay(Relay):
         return None
 
 
-class OutboundHttpRelay(OutboundRelay):
+class OutboundHttpRelay(HttpRelay, OutboundRelay):
     """Requests from the app to the mesh: framed, timed, counted; answered here when the mesh cannot deliver them."""
 
     def __init__(
@@ -225,13 +274,10 @@ class OutboundHttpRelay(OutboundRelay):
         recorder: Recorder,
         own_id: str,
     ) -> None:
-        super().__init__(owner, facts, pool, endpoint)
-        self._recorder = recorder
-        self._own_id = own_id
-        self._series = recorder.series("outbound", facts.peer, facts.service)
-        self._monotonic = recorder.monotonic
+        OutboundRelay.__init__(self, owner, facts, pool, endpoint)
         self._asked = False
-        self.inspector = Inspector(self, heads)
+        self._lingering_bytes = -1  # dropped since the last response went out; -1: not yet
+        self.inspect(heads, recorder, own_id)
 
     def open_on_connect(self) -> bool:
         return False
@@ -255,8 +301,12 @@ class OutboundHttpRelay(OutboundRelay):
                 self.transport.pause_reading()
         if inspector.attention:
             self._attend()
-            if inspector.paused and self.transport is not None and not self.ended:
-                self.transport.pause_reading()
+        if inspector.paused and self.transport is not None and not self.ended:
+            self.transport.pause_reading()
+        if self._lingering_bytes >= 0:
+            self._lingering_bytes += len(data)
+            if self._lingering_bytes > _LINGER_LIMIT_BYTES:
+                self.end("closed")
 
     def _ask(self) -> None:
         if not self._asked:
@@ -298,11 +348,21 @@ class OutboundHttpRelay(OutboundRelay):
         if inspector.abort:
             self.end("reset", "the response was cut short", abort=True)
         elif inspector.close_after and not self.ended:
-            self.end("closed")
+            self._linger()
 
-    def _defect(self, error: Exception) -> None:
-        self.owner.relay_failed(self, error)
-        self.end("reset", "defect", abort=True)
+    def _linger(self) -> None:
+        """Close towards the app in two steps: what it still sends would otherwise reset the connection, and with it
+        destroy the response that is on its way (RFC 9112 section 9.6)."""
+        if self._lingering_bytes >= 0:
+            return
+        transport = self.transport
+        if transport is None or self._app_ended or transport.is_closing():
+            self.end("closed")
+            return
+        self._lingering_bytes = 0
+        transport.write_eof()
+        transport.resume_reading()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.end, "closed")
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
@@ -312,8 +372,8 @@ class OutboundHttpRelay(OutboundRelay):
             self._attend()
         if self.ended:
             return
-        if self.stream is None and not self._asked:
-            self.end("closed")  # it came, asked nothing, and left
+        if self._lingering_bytes >= 0 or (self.stream is None and not self._asked):
+            self.end("closed")  # it came, asked nothing, and left; or it has its last answer
         else:
             super().app_end()
 
@@ -323,7 +383,7 @@ class OutboundHttpRelay(OutboundRelay):
             self.to_app(out, 0)
         if self.inspector.attention:
             self._attend()
-        if not self.ended:
+        if not self.ended and self._lingering_bytes < 0:
             super().on_end()
 
     def refused(self, reason: str, detail: str) -> None:
@@ -335,7 +395,7 @@ class OutboundHttpRelay(OutboundRelay):
         if asked and not asked[0].status:
             told = Refusal(
                 reason=reason,
-                request_id=self.facts.request_id or secrets.token_hex(8),
+                request_id=self.facts.request_id or new_request_id(),
                 origin=self.facts.origin or self._own_id,
             )
             self._recorder.request_refused(
@@ -353,15 +413,12 @@ class OutboundHttpRelay(OutboundRelay):
         link = self._link
         if link is not None and link.closed and link.end_reason is not None:
             self.refused(link.end_reason, link.end_detail)
+        elif self._lingering_bytes >= 0:
+            return  # the app has its answer; the stream was only waiting to go
         elif self.inspector.idle:
             super().on_reset(code)
         else:
             self.refused(DenyReason.UPSTREAM_UNREACHABLE, f"stream reset, code {code}")
-
-    def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = NO_ERROR) -> None:
-        if not self.ended:
-            self.inspector.cut()
-        super().end(reason, detail, abort=abort, code=code)
 
     # -- the judge ----------------------------------------------------------------------------------------------------
 
@@ -375,30 +432,15 @@ class OutboundHttpRelay(OutboundRelay):
             if told is not None:
                 self._recorder.request_refused(self.facts, None, told, method=exchange.method, target=exchange.target)
 
-    def done(self, exchange: Exchange) -> None:
-        seconds = self._monotonic() - exchange.started
-        self.facts.requests += 1
-        series = self._series
-        status = exchange.status or _status_counted(exchange)
-        series.count(None, status).value += 1
-        series.durations.observe(seconds)
-        if self._recorder.every_request:
-            self._recorder.request_done(
-                self.facts, None, method=exchange.method, target=exchange.target, status=status, seconds=seconds
-            )
-
-    def malformed(self, reason: Malformed, detail: str) -> bytes:
-        kind = _MALFORMED.get(reason, DenyReason.PROTOCOL_ERROR)
-        told = Refusal(reason=kind, request_id=secrets.token_hex(8), origin=self._own_id)
-        self._recorder.request_refused(
-            self.facts, Deny(kind), told, method=b"", target=b"", detail=f"{reason}: {detail}"
-        )
-        return refusal.http_response(told)
-
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
         kind = DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
-        told = Refusal(reason=kind, request_id=secrets.token_hex(8), origin=self._own_id)
-        self._recorder.request_refused(
-            self.facts, None, told, method=exchange.method, target=exchange.target, detail=f"{reason}: {detail}"
-        )
-        return refusal.http_response(told)
+        story = f"{reason}: {detail}"
+        return self._answer(kind, method=exchange.method, target=exchange.target, detail=story, status=502)
+
+
+def _status_counted(exchange: Exchange) -> int:
+    """The status the client saw: the server's, or that of the answer made here; 0 if it saw none."""
+    if exchange.status:
+        return exchange.status
+    local = exchange.local
+    return int(local[9:12]) if local else 0

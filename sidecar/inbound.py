@@ -8,7 +8,6 @@ data goes on to the app through a relay; the way back is the same relay.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -23,7 +22,7 @@ from sidecar.http2.frames import NO_ERROR
 from sidecar.http_relay import InboundHttpRelay
 from sidecar.live import LiveRelays
 from sidecar.recording import Recorder
-from sidecar.refusal import Refusal
+from sidecar.refusal import Refusal, new_request_id
 from sidecar.relay import Relay, RelayFacts
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import Link, LinkContext
@@ -92,6 +91,8 @@ class Inbound:
             self._server.close()
         for link in list(self._links):
             link.drain()
+        for relay, _ in self.relays:
+            relay.drain()
         await self.relays.drained(drain_seconds)
         for link in list(self._links):
             link.close(DenyReason.DRAINING, "the sidecar stops")
@@ -231,7 +232,7 @@ class Inbound:
         """Answer a CONNECT whose app cannot be had."""
         if relay.ended or relay.stream is None:
             return
-        relay.facts.request_id = secrets.token_hex(8)
+        relay.facts.request_id = new_request_id()
         relay.facts.origin = str(self._own_id)
         self._answer(relay.stream, reason, relay.facts.request_id)
         relay.end(reason, detail)
@@ -245,7 +246,7 @@ class Inbound:
     def _deny(self, facts: RelayFacts, decision: Deny, stream: Stream | None) -> None:
         """Log and count a denial; on a living stream tell the caller's sidecar by trailers."""
         facts.decision = decision
-        facts.request_id = facts.request_id or secrets.token_hex(8)
+        facts.request_id = facts.request_id or new_request_id()
         facts.origin = str(self._own_id)
         self._recorder.connection_denied(facts, decision)
         if stream is not None and stream.machine.peer_is_ringfence:

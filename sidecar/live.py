@@ -35,6 +35,11 @@ class LiveRelays(Generic[T]):
         if not self._table:
             self._none_left.set()
 
+    def sweep(self, now: float) -> None:
+        """Let those that wait too long for their client go (``now``: monotonic seconds)."""
+        for relay in list(self._table):
+            relay.sweep(now)
+
     async def drained(self, seconds: float) -> bool:
         """Wait until none is left, at most ``seconds``; False when some are."""
         self._none_left.clear()

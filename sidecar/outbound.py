@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -23,6 +22,7 @@ from sidecar.http_relay import OutboundHttpRelay
 from sidecar.live import LiveRelays
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.recording import Recorder
+from sidecar.refusal import new_request_id
 from sidecar.relay import Relay, RelayFacts
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import LinkContext
@@ -123,6 +123,8 @@ class Outbound:
         self._draining = True
         for server in self._servers.values():
             server.close()
+        for relay, _ in self.relays:
+            relay.drain()
         await self.relays.drained(drain_seconds)
         for relay, _ in self.relays:
             relay.end(DenyReason.DRAINING, "the sidecar stops")
@@ -134,7 +136,7 @@ class Outbound:
         self.relays.discard(relay)
         facts = relay.facts
         if reason not in ("closed", "reset") and not facts.request_id:
-            facts.request_id = secrets.token_hex(8)
+            facts.request_id = new_request_id()
         if facts.decision is None and facts.origin and reason in _REASONS:
             facts.decision = Deny(_REASONS[reason])
         self._recorder.connection_ended(facts, reason, detail)

@@ -6,14 +6,13 @@ One line for each ended connection, each denial and each error; one for each req
 
 from __future__ import annotations
 
-import secrets
 from typing import Final
 
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.decide import Decision, Deny, Permit
 from sidecar.metrics import Count, Histogram, SidecarMetrics
-from sidecar.refusal import Refusal
+from sidecar.refusal import Refusal, new_request_id
 from sidecar.relay import RelayFacts
 
 _PATH_LIMIT_BYTES: Final = 512
@@ -118,7 +117,7 @@ class Recorder:
         """One request, where every one is logged."""
         fields = self._fields(facts, decision)
         fields.update(
-            request_id=secrets.token_hex(8),
+            request_id=new_request_id(),
             method=method,
             target=target[:_PATH_LIMIT_BYTES],
             status=status,

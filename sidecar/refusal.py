@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -46,6 +47,11 @@ _PHRASES: Final[Mapping[int, str]] = {
     504: "Gateway Timeout",
 }
 _VALUE = re.compile(rb"reason=([a-z_]{1,40}); id=([0-9a-f]{1,64}); origin=([!-:<-~]{0,2048})")
+
+
+def new_request_id() -> str:
+    """An id that nobody can guess or count by; only what is refused, failed or logged has one."""
+    return secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

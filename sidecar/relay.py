@@ -155,6 +155,12 @@ class Relay(asyncio.Protocol):
         if held and self.stream is not None and not self.ended:
             self.stream.credit(held)
 
+    def sweep(self, now: float) -> None:
+        """Nothing: opaque bytes have no beginning or end that could be late."""
+
+    def drain(self) -> None:
+        """Nothing: opaque bytes do not tell between which of them one may stop."""
+
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def app_end(self) -> None:
