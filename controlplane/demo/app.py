@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -51,6 +52,7 @@ class _Scene:
 def run_demo(*, once: bool, as_json: bool) -> int:
     """The whole demo in this process; its exit status. Nothing that it made is left behind."""
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, _leave)  # until the mesh runs, which has its own way to stop
     with tempfile.TemporaryDirectory(prefix="ringfence-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         try:
@@ -191,6 +193,11 @@ def _environment() -> dict[str, str]:
     """Ours, with this interpreter found first: the shop's apps name a python3, and any will not do."""
     path = os.environ.get("PATH", os.defpath)
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{path}"}
+
+
+def _leave(number: int, _frame: object) -> None:
+    """End by an exception, so that the temporary folder goes, too."""
+    raise SystemExit(128 + number)
 
 
 def _say(line: str) -> None:

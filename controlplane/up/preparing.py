@@ -44,6 +44,8 @@ class CannotStartError(Exception):
 
 def read_whole_mesh(mesh_file: Path) -> Mesh:
     """The mesh of a file that is good as a whole, its policies included. BadMeshError with all problems."""
+    if not mesh_file.exists():
+        raise BadMeshError([f"{mesh_file}:1:1: cannot be read: no such file (name the mesh file by --file)"])
     reader = ContentReader(clock=SystemClock(), limit_bytes=LIMIT_BYTES)
     configuration, problems = Judge().judge(Sources(mesh_file, reader, policy_folder_named).read())
     if configuration is None:

@@ -30,13 +30,14 @@ from controlplane.up.operator import Operator, OperatorError
 from controlplane.up.places import write_secret
 from controlplane.up.probes import listening, ready_over_http
 from controlplane.up.restarts import describe_exit
-from controlplane.up.supervisor import Child, ChildSpec, Listener, Supervisor
+from controlplane.up.supervisor import Child, ChildSpec, Listener, Supervisor, Tier
 from ringfence.kit.addresses import SocketAddress
 from ringfence.spiffe import SpiffeId
 
 READY_SECONDS: Final = 60.0
 _ASK_AGAIN_SECONDS: Final = 0.05
 _EXITS_WHILE_STARTING: Final = 3
+_BAD_INPUT: Final = 2
 _TOKEN_SECONDS: Final = 300
 
 Probe = Callable[[], Awaitable[str | None]]
@@ -157,16 +158,23 @@ class _Start:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 while (reason := await probe()) is not None:
-                    if child.restarts.total >= _EXITS_WHILE_STARTING and child.last_code is not None:
-                        raise StartError(f"{name} does not start: it {_ends(child, child.last_code)}")
+                    if (code := child.last_code) is not None and _hopeless(child, code):
+                        raise StartError(f"{name} does not start: it {_ends(child, code)}")
                     await asyncio.sleep(_ASK_AGAIN_SECONDS)
         except TimeoutError:
             raise StartError(f"{name} is not ready after {READY_SECONDS:.0f} s: {reason}") from None
 
 
+def _hopeless(child: Child, code: int) -> bool:
+    """Our own commands say by their status that their input is bad; another try would find it no better."""
+    ours = child.spec.tier is not Tier.APP
+    return child.restarts.total >= _EXITS_WHILE_STARTING or (ours and code == _BAD_INPUT)
+
+
 def _ends(child: Child, code: int) -> str:
     last = next((line for line in reversed(child.last_lines) if line.strip()), "")
-    words = f"{describe_exit(code)} {child.restarts.total} times"
+    times = child.restarts.total
+    words = describe_exit(code) if times == 1 else f"{describe_exit(code)} {times} times"
     return f"{words}, and last said: {last}" if last else words
 
 

@@ -276,8 +276,7 @@ def test_a_broken_mesh_and_policy_are_told_at_once_and_nothing_is_started_or_mad
 def test_a_mesh_file_that_is_not_there_is_one_line(tmp_path: Path, marked: Marked) -> None:
     ended = up(Small(tmp_path, {}), marked)
     assert ended.returncode == 2
-    assert "mesh.yaml:1:1: cannot be read: No such file or directory" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert ended.stderr == "mesh.yaml:1:1: cannot be read: no such file (name the mesh file by --file)\n"
 
 
 def test_a_program_that_is_not_there_is_told_before_anything_starts(tmp_path: Path, marked: Marked) -> None:
@@ -287,7 +286,9 @@ def test_a_program_that_is_not_there_is_told_before_anything_starts(tmp_path: Pa
     assert "run.command of small/echo: 'pythn3' is no program that can be run" in ended.stderr
 
 
-def test_it_starts_again_on_its_own_state_and_not_without_its_passphrase(tmp_path: Path, marked: Marked) -> None:
+def test_it_starts_again_on_its_own_state_and_not_as_another_mesh_or_without_its_passphrase(
+    tmp_path: Path, marked: Marked
+) -> None:
     mesh = small_mesh(tmp_path)
     fingerprints = []
     for _ in range(2):
@@ -297,6 +298,13 @@ def test_it_starts_again_on_its_own_state_and_not_without_its_passphrase(tmp_pat
             command.popen.send_signal(signal.SIGINT)
             assert command.wait() == 0
     assert fingerprints[0] == fingerprints[1]
+    for file in (mesh.file, tmp_path / "policies" / "echo.yaml"):
+        file.write_text(file.read_text().replace("small.example", "other.example"))
+    ended = up(mesh, marked)
+    assert ended.returncode == 1
+    assert "control plane does not start: it exited with status 2, and last said" in ended.stderr
+    assert "trust domain other.example is not that of the CA" in ended.stderr
+    assert marked.pids() == []
     [passphrase_file] = (tmp_path / "config" / "ringfence").iterdir()
     passphrase_file.unlink()
     ended = up(mesh, marked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -106,3 +107,18 @@ def test_version_is_the_distribution_s() -> None:
     result = CliRunner().invoke(CommandLine([]), ["--version"])
     assert result.exit_code == 0
     assert __version__ in result.output
+
+
+def test_the_sidecar_s_command_loads_nothing_of_the_control_plane() -> None:
+    program = """
+import sys
+from ringfence.cli import main
+try:
+    main(["sidecar", "--help"])
+except SystemExit:
+    print("loaded:", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+    ended = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(ended.stdout.rpartition("loaded:")[2].split())
+    assert "sidecar" in loaded
+    assert not loaded & {"ca", "controlplane", "sqlalchemy", "aiohttp", "rich", "grpc"}
