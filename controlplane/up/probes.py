@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from typing import Final
 
 import aiohttp
@@ -12,6 +13,7 @@ from ringfence.kit.addresses import SocketAddress
 
 _ANSWER_SECONDS: Final = 2.0
 _REASON_CHARACTERS: Final = 300
+_BODY_LIMIT_BYTES: Final = 16_384
 
 
 async def ready_over_http(session: aiohttp.ClientSession, address: SocketAddress) -> str | None:
@@ -20,10 +22,21 @@ async def ready_over_http(session: aiohttp.ClientSession, address: SocketAddress
         async with session.get(f"http://{address}/readyz", timeout=aiohttp.ClientTimeout(_ANSWER_SECONDS)) as reply:
             if reply.status == 200:
                 return None
-            text = (await reply.content.read(4 * _REASON_CHARACTERS)).decode("utf-8", "replace").strip()
-            return text[:_REASON_CHARACTERS] or f"/readyz on {address} answers {reply.status}"
+            body = await reply.content.read(_BODY_LIMIT_BYTES)
+            return _missing(body) or f"/readyz on {address} answers {reply.status}"
     except (aiohttp.ClientError, TimeoutError, OSError):
         return f"/readyz on {address} does not answer"
+
+
+def _missing(body: bytes) -> str:
+    """What ``{"waiting_for": […]}`` tells; empty if it is something else."""
+    try:
+        waiting_for = json.loads(body)["waiting_for"]
+    except (ValueError, LookupError, TypeError):
+        return ""
+    if not isinstance(waiting_for, list):
+        return ""
+    return "it waits for " + ", ".join(str(one)[:_REASON_CHARACTERS] for one in waiting_for)
 
 
 async def listening(address: SocketAddress) -> str | None:
