@@ -23,7 +23,7 @@ from controlplane.demo.impostors import Impostors, make_impostors
 from controlplane.demo.logbook import Logbook
 from controlplane.demo.plan import PlannedCall, round_of_calls, steady_calls
 from controlplane.demo.report import document, table, verdict
-from controlplane.demo.shop import ShopMissingError, copy_shop
+from controlplane.demo.shop import ShopMissingError, copy_shop, only_demo, shop_folder
 from controlplane.demo.stage import Stage
 from controlplane.up.children import MeshLaunch
 from controlplane.up.places import Places, ensure_passphrase
@@ -53,14 +53,14 @@ def run_demo(*, once: bool, as_json: bool) -> int:
     """The whole demo in this process; its exit status. Nothing that it made is left behind."""
     started = time.monotonic()
     signal.signal(signal.SIGTERM, _leave)  # until the mesh runs, which has its own way to stop
-    with tempfile.TemporaryDirectory(prefix="ringfence-demo-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="ringfence-demo-", ignore_cleanup_errors=True) as name, only_demo() as only:
         folder = Path(name)
         try:
+            impostors, passphrase_file = _before_the_mesh(folder)
             mesh_file = folder / "shop" / "mesh.yaml"
-            replaced = copy_shop(mesh_file.parent)
-            for port, other in replaced.items():
-                _say(f"port {port} is taken: the shop uses {other} instead")
-            impostors, passphrase_file = _before_the_mesh(folder, mesh_file)
+            if replaced := copy_shop(mesh_file.parent, own_ports=only):
+                pairs = ", ".join(f"{other} for {port}" for port, other in replaced.items())
+                _say(f"ports of the shop are taken, or another demo has them; used instead: {pairs}")
             with prepared(mesh_file, _environment(), state=folder / "state", passphrase_file=passphrase_file) as launch:
                 scene = _Scene(folder=folder, launch=launch, impostors=impostors, started=started)
                 return asyncio.run(_play(scene, once=once, as_json=as_json))
@@ -72,8 +72,9 @@ def run_demo(*, once: bool, as_json: bool) -> int:
         return 1
 
 
-def _before_the_mesh(folder: Path, mesh_file: Path) -> tuple[Impostors, Path]:
+def _before_the_mesh(folder: Path) -> tuple[Impostors, Path]:
     """The impostors, and with them the mesh's own CA, in the place where the mesh will look for it."""
+    mesh_file = shop_folder() / "mesh.yaml"
     mesh = read_whole_mesh(mesh_file)
     web = mesh.service(_CALLER)
     if web is None:

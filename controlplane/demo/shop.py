@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -26,41 +29,57 @@ def shop_folder() -> Path:
     raise ShopMissingError(f"the shop is neither in {_PLACES[0]} nor in {_PLACES[1]} (reinstall ringfence)")
 
 
-def copy_shop(destination: Path) -> dict[int, int]:
+@contextmanager
+def only_demo() -> Iterator[bool]:
+    """Whether no other demo runs on this machine; held until the end of the block, however the process ends.
+
+    An abstract Unix socket: it is seen by those who share our ports (a network namespace), and leaves no file.
+    """
+    with socket.socket(socket.AF_UNIX) as mark:
+        try:
+            mark.bind("\0ringfence-demo")
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def copy_shop(destination: Path, *, own_ports: bool) -> dict[int, int]:
     """Copy the shop to ``destination``; each port that is taken is replaced by a free one, everywhere in mesh.yaml.
 
-    Returns the replacements; what could not be written raises OSError.
+    Without ``own_ports`` all of them are, since another shop has them or is about to. Returns the replacements; what
+    could not be written raises OSError.
     """
     shutil.copytree(shop_folder(), destination, ignore=shutil.ignore_patterns(".ringfence", "__pycache__"))
     mesh_file = destination / "mesh.yaml"
     text = mesh_file.read_text("utf-8")
-    wanted = sorted({int(port) for port in _LISTENED.findall(text)})
-    replaced = replacements(wanted)
+    replaced = replacements(sorted({int(port) for port in _LISTENED.findall(text)}), all_of_them=not own_ports)
     mesh_file.write_text(_LISTENED.sub(lambda found: str(replaced.get(int(found[0]), found[0])), text), "utf-8")
     return replaced
 
 
-def replacements(wanted: list[int]) -> dict[int, int]:
+def replacements(wanted: list[int], *, all_of_them: bool = False) -> dict[int, int]:
     """For each port of ``wanted`` that cannot be listened on now: another, free and given to no other of them."""
-    held: list[socket.socket] = []
-    replaced: dict[int, int] = {}
-    try:
+    with ExitStack() as held:
         taken = []
         for port in wanted:
-            if (held_port := _listen(port)) is None:
+            probe = _listen(port)
+            if probe is None or all_of_them:
                 taken.append(port)
-            else:
-                held.append(held_port)
+            if probe is not None:
+                held.enter_context(probe)
+        replaced: dict[int, int] = {}
         for port in taken:
-            free = _listen(0)
+            free = next((one for one in map(_listen, _candidates()) if one is not None), None)
             if free is None:
-                raise OSError("no free port is left on 127.0.0.1")
-            held.append(free)
-            replaced[port] = free.getsockname()[1]
-    finally:
-        for one in held:
-            one.close()
+                raise OSError("no free port was found on 127.0.0.1")
+            replaced[port] = held.enter_context(free).getsockname()[1]
     return replaced
+
+
+def _candidates() -> Iterator[int]:
+    """Ports below those that the system gives to outgoing connections, which could take one before we listen on it."""
+    return (random.randrange(20_000, 32_000) for _ in range(1_000))
 
 
 def _listen(port: int) -> socket.socket | None:
