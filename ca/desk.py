@@ -33,6 +33,14 @@ class IssuingDesk:
     place: Callable[[Petition], Future[IssuedSvid]] = field(repr=False)
     """Puts a petition on the issuing line (``ca.line``)."""
 
-    async def issue(self, petition: Petition) -> IssuedSvid:
+    async def issue(self, petition: Petition, request_id: str) -> IssuedSvid:
         """Take the petition through the line; see ``IssuingLine.place``. Cancelled while queued, it is dropped."""
-        return await asyncio.wrap_future(self.place(petition))
+        svid = await asyncio.wrap_future(self.place(petition))
+        self.log.info(
+            "svid issued",
+            spiffe_id=str(svid.spiffe_id),
+            serial=svid.serial,
+            not_after=svid.not_after,
+            request_id=request_id,
+        )
+        return svid

@@ -49,7 +49,9 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
         async def work(request_id: str) -> issuing_pb2.SvidResponse:
             if not is_token(request.token):
                 raise Refused(RefusalReason.TOKEN_UNKNOWN, "not the shape of a token")
-            svid = await self._desk.issue(lambda look_ups: self._examine_join(request, request_id, look_ups))
+            svid = await self._desk.issue(
+                lambda look_ups: self._examine_join(request, request_id, look_ups), request_id
+            )
             return svid_response(self._desk, svid)
 
         return await self._border.serve("join", context, work)
@@ -68,7 +70,9 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
         self, request: issuing_pb2.AttestRequest, context: Context
     ) -> issuing_pb2.SvidResponse:
         async def work(request_id: str) -> issuing_pb2.SvidResponse:
-            svid = await self._desk.issue(lambda look_ups: self._examine_attest(request, request_id, look_ups))
+            svid = await self._desk.issue(
+                lambda look_ups: self._examine_attest(request, request_id, look_ups), request_id
+            )
             return svid_response(self._desk, svid)
 
         return await self._border.serve("attest", context, work)

@@ -154,7 +154,7 @@ class IssuingLine:
         outcomes = record(self._database, [_entry(item) for item in signed], now)
         for item, refusal in zip(signed, outcomes, strict=True):
             if refusal is None:
-                self._hand_out(item)
+                item.future.set_result(item.svid)
             else:
                 item.future.set_exception(Refused(refusal))
 
@@ -179,17 +179,6 @@ class IssuingLine:
             future.set_exception(problem)
             return None
         return _Signed(order, future, svid)
-
-    def _hand_out(self, item: _Signed) -> None:
-        self._log.info(
-            "svid issued",
-            spiffe_id=str(item.svid.spiffe_id),
-            serial=item.svid.serial,
-            not_after=item.svid.not_after,
-            proved_by=item.order.claim.word,
-            request_id=item.order.request_id,
-        )
-        item.future.set_result(item.svid)
 
     def _prepare(self, order: Order, now: float) -> LeafTemplate:
         return prepare_template(

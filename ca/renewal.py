@@ -57,7 +57,7 @@ class Renewal(issuing_pb2_grpc.RenewalServicer):
         async def work(request_id: str) -> issuing_pb2.SvidResponse:
             shown = (context.auth_context() or {}).get(_CERTIFICATE_PROPERTY, ())
             caller = identify(list(shown), self._desk.trust_domain, self._desk.clock.now())
-            svid = await self._desk.issue(lambda _: self._examine(request, request_id, caller))
+            svid = await self._desk.issue(lambda _: self._examine(request, request_id, caller), request_id)
             return svid_response(self._desk, svid)
 
         return await self._border.serve("renew", context, work)
