@@ -18,8 +18,8 @@ from sidecar import refusal
 from sidecar.http1 import Exchange, Heads, Inspector, Malformed
 from sidecar.http2.frames import CONNECT_ERROR, NO_ERROR
 from sidecar.outbound_relay import OutboundRelay
-from sidecar.recording import Recorder, RequestSeries
-from sidecar.refusal import Refusal, new_request_id
+from sidecar.recording import Recorder, RequestSeries, new_request_id
+from sidecar.refusal import Refusal
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.tunnel.pool import Pool
 

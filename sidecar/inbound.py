@@ -21,8 +21,8 @@ from sidecar.http1 import Heads
 from sidecar.http2.frames import NO_ERROR
 from sidecar.http_relay import InboundHttpRelay
 from sidecar.live import LiveRelays
-from sidecar.recording import Recorder
-from sidecar.refusal import Refusal, new_request_id
+from sidecar.recording import Recorder, new_request_id
+from sidecar.refusal import Refusal
 from sidecar.relay import Relay, RelayFacts
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import Link, LinkContext

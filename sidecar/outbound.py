@@ -21,8 +21,7 @@ from sidecar.http1 import Heads
 from sidecar.http_relay import OutboundHttpRelay
 from sidecar.live import LiveRelays
 from sidecar.outbound_relay import OutboundRelay
-from sidecar.recording import Recorder
-from sidecar.refusal import new_request_id
+from sidecar.recording import Recorder, new_request_id
 from sidecar.relay import Relay, RelayFacts
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import LinkContext

@@ -6,16 +6,22 @@ One line for each ended connection, each denial and each error; one for each req
 
 from __future__ import annotations
 
+import secrets
 from typing import Final
 
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.decide import Decision, Deny, Permit
 from sidecar.metrics import Count, Histogram, SidecarMetrics
-from sidecar.refusal import Refusal, new_request_id
+from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts
 
 _PATH_LIMIT_BYTES: Final = 512
+
+
+def new_request_id() -> str:
+    """An id that nobody can guess or count by; only what is refused, failed or logged has one."""
+    return secrets.token_hex(8)
 
 
 class RequestSeries:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -19,9 +18,7 @@ HEADER: Final = b"x-ringfence-refusal"
 
 # reason -> HTTP status. What is not here is a refusal by policy: 403.
 _STATUS: Final[Mapping[str, int]] = {
-    DenyReason.PATH_AMBIGUOUS: 400,
     DenyReason.PROTOCOL_ERROR: 400,
-    DenyReason.NOT_HTTP: 400,
     DenyReason.APP_UNREACHABLE: 502,
     DenyReason.UPSTREAM_UNREACHABLE: 502,
     DenyReason.PEER_REFUSED: 502,
@@ -47,11 +44,6 @@ _PHRASES: Final[Mapping[int, str]] = {
     504: "Gateway Timeout",
 }
 _VALUE = re.compile(rb"reason=([a-z_]{1,40}); id=([0-9a-f]{1,64}); origin=([!-:<-~]{0,2048})")
-
-
-def new_request_id() -> str:
-    """An id that nobody can guess or count by; only what is refused, failed or logged has one."""
-    return secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
