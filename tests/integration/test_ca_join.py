@@ -200,7 +200,7 @@ async def test_what_happened_is_counted_by_closed_words(served: Served) -> None:
 
 
 async def test_more_requests_at_once_than_the_limit_are_told_to_come_back(tmp_path: Path) -> None:
-    limits = IssuingLimits(in_flight=2, database_wait_seconds=2.0)
+    limits = IssuingLimits(in_flight=2, database_wait_seconds=20.0, deadline_seconds=40.0)
     with OpenAuthority(tmp_path, TurnedClock(), limits=limits) as world:
         tokens = [world.token() for _ in range(12)]
         async with serve(world) as served:
