@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import event
 
 from ca.settings import IssuingLimits
 from ringfence.wire.gen import issuing_pb2 as pb
@@ -33,14 +33,14 @@ def own_cluster() -> Iterator[Cluster]:
 
 
 def writes_of_the_line(world: OpenAuthority) -> asyncio.Event:
-    """Set when the issuing line begins to write next."""
+    """Set when the issuing line turns to the database next: its batch is closed by then."""
     begun, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def look(connection: Connection) -> None:
+    def look(*_: object) -> None:
         if threading.current_thread().name == "ca-issuing":
             loop.call_soon_threadsafe(begun.set)
 
-    event.listen(world.database.engine, "begin", look, insert=True)
+    event.listen(world.database.engine, "checkout", look)
     return begun
 
 
