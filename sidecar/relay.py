@@ -80,6 +80,7 @@ class Relay(asyncio.Protocol):
         if self._early:
             early, self._early = self._early, []
             for data in early:
+                self.facts.bytes_to_app += len(data)
                 transport.write(data)
             if not self._app_full:
                 self._credit()
