@@ -18,6 +18,10 @@ LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _VALUE_LIMIT_CHARACTERS: Final = 2048
 
 
+# Made once: ``json.dumps`` with arguments of its own makes an encoder for each call.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def _plain(value: object) -> object:
     """What JSON can carry of ``value``, bounded in size."""
     if value is None or isinstance(value, bool | int | float):
@@ -31,13 +35,15 @@ def _plain(value: object) -> object:
 
 
 class _Sink:
-    """Where the lines of a family of loggers go, and from which level on."""
+    """Where the lines of a family of loggers go, and from which level on; and the second that was stamped last."""
 
-    __slots__ = ("level", "stream")
+    __slots__ = ("level", "second", "second_text", "stream")
 
     def __init__(self, level: int, stream: TextIO) -> None:
         self.level = level
         self.stream = stream
+        self.second = -1
+        self.second_text = ""
 
 
 class Logger:
@@ -57,14 +63,14 @@ class Logger:
         self.name = name
         self._sink = _Sink(LEVELS[level], stream or sys.stderr)
         self._clock = clock or SystemClock()
-        self._fields = fields or {}
+        self._fields = {key: _plain(value) for key, value in (fields or {}).items()}
 
     def bind(self, name: str | None = None, **fields: object) -> Logger:
         child = Logger.__new__(Logger)
         child.name = name or self.name
         child._sink = self._sink
         child._clock = self._clock
-        child._fields = {**self._fields, **fields}
+        child._fields = {**self._fields, **{key: _plain(value) for key, value in fields.items()}}
         return child
 
     def set_level(self, level: str) -> None:
@@ -77,14 +83,24 @@ class Logger:
     def log(self, level: str, msg: str, fields: dict[str, object]) -> None:
         if not self.enabled(level):
             return
-        stamp = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line: dict[str, object] = {"ts": stamp, "level": level, "logger": self.name, "msg": msg}
-        for source in (self._fields, fields):
-            for key, value in source.items():
-                line[key] = _plain(value)
+        line: dict[str, object] = {"ts": self._stamp(), "level": level, "logger": self.name, "msg": msg}
+        line.update(self._fields)
+        for key, value in fields.items():
+            kind = type(value)
+            line[key] = value if kind is int or kind is float or kind is bool else _plain(value)
         stream = self._sink.stream
-        stream.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+        stream.write(_encode(line) + "\n")
         stream.flush()
+
+    def _stamp(self) -> str:
+        """RFC 3339, UTC, milliseconds."""
+        now = self._clock.now()
+        second = int(now)
+        sink = self._sink
+        if second != sink.second:
+            sink.second = second
+            sink.second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+        return f"{sink.second_text}{int((now - second) * 1000):03d}Z"
 
     def debug(self, msg: str, **fields: object) -> None:
         self.log("debug", msg, fields)
