@@ -93,7 +93,7 @@ class _Process:
         self._log = log
         self._clock = clock
         bundle = authority.bundle()
-        self._metrics = ControlPlaneMetrics(authority.tally)
+        self._metrics = ControlPlaneMetrics(authority.tally, issuing_not_after=authority.issuing_not_after)
         self._distributor = Distributor(
             clock=clock, limit=settings.subscriptions, identity_limit=settings.subscriptions_an_identity
         )

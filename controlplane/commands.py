@@ -10,13 +10,14 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
 from ringfence.kit.addresses import AddressError, SocketAddress, parse_socket_address
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import LEVELS, Logger
+from ringfence.kit.log_sink import LogSink
 
 _LINES_SHOWN = 200
 _PASSPHRASE_VARIABLE = "RINGFENCE_CA_PASSPHRASE_FILE"
@@ -108,14 +109,18 @@ def controlplane(
         listen=listen,
         signals=signals,
     )
-    log = Logger("controlplane", level=log_level)
+    sink = LogSink(sys.stderr)
+    log = Logger("controlplane", level=log_level, stream=cast(TextIO, sink))
     try:
         asyncio.run(run_control_plane(settings, log=log, clock=SystemClock()))
     except StartRefusedError as refused:
+        sink.close()
         _refuse(refused.lines)
     except Exception as error:  # the process's border
         log.error("control plane failed", error=repr(error))
+        sink.close()
         sys.exit(1)
+    sink.close()
 
 
 def _passphrase(file: Path | None, ca_data: Path) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from controlplane.push.sessions import Standing
@@ -19,8 +19,9 @@ _PREFIX = "ringfence_controlplane"
 class _Issuing(Collector):
     """What the CA counts itself, read when somebody asks."""
 
-    def __init__(self, totals: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+    def __init__(self, totals: Callable[[], Mapping[tuple[str, str], int]], issuing_not_after: float) -> None:
         self._totals = totals
+        self._issuing_not_after = issuing_not_after
 
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(
@@ -29,15 +30,22 @@ class _Issuing(Collector):
         for (method, outcome), count in sorted(self._totals().items()):
             family.add_metric([method, outcome], count)
         yield family
+        yield GaugeMetricFamily(
+            "ringfence_ca_issuing_not_after_timestamp_seconds",
+            "End of the issuing certificate, Unix seconds; nothing can be issued beyond it.",
+            value=self._issuing_not_after,
+        )
 
 
 class ControlPlaneMetrics:
     """The instruments; whoever has a fact calls its instrument."""
 
-    def __init__(self, issuing_totals: Callable[[], Mapping[tuple[str, str], int]]) -> None:
-        """``issuing_totals``: the CA's counts, by method and outcome."""
+    def __init__(
+        self, issuing_totals: Callable[[], Mapping[tuple[str, str], int]], *, issuing_not_after: float = 0.0
+    ) -> None:
+        """``issuing_totals``: the CA's counts, by method and outcome; ``issuing_not_after`` in Unix seconds."""
         self.registry = CollectorRegistry()
-        self.registry.register(_Issuing(issuing_totals))
+        self.registry.register(_Issuing(issuing_totals, issuing_not_after))
         registry = self.registry
         self.revision = Gauge(f"{_PREFIX}_revision", "Mesh revision in force.", registry=registry)
         self.changes = Counter(

@@ -1,12 +1,13 @@
 """Where log lines wait for a slow reader, so that the event loop never does.
 
-Standard error is often a pipe; when its reader stalls, a write to it blocks the whole process. Here lines are handed to a
-thread, at most ``LIMIT_CHARACTERS`` of them wait, and what does not fit is dropped and counted.
+Standard error is often a pipe; when its reader stalls, a write to it blocks the whole process. Here lines are handed
+to a thread, at most ``LIMIT_CHARACTERS`` of them wait, and what does not fit is dropped and counted.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import Final, TextIO
 
 LIMIT_CHARACTERS: Final = 4 * 1024 * 1024
@@ -14,23 +15,33 @@ _LINGER_SECONDS: Final = 0.02  # gathers the lines of many requests into one wri
 
 
 class LogSink:
-    """A text stream (``write``, ``flush``) in front of ``target``; ``close`` waits a bounded time for what waits."""
+    """A text stream (``write``, ``flush``) in front of ``target``; ``close`` waits a bounded time for what waits.
+
+    ``write`` is for one thread. No counter is written by both threads: what waits is the difference of two.
+    """
 
     def __init__(self, target: TextIO) -> None:
         self._target = target
-        self._lines: list[str] = []
-        self._size = 0
+        self._lines: deque[str] = deque()
+        self._taken_characters = 0  # by write
+        self._given_characters = 0  # by the thread
         self._closed = False
         self._wake = threading.Event()
-        self.dropped = 0
+        self._dropped_full = 0
+        self._dropped_broken = 0
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written: no room for them, or a target that takes none."""
+        return self._dropped_full + self._dropped_broken
+
     def write(self, text: str) -> int:
-        if self._size > LIMIT_CHARACTERS:
-            self.dropped += 1
+        if self._taken_characters - self._given_characters > LIMIT_CHARACTERS:
+            self._dropped_full += 1
             return 0
-        self._size += len(text)
+        self._taken_characters += len(text)
         self._lines.append(text)
         if not self._wake.is_set():
             self._wake.set()
@@ -45,13 +56,15 @@ class LogSink:
             if not self._closed:
                 threading.Event().wait(_LINGER_SECONDS)
             self._wake.clear()
-            lines, self._lines = self._lines, []
-            self._size = 0
+            # A line that is appended meanwhile is taken now, or wakes the next round.
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            text = "".join(lines)
             try:
-                self._target.write("".join(lines))
+                self._target.write(text)
                 self._target.flush()
             except (OSError, ValueError):
-                self.dropped += len(lines)
+                self._dropped_broken += len(lines)
+            self._given_characters += len(text)
             if self._closed and not self._lines:
                 return
 
