@@ -125,7 +125,10 @@ class Relay(asyncio.Protocol):
         """The inbound end expects none after CONNECT: trailers carry nothing for the app."""
 
     def on_reset(self, code: int) -> None:
-        self.end("closed" if code == NO_ERROR else "reset", f"stream reset, code {code}", abort=True)
+        if code == NO_ERROR:
+            self.end("closed")
+        else:
+            self.end("reset", f"stream reset, code {code}", abort=True)
 
     def on_writable(self) -> None:
         if self.transport is not None and not self.ended:
