@@ -36,11 +36,14 @@ class Judge:
     """Turns files into a configuration; remembers what it read of files that stay the same."""
 
     def __init__(self) -> None:
+        self._read_mesh: tuple[FileContent, MeshDocument | None, list[Problem]] | None = None
         self._read: dict[Path, tuple[FileContent, list[Document], list[Problem]]] = {}
 
     def judge(self, files: SourceFiles) -> tuple[Configuration | None, list[Problem]]:
         """The configuration, or None and every problem, in the order of files and places. Blocking work."""
-        document, problems = self._mesh(files.mesh)
+        if self._read_mesh is None or self._read_mesh[0] != files.mesh:
+            self._read_mesh = (files.mesh, *_mesh(files.mesh))
+        _, document, problems = self._read_mesh
         documents: list[Document] = []
         if files.policies is not None:
             documents, found = self._policies(files.policies, document)
@@ -56,12 +59,6 @@ class Judge:
         if problems:
             return None, sorted(problems)
         return Configuration(document=document, allowlists=allowlists), []
-
-    def _mesh(self, file: FileContent) -> tuple[MeshDocument | None, list[Problem]]:
-        name = str(file.path)
-        if file.error:
-            return None, [Problem(name, 1, 1, f"cannot be read: {file.error}", "give the mesh file by --mesh")]
-        return read_mesh(file.content, name)
 
     def _policies(self, folder: PolicyFolder, document: MeshDocument | None) -> tuple[list[Document], list[Problem]]:
         if folder.error:
@@ -80,6 +77,13 @@ class Judge:
             documents.extend(entry[1])
             problems.extend(entry[2])
         return documents, problems
+
+
+def _mesh(file: FileContent) -> tuple[MeshDocument | None, list[Problem]]:
+    name = str(file.path)
+    if file.error:
+        return None, [Problem(name, 1, 1, f"cannot be read: {file.error}", "give the mesh file by --mesh")]
+    return read_mesh(file.content, name)
 
 
 def _documents(file: FileContent) -> tuple[list[Document], list[Problem]]:

@@ -104,7 +104,7 @@ class Watch(Generic[_T]):
     the value is settled; one that is not is offered again at the next poll.
     """
 
-    __slots__ = ("_changed", "_interval_seconds", "_last", "_read", "_settle_seconds")
+    __slots__ = ("_changed", "_interval_seconds", "_last", "_read", "_read_seconds", "_settle_seconds")
 
     def __init__(
         self,
@@ -120,16 +120,20 @@ class Watch(Generic[_T]):
         self._last = last
         self._interval_seconds = interval_seconds
         self._settle_seconds = settle_seconds
+        self._read_seconds = 0.0
 
     async def run(self) -> None:
-        """Poll until cancelled."""
+        """Poll until cancelled; where reading takes long, less often, so that it costs a tenth of a core at most."""
         while True:
-            await asyncio.sleep(self._interval_seconds)
+            await asyncio.sleep(max(self._interval_seconds, 10.0 * self._read_seconds))
             await self.poll()
 
     async def poll(self) -> bool:
         """Look once; True if there was a change and it is settled."""
+        clock = asyncio.get_running_loop()
+        started = clock.time()
         found = await asyncio.to_thread(self._read)
+        self._read_seconds = clock.time() - started
         if found == self._last:
             return False
         await asyncio.sleep(self._settle_seconds)
