@@ -46,10 +46,15 @@ class End:
         self.goaways: list[int] = []
         self.settled = False
         self.taking = True
+        self.refusing = False
         self.machine = TunnelMachine(server=server, handler=self, schedule=lambda: None, monotonic=monotonic)
 
     def on_connect(self, stream: Stream, headers: Headers) -> None:
         self.connects.append((stream, headers))
+        if self.refusing:
+            stream.machine.reply(stream, [(b":status", b"403")], end=True)
+            stream.reset(0)
+            return
         endpoint = self.endpoints[stream.stream_id] = Endpoint()
         endpoint.taking = self.taking
         stream.endpoint = endpoint

@@ -1,4 +1,4 @@
-"""Budgets for frames that cost the receiver more than the sender: resets, pings, settings, empty frames.
+"""Budgets for frames that cost the receiver more than the sender: resets, pings, settings, empty frames, refusals.
 
 Each kind has a bucket that refills with time. An honest peer never empties one; a peer that does is told
 ENHANCE_YOUR_CALM and cut off (rapid reset CVE-2023-44487, the floods of CVE-2019-9511 … 9518).
@@ -11,12 +11,14 @@ from typing import Final
 
 from sidecar.http2.frames import ENHANCE_YOUR_CALM, PeerError
 
-# kind -> (frames a second, burst). Resets are generous, since each aborted app connection is one reset; the others an
-# honest peer sends a handful of times in the life of a connection.
+# kind -> (frames a second, burst). Resets and refused streams are generous, since each aborted or forbidden app
+# connection is one; the others an honest peer sends a handful of times in the life of a connection.
 _BUDGETS: Final[dict[str, tuple[float, float]]] = {
     "reset": (1_000.0, 4_000.0),
+    "refused": (1_000.0, 4_000.0),
     "ping": (10.0, 50.0),
     "settings": (2.0, 20.0),
+    "goaway": (2.0, 20.0),
     "empty_data": (50.0, 200.0),
     "priority": (10.0, 100.0),
     "unknown": (50.0, 200.0),

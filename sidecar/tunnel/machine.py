@@ -10,7 +10,8 @@ sidecars: setting 0xF1CE announces them, frame 0xF1 carries a re-proof, and a re
 trailers. RFC 9113 section 5.5 lets any other peer ignore the setting and the frame.
 
 The connection's receive window is credited on arrival, not on consumption, so that one stalled stream never starves
-another; memory is bounded by the stream windows and, in all, by ``HELD_LIMIT_BYTES``.
+another; memory is bounded by the stream windows and, in all, by ``HELD_LIMIT_BYTES`` received and ``KEPT_LIMIT_BYTES``
+to be sent. No frame of a peer makes this end go through all streams, unless a budget bounds how many such it may send.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class TunnelMachine:
         "_block_stream",
         "_decoder",
         "_encoder",
+        "_goaway_id",
         "_guard",
         "_handler",
         "_initial_send_window",
@@ -82,6 +84,7 @@ class TunnelMachine:
         "_waiting",
         "going_away",
         "held_bytes",
+        "kept_bytes",
         "out",
         "peer_frame_bytes",
         "peer_is_ringfence",
@@ -104,6 +107,7 @@ class TunnelMachine:
         self.peer_is_ringfence = False
         self.scheduled = False
         self.held_bytes = 0
+        self.kept_bytes = 0
         self.going_away = False
         self._server = server
         self._handler = handler
@@ -120,6 +124,7 @@ class TunnelMachine:
         self._settings_seen = False
         self._next_id = 1
         self._last_peer_id = 0
+        self._goaway_id = _LAST_CLIENT_ID
         self._block: list[bytes] = []
         self._block_parts = 0
         self._block_stream = 0
@@ -169,24 +174,20 @@ class TunnelMachine:
         self.push_waiting()
 
     def push_waiting(self) -> None:
-        """Round robin over the streams that wait: one frame each, until the windows or the room are used up."""
+        """Round robin over the streams that wait: one frame each, until the connection's window or the room is used up.
+
+        A stream whose own window is used up leaves the round until its window grows. So a push costs what it sends,
+        however many streams a peer lets starve.
+        """
         waiting = self._waiting
-        stuck = 0
-        while waiting and stuck < len(waiting) and self.room > 0:
+        while waiting and self.room > 0 and self.send_window > 0:
             stream = next(iter(waiting))
             del waiting[stream]
-            if stream.stream_id not in self.streams:
-                continue
             if stream.push_pending():
-                stuck = 0
-                if stream.pending is None:
-                    if not stream.local_ended and stream.endpoint is not None:
-                        stream.endpoint.on_writable()
-                    continue
-            else:
-                stuck += 1
-            if stream.pending is not None:
-                waiting[stream] = None
+                if stream.pending is not None:
+                    waiting[stream] = None
+                elif not stream.local_ended and stream.endpoint is not None:
+                    stream.endpoint.on_writable()
 
     def open(self, headers: Headers) -> Stream | None:
         """Client: a new stream with request ``headers``; None when this connection takes no more."""
@@ -208,7 +209,7 @@ class TunnelMachine:
         self.put(self._headers_frame(stream.stream_id, headers, end=end))
         if end:
             stream.local_ended = True
-            stream.pending = None
+            stream.drop_pending()
             if stream.remote_ended:
                 self.forget(stream)
 
@@ -223,17 +224,21 @@ class TunnelMachine:
 
     def goaway(self, code: int, detail: str = "") -> None:
         self.going_away = True
-        self.put(h2.goaway(self._last_peer_id, code, detail.encode()))
+        self._goaway_id = min(self._goaway_id, self._last_peer_id)  # never more than an earlier one said
+        self.put(h2.goaway(self._goaway_id, code, detail.encode()))
 
     def forget(self, stream: Stream) -> bool:
         """Drop a stream; False if it was gone already."""
         if self.streams.pop(stream.stream_id, None) is None:
             return False
         stream.local_ended = stream.remote_ended = True
-        self.held_bytes -= stream.held_bytes
-        stream.held_bytes = 0
-        stream.pending = None
-        self._waiting.pop(stream, None)
+        if stream.pending is not None:
+            stream.drop_pending()
+            self._waiting.pop(stream, None)
+        if stream.held_bytes:
+            self.held_bytes -= stream.held_bytes
+            stream.held_bytes = 0
+            self.credit_connection()
         return True
 
     def reset_all(self, code: int) -> None:
@@ -415,6 +420,9 @@ class TunnelMachine:
             if stream.remote_ended:
                 self._reset_stream(stream, h2.STREAM_CLOSED)
                 return
+            if self._server and not end:  # what follows the request's head is trailers, and they end it
+                self._reset_stream(stream, h2.PROTOCOL_ERROR)
+                return
             if stream.endpoint is not None:
                 stream.endpoint.on_headers(headers)
             if end:
@@ -432,7 +440,9 @@ class TunnelMachine:
             stream.reset(h2.REFUSED_STREAM)
             return
         self._handler.on_connect(stream, headers)
-        if end:
+        if stream_id not in self.streams:
+            self._guard.spend("refused")
+        elif end:
             self._remote_end(stream)
 
     def _window_update(self, stream_id: int, payload: bytes) -> None:
@@ -454,6 +464,8 @@ class TunnelMachine:
             stream.send_window += increment
             if stream.send_window > h2.LARGEST_WINDOW_BYTES:
                 self._reset_stream(stream, h2.FLOW_CONTROL_ERROR)
+            elif stream.pending is not None:
+                self._waiting[stream] = None
         if self._waiting:
             self.push_waiting()
 
@@ -487,6 +499,10 @@ class TunnelMachine:
         if window != self._initial_send_window:
             for stream in self.streams.values():
                 stream.send_window += window - self._initial_send_window
+                if stream.send_window > h2.LARGEST_WINDOW_BYTES:
+                    raise PeerError(h2.FLOW_CONTROL_ERROR, "stream window overflow")
+                if stream.pending is not None:
+                    self._waiting[stream] = None
             self._initial_send_window = window
         if SETTING_RINGFENCE in values:
             self.peer_is_ringfence = True
@@ -506,6 +522,7 @@ class TunnelMachine:
     def _goaway(self, stream_id: int, payload: bytes) -> None:
         if stream_id or len(payload) < 8:
             raise PeerError(h2.PROTOCOL_ERROR, "GOAWAY")
+        self._guard.spend("goaway")
         last = int.from_bytes(payload[:4], "big") & _LAST_CLIENT_ID
         self.going_away = True
         if not self._server:

@@ -1,7 +1,8 @@
 """One stream of a tunnel: a byte pipe in each direction with its own flow control. Sans-IO.
 
 Sending: ``send`` puts DATA frames into the machine's output while the windows allow it, else it keeps the bytes and
-answers False; the caller then stops reading its source until ``on_writable``. So what is kept here is at most one read.
+answers False; the caller then stops reading its source until ``on_writable``. So what is kept here is at most one read;
+and all streams of a connection together keep no more than ``KEPT_LIMIT_BYTES``: the one that would is reset.
 Receiving: the endpoint says of each piece whether it is consumed; credit goes back to the peer only for what is.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
-from sidecar.http2.frames import DATA, FLAG_END_STREAM, NO_ERROR, frame, rst_stream, window_update
+from sidecar.http2.frames import DATA, ENHANCE_YOUR_CALM, FLAG_END_STREAM, NO_ERROR, frame, rst_stream, window_update
 
 if TYPE_CHECKING:
     from sidecar.tunnel.machine import TunnelMachine
@@ -21,6 +22,8 @@ Headers = list[tuple[bytes, bytes]]
 # millisecond, so it does not bound throughput there.
 STREAM_WINDOW_BYTES: Final = 256 * 1024
 _CREDIT_AT_BYTES: Final = STREAM_WINDOW_BYTES // 2
+# For peers that grant no window: a full read each of a thousand streams.
+KEPT_LIMIT_BYTES: Final = 256 * 1024 * 1024
 
 
 class StreamEndpoint(Protocol):
@@ -70,6 +73,7 @@ class Stream:
         "data_suffix",
         "endpoint",
         "held_bytes",
+        "kept_bytes",
         "local_ended",
         "machine",
         "pending",
@@ -89,6 +93,7 @@ class Stream:
         self.recv_window = STREAM_WINDOW_BYTES
         self.unacked_bytes = 0  # consumed, not yet credited to the peer
         self.held_bytes = 0  # received, not yet consumed
+        self.kept_bytes = 0  # in ``pending``
         self.pending: deque[bytes] | None = None
         self.local_ended = False
         self.remote_ended = False
@@ -120,10 +125,18 @@ class Stream:
     def _send_slowly(self, data: bytes) -> bool:
         if self.local_ended or not data:
             return True
+        machine = self.machine
         if self.pending is None:
             self.pending = deque()
         self.pending.append(data)
-        self.machine.wait_for_room(self)
+        self.kept_bytes += len(data)
+        machine.kept_bytes += len(data)
+        machine.wait_for_room(self)
+        if machine.kept_bytes > KEPT_LIMIT_BYTES:
+            endpoint = self.endpoint
+            self.reset(ENHANCE_YOUR_CALM)
+            if endpoint is not None:
+                endpoint.on_reset(ENHANCE_YOUR_CALM)
         return self.pending is None
 
     def push_pending(self) -> bool:
@@ -132,31 +145,38 @@ class Stream:
         pending = self.pending
         if not pending:
             return False
-        if pending[0]:
-            size = min(self.send_window, machine.send_window, machine.room, machine.peer_frame_bytes)
-            if size <= 0:
-                return False
-            first = pending.popleft()
-            if len(first) > size:
-                # A memoryview keeps cutting a large piece linear in its size.
-                view = memoryview(first)
-                pending.appendleft(view[size:])  # type: ignore[arg-type]
-                first = view[:size]  # type: ignore[assignment]
-            size = len(first)
-            machine.room -= size
-            self.send_window -= size
-            machine.send_window -= size
-            machine.out.append(size.to_bytes(3, "big") + self.data_suffix)
-            machine.out.append(first)
-        else:  # the mark that ``end`` leaves behind pending bytes
-            pending.popleft()
-            machine.out.append(frame(DATA, FLAG_END_STREAM, self.stream_id))
-            self._ended_locally()
+        size = min(self.send_window, machine.send_window, machine.room, machine.peer_frame_bytes)
+        if size <= 0:
+            return False
+        first = pending.popleft()
+        if len(first) > size:
+            # A memoryview keeps cutting a large piece linear in its size.
+            view = memoryview(first)
+            pending.appendleft(view[size:])  # type: ignore[arg-type]
+            first = view[:size]  # type: ignore[assignment]
+        size = len(first)
+        machine.room -= size
+        self.send_window -= size
+        machine.send_window -= size
+        self.kept_bytes -= size
+        machine.kept_bytes -= size
+        machine.out.append(size.to_bytes(3, "big") + self.data_suffix)
+        machine.out.append(first)
         if not machine.scheduled:
             machine.schedule()
         if not pending:
             self.pending = None
+        elif not pending[0]:  # the mark that ``end`` leaves behind pending bytes
+            self.pending = None
+            machine.put(frame(DATA, FLAG_END_STREAM, self.stream_id))
+            self._ended_locally()
         return True
+
+    def drop_pending(self) -> None:
+        """Forget what is kept: it will not be sent."""
+        self.machine.kept_bytes -= self.kept_bytes
+        self.kept_bytes = 0
+        self.pending = None
 
     def end(self) -> None:
         """Send no more (half-close); what ``send`` kept goes first."""
@@ -190,7 +210,9 @@ class Stream:
             self.machine.put(rst_stream(self.stream_id, code))
 
     def credit(self, size: int) -> None:
-        """``size`` bytes for which ``on_data`` answered False are consumed now."""
+        """``size`` bytes for which ``on_data`` answered False are consumed now. Nothing to a stream that is gone."""
+        if self.stream_id not in self.machine.streams:
+            return
         self.held_bytes -= size
         self.machine.held_bytes -= size
         self.consumed(size)

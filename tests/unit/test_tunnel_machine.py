@@ -10,10 +10,11 @@ from sidecar.tunnel.machine import (
     CONNECTION_WINDOW_BYTES,
     FRAME_LIMIT_BYTES,
     HEADER_BLOCK_LIMIT_BYTES,
+    HELD_LIMIT_BYTES,
     PROOF,
     STREAM_LIMIT,
 )
-from sidecar.tunnel.stream import STREAM_WINDOW_BYTES
+from sidecar.tunnel.stream import KEPT_LIMIT_BYTES, STREAM_WINDOW_BYTES, Stream
 from tests.tunnel_ends import End, exchange, pair
 
 
@@ -300,3 +301,160 @@ def test_a_closed_stream_still_delivers_what_was_said_and_then_is_gone_at_both_e
     assert (endpoint.ended, endpoint.reset) == (True, h2.NO_ERROR)
     assert not client.machine.streams
     assert not server.machine.streams
+
+
+def test_a_push_costs_what_it_sends_however_many_streams_starve(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, server = pair()
+    streams = [client.open()[0] for _ in range(200)]  # within what the other end may hold
+    exchange(client, server)
+    for stream in streams:
+        server.endpoints[stream.stream_id].taking = False
+        stream.send(bytes(STREAM_WINDOW_BYTES))
+        exchange(client, server)
+        assert not stream.send(b"more than the window")
+    pushes = 0
+    push = Stream.push_pending
+
+    def counted(stream: Stream) -> bool:
+        nonlocal pushes
+        pushes += 1
+        return push(stream)
+
+    monkeypatch.setattr(Stream, "push_pending", counted)
+    for stream in streams:
+        server.machine.streams[stream.stream_id].recv_window += 1000
+        client.machine.receive(h2.window_update(stream.stream_id, 1))
+        exchange(client, server)
+    assert pushes <= 3 * len(streams)
+    assert all(len(server.endpoints[s.stream_id].received) == STREAM_WINDOW_BYTES + 1 for s in streams)
+    for stream in streams:
+        client.machine.receive(h2.window_update(stream.stream_id, 999))
+    exchange(client, server)
+    assert all(server.endpoints[s.stream_id].received.endswith(b"more than the window") for s in streams)
+
+
+def test_streams_that_starve_go_on_when_the_settings_widen_their_windows() -> None:
+    client, server = pair()
+    stream, endpoint = client.open()
+    exchange(client, server)
+    server.endpoints[1].taking = False
+    assert not stream.send(bytes(STREAM_WINDOW_BYTES) + b"rest")
+    exchange(client, server)
+    client.machine.receive(h2.settings({h2.SETTING_INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES + 4}))
+    assert endpoint.writable == 1
+    assert client.machine.take().endswith(b"rest")
+
+
+def test_settings_that_push_a_living_window_over_the_limit_end_the_connection() -> None:
+    client, server = pair()
+    client.open()
+    exchange(client, server)
+    client.machine.receive(h2.window_update(1, h2.LARGEST_WINDOW_BYTES - STREAM_WINDOW_BYTES))
+    with pytest.raises(PeerError) as caught:
+        client.machine.receive(h2.settings({h2.SETTING_INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES + 1}))
+    assert caught.value.code == h2.FLOW_CONTROL_ERROR
+
+
+def test_credit_for_a_stream_that_is_gone_changes_no_account() -> None:
+    client, server = pair()
+    stream, _ = client.open()
+    exchange(client, server)
+    server.endpoints[1].taking = False
+    stream.send(bytes(1000))
+    stream.end()
+    exchange(client, server)
+    accepted = server.connects[0][0]
+    accepted.end()
+    assert not server.machine.streams
+    assert server.machine.held_bytes == 0
+    accepted.credit(1000)
+    assert server.machine.held_bytes == 0
+
+
+def test_stalled_streams_that_go_away_give_the_connection_its_window_back() -> None:
+    client, server = pair()
+    stalled = []
+    piece = bytes(FRAME_LIMIT_BYTES)
+    while server.machine.held_bytes < HELD_LIMIT_BYTES:
+        stream, _ = client.open()
+        exchange(client, server)
+        server.endpoints[stream.stream_id].taking = False
+        while stream.send(piece):
+            exchange(client, server)
+        exchange(client, server)
+        stalled.append(stream.stream_id)
+    lively, _ = client.open()
+    for _ in range(2 * CONNECTION_WINDOW_BYTES // len(piece)):
+        lively.send(piece)
+        exchange(client, server)
+    assert lively.pending is not None  # all that the link may hold is held: nobody gets more
+    for accepted, _ in server.connects:
+        if accepted.stream_id in stalled:
+            accepted.reset(h2.CANCEL)
+    exchange(client, server)
+    assert lively.pending is None
+
+
+def test_what_is_kept_for_a_peer_that_grants_no_window_is_bounded_in_all() -> None:
+    client, server = pair()
+    piece = bytes(1024 * 1024)
+    opened = [client.open() for _ in range(2 * KEPT_LIMIT_BYTES // len(piece))]
+    exchange(client, server)
+    for endpoint in server.endpoints.values():
+        endpoint.taking = False
+    for stream, _ in opened:
+        stream.send(piece)
+        exchange(client, server)
+    assert client.machine.kept_bytes <= KEPT_LIMIT_BYTES
+    resets = [endpoint.reset for _, endpoint in opened]
+    assert resets[0] is None
+    assert resets[-1] == h2.ENHANCE_YOUR_CALM
+    client.machine.reset_all(h2.CANCEL)
+    assert client.machine.kept_bytes == 0
+
+
+def test_nothing_is_kept_of_a_stream_that_trailers_ended() -> None:
+    client, server = pair()
+    client.open()
+    exchange(client, server)
+    accepted = server.connects[0][0]
+    accepted.send(bytes(STREAM_WINDOW_BYTES + 5))
+    assert server.machine.kept_bytes == 5
+    server.machine.reply(accepted, [(b"x-ringfence-refusal", b"why")], end=True)
+    assert server.machine.kept_bytes == 0
+
+
+def test_trailers_without_an_end_are_an_error_of_their_stream_alone() -> None:
+    server = started_server()
+    server.machine.receive(OPEN_ONE + h2.frame(h2.HEADERS, h2.FLAG_END_HEADERS, 3, CONNECT_BLOCK))
+    server.machine.receive(h2.frame(h2.HEADERS, h2.FLAG_END_HEADERS, 1, CONNECT_BLOCK))
+    assert server.endpoints[1].reset == h2.PROTOCOL_ERROR
+    assert server.machine.take() == h2.rst_stream(1, h2.PROTOCOL_ERROR)
+    assert list(server.machine.streams) == [3]
+
+
+def test_a_flood_of_streams_that_are_all_refused_is_cut_off() -> None:
+    server = started_server()
+    server.refusing = True
+    with pytest.raises(PeerError) as caught:
+        for number in range(1, 20_001, 2):
+            server.machine.receive(h2.frame(h2.HEADERS, h2.FLAG_END_HEADERS, number, CONNECT_BLOCK))
+    assert caught.value.code == h2.ENHANCE_YOUR_CALM
+    assert len(server.connects) >= 1000  # what an honest peer may meet in a burst
+
+
+def test_a_flood_of_goaways_is_cut_off() -> None:
+    client, _ = pair()
+    with pytest.raises(PeerError) as caught:
+        client.machine.receive(h2.goaway(h2.LARGEST_WINDOW_BYTES, h2.NO_ERROR) * 1000)
+    assert caught.value.code == h2.ENHANCE_YOUR_CALM
+
+
+def test_a_second_goaway_never_covers_more_than_the_first() -> None:
+    server = started_server()
+    server.machine.receive(OPEN_ONE)
+    server.machine.goaway(h2.NO_ERROR, "draining")
+    first = server.machine.take()
+    server.machine.receive(h2.frame(h2.HEADERS, h2.FLAG_END_HEADERS, 3, CONNECT_BLOCK))
+    server.machine.goaway(h2.NO_ERROR, "draining")
+    assert server.machine.take() == first
