@@ -16,23 +16,50 @@ class Protocol(StrEnum):
     """How a port's bytes are read."""
 
     HTTP = "http"  # HTTP/1.x, judged request by request
+    HTTP2 = "http2"  # HTTP/2 with prior knowledge, judged request by request
+    GRPC = "grpc"  # HTTP/2 with prior knowledge whose requests are gRPC calls, judged call by call
     TCP = "tcp"  # opaque, judged once a connection
+
+    @property
+    def is_http(self) -> bool:
+        """Whether its bytes are judged request by request, and must not pass unread."""
+        return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
+
+
+class PortMode(StrEnum):
+    """Whether callers must show an identity."""
+
+    STRICT = "strict"  # mutual TLS only
+    PERMISSIVE = "permissive"  # plaintext, too: a caller without identity, whom only a rule that says so permits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A port of the workload: ``port`` is what policies and CONNECT name, ``app_*`` where the app listens."""
+    """A port of the workload: ``port`` is what policies and CONNECT name, ``app_*`` where the app listens.
+
+    ``proxy_protocol``: the app is told its caller by a PROXY protocol version 2 header; on ``tcp`` ports only.
+    """
 
     port: int
     protocol: Protocol
     address: str
     app_host: str
     app_port: int
+    mode: PortMode = PortMode.STRICT
+    proxy_protocol: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intercept:
+    """The ports to which the kernel redirects the app's connections, those to it and those it opens."""
+
+    inbound_port: int = 15006
+    outbound_port: int = 15001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """The workload that the sidecar stands beside."""
+    """The workload that the sidecar stands beside; ``intercept`` is None where the app calls explicit listeners."""
 
     service: str
     namespace: str
@@ -40,6 +67,7 @@ class Workload:
     mesh_host: str
     mesh_port: int
     ports: tuple[Port, ...]
+    intercept: Intercept | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +82,12 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """A service that the app calls through a local listening port."""
+    """A service that the app calls: through a local listening port, or, intercepted, by one of ``addresses``.
+
+    Without a listening port ``listen_host`` is empty and ``listen_port`` 0: never the system's choice of a port.
+    ``addresses``: the IP addresses that, with ``port``, mean this upstream; in a workload with ``intercept`` no two
+    upstreams have the same (address, port).
+    """
 
     service: str
     namespace: str
@@ -63,14 +96,39 @@ class Upstream:
     listen_host: str
     listen_port: int
     endpoints: tuple[Endpoint, ...]
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def has_listener(self) -> bool:
+        """Whether there is a local listening port for it."""
+        return self.listen_port != 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressRule:
+    """A destination outside the mesh that the app may reach: its address is in one of ``cidrs``, or it is asked for by
+    one of ``hosts``; and its port is one of ``ports``, or there are none.
+
+    ``hosts`` are lower-case DNS names, ``*.`` before one stands for one or more labels; ``cidrs`` are canonical. At
+    least one of the two is not empty.
+    """
+
+    name: str
+    hosts: tuple[str, ...] = ()
+    cidrs: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The full state for one sidecar at one revision; revisions grow, and equal revisions mean equal content."""
+    """The full state for one sidecar at one revision; revisions grow, and equal revisions mean equal content.
+
+    What no rule of ``egress`` permits does not leave the mesh.
+    """
 
     revision: int
     workload: Workload
     upstreams: tuple[Upstream, ...]
     allowlists: tuple[Allowlist, ...]
     bundles: tuple[TrustBundle, ...]
+    egress: tuple[EgressRule, ...] = ()

@@ -21,7 +21,7 @@ from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.log import Logger
 from ringfence.kit.log_sink import LogSink
 from ringfence.policy.compile import PolicyError, compile_policy
-from ringfence.snapshot import Protocol, Snapshot
+from ringfence.snapshot import Snapshot
 from ringfence.spiffe import ChainVerifier, TrustBundle, X509Svid
 from sidecar.admin import AdminServer
 from sidecar.control import ControlStream, SnapshotRefused, open_control
@@ -221,7 +221,7 @@ class _Sidecar:
                 {
                     "service": f"{upstream.namespace}/{upstream.service}",
                     "port": upstream.port,
-                    "listen": f"{upstream.listen_host}:{upstream.listen_port}",
+                    "listen": f"{upstream.listen_host}:{upstream.listen_port}" if upstream.has_listener else None,
                     "endpoints": [f"{end.mesh_host}:{end.mesh_port} {end.spiffe_id}" for end in upstream.endpoints],
                 }
                 for upstream in (snapshot.upstreams if snapshot is not None else ())
@@ -251,13 +251,15 @@ class _Sidecar:
             raise SnapshotRefused("no identity yet")
         workload = snapshot.workload
         mesh_listen = (workload.mesh_host, workload.mesh_port)
+        # An empty host with port 0 would be a listener on every address, open to whoever finds it.
+        listening = [upstream for upstream in snapshot.upstreams if upstream.has_listener]
         if self._mesh_listen is not None and self._mesh_listen != mesh_listen:
             raise SnapshotRefused(f"the mesh port moved to {mesh_listen[0]}:{mesh_listen[1]}: restart the sidecar")
         try:
             table = compile_policy(
                 snapshot.allowlists,
                 trust_domain=workload.spiffe_id.trust_domain,
-                http_ports=[port.port for port in workload.ports if port.protocol is Protocol.HTTP],
+                http_ports=[port.port for port in workload.ports if port.protocol.is_http],
             )
         except PolicyError as error:
             raise SnapshotRefused(str(error)) from error
@@ -283,7 +285,7 @@ class _Sidecar:
         assert self._inbound is not None
         assert self._outbound is not None
         try:
-            await self._outbound.prepare(snapshot.upstreams)
+            await self._outbound.prepare(listening)
         except ListenFailedError as error:
             raise SnapshotRefused(str(error)) from error
         if self._mesh_listen is None:
@@ -297,7 +299,7 @@ class _Sidecar:
             self._mesh_listen = mesh_listen
         # From here on nothing can fail: the new state is in force between two turns of the loop.
         self._inbound.enforce(workload, table)
-        self._outbound.enforce(snapshot.upstreams)
+        self._outbound.enforce(listening)
         if bundles != self._bundles:
             self._bundles = bundles
             svid = self._holder.svid or svid

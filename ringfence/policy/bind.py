@@ -13,14 +13,18 @@ from ringfence.policy.documents import Document, RulePlaces
 from ringfence.policy.model import Allowlist, Rule
 from ringfence.policy.problems import Place, Problem, choose_from, nearest, shown
 
-HTTP = "http"
+OPAQUE = "tcp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePorts:
-    """The ports of one service, each with how its bytes are read: ``http``, or ``tcp`` for opaque."""
+    """The ports of one service, each with how its bytes are read: ``tcp`` for opaque, else a form of HTTP.
+
+    ``permissive``: those of them that also take callers without an identity.
+    """
 
     ports: Mapping[int, str]
+    permissive: frozenset[int] = frozenset()
 
 
 def bind(
@@ -75,9 +79,9 @@ def _check_rule(rule: Rule, places: RulePlaces, service_name: str, service: Serv
         if protocol is None:
             known = ", ".join(str(number) for number in sorted(service.ports)) or "none: it has no ports"
             yield place.problem(f"{service_name} has no port {port}", f"its ports: {known}")
-        elif speaks_http and protocol != HTTP:
+        elif speaks_http and protocol == OPAQUE:
             message = f"rule {rule.name} speaks of HTTP, but port {port} of {service_name} carries opaque TCP"
             yield place.problem(message, "remove the port, or remove methods and paths from the rule")
-    if speaks_http and not rule.ports and HTTP not in service.ports.values():
+    if speaks_http and not rule.ports and set(service.ports.values()) <= {OPAQUE}:
         message = f"rule {rule.name} speaks of HTTP, but no port of {service_name} is read as HTTP"
         yield (places.http or places.name).problem(message, "remove methods and paths from the rule")

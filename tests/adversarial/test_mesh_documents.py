@@ -231,7 +231,7 @@ CHANGES = [
         "protocol: tcp",
         "protocol: udp",
         [
-            "27:34: protocol 'udp' is not known (use one of http, tcp)",
+            "27:34: protocol 'udp' is not known (use one of http, http2, grpc, tcp)",
         ],
     ),
     (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ringfence.policy.bind import ServicePorts, bind
 from ringfence.policy.documents import Document, read_documents
 
@@ -90,6 +92,13 @@ def test_http_words_on_an_opaque_port_are_an_error() -> None:
         "f1.yaml:7:55: rule r speaks of HTTP, but no port of shop/ledger is read as HTTP "
         "(remove methods and paths from the rule)",
     ]
+
+
+@pytest.mark.parametrize("protocol", ["http", "http2", "grpc"])
+def test_http_words_are_at_home_on_every_form_of_http(protocol: str) -> None:
+    services = {"shop/orders": ServicePorts(ports={8080: protocol})}
+    texts = [allowlist("a", "orders", "{ports: [8080], methods: [POST]}"), allowlist("b", "orders", '{paths: ["/x"]}')]
+    assert bind(documents(*texts), services)[1] == []
 
 
 def test_a_name_taken_twice_is_told_at_the_second_whatever_the_order() -> None:
