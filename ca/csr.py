@@ -31,7 +31,7 @@ def public_key_of_csr(der: bytes) -> ec.EllipticCurvePublicKey:
         request = x509.load_der_x509_csr(der)
         key = request.public_key()
         digest = request.signature_hash_algorithm
-    except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as problem:
         raise CsrRefused("csr is not a well-formed PKCS#10 request in DER") from problem
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _CURVES):
         raise CsrRefused("csr's key is not on P-256, P-384 or P-521 (make a P-256 key)")

@@ -141,7 +141,7 @@ class IssuingLine:
                 self._process(wanted)
             except StoreUnavailable as problem:
                 _fail(wanted, StoreUnavailable, str(problem))
-            except Exception as problem:  # the thread's border: nobody else would ever learn of it
+            except BaseException as problem:  # the thread's border, and a panic of native code is no Exception
                 self._log.error("issuing failed", error=f"{type(problem).__name__}: {problem}", orders=len(wanted))
                 _fail(wanted, CaError, "issuing failed")
             self._prune_if_due()
@@ -167,18 +167,26 @@ class IssuingLine:
                     orders.append((item.petition(look_ups), item.future))
                 except StoreUnavailable:
                     raise
-                except CaError as problem:
-                    item.future.set_exception(problem)
+                except BaseException as problem:
+                    self._fail_alone(item.future, problem)
         return orders
 
     def _sign(self, order: Order, future: Future[IssuedSvid], now: float) -> _Signed | None:
         try:
             template = self._prepare(order, now)
             svid = self._issuer.validate(template, self._issuer.sign(template), now)
-        except CaError as problem:
-            future.set_exception(problem)
+        except BaseException as problem:
+            self._fail_alone(future, problem)
             return None
         return _Signed(order, future, svid)
+
+    def _fail_alone(self, future: Future[IssuedSvid], problem: BaseException) -> None:
+        """End one petition. What a stranger's bytes set off, a bug or a panic of native code, must not end others'."""
+        if isinstance(problem, CaError):
+            future.set_exception(problem)
+            return
+        self._log.error("issuing failed", error=f"{type(problem).__name__}: {problem}", orders=1)
+        future.set_exception(CaError("issuing failed"))
 
     def _prepare(self, order: Order, now: float) -> LeafTemplate:
         return prepare_template(
@@ -205,8 +213,8 @@ class IssuingLine:
             )
             if deleted >= _PRUNE_ROWS:
                 pause = _PRUNE_AGAIN_SECONDS
-        except StoreUnavailable as problem:
-            self._log.warning("old records not pruned", error=str(problem))
+        except Exception as problem:  # not worth the thread: whoever waits for an SVID needs it
+            self._log.warning("old records not pruned", error=f"{type(problem).__name__}: {problem}")
         self._next_prune = self._clock.monotonic() + pause
 
 

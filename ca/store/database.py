@@ -39,23 +39,30 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction to look; StoreUnavailable if the database cannot be read."""
-        try:
-            with self.engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as problem:
-            raise StoreUnavailable(f"database cannot be read: {first_line(problem)}") from problem
+        with unavailable_unless("be read"), self.engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction to change, committed at the end of the block; StoreUnavailable and nothing kept if it fails."""
-        try:
-            with self.engine.connect() as connection, connection.execution_options(**{_WRITE: True}).begin():
-                yield connection
-        except SQLAlchemyError as problem:
-            raise StoreUnavailable(f"database cannot record: {first_line(problem)}") from problem
+        with (
+            unavailable_unless("record"),
+            self.engine.connect() as connection,
+            connection.execution_options(**{_WRITE: True}).begin(),
+        ):
+            yield connection
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@contextmanager
+def unavailable_unless(done: str) -> Iterator[None]:
+    """Turn what SQLAlchemy raises into StoreUnavailable; ``done``: what the database then cannot."""
+    try:
+        yield
+    except SQLAlchemyError as problem:
+        raise StoreUnavailable(f"database cannot {done}: {first_line(problem)}") from problem
 
 
 def first_line(problem: BaseException) -> str:

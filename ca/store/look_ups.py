@@ -12,7 +12,7 @@ from typing import Self
 from sqlalchemy import Connection
 
 from ca.errors import RefusalReason
-from ca.store.database import Database
+from ca.store.database import Database, unavailable_unless
 from ca.store.host_keys import EnrolledHostKey, find_host_key
 from ca.store.tokens import find_token
 
@@ -39,11 +39,13 @@ class LookUps:
 
     def token(self, token_sha256: str, host_key_id: str | None) -> str | RefusalReason:
         """The SPIFFE ID that the token stands for when shown with that host key, or why it does not hold."""
-        return find_token(self._connected(), token_sha256, host_key_id, self._now)
+        with unavailable_unless("be read"):
+            return find_token(self._connected(), token_sha256, host_key_id, self._now)
 
     def host_key(self, key_id: str) -> EnrolledHostKey | None:
         """The enrolled host key of that id, revoked or not."""
-        return find_host_key(self._connected(), key_id)
+        with unavailable_unless("be read"):
+            return find_host_key(self._connected(), key_id)
 
     def _connected(self) -> Connection:
         if self._connection is None:

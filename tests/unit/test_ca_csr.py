@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -73,6 +75,24 @@ def test_a_request_with_its_key_swapped_is_refused() -> None:
 def test_rubbish_is_refused(rubbish: bytes) -> None:
     with pytest.raises(CsrRefused, match="PKCS#10"):
         public_key_of_csr(rubbish)
+
+
+@pytest.mark.parametrize("version", [1, 2, 127])
+def test_a_request_of_a_version_that_does_not_exist_is_refused(version: int) -> None:
+    csr = make_csr()
+    place = csr.index(b"\x02\x01\x00")  # version v1(0), RFC 2986 section 4.1
+    with pytest.raises(CsrRefused, match="PKCS#10"):
+        public_key_of_csr(csr[: place + 2] + bytes([version]) + csr[place + 3 :])
+
+
+def test_a_byte_changed_anywhere_is_refused_or_the_same_key_and_never_anything_else() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = make_csr(key)
+    for place in range(len(csr)):
+        for flip in (0x01, 0x80, 0xFF):
+            changed = csr[:place] + bytes([csr[place] ^ flip]) + csr[place + 1 :]
+            with contextlib.suppress(CsrRefused):
+                assert public_key_of_csr(changed) == key.public_key()
 
 
 def test_every_truncation_and_every_trailing_byte_is_refused() -> None:

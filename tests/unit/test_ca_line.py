@@ -128,6 +128,38 @@ def test_a_petition_that_is_refused_leaves_its_neighbours_alone(world: OpenAutho
     assert good.result(WAIT_SECONDS).spiffe_id == WEB
 
 
+class Panic(BaseException):
+    """What a Rust library raises that has lost its footing; no ``Exception``."""
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError, Panic])
+def test_a_petition_that_trips_over_a_bug_leaves_its_neighbours_alone(
+    world: OpenAuthority, kind: type[BaseException]
+) -> None:
+    def trip(_: LookUps) -> Order:
+        raise kind("nobody thought of this")
+
+    with hold_the_line(world):
+        bad, good = line_of(world).place(trip), line_of(world).place(order())
+    with pytest.raises(CaError, match="issuing failed"):
+        bad.result(WAIT_SECONDS)
+    assert good.result(WAIT_SECONDS).spiffe_id == WEB
+    [line] = [line for line in world.log_lines() if line["msg"] == "issuing failed"]
+    assert "nobody thought of this" in line["error"]
+
+
+def test_a_bug_in_pruning_does_not_end_the_line(
+    world: OpenAuthority, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trip(*_: object, **__: object) -> int:
+        raise TypeError("nobody thought of this")
+
+    monkeypatch.setattr("ca.line.prune", trip)
+    clock.advance(700)
+    for _ in range(2):
+        assert line_of(world).place(order()).result(WAIT_SECONDS).spiffe_id == WEB
+
+
 def test_a_database_that_cannot_be_read_fails_the_batch_at_once(world: OpenAuthority) -> None:
     asked: list[str] = []
 
