@@ -443,6 +443,31 @@ def test_a_flood_of_streams_that_are_all_refused_is_cut_off() -> None:
     assert len(server.connects) >= 1000  # what an honest peer may meet in a burst
 
 
+def test_short_connections_may_end_in_resets_as_fast_as_they_come() -> None:
+    client, server = pair()
+    for _ in range(10_000):
+        stream, endpoint = client.open()
+        exchange(client, server)
+        accepted = server.connects.pop()[0]
+        accepted.end()
+        exchange(client, server)
+        by = accepted if stream.stream_id % 4 == 1 else stream  # either end may be the one that lets go
+        by.close()
+        exchange(client, server)
+        assert endpoint.ended
+        assert not client.machine.streams
+        assert not server.machine.streams
+
+
+def test_a_server_may_not_reset_one_stream_again_and_again() -> None:
+    client, server = pair()
+    client.open()
+    exchange(client, server)
+    with pytest.raises(PeerError) as caught:
+        client.machine.receive(h2.rst_stream(1, h2.CANCEL) * 10_000)
+    assert caught.value.code == h2.ENHANCE_YOUR_CALM
+
+
 def test_a_flood_of_goaways_is_cut_off() -> None:
     client, _ = pair()
     with pytest.raises(PeerError) as caught:
