@@ -21,7 +21,7 @@ from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.log import Logger
 from ringfence.kit.log_sink import LogSink
 from ringfence.policy.compile import PolicyError, compile_policy
-from ringfence.snapshot import Snapshot
+from ringfence.snapshot import Intercept, Snapshot
 from ringfence.spiffe import ChainVerifier, TrustBundle, X509Svid
 from sidecar.admin import AdminServer
 from sidecar.control import ControlStream, SnapshotRefused, open_control
@@ -30,6 +30,7 @@ from sidecar.inbound import Inbound
 from sidecar.metrics import SidecarMetrics
 from sidecar.outbound import ListenFailedError, Outbound
 from sidecar.recording import Recorder
+from sidecar.redirect.destination import original_destination
 from sidecar.settings import AccessLog, SidecarSettings
 from sidecar.signals import ListenError, SignalsServer
 from sidecar.tls import TlsIdentity
@@ -68,6 +69,7 @@ class _Sidecar:
         self._outbound: Outbound | None = None
         self._context: LinkContext | None = None
         self._mesh_listen: tuple[str, int] | None = None
+        self._intercept: Intercept | None = None
         self._holder: IdentityHolder = open_identity(
             settings.identity, clock=clock, random=random.random, log=self._log.bind("identity")
         )
@@ -251,8 +253,6 @@ class _Sidecar:
             raise SnapshotRefused("no identity yet")
         workload = snapshot.workload
         mesh_listen = (workload.mesh_host, workload.mesh_port)
-        # An empty host with port 0 would be a listener on every address, open to whoever finds it.
-        listening = [upstream for upstream in snapshot.upstreams if upstream.has_listener]
         if self._mesh_listen is not None and self._mesh_listen != mesh_listen:
             raise SnapshotRefused(f"the mesh port moved to {mesh_listen[0]}:{mesh_listen[1]}: restart the sidecar")
         try:
@@ -285,7 +285,7 @@ class _Sidecar:
         assert self._inbound is not None
         assert self._outbound is not None
         try:
-            await self._outbound.prepare(listening)
+            await self._outbound.prepare(snapshot.upstreams)
         except ListenFailedError as error:
             raise SnapshotRefused(str(error)) from error
         if self._mesh_listen is None:
@@ -297,9 +297,18 @@ class _Sidecar:
                     f"{error.strerror}"
                 ) from error
             self._mesh_listen = mesh_listen
+        if workload.intercept != self._intercept:
+            if self._intercept is not None or workload.intercept is None:
+                raise SnapshotRefused("the interception ports changed: restart the sidecar")
+            try:
+                await self._inbound.intercept(workload.intercept.inbound_port, original_destination)
+                await self._outbound.intercept(workload.intercept.outbound_port, original_destination)
+            except (OSError, ListenFailedError) as error:
+                raise SnapshotRefused(f"intercept of {workload.namespace}/{workload.service}: {error}") from error
+            self._intercept = workload.intercept
         # From here on nothing can fail: the new state is in force between two turns of the loop.
         self._inbound.enforce(workload, table)
-        self._outbound.enforce(listening)
+        self._outbound.enforce(snapshot.upstreams, snapshot.egress)
         if bundles != self._bundles:
             self._bundles = bundles
             svid = self._holder.svid or svid

@@ -145,6 +145,7 @@ class InboundHttpRelay(HttpRelay):
         self.app_port = port
         self._port = port.port
         self._unread_bytes = 0  # taken by a paused inspector, not yet credited
+        self._unavailable: tuple[DenyReason, str] | None = None
         self.inspect(heads, recorder, own_id)
 
     # -- bytes --------------------------------------------------------------------------------------------------------
@@ -157,6 +158,11 @@ class InboundHttpRelay(HttpRelay):
             self._defect(error)
             return True
         done = True
+        if self._unavailable is not None:
+            asked = inspector.outstanding()
+            if asked:
+                self._answer_unavailable(asked[0])
+            return True
         if out:
             done = self.to_app(out, len(data))
         if inspector.attention:
@@ -202,6 +208,25 @@ class InboundHttpRelay(HttpRelay):
         if self.transport is not None:
             self._app_ended = True
             self.transport.close()
+
+    def unavailable(self, reason: DenyReason, detail: str) -> None:
+        """The app cannot be had, and the caller has no sidecar that would tell it: answer its request, now or when it
+        has come."""
+        self._unavailable = (reason, detail)
+        self._early.clear()
+        asked = self.inspector.outstanding()
+        if asked:
+            self._answer_unavailable(asked[0])
+
+    def _answer_unavailable(self, exchange: Exchange) -> None:
+        assert self._unavailable is not None
+        reason, detail = self._unavailable
+        self.inspector.fail(self._answer(reason, method=exchange.method, target=exchange.target, detail=detail))
+        answer = self.inspector.take_client()
+        if answer and self.stream is not None:
+            self.stream.send(answer)
+            self.stream.end()
+        self.end(reason, detail)
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 

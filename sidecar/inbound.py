@@ -8,27 +8,33 @@ data goes on to the app through a relay; the way back is the same relay.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from ringfence.policy.decide import CallerView, DecisionTable, Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, Protocol, Workload
-from ringfence.spiffe import SpiffeId
-from sidecar import refusal
+from ringfence.spiffe import SpiffeId, VerifiedPeer
+from sidecar import proxy_v2, refusal
+from sidecar.arrival import Arrival
+from sidecar.direct import DirectEnd
 from sidecar.http1 import Heads
 from sidecar.http2.frames import NO_ERROR
 from sidecar.http_relay import InboundHttpRelay
+from sidecar.interception import Destination, DestinationOf
 from sidecar.live import LiveRelays
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
-from sidecar.relay import Relay, RelayFacts
+from sidecar.relay import ByteStream, Relay, RelayFacts, RelayOwner
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import Link, LinkContext
 from sidecar.tunnel.stream import Headers, Stream
 
 LINK_LIMIT: Final = 1024
+ARRIVAL_LIMIT: Final = 16_384
+LONGEST_TIMER_SECONDS: Final = 3600.0
 APP_CONNECT_SECONDS: Final = 5.0
 
 
@@ -36,16 +42,24 @@ APP_CONNECT_SECONDS: Final = 5.0
 class Caller:
     """What is known of one link's peer; read by its relays at each request, replaced in place when it changes."""
 
-    spiffe_id: SpiffeId
+    spiffe_id: SpiffeId | None  # None: it came in plaintext to a permissive port
     view: CallerView
-    identity_line: bytes  # the header line that tells the app its caller
+    identity_line: bytes  # the header line that tells the app its caller; b"" for one without identity
 
 
 class InboundRelay(Relay):
-    """A relay whose app side is connected by us."""
+    """A relay whose app side is connected by us; ``preamble`` is the first that the app reads."""
 
-    caller: Caller
-    app_port: Port
+    def __init__(self, owner: RelayOwner, facts: RelayFacts, caller: Caller, port: Port) -> None:
+        super().__init__(owner, facts)
+        self.caller = caller
+        self.app_port = port
+        self.preamble = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.preamble:
+            cast(asyncio.Transport, transport).write(self.preamble)
+        super().connection_made(transport)
 
 
 class Inbound:
@@ -64,7 +78,10 @@ class Inbound:
         self._callers: dict[Link, Caller] = {}
         self._links: set[Link] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+        self._direct: dict[DirectEnd, Caller] = {}
+        self._arrivals: set[Arrival] = set()
         self._server: asyncio.Server | None = None
+        self._intercepting: list[asyncio.Server] = []
         self._draining = False
         self._heads = Heads()
         self.relays: LiveRelays[Caller] = LiveRelays()
@@ -87,8 +104,9 @@ class Inbound:
     async def close(self, drain_seconds: float) -> None:
         """Take nothing new, let what lives end within ``drain_seconds``, then end it."""
         self._draining = True
-        if self._server is not None:
-            self._server.close()
+        for server in (self._server, *self._intercepting):
+            if server is not None:
+                server.close()
         for link in list(self._links):
             link.drain()
         for relay, _ in self.relays:
@@ -96,6 +114,8 @@ class Inbound:
         await self.relays.drained(drain_seconds)
         for link in list(self._links):
             link.close(DenyReason.DRAINING, "the sidecar stops")
+        for relay, _ in self.relays:
+            relay.end(DenyReason.DRAINING, "the sidecar stops")
         for task in list(self._connecting):
             task.cancel()
 
@@ -110,7 +130,7 @@ class Inbound:
         self._table = table
         self._service = f"{workload.namespace}/{workload.service}"
         self._ports = {_authority(port.address, port.port): port for port in workload.ports}
-        for caller in self._callers.values():
+        for caller in (*self._callers.values(), *self._direct.values()):
             caller.view = table.caller(caller.spiffe_id)
         for relay, caller in self.relays:
             assert isinstance(relay, InboundRelay | InboundHttpRelay)
@@ -153,7 +173,10 @@ class Inbound:
     def _identity_line(self, link: Link) -> bytes:
         """XFCC in the form of Envoy's SANITIZE_SET: one element, ours, whatever the client sent."""
         assert link.peer is not None
-        value = f"By={self._own_id};Hash={link.peer.leaf_sha256};URI={link.peer.spiffe_id}"
+        return self._line_for(link.peer)
+
+    def _line_for(self, peer: VerifiedPeer) -> bytes:
+        value = f"By={self._own_id};Hash={peer.leaf_sha256};URI={peer.spiffe_id}"
         return b"x-forwarded-client-cert: " + value.encode("ascii") + b"\r\n"
 
     def link_draining(self, link: Link) -> None:
@@ -165,27 +188,41 @@ class Inbound:
 
     def link_connect(self, link: Link, stream: Stream, headers: Headers) -> None:
         caller = self._callers[link]
-        facts = RelayFacts(
+        facts = self._facts(str(caller.spiffe_id))
+        port = self._ports.get(_connect_authority(headers) or b"")
+        if port is None:
+            self._refuse(stream, facts, Deny(DenyReason.NOT_OWN_ADDRESS))
+            return
+        self._admit(stream, port, caller, facts, link.remote)
+
+    def _facts(self, peer: str) -> RelayFacts:
+        return RelayFacts(
             direction="inbound",
-            peer=str(caller.spiffe_id),
+            peer=peer,
             service=self._service,
             port=0,
             protocol="tcp",
             started=self._context.clock.monotonic(),
         )
-        port = self._ports.get(_connect_authority(headers) or b"")
-        if port is None:
-            self._refuse(stream, facts, Deny(DenyReason.NOT_OWN_ADDRESS))
-            return
+
+    def _admit(
+        self, stream: Stream | DirectEnd, port: Port, caller: Caller, facts: RelayFacts, remote: tuple[str, int]
+    ) -> None:
+        """Register, then judge, then connect to the app: one way in for streams of links and for direct callers."""
         facts.port = port.port
         facts.protocol = port.protocol
         relay: InboundRelay | InboundHttpRelay
         if port.protocol is Protocol.HTTP:
             relay = InboundHttpRelay(self, facts, caller, port, self._heads, self._recorder, str(self._own_id))
+        elif port.protocol is Protocol.TCP:
+            relay = InboundRelay(self, facts, caller, port)
+            if port.proxy_protocol:
+                peer = str(caller.spiffe_id) if caller.spiffe_id is not None else ""
+                relay.preamble = proxy_v2.header(remote, (port.address, port.port), peer)
         else:
-            relay = InboundRelay(self, facts)
-            relay.caller = caller
-            relay.app_port = port
+            # Nobody reads this protocol here yet, and what nobody reads is not let through.
+            self._refuse(stream, facts, Deny(DenyReason.NOT_HTTP))
+            return
         relay.stream = stream
         stream.endpoint = relay
         self.relays.add(relay, caller)
@@ -218,23 +255,116 @@ class Inbound:
         except OSError as error:
             self._unavailable(relay, DenyReason.APP_UNREACHABLE, f"{port.app_host}:{port.app_port}: {error.strerror}")
         else:
-            if not relay.ended and relay.stream is not None:
+            if not relay.ended and isinstance(relay.stream, Stream):
                 relay.stream.machine.reply(relay.stream, [(b":status", b"200")])
+
+    # -- callers without a tunnel -------------------------------------------------------------------------------------
+
+    async def intercept(self, port: int, destination_of: DestinationOf) -> None:
+        """Take what the kernel redirects of connections to the workload, on every address; OSError if it cannot."""
+        loop = asyncio.get_running_loop()
+
+        def accept() -> asyncio.Protocol:
+            if len(self.relays) + len(self._arrivals) >= ARRIVAL_LIMIT or self._table is None or self._draining:
+                self._recorder.metrics.handshake_failures.at("inbound", "overloaded").value += 1
+                return _Turned()
+            arrival = Arrival(self, destination_of)
+            self._arrivals.add(arrival)
+            return arrival
+
+        for host in ("0.0.0.0", "::"):
+            try:
+                self._intercepting.append(await loop.create_server(accept, host, port, backlog=1024))
+            except OSError as error:
+                if host == "::" and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue
+                raise
+
+    def port_at(self, destination: Destination) -> Port | None:
+        return self._ports.get(_authority(*destination))
+
+    def arrived(self, arrival: Arrival, port: Port, *, tls: bool, first: bytes) -> asyncio.Protocol:
+        self._arrivals.discard(arrival)
+        engine = self._identity().direct_server(http=port.protocol is Protocol.HTTP) if tls else None
+        return DirectEnd(_Direct(self, port), engine, first=first)
+
+    def arrival_refused(
+        self, arrival: Arrival, remote: Destination, port: Port | None, reason: DenyReason, detail: str
+    ) -> None:
+        """Counted by port, so that a team sees who still comes in plaintext."""
+        self._arrivals.discard(arrival)
+        facts = self._facts("")
+        facts.port = port.port if port is not None else 0
+        facts.protocol = port.protocol if port is not None else "tcp"
+        facts.destination = f"from {remote[0]}"
+        self._deny(facts, Deny(reason), None, detail)
+
+    def direct_admitted(self, end: DirectEnd, port: Port) -> None:
+        """A caller without a tunnel: with the identity it proved by TLS, or none."""
+        assert self._table is not None
+        peer = end.engine.peer if end.engine is not None else None
+        caller = Caller(
+            spiffe_id=peer.spiffe_id if peer is not None else None,
+            view=self._table.caller(peer.spiffe_id if peer is not None else None),
+            identity_line=self._line_for(peer) if peer is not None else b"",
+        )
+        facts = self._facts(str(caller.spiffe_id or ""))
+        if peer is None:
+            self._recorder.metrics.plaintext.at(self._service, str(port.port), end.remote[0]).value += 1
+            facts.destination = f"from {end.remote[0]}"
+        else:
+            self._direct_expires(end, peer)
+        self._direct[end] = caller
+        self._admit(end, port, caller, facts, end.remote)
+
+    def direct_refused(self, end: DirectEnd, code: str, detail: str) -> None:
+        self._context.count_failure("inbound", code)
+        self._context.log.warning(
+            "handshake refused",
+            direction="inbound",
+            reason=code,
+            detail=detail,
+            remote=f"{end.remote[0]}:{end.remote[1]}",
+        )
+
+    def _direct_expires(self, end: DirectEnd, peer: VerifiedPeer) -> None:
+        """A direct peer cannot prove a newer SVID on its connection, so it ends with the one it showed."""
+        left = max(0.0, min(peer.not_after - self._context.clock.now(), LONGEST_TIMER_SECONDS))
+
+        def over() -> None:
+            if end not in self._direct:
+                return
+            if self._context.clock.now() < peer.not_after:
+                self._direct_expires(end, peer)
+                return
+            relay = end.endpoint
+            if isinstance(relay, Relay):
+                relay.end(DenyReason.IDENTITY_EXPIRED, "the peer's SVID is over", abort=True)
+            end.reset(0)
+
+        asyncio.get_running_loop().call_later(left, over)
 
     # -- refusals -----------------------------------------------------------------------------------------------------
 
-    def _refuse(self, stream: Stream, facts: RelayFacts, decision: Deny) -> None:
-        """Answer a CONNECT that policy forbids, and end its stream."""
+    def _refuse(self, stream: Stream | DirectEnd, facts: RelayFacts, decision: Deny) -> None:
+        """Answer a CONNECT that policy forbids, and end its stream; a direct caller sees a close."""
         self._deny(facts, decision, None)
-        self._answer(stream, decision.reason, facts.request_id)
+        if isinstance(stream, Stream):
+            self._answer(stream, decision.reason, facts.request_id)
+        else:
+            stream.close()
 
-    def _unavailable(self, relay: Relay, reason: DenyReason, detail: str) -> None:
-        """Answer a CONNECT whose app cannot be had."""
-        if relay.ended or relay.stream is None:
+    def _unavailable(self, relay: InboundRelay | InboundHttpRelay, reason: DenyReason, detail: str) -> None:
+        """Answer a CONNECT whose app cannot be had; a direct caller is answered in HTTP, or sees a reset."""
+        if relay.ended:
             return
         relay.facts.request_id = new_request_id()
         relay.facts.origin = str(self._own_id)
-        self._answer(relay.stream, reason, relay.facts.request_id)
+        if isinstance(relay.stream, Stream):
+            self._answer(relay.stream, reason, relay.facts.request_id)
+        elif isinstance(relay, InboundHttpRelay):
+            relay.unavailable(reason, detail)
+            return
         relay.end(reason, detail)
 
     def _answer(self, stream: Stream, reason: DenyReason, request_id: str) -> None:
@@ -243,13 +373,13 @@ class Inbound:
         stream.machine.reply(stream, [(b":status", status), (refusal.HEADER, told.header_value())], end=True)
         stream.reset(NO_ERROR)
 
-    def _deny(self, facts: RelayFacts, decision: Deny, stream: Stream | None) -> None:
+    def _deny(self, facts: RelayFacts, decision: Deny, stream: ByteStream | None, detail: str = "") -> None:
         """Log and count a denial; on a living stream tell the caller's sidecar by trailers."""
         facts.decision = decision
         facts.request_id = facts.request_id or new_request_id()
         facts.origin = str(self._own_id)
-        self._recorder.connection_denied(facts, decision)
-        if stream is not None and stream.machine.peer_is_ringfence:
+        self._recorder.connection_denied(facts, decision, detail=detail)
+        if isinstance(stream, Stream) and stream.machine.peer_is_ringfence:
             told = Refusal(reason=decision.reason, request_id=facts.request_id, origin=facts.origin)
             stream.machine.reply(stream, [(refusal.HEADER, told.header_value())], end=True)
 
@@ -257,10 +387,28 @@ class Inbound:
 
     def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
         self.relays.discard(relay)
+        if isinstance(relay.stream, DirectEnd):
+            self._direct.pop(relay.stream, None)
         self._recorder.connection_ended(relay.facts, reason, detail)
 
     def relay_failed(self, relay: Relay, error: Exception) -> None:
         self._recorder.defect(relay.facts, error)
+
+
+class _Direct:
+    """The owner of one direct caller's connection: it knows which port was dialled."""
+
+    __slots__ = ("_inbound", "_port")
+
+    def __init__(self, inbound: Inbound, port: Port) -> None:
+        self._inbound = inbound
+        self._port = port
+
+    def direct_ready(self, end: DirectEnd) -> None:
+        self._inbound.direct_admitted(end, self._port)
+
+    def direct_refused(self, end: DirectEnd, reason: DenyReason, code: str, detail: str) -> None:
+        self._inbound.direct_refused(end, code, detail)
 
 
 class _Turned(asyncio.Protocol):

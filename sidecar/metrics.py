@@ -142,6 +142,13 @@ class SidecarMetrics(Collector):
         self.handshake_failures = Counts(
             "ringfence_handshake_failures", "Mesh handshakes refused", "direction", "reason"
         )
+        self.plaintext = Counts(
+            "ringfence_plaintext_callers",
+            "Plaintext connections let in by permissive ports",
+            "service",
+            "port",
+            "caller",
+        )
         self.reproofs = Counts("ringfence_reproofs", "Renewed identities proved on living connections", "outcome")
         self.tunnels = Counts("ringfence_tunnels", "Mesh connections established", "direction")
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
@@ -162,6 +169,7 @@ class SidecarMetrics(Collector):
             self.connections,
             self.bytes,
             self.handshake_failures,
+            self.plaintext,
             self.reproofs,
             self.tunnels,
         ):

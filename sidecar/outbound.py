@@ -1,4 +1,7 @@
-"""Outbound, explicit mode: a local listening port an upstream; each app connection becomes a stream of a link. Adapter.
+"""Outbound: each connection of the app to a mesh service becomes a stream of a link. Adapter.
+
+Explicit mode: a local listening port an upstream. Transparent: what the kernel redirects to the outbound port comes by
+``sidecar.interception``, for which this class is the router; it may also lead outside the mesh, by an egress rule.
 
 An app connection to an opaque port opens its stream at once, since the server may speak first. One to an HTTP port
 opens it with the first bytes of a request, so that a refusal always finds a request to answer
@@ -10,29 +13,44 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from ringfence.policy.decide import Deny
+from ringfence.policy.decide import Deny, Permit
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import Endpoint, Protocol, Upstream
+from ringfence.snapshot import EgressRule, Endpoint, Protocol, Upstream
 from ringfence.spiffe import SpiffeId
 from sidecar import refusal
+from sidecar.egress import EgressTable
+from sidecar.egress_relay import EgressRelay
 from sidecar.http1 import Heads
 from sidecar.http_relay import OutboundHttpRelay
+from sidecar.interception import Destination, DestinationOf, Intercepted
 from sidecar.live import LiveRelays
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.relay import Relay, RelayFacts
+from sidecar.sniff import Sniffed
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import LinkContext
 from sidecar.tunnel.pool import Pool
 
 RELAY_LIMIT: Final = 16_384
+OUTSIDE: Final = "outside"  # the service, in logs and metrics, of what is no service of the mesh
 _REASONS: Final[dict[str, DenyReason]] = {reason.value: reason for reason in DenyReason}
 
 
 class ListenFailedError(Exception):
     """A local listening port could not be had; the text names the setting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressFlow:
+    """Where a connection outside the mesh leads, to be judged again when the egress rules change."""
+
+    address: str
+    host: str
+    port: int
 
 
 class Outbound:
@@ -44,8 +62,11 @@ class Outbound:
         self._context = context
         self._recorder = recorder
         self._own_id = own_id
-        self._upstreams: dict[tuple[str, int], Upstream] = {}
-        self._servers: dict[tuple[str, int], asyncio.Server] = {}
+        self._upstreams: dict[Destination, Upstream] = {}
+        self._by_address: dict[Destination, Upstream] = {}
+        self._egress = EgressTable(())
+        self._servers: dict[Destination, asyncio.Server] = {}
+        self._intercepting: list[asyncio.Server] = []
         self._draining = False
         self._heads = Heads(refusal_name=refusal.HEADER)
         tunnels = recorder.metrics.tunnels.at("outbound")
@@ -54,7 +75,7 @@ class Outbound:
             tunnels.value += 1
 
         self.pool = Pool(context=context, identity=identity, established=established)
-        self.relays: LiveRelays[tuple[str, int]] = LiveRelays()
+        self.relays: LiveRelays[Upstream | EgressFlow] = LiveRelays()
 
     # -- upstreams ----------------------------------------------------------------------------------------------------
 
@@ -64,55 +85,126 @@ class Outbound:
         Until ``enforce`` names their upstream, a connection to a new port is closed at once.
         """
         loop = asyncio.get_running_loop()
-        opened: list[tuple[str, int]] = []
+        opened: list[Destination] = []
         for upstream in upstreams:
             where = (upstream.listen_host, upstream.listen_port)
-            if where in self._servers:
+            if where in self._servers or not upstream.has_listener:
                 continue
             try:
                 self._servers[where] = await loop.create_server(self._acceptor(where), *where, backlog=1024)
             except OSError as error:
                 for done in opened:
                     self._servers.pop(done).close()
-                why = "already in use" if error.errno == errno.EADDRINUSE else error.strerror
-                raise ListenFailedError(
-                    f"upstream {upstream.namespace}/{upstream.service}, listen {where[0]}:{where[1]}: {why}"
-                ) from error
+                name = f"upstream {upstream.namespace}/{upstream.service}"
+                raise _taken(f"{name}, listen {where[0]}:{where[1]}", error) from error
             opened.append(where)
 
-    def enforce(self, upstreams: Sequence[Upstream]) -> None:
-        """The upstreams in force from now on; what led to one that is gone, or elsewhere now, ends."""
-        wanted = {(upstream.listen_host, upstream.listen_port): upstream for upstream in upstreams}
+    async def intercept(self, port: int, destination_of: DestinationOf) -> None:
+        """Take the app's redirected connections on loopback ``port``, IPv4 and, where there is any, IPv6."""
+        loop = asyncio.get_running_loop()
+
+        def accept() -> asyncio.Protocol:
+            if self._draining or len(self.relays) >= RELAY_LIMIT:
+                return _Turned()
+            return Intercepted(self, destination_of)
+
+        for host in ("127.0.0.1", "::1"):
+            try:
+                self._intercepting.append(await loop.create_server(accept, host, port, backlog=1024))
+            except OSError as error:
+                if host == "::1" and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue  # a machine without IPv6 has none to redirect either
+                for server in self._intercepting:
+                    server.close()
+                self._intercepting.clear()
+                raise _taken(f"intercept, outbound port {host}:{port}", error) from error
+
+    def enforce(self, upstreams: Sequence[Upstream], egress: Sequence[EgressRule] = ()) -> None:
+        """The upstreams and egress rules in force from now on; what they no longer lead to or permit ends."""
+        wanted = {(up.listen_host, up.listen_port): up for up in upstreams if up.has_listener}
         for where in self._servers.keys() - wanted.keys():
             self._servers.pop(where).close()
-        for relay, where in self.relays:
-            before, now = self._upstreams.get(where), wanted.get(where)
-            if now is None or before is None or (before.service, before.port) != (now.service, now.port):
-                relay.end(DenyReason.PORT_NOT_ALLOWED, "the upstream is gone")
         self._upstreams = wanted
+        self._by_address = {
+            (address, upstream.port): upstream for upstream in upstreams for address in upstream.addresses
+        }
+        self._egress = EgressTable(egress)
+        known = {_name(upstream) for upstream in upstreams}
+        for relay, leads in self.relays:
+            if isinstance(leads, EgressFlow):
+                if self._egress_rule(leads) is None:
+                    relay.end(DenyReason.EGRESS_NOT_ALLOWED, "the egress rules changed")
+            elif _name(leads) not in known:
+                relay.end(DenyReason.PORT_NOT_ALLOWED, "the upstream is gone")
         self.pool.keep(frozenset(endpoint for upstream in upstreams for endpoint in upstream.endpoints))
 
-    def _acceptor(self, where: tuple[str, int]) -> Callable[[], asyncio.Protocol]:
+    def _acceptor(self, where: Destination) -> Callable[[], asyncio.Protocol]:
         def accept() -> asyncio.Protocol:
             upstream = self._upstreams.get(where)
-            if upstream is None or not upstream.endpoints or self._draining or len(self.relays) >= RELAY_LIMIT:
+            if upstream is None or self._draining or len(self.relays) >= RELAY_LIMIT:
                 return _Turned()
-            endpoint = self.pool.choose(upstream.endpoints)
-            relay = self._relay(upstream, endpoint)
-            self.relays.add(relay, where)
-            return relay
+            return self._to_upstream(upstream) or _Turned()
 
         return accept
 
-    def _relay(self, upstream: Upstream, endpoint: Endpoint) -> OutboundRelay:
-        facts = RelayFacts(
+    def _to_upstream(self, upstream: Upstream) -> Relay | None:
+        if not upstream.endpoints:
+            return None
+        relay = self._relay(upstream, self.pool.choose(upstream.endpoints))
+        self.relays.add(relay, upstream)
+        return relay
+
+    # -- interception -------------------------------------------------------------------------------------------------
+
+    def upstream_relay(self, destination: Destination) -> Relay | None:
+        upstream = self._by_address.get(destination)
+        return self._to_upstream(upstream) if upstream is not None else None
+
+    def egress_by_address(self, destination: Destination) -> Relay | None:
+        rule = self._egress.by_address(*destination)
+        return self._to_outside(rule, destination[0], "", destination[1], b"") if rule is not None else None
+
+    def egress_asks_for_host(self, destination: Destination) -> bool:
+        return self._egress.asks_for_host(destination[1])
+
+    def egress_by_host(self, destination: Destination, told: Sniffed, first: bytes) -> Relay | None:
+        rule = self._egress.by_host(told.host, destination[1])
+        return self._to_outside(rule, destination[0], told.host, destination[1], first) if rule is not None else None
+
+    def _to_outside(self, rule: str, address: str, host: str, port: int, first: bytes) -> Relay:
+        facts = self._facts("", OUTSIDE, port, "tcp")
+        facts.destination = f"{host or address}:{port}"
+        facts.decision = Permit("egress", rule)
+        relay = EgressRelay(self, facts, host or address, port, first)
+        self.relays.add(relay, EgressFlow(address=address, host=host, port=port))
+        return relay
+
+    def _egress_rule(self, flow: EgressFlow) -> str | None:
+        if flow.host:
+            return self._egress.by_host(flow.host, flow.port)
+        return self._egress.by_address(flow.address, flow.port)
+
+    def egress_denied(self, destination: Destination, reason: DenyReason, detail: str) -> None:
+        facts = self._facts("", OUTSIDE, destination[1], "tcp")
+        facts.destination = f"{destination[0]}:{destination[1]}"
+        facts.decision = decision = Deny(reason)
+        facts.request_id = new_request_id()
+        facts.origin = str(self._own_id)
+        self._recorder.connection_denied(facts, decision, detail=detail)
+
+    def _facts(self, peer: str, service: str, port: int, protocol: str) -> RelayFacts:
+        return RelayFacts(
             direction="outbound",
-            peer=str(endpoint.spiffe_id),
-            service=f"{upstream.namespace}/{upstream.service}",
-            port=upstream.port,
-            protocol=upstream.protocol,
+            peer=peer,
+            service=service,
+            port=port,
+            protocol=protocol,
             started=self._context.clock.monotonic(),
         )
+
+    def _relay(self, upstream: Upstream, endpoint: Endpoint) -> OutboundRelay:
+        service = f"{upstream.namespace}/{upstream.service}"
+        facts = self._facts(str(endpoint.spiffe_id), service, upstream.port, upstream.protocol)
         if upstream.protocol is Protocol.HTTP:
             return OutboundHttpRelay(self, facts, self.pool, endpoint, self._heads, self._recorder, str(self._own_id))
         return OutboundRelay(self, facts, self.pool, endpoint)
@@ -120,7 +212,7 @@ class Outbound:
     async def close(self, drain_seconds: float) -> None:
         """Take nothing new, let what lives end within ``drain_seconds``, then end it."""
         self._draining = True
-        for server in self._servers.values():
+        for server in (*self._servers.values(), *self._intercepting):
             server.close()
         for relay, _ in self.relays:
             relay.drain()
@@ -149,3 +241,11 @@ class _Turned(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
+
+
+def _name(upstream: Upstream) -> tuple[str, str, int, Protocol]:
+    return (upstream.namespace, upstream.service, upstream.port, upstream.protocol)
+
+
+def _taken(what: str, error: OSError) -> ListenFailedError:
+    return ListenFailedError(f"{what}: {'already in use' if error.errno == errno.EADDRINUSE else error.strerror}")

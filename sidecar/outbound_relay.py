@@ -54,7 +54,7 @@ class OutboundRelay(Relay):
         self.open_stream()
         if self.stream is not None:
             self.stream_opened()
-            if self.transport is not None and self.stream.pending is None:
+            if self.transport is not None and self.stream.writable:
                 self.transport.resume_reading()
 
     def to_mesh(self, data: bytes) -> None:

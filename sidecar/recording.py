@@ -96,9 +96,12 @@ class Recorder:
             fields["detail"] = detail
         self._log.info("connection ended", **fields)
 
-    def connection_denied(self, facts: RelayFacts, decision: Deny) -> None:
+    def connection_denied(self, facts: RelayFacts, decision: Deny, *, detail: str = "") -> None:
         self.metrics.denials.at(facts.direction, facts.peer, facts.service, str(decision.reason)).value += 1
-        self._log.warning("connection denied", **self._fields(facts), origin=facts.origin)
+        fields = self._fields(facts)
+        if detail:
+            fields["detail"] = detail
+        self._log.warning("connection denied", **fields, origin=facts.origin)
 
     def request_refused(
         self, facts: RelayFacts, decision: Deny | None, told: Refusal, *, method: bytes, target: bytes, detail: str = ""
@@ -151,4 +154,6 @@ class Recorder:
                 fields["nearest"] = decision.nearest
         if facts.request_id:
             fields["request_id"] = facts.request_id
+        if facts.destination:
+            fields["destination"] = facts.destination
         return fields

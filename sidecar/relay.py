@@ -16,7 +16,7 @@ from typing import Final, Protocol, cast
 
 from ringfence.policy.decide import Decision
 from sidecar.http2.frames import CANCEL, CONNECT_ERROR, NO_ERROR
-from sidecar.tunnel.stream import Headers, Stream
+from sidecar.tunnel.stream import Headers
 
 _APP_HIGH_BYTES: Final = 256 * 1024
 _LINGER_ABORT: Final = struct.pack("ii", 1, 0)
@@ -35,9 +35,30 @@ class RelayFacts:
     decision: Decision | None = None
     request_id: str = ""
     origin: str = ""  # SPIFFE ID of the sidecar that refused, if one did
+    destination: str = ""  # outside the mesh: what was dialled; never a metric's label, since an app chooses it
     requests: int = 0
     bytes_from_app: int = 0
     bytes_to_app: int = 0
+
+
+class ByteStream(Protocol):
+    """The mesh side of a relay: a stream of a tunnel, or a peer without one (``sidecar.direct``)."""
+
+    local_ended: bool
+
+    @property
+    def writable(self) -> bool:
+        """Whether ``send`` would answer True."""
+
+    def send(self, data: bytes) -> bool: ...
+
+    def end(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def reset(self, code: int) -> None: ...
+
+    def credit(self, size: int) -> None: ...
 
 
 class RelayOwner(Protocol):
@@ -57,7 +78,7 @@ class Relay(asyncio.Protocol):
         self.owner = owner
         self.facts = facts
         self.transport: asyncio.Transport | None = None
-        self.stream: Stream | None = None
+        self.stream: ByteStream | None = None
         self.ended = False
         self._app_full = False
         self._app_ended = False

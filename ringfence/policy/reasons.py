@@ -39,6 +39,8 @@ class DenyReason(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed", ReasonKind.POLICY, "no rule lets the caller use the method on that path"
     NOT_HTTP = "not_http", ReasonKind.POLICY, "what permits the caller speaks of HTTP, and the bytes are not HTTP"
 
+    EGRESS_NOT_ALLOWED = "egress_not_allowed", ReasonKind.POLICY, "no egress rule permits the destination"
+
     # Told by the data path about the two ends and the tunnel.
     NOT_OWN_ADDRESS = "not_own_address", ReasonKind.IDENTITY, "CONNECT names an address or port of another workload"
     PLAINTEXT_REFUSED = "plaintext_refused", ReasonKind.IDENTITY, "bytes without TLS came to a port that requires it"

@@ -45,6 +45,7 @@ class TlsEngine:
         "_check",
         "_connection",
         "_end",
+        "_h2_only",
         "_handshake_bytes",
         "_head",
         "_open",
@@ -56,7 +57,7 @@ class TlsEngine:
         "peer",
     )
 
-    def __init__(self, context: SSL.Context, check: PeerCheck, *, is_client: bool) -> None:
+    def __init__(self, context: SSL.Context, check: PeerCheck, *, is_client: bool, h2_only: bool = True) -> None:
         connection = SSL.Connection(context, None)
         connection.set_app_data(check)
         if is_client:
@@ -64,6 +65,7 @@ class TlsEngine:
         else:
             connection.set_accept_state()
         self._connection = connection
+        self._h2_only = h2_only
         self._bio_read = connection.bio_read
         self._bio_write = connection.bio_write
         self._recv = connection.recv
@@ -241,7 +243,7 @@ class TlsEngine:
             raise self._fail(
                 self._refused(VerificationError(VerifyReason.NO_CERTIFICATE, "no certificate was verified"))
             )
-        if self._connection.get_alpn_proto_negotiated() != ALPN_H2:
+        if self._h2_only and self._connection.get_alpn_proto_negotiated() != ALPN_H2:
             self._connection.shutdown()
             raise self._fail(TlsFailed(TlsFault.NO_H2, "no_application_protocol"))
         self._connection.set_app_data(None)

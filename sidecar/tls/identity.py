@@ -16,7 +16,7 @@ from OpenSSL import SSL
 from ringfence.kit.clock import Clock
 from ringfence.spiffe import MAX_CHAIN_CERTIFICATES, ChainVerifier, SpiffeId, TrustBundle, X509Svid
 from sidecar.tls.engine import ALPN_H2, NoH2Error, TlsEngine
-from sidecar.tls.peer_check import PeerCheck, on_certificate
+from sidecar.tls.peer_check import PeerCheck, PeerVerifier, on_certificate
 
 # AES-128 first: the cheapest of the three with hardware support, and strong enough for traffic of the day.
 _CIPHER_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -30,28 +30,70 @@ _PARTIAL_WRITE: Final = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL tu
 class TlsIdentity:
     """What this workload shows, and whom it believes, on new connections."""
 
-    __slots__ = ("_client", "_clock", "_server", "svid", "verifier")
+    __slots__ = ("_client", "_clock", "_direct_http", "_direct_opaque", "_server", "svid", "verifier")
 
     def __init__(self, svid: X509Svid, bundles: Iterable[TrustBundle], clock: Clock) -> None:
         """Raises ValueError when the key is not the leaf's, BundleError when two bundles claim one trust domain."""
         self.svid = svid
         self.verifier = ChainVerifier(bundles)
         self._clock = clock
-        self._server = _context(svid)
+        self._server = _own_context(svid)
         self._server.set_alpn_select_callback(_choose_h2)
-        self._client = _context(svid)
+        self._client = _own_context(svid)
         self._client.set_alpn_protos([ALPN_H2])
+
+        self._direct_http: SSL.Context | None = None
+        self._direct_opaque: SSL.Context | None = None
 
     def server(self) -> TlsEngine:
         """The accepting side of a new connection, for any peer that the bundles vouch for."""
         return TlsEngine(self._server, PeerCheck(self.verifier, None, self._clock), is_client=False)
+
+    def direct_server(self, *, http: bool) -> TlsEngine:
+        """The accepting side for a SPIFFE peer without sidecar: the app's own protocol inside TLS, no tunnel.
+
+        By ALPN such a peer gets ``http/1.1`` on an HTTP port, if it offers anything at all, and none on an opaque one.
+        """
+        if http:
+            if self._direct_http is None:
+                self._direct_http = _own_context(self.svid)
+                self._direct_http.set_alpn_select_callback(_choose_http11)
+            context = self._direct_http
+        else:
+            if self._direct_opaque is None:
+                self._direct_opaque = _own_context(self.svid)
+            context = self._direct_opaque
+        check = PeerCheck(self.verifier, None, self._clock)
+        return TlsEngine(context, check, is_client=False, h2_only=False)
 
     def client(self, expected: frozenset[SpiffeId]) -> TlsEngine:
         """The dialling side of a new connection, to one of the ``expected`` identities and nobody else."""
         return TlsEngine(self._client, PeerCheck(self.verifier, expected, self._clock), is_client=True)
 
 
-def _context(svid: X509Svid) -> SSL.Context:
+def anonymous_client(verifier: PeerVerifier, expected: frozenset[SpiffeId], clock: Clock) -> TlsEngine:
+    """The dialling side of a connection on which only the server proves itself: for whoever has no SVID yet."""
+    context = _context()
+    context.set_alpn_protos([ALPN_H2])
+    return TlsEngine(context, PeerCheck(verifier, expected, clock), is_client=True)
+
+
+def _own_context(svid: X509Svid) -> SSL.Context:
+    """A context that shows ``svid``; ValueError when the key is not the leaf's."""
+    context = _context()
+    leaf, *above = (x509.load_der_x509_certificate(der) for der in svid.chain)
+    try:
+        context.use_certificate(leaf)
+        context.use_privatekey(svid.private_key)
+        context.check_privatekey()
+    except SSL.Error as error:
+        raise ValueError(f"private key is not the one in the SVID of {svid.spiffe_id}") from error
+    for certificate in above:
+        context.add_extra_chain_cert(certificate)
+    return context
+
+
+def _context() -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_max_proto_version(SSL.TLS1_3_VERSION)
@@ -66,16 +108,13 @@ def _context(svid: X509Svid) -> SSL.Context:
     if store is None:
         raise RuntimeError("TLS context has no certificate store")
     store.set_time(_BEFORE_ANY_SVID)
-    leaf, *above = (x509.load_der_x509_certificate(der) for der in svid.chain)
-    try:
-        context.use_certificate(leaf)
-        context.use_privatekey(svid.private_key)
-        context.check_privatekey()
-    except SSL.Error as error:
-        raise ValueError(f"private key is not the one in the SVID of {svid.spiffe_id}") from error
-    for certificate in above:
-        context.add_extra_chain_cert(certificate)
     return context
+
+
+def _choose_http11(connection: SSL.Connection, offered: list[bytes]) -> bytes:
+    if b"http/1.1" not in offered:
+        raise NoH2Error
+    return b"http/1.1"
 
 
 def _choose_h2(connection: SSL.Connection, offered: list[bytes]) -> bytes:

@@ -27,7 +27,7 @@ from sidecar.tunnel.machine import ROOM_BYTES, TunnelMachine
 from sidecar.tunnel.stream import Headers, Stream
 
 HANDSHAKE_SECONDS: Final = 5.0
-_SWEEP_SECONDS: Final = 15.0  # a silent peer is pinged after one sweep and given up after the next
+SWEEP_SECONDS: Final = 15.0  # a silent peer is pinged after one sweep and given up after the next
 _WRITE_HIGH_BYTES: Final = 1024 * 1024
 _LONGEST_TIMER_SECONDS: Final = 3600.0
 
@@ -89,6 +89,7 @@ class Link(asyncio.Protocol):
         )
         self.peer: VerifiedPeer | None = None
         self.remote_address = ""
+        self.remote = ("", 0)
         self.ready = False  # the TLS handshake is over
         self.usable = False  # the owner was told ``link_ready``
         self.closed = False
@@ -105,7 +106,9 @@ class Link(asyncio.Protocol):
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         remote = transport.get_extra_info("peername")
-        self.remote_address = f"{remote[0]}:{remote[1]}" if remote else ""
+        if remote:
+            self.remote = (str(remote[0]), int(remote[1]))
+            self.remote_address = f"{remote[0]}:{remote[1]}"
         self._timer("handshake", HANDSHAKE_SECONDS, self._handshake_late)
         if not self._server:
             self._write(self._engine.start())
@@ -174,7 +177,7 @@ class Link(asyncio.Protocol):
             raise RuntimeError("handshake ended without a verified peer")
         self._cancel("handshake")
         self.ready = True
-        self._timer("sweep", _SWEEP_SECONDS, self._sweep)
+        self._timer("sweep", SWEEP_SECONDS, self._sweep)
         self._arm_expiry()
         self.machine.start()
         if self._server:
@@ -357,7 +360,7 @@ class Link(asyncio.Protocol):
         else:
             self._pinged = False
         self._heard = False
-        self._timer("sweep", _SWEEP_SECONDS, self._sweep)
+        self._timer("sweep", SWEEP_SECONDS, self._sweep)
 
     def _timer(self, name: str, seconds: float, callback: Callable[[], None]) -> None:
         self._cancel(name)

@@ -99,6 +99,11 @@ class Stream:
         self.remote_ended = False
         self.abandoned = False
 
+    @property
+    def writable(self) -> bool:
+        """Nothing is kept: ``send`` would put bytes out."""
+        return self.pending is None
+
     def send(self, data: bytes) -> bool:
         """Send ``data``; False: no more may be read from the source until ``on_writable``. Ignored once ended."""
         machine = self.machine

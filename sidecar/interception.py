@@ -1,0 +1,109 @@
+"""Transparent outbound: the app's connections, redirected here by the kernel, led on by where they were going. Adapter.
+
+A destination that is a mesh service goes through the tunnel as an upstream; any other needs an egress rule: by address
+at once, so that a server may speak first; by host name when the client has told one (SNI or Host), which it has a
+moment to do. What no rule permits is reset, logged and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+from ringfence.policy.reasons import DenyReason
+from sidecar.relay import Relay, abort_connection
+from sidecar.sniff import SNIFF_LIMIT_BYTES, Sniffed, sniff
+
+HOST_SECONDS: Final = 3.0
+
+Destination = tuple[str, int]
+DestinationOf = Callable[[socket.socket], Destination | None]
+
+
+class Router(Protocol):
+    """Says what becomes of a connection to a destination; the outbound side is one."""
+
+    def upstream_relay(self, destination: Destination) -> Relay | None:
+        """A relay to the mesh service at ``destination``, registered; None if there is none."""
+
+    def egress_by_address(self, destination: Destination) -> Relay | None:
+        """A relay to ``destination`` itself if an egress rule permits its address."""
+
+    def egress_asks_for_host(self, destination: Destination) -> bool:
+        """Whether an egress rule could permit it by a host name."""
+
+    def egress_by_host(self, destination: Destination, told: Sniffed, first: bytes) -> Relay | None:
+        """A relay to the host that the client told, if an egress rule permits it; ``first``: what was read already."""
+
+    def egress_denied(self, destination: Destination, reason: DenyReason, detail: str) -> None:
+        """Log and count a destination that nothing permits."""
+
+
+class Intercepted(asyncio.Protocol):
+    """One redirected connection, until it is known where it leads; then a relay takes its transport over."""
+
+    def __init__(self, router: Router, destination_of: DestinationOf) -> None:
+        self._router = router
+        self._destination_of = destination_of
+        self._destination: Destination = ("", 0)
+        self._transport: asyncio.Transport | None = None
+        self._read = b""
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        destination = self._destination_of(transport.get_extra_info("socket"))
+        if destination is None:
+            # Somebody dialled the port itself; led on, the connection would come back here for ever.
+            self._deny(DenyReason.NOT_OWN_ADDRESS, "not redirected here")
+            return
+        self._destination = destination
+        relay = self._router.upstream_relay(destination) or self._router.egress_by_address(destination)
+        if relay is not None:
+            self._hand_over(relay)
+        elif self._router.egress_asks_for_host(destination):
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(
+                HOST_SECONDS, self._deny, DenyReason.EGRESS_NOT_ALLOWED, "no host name was told in time"
+            )
+        else:
+            self._deny(DenyReason.EGRESS_NOT_ALLOWED, "no egress rule permits the address")
+
+    def _hand_over(self, relay: Relay) -> None:
+        transport, self._transport = self._transport, None
+        self._cancel()
+        assert transport is not None
+        transport.set_protocol(relay)
+        relay.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None or self._deadline is None:
+            return
+        self._read += data
+        told = sniff(self._read)
+        if told is None and len(self._read) < SNIFF_LIMIT_BYTES:
+            return
+        relay = self._router.egress_by_host(self._destination, told, self._read) if told is not None else None
+        if relay is not None:
+            self._hand_over(relay)
+        else:
+            host = told.host if told is not None and told.host else "none"
+            self._deny(DenyReason.EGRESS_NOT_ALLOWED, f"no egress rule permits the host told: {host}")
+
+    def _deny(self, reason: DenyReason, detail: str) -> None:
+        self._cancel()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            self._router.egress_denied(self._destination, reason, detail)
+            abort_connection(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        self._transport = None
+
+    def _cancel(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
