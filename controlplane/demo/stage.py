@@ -154,7 +154,8 @@ class Stage:
 
     def _upstream(self, source: str, target: str) -> SocketAddress:
         upstreams = self.service(source).upstreams
-        return next(one.listen for one in upstreams if one.service == f"{_NAMESPACE}/{target}")
+        name = f"{_NAMESPACE}/{target}"
+        return next(one.listen for one in upstreams if one.service == name and one.listen is not None)
 
     def _log_of(self, service: str) -> str:
         return sidecar_name(self.service(service))

@@ -12,6 +12,7 @@ from ringfence.policy.bind import ServicePorts, bind
 from ringfence.policy.documents import Document, read_documents
 from ringfence.policy.problems import Problem
 from ringfence.policy.yamltree import MappingNode, ScalarNode, load_yaml
+from ringfence.snapshot import PortMode
 
 _STANDARD_FOLDER: str = "policies"
 
@@ -51,7 +52,10 @@ class Judge:
         if document is None:
             return None, problems
         services = {
-            service.full_name: ServicePorts(ports={port.port: port.protocol for port in service.ports})
+            service.full_name: ServicePorts(
+                ports={port.port: port.protocol for port in service.ports},
+                permissive=frozenset(port.port for port in service.ports if port.mode is PortMode.PERMISSIVE),
+            )
             for service in document.mesh.services
         }
         allowlists, found = bind(documents, services)

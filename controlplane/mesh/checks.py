@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from controlplane.mesh.drafts import MeshDraft, PortDraft, ServiceDraft, UpstreamDraft
 from controlplane.mesh.listeners import check_listeners
+from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.problems import nearest, shown
 
 
@@ -22,6 +23,8 @@ def check_drafts(mesh: MeshDraft) -> None:
         _check_ports(service)
         for upstream in service.upstreams:
             _check_upstream(upstream, service, services)
+        if service.intercept is not None:
+            _check_dialled(service, services)
     check_listeners(mesh)
 
 
@@ -52,17 +55,28 @@ def _check_identities(drafts: tuple[ServiceDraft, ...]) -> None:
 
 
 def _check_address(service: ServiceDraft) -> None:
-    """The workload's own address is dialled by others and named in CONNECT: it must be one host's."""
-    if service.address is None:
-        return
-    ip = ipaddress.ip_address(service.address)
-    if ip.is_unspecified or ip.is_multicast:
+    """The workload's own address is dialled by others and named in CONNECT: it must be one host's, and so must those
+    that stand for it."""
+    if service.address is not None and not _of_one_host(service.address):
         message = f"address {service.address} is not the address of one workload"
         service.reader.problem(message, "write the address at which others reach it", key="address")
+    for address in service.virtual_addresses:
+        if not _of_one_host(address):
+            message = f"virtual address {address} is not the address of one service"
+            service.reader.problem(message, "write an address that callers dial", key="virtualAddresses")
+        elif address == service.address:
+            message = f"virtual address {address} is the service's own"
+            service.reader.problem(message, "remove it: its own address is dialled anyway", key="virtualAddresses")
+
+
+def _of_one_host(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    return not (ip.is_unspecified or ip.is_multicast)
 
 
 def _check_ports(service: ServiceDraft) -> None:
     seen: dict[int, PortDraft] = {}
+    interception = (service.intercept.inbound, service.intercept.outbound) if service.intercept is not None else ()
     for port in service.ports:
         first = seen.setdefault(port.port, port) if port.port is not None else port
         if first is not port:
@@ -70,6 +84,9 @@ def _check_ports(service: ServiceDraft) -> None:
             port.reader.problem(message, "keep one of them", key="port")
         if port.port is not None and port.port == service.mesh_port:
             message = f"port {port.port} is the service's mesh port"
+            port.reader.problem(message, "number one of them otherwise", key="port")
+        if port.port is not None and port.port in interception:
+            message = f"port {port.port} is an interception port of the service"
             port.reader.problem(message, "number one of them otherwise", key="port")
         # Behind the sidecar bytes are plaintext, so they must not leave the machine.
         if port.app is not None and not port.app.loopback and port.app.host != service.address:
@@ -95,6 +112,29 @@ def _check_upstream(upstream: UpstreamDraft, service: ServiceDraft, services: Ma
         known = ", ".join(map(str, ports))
         mend = f"use one of its ports: {known}" if known else f"give {target.full_name} a port, or remove the upstream"
         upstream.reader.problem(f"service {target.full_name} has no port {upstream.port}", mend, key="port")
+
+
+def _check_dialled(service: ServiceDraft, services: Mapping[str, ServiceDraft]) -> None:
+    """An intercepted connection is known by the address and port that it was meant for: they must mean one upstream."""
+    seen: dict[tuple[str, int], UpstreamDraft] = {}
+    for upstream in service.upstreams:
+        target = services.get(upstream.service)
+        if target is None or target.address is None or upstream.port is None:
+            continue
+        for address in dict.fromkeys((target.address, *target.virtual_addresses)):
+            first = seen.setdefault((address, upstream.port), upstream)
+            if first is not upstream:
+                dialled = SocketAddress(address, upstream.port)
+                upstream.reader.problem(*_ambiguous(upstream, first, dialled), key="service")
+                break
+
+
+def _ambiguous(upstream: UpstreamDraft, first: UpstreamDraft, dialled: SocketAddress) -> tuple[str, str]:
+    line = first.reader.place("service").line
+    if first.service == upstream.service:
+        return f"upstream {upstream.service}:{upstream.port} is there twice, first on line {line}", "remove one of them"
+    message = f"upstream {upstream.service} is dialled at {dialled}, which already means {first.service} on line {line}"
+    return message, "give the services different addresses or ports, or remove intercept"
 
 
 def _service_mend(upstream: UpstreamDraft, service: ServiceDraft, services: Mapping[str, ServiceDraft]) -> str:

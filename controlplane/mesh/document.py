@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from controlplane.mesh.checks import check_drafts
-from controlplane.mesh.drafts import MeshDraft
+from controlplane.mesh.drafts import InterceptDraft, MeshDraft
 from controlplane.mesh.fields import Fields
 from controlplane.mesh.model import (
     ControlPlaneAddresses,
@@ -24,6 +24,7 @@ from controlplane.mesh.model import (
 from controlplane.mesh.services import read_service
 from ringfence.policy.problems import Problem
 from ringfence.policy.yamlnodes import MappingReader, load_yaml
+from ringfence.snapshot import Intercept
 from ringfence.spiffe import TrustDomain
 
 _T = TypeVar("_T")
@@ -154,7 +155,13 @@ def _mesh(draft: MeshDraft) -> Mesh:
                 signals=service.signals,
                 access_log=service.access_log,
                 ports=tuple(
-                    ServicePort(port=_known(port.port), protocol=_known(port.protocol), app=_known(port.app))
+                    ServicePort(
+                        port=_known(port.port),
+                        protocol=_known(port.protocol),
+                        app=_known(port.app),
+                        mode=port.mode,
+                        proxy_protocol=port.proxy_protocol,
+                    )
                     for port in service.ports
                 ),
                 upstreams=tuple(
@@ -162,15 +169,24 @@ def _mesh(draft: MeshDraft) -> Mesh:
                         service=upstream.service,
                         port=_known(upstream.port),
                         protocol=_known(protocols[upstream.service, upstream.port]),
-                        listen=_known(upstream.listen),
+                        listen=upstream.listen,
                     )
                     for upstream in service.upstreams
                 ),
                 run=service.run,
+                virtual_addresses=service.virtual_addresses,
+                intercept=_intercept(service.intercept),
+                egress=service.egress,
             )
             for service in draft.services
         ),
     )
+
+
+def _intercept(draft: InterceptDraft | None) -> Intercept | None:
+    if draft is None:
+        return None
+    return Intercept(inbound_port=_known(draft.inbound), outbound_port=_known(draft.outbound))
 
 
 def _known(value: _T | None) -> _T:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from controlplane.mesh.model import AccessLog, ControlPlaneAddresses, IdentityLifetimes, Run
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.yamlnodes import MappingReader
-from ringfence.snapshot import Protocol
+from ringfence.snapshot import EgressRule, PortMode, Protocol
 from ringfence.spiffe import SpiffeId, TrustDomain
 
 
@@ -22,16 +22,27 @@ class PortDraft:
     port: int | None
     protocol: Protocol | None
     app: SocketAddress | None
+    mode: PortMode
+    proxy_protocol: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamDraft:
-    """An upstream as read; ``service`` is a full name, empty if it was missing."""
+    """An upstream as read; ``service`` is a full name, empty if it was missing; ``listen`` may be left out."""
 
     reader: MappingReader
     service: str
     port: int | None
     listen: SocketAddress | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterceptDraft:
+    """The interception ports as read."""
+
+    reader: MappingReader
+    inbound: int | None
+    outbound: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +55,14 @@ class ServiceDraft:
     service_account: str
     spiffe_id: SpiffeId | None
     address: str | None
+    virtual_addresses: tuple[str, ...]
     mesh_port: int | None
     signals: SocketAddress | None
     access_log: AccessLog
     ports: tuple[PortDraft, ...]
     upstreams: tuple[UpstreamDraft, ...]
+    intercept: InterceptDraft | None
+    egress: tuple[EgressRule, ...]
     run: Run | None
 
     @property

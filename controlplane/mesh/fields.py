@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from ringfence.kit.addresses import PORT_MAXIMUM, AddressError, SocketAddress, parse_ip
 from ringfence.policy.problems import Problem, shown
-from ringfence.policy.yamlnodes import MappingReader
+from ringfence.policy.yamlnodes import MappingReader, ValueReader
 
 _T = TypeVar("_T")
 
 LOOPBACK: Final = "127.0.0.1"
 SHORTEST_LIFETIME_SECONDS: Final = 2
 LONGEST_LIFETIME_SECONDS: Final = 30 * 86400
+_IP_MEND: Final = f"write one such as {LOOPBACK}"
 _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _LABEL_MEND: Final = "use up to 63 lower-case letters, digits and hyphens, and no hyphen first or last"
+
+
+def bounded(reader: MappingReader, key: str, limit: int) -> list[ValueReader]:
+    """The items of the optional list at ``key``; more than ``limit`` are a problem, and none but the first are read."""
+    found = reader.sequence(key, default=None)
+    if len(found) > limit:
+        reader.problem(f"{len(found)} {key} are more than {limit}", "split the service", key=key)
+    return found[:limit]
 
 
 class Fields:
@@ -44,14 +54,26 @@ class Fields:
             reader.problem(f"{key} {shown(text)} is not a valid name", _LABEL_MEND, key=key)
         return text, valid
 
-    def port(self, reader: MappingReader, key: str) -> int | None:
-        """A required port number."""
+    def port(self, reader: MappingReader, key: str, *, default: int | None = None) -> int | None:
+        """A port number, required if there is no ``default``."""
+        if default is not None and key not in reader:
+            reader.known(key)
+            return default
         return self.clean(lambda: reader.integer(key, 1, PORT_MAXIMUM))
 
     def ip(self, reader: MappingReader, key: str, *, default: str) -> str | None:
         """A canonical IP address."""
         text = self.clean(lambda: reader.text(key, default=default))
         return None if text is None else self._parse_ip(reader, key, text)
+
+    def ip_item(self, item: ValueReader) -> str | None:
+        """A canonical IP address in a list."""
+        text = item.text()
+        try:
+            return parse_ip(text) if text else None
+        except AddressError:
+            item.problem(f"{item.what} {shown(text)} is not an IP address", _IP_MEND)
+            return None
 
     def socket_address(
         self, reader: MappingReader, key: str, *, required: bool = False, default_host: str | None = None
@@ -65,6 +87,26 @@ class Fields:
             return None
         host = self._parse_ip(reader, key, found.host)
         return None if host is None else SocketAddress(host, found.port)
+
+    def distinct(
+        self, reader: MappingReader, key: str, limit: int, read: Callable[[ValueReader], _T | None], empty_mend: str
+    ) -> tuple[_T, ...]:
+        """The items of an optional list, each through ``read``; one that is there twice is a problem, and so is an
+        empty list, which one reader takes for nothing and another for anything."""
+        found: dict[_T, int] = {}
+        before = len(self._problems)
+        items = bounded(reader, key, limit)
+        if key in reader and not items and len(self._problems) == before:
+            reader.problem(f"{key} is empty", empty_mend, key=key)
+        for item in items:
+            value = self.clean(partial(read, item))
+            if value is None:
+                continue
+            line = item.place.line
+            if value in found:
+                item.problem(f"{item.what} is there twice", f"first on line {found[value]}: remove one")
+            found.setdefault(value, line)
+        return tuple(found)
 
     def seconds(self, reader: MappingReader, key: str) -> int | None:
         """A lifetime in whole seconds; None also if it is absent."""
@@ -84,5 +126,5 @@ class Fields:
         try:
             return parse_ip(text)
         except AddressError:
-            reader.problem(f"{key} {shown(text)} is not an IP address", f"write one such as {LOOPBACK}", key=key)
+            reader.problem(f"{key} {shown(text)} is not an IP address", _IP_MEND, key=key)
             return None

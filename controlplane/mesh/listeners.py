@@ -79,6 +79,17 @@ def _of_service(service: ServiceDraft) -> Iterator[_Listener]:
     if service.signals is not None:
         what = f"the signals address of {name}"
         yield _Listener(machine=machine, address=service.signals, what=what, reader=service.reader, key="signals")
+    if service.intercept is not None:
+        every_address = "::" if ":" in service.address else "0.0.0.0"
+        for key, number in (("inbound", service.intercept.inbound), ("outbound", service.intercept.outbound)):
+            if number is not None:
+                yield _Listener(
+                    machine=machine,
+                    address=SocketAddress(every_address, number),
+                    what=f"the {key} interception port of {name}",
+                    reader=service.intercept.reader,
+                    key=key,
+                )
     for port in service.ports:
         if port.app is not None:
             what = f"the app address of {name}"

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from ringfence.kit.addresses import SocketAddress
-from ringfence.snapshot import Protocol
+from ringfence.snapshot import EgressRule, Intercept, PortMode, Protocol
 from ringfence.spiffe import SpiffeId, TrustDomain
 
 
@@ -25,16 +25,21 @@ class ServicePort:
     port: int
     protocol: Protocol
     app: SocketAddress
+    mode: PortMode = PortMode.STRICT
+    proxy_protocol: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamReference:
-    """A port of another service (``service``: its full name) and the local address on which the app calls it."""
+    """A port of another service (``service``: its full name) and the local address on which the app calls it.
+
+    ``listen`` is None where the app dials the service itself and is intercepted.
+    """
 
     service: str
     port: int
     protocol: Protocol
-    listen: SocketAddress
+    listen: SocketAddress | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +53,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """One service of the mesh, today one workload: no two services share an identity."""
+    """One service of the mesh, today one workload: no two services share an identity.
+
+    ``virtual_addresses``: at which its callers may dial it, beside ``address``, when their calls are intercepted.
+    """
 
     name: str
     namespace: str
@@ -61,6 +69,9 @@ class Service:
     ports: tuple[ServicePort, ...]
     upstreams: tuple[UpstreamReference, ...]
     run: Run | None
+    virtual_addresses: tuple[str, ...] = ()
+    intercept: Intercept | None = None
+    egress: tuple[EgressRule, ...] = ()
 
     @property
     def full_name(self) -> str:

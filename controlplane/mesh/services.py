@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from controlplane.mesh.drafts import PortDraft, ServiceDraft, UpstreamDraft
-from controlplane.mesh.fields import LOOPBACK, Fields
+from typing import Final
+
+from controlplane.mesh.drafts import InterceptDraft, PortDraft, ServiceDraft, UpstreamDraft
+from controlplane.mesh.egress import read_egress
+from controlplane.mesh.fields import LOOPBACK, Fields, bounded
 from controlplane.mesh.model import AccessLog, Run
 from ringfence.policy.problems import shown
 from ringfence.policy.yamlnodes import MappingReader
-from ringfence.snapshot import Protocol
+from ringfence.snapshot import Intercept, PortMode, Protocol
 from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, SpiffeIdError, TrustDomain
 from ringfence.wire.convert import PORT_LIMIT, UPSTREAM_LIMIT
+
+VIRTUAL_ADDRESS_LIMIT: Final = 256
 
 
 def read_service(fields: Fields, reader: MappingReader, trust_domain: TrustDomain | None) -> ServiceDraft:
@@ -34,20 +39,20 @@ def read_service(fields: Fields, reader: MappingReader, trust_domain: TrustDomai
         mesh_port=fields.port(reader, "mesh"),
         signals=fields.socket_address(reader, "signals"),
         access_log=AccessLog(reader.choice("accessLog", AccessLog, default=AccessLog.DENIED)),
-        ports=tuple(_port(fields, item) for item in _bounded(reader, "ports", PORT_LIMIT)),
-        upstreams=tuple(_upstream(fields, item, namespace) for item in _bounded(reader, "upstreams", UPSTREAM_LIMIT)),
+        virtual_addresses=fields.distinct(
+            reader, "virtualAddresses", VIRTUAL_ADDRESS_LIMIT, fields.ip_item, "remove it, or write an address"
+        ),
+        ports=tuple(_port(fields, item.mapping()) for item in bounded(reader, "ports", PORT_LIMIT)),
+        upstreams=tuple(
+            _upstream(fields, item.mapping(), namespace, "intercept" in reader)
+            for item in bounded(reader, "upstreams", UPSTREAM_LIMIT)
+        ),
+        intercept=_intercept(fields, reader.mapping("intercept", default=None)),
+        egress=read_egress(fields, reader),
         run=_run(fields, reader.mapping("run", default=None)),
     )
     reader.finish()
     return draft
-
-
-def _bounded(reader: MappingReader, key: str, limit: int) -> list[MappingReader]:
-    """The mappings at ``key``; more than ``limit`` are a problem, and none but the first are read."""
-    found = reader.sequence(key, default=None)
-    if len(found) > limit:
-        reader.problem(f"{len(found)} {key} are more than {limit}", "split the service", key=key)
-    return [item.mapping() for item in found[:limit]]
 
 
 def _spiffe_id(reader: MappingReader, trust_domain: TrustDomain, namespace: str, account: str) -> SpiffeId | None:
@@ -65,18 +70,39 @@ def _port(fields: Fields, reader: MappingReader) -> PortDraft:
         port=fields.port(reader, "port"),
         protocol=protocol,
         app=fields.socket_address(reader, "app", required=True, default_host=LOOPBACK),
+        mode=PortMode(reader.choice("mode", PortMode, default=PortMode.STRICT)),
+        proxy_protocol=reader.choice("proxyProtocol", ["v2"], default=None) is not None,
     )
+    if draft.proxy_protocol and protocol is not None and protocol.is_http:
+        mend = "remove it, only tcp ports have it: HTTP tells its caller in a header"
+        reader.problem(f"proxyProtocol on a port of protocol {protocol}", mend, key="proxyProtocol")
     reader.finish()
     return draft
 
 
-def _upstream(fields: Fields, reader: MappingReader, namespace: str) -> UpstreamDraft:
+def _upstream(fields: Fields, reader: MappingReader, namespace: str, intercepted: bool) -> UpstreamDraft:
+    if reader.present and not intercepted and "listen" not in reader:
+        mend = 'add an address such as "127.0.0.1:9102", or intercept the app\'s calls: give the service intercept: {}'
+        reader.problem(f"{reader.what} lacks listen", mend)
     service = reader.text("service")
     draft = UpstreamDraft(
         reader=reader,
         service=service if "/" in service or not service else f"{namespace}/{service}",
         port=fields.port(reader, "port"),
-        listen=fields.socket_address(reader, "listen", required=True, default_host=LOOPBACK),
+        listen=fields.socket_address(reader, "listen", default_host=LOOPBACK),
+    )
+    reader.finish()
+    return draft
+
+
+def _intercept(fields: Fields, reader: MappingReader) -> InterceptDraft | None:
+    if not reader.present:
+        return None
+    standard = Intercept()
+    draft = InterceptDraft(
+        reader=reader,
+        inbound=fields.port(reader, "inbound", default=standard.inbound_port),
+        outbound=fields.port(reader, "outbound", default=standard.outbound_port),
     )
     reader.finish()
     return draft

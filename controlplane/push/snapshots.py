@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from controlplane.mesh.model import Mesh, Service
+from controlplane.mesh.model import Mesh, Service, UpstreamReference
 from ringfence.policy.model import Allowlist
 from ringfence.snapshot import Endpoint, Port, Snapshot, Upstream, Workload
 from ringfence.spiffe import SpiffeId, TrustBundle
@@ -34,6 +34,7 @@ def build_snapshots(
             upstreams=_upstreams(service, services),
             allowlists=tuple(sorted(allowlists.get(service.full_name, ()), key=lambda listed: listed.full_name)),
             bundles=ordered_bundles,
+            egress=tuple(sorted(service.egress, key=lambda rule: rule.name)),
         )
         for service in mesh.services
     }
@@ -53,15 +54,18 @@ def _workload(service: Service) -> Workload:
                 address=service.address,
                 app_host=port.app.host,
                 app_port=port.app.port,
+                mode=port.mode,
+                proxy_protocol=port.proxy_protocol,
             )
             for port in sorted(service.ports, key=lambda port: port.port)
         ),
+        intercept=service.intercept,
     )
 
 
 def _upstreams(service: Service, services: Mapping[str, Service]) -> tuple[Upstream, ...]:
     found: list[Upstream] = []
-    for reference in sorted(service.upstreams, key=lambda reference: reference.listen):
+    for reference in sorted(service.upstreams, key=_order):
         target = services[reference.service]
         endpoint = Endpoint(
             mesh_host=target.address,
@@ -75,9 +79,16 @@ def _upstreams(service: Service, services: Mapping[str, Service]) -> tuple[Upstr
                 namespace=target.namespace,
                 port=reference.port,
                 protocol=reference.protocol,
-                listen_host=reference.listen.host,
-                listen_port=reference.listen.port,
+                listen_host=reference.listen.host if reference.listen is not None else "",
+                listen_port=reference.listen.port if reference.listen is not None else 0,
                 endpoints=(endpoint,),
+                addresses=tuple(dict.fromkeys((endpoint.address, *sorted(target.virtual_addresses)))),
             )
         )
     return tuple(found)
+
+
+def _order(reference: UpstreamReference) -> tuple[str, int, str, int]:
+    """Unique in a service: two upstreams without a listener are two services or two ports."""
+    listen = reference.listen
+    return (listen.host if listen else "", listen.port if listen else 0, reference.service, reference.port)

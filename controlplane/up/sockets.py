@@ -37,7 +37,8 @@ def wanted_sockets(mesh: Mesh) -> Iterator[WantedSocket]:
             yield WantedSocket(address=service.signals, setting="signals", owner=f"service {name}")
         for upstream in service.upstreams:
             setting = f"listen of its upstream {upstream.service}:{upstream.port}"
-            yield WantedSocket(address=upstream.listen, setting=setting, owner=f"service {name}")
+            if upstream.listen is not None:
+                yield WantedSocket(address=upstream.listen, setting=setting, owner=f"service {name}")
         if service.run is not None:
             for app in dict.fromkeys(port.app for port in service.ports):
                 yield WantedSocket(address=app, setting="app of its port", owner=f"service {name}")

@@ -44,7 +44,12 @@ def facts(running: RunningMesh, seconds: float) -> dict[str, Any]:
                     {"port": port.port, "protocol": str(port.protocol), "app": str(port.app)} for port in service.ports
                 ],
                 "upstreams": [
-                    {"service": one.service, "port": one.port, "protocol": str(one.protocol), "listen": str(one.listen)}
+                    {
+                        "service": one.service,
+                        "port": one.port,
+                        "protocol": str(one.protocol),
+                        "listen": str(one.listen) if one.listen is not None else None,
+                    }
                     for one in service.upstreams
                 ],
             }
@@ -71,7 +76,8 @@ def summary(told: dict[str, Any]) -> str:
         for port in service["ports"]:
             lines.append(f"    serves {port['port']} ({port['protocol']}) by its app on {port['app']}")
         for one in service["upstreams"]:
-            lines.append(f"    calls {one['service']}:{one['port']} ({one['protocol']}) by {one['listen']}")
+            way = one["listen"] or "interception"
+            lines.append(f"    calls {one['service']}:{one['port']} ({one['protocol']}) by {way}")
         if service["app_listens"] is False:
             lines.append("    its app was started, and does not listen yet")
     lines.append("Ctrl-C stops it")

@@ -85,3 +85,11 @@ def _check_rule(rule: Rule, places: RulePlaces, service_name: str, service: Serv
     if speaks_http and not rule.ports and set(service.ports.values()) <= {OPAQUE}:
         message = f"rule {rule.name} speaks of HTTP, but no port of {service_name} is read as HTTP"
         yield (places.http or places.name).problem(message, "remove methods and paths from the rule")
+    if places.unauthenticated is not None:
+        # Ports that the service does not have were told above.
+        addressed = service.ports.keys() & rule.ports if rule.ports else service.ports.keys()
+        if not addressed & service.permissive and (addressed or not rule.ports):
+            which = "port that it names" if rule.ports else f"port of {service_name}"
+            message = f"rule {rule.name} permits unauthenticated callers, but no {which} is permissive"
+            mend = "give a port mode: permissive in the mesh file, or remove the caller"
+            yield places.unauthenticated.problem(message, mend)

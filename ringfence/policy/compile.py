@@ -13,7 +13,15 @@ from typing import Final
 from ringfence.policy.callers import PatternError, format_spiffe_id_pattern, parse_spiffe_id_pattern
 from ringfence.policy.decide import DecisionTable
 from ringfence.policy.decision import Permit
-from ringfence.policy.model import Allowlist, Callers, NamespaceCallers, Rule, SpiffeIdPattern
+from ringfence.policy.model import (
+    Allowlist,
+    Callers,
+    NamespaceCallers,
+    Rule,
+    SpiffeIdPattern,
+    TrustDomainCallers,
+    UnauthenticatedCallers,
+)
 from ringfence.policy.paths import PathTemplate, TemplateError, parse_template
 from ringfence.policy.tables import CompiledRule
 from ringfence.policy.trie import Trie
@@ -42,6 +50,7 @@ def compile_policy(
     words = _Words()
     whole: set[Callers] = set()
     patterns: Trie[str, list[int]] = Trie()
+    unauthenticated: list[int] = []
     rules = []
     previous: tuple[str, str] | None = None
     for position, (policy, rule) in enumerate(entries):
@@ -53,6 +62,11 @@ def compile_policy(
         except (TemplateError, ValueError) as error:
             raise PolicyError(f"rule {rule.name} of allowlist {policy}: {error}") from error
         for callers in rule.callers:
+            if isinstance(callers, UnauthenticatedCallers):
+                # Beside the patterns, not among them: whatever an identity looks like, it must not meet these rules.
+                if position not in unauthenticated[-1:]:
+                    unauthenticated.append(position)
+                continue
             if isinstance(callers, SpiffeIdPattern) and callers not in whole and not _is_whole(callers):
                 raise PolicyError(
                     f"rule {rule.name} of allowlist {policy}: {callers!r} is no pattern of whole segments"
@@ -62,7 +76,7 @@ def compile_policy(
             positions = patterns.insert(segments, rest, [position])
             if positions[-1] != position:
                 positions.append(position)
-    return DecisionTable(tuple(rules), patterns, frozenset(http_ports))
+    return DecisionTable(tuple(rules), patterns, frozenset(http_ports), unauthenticated=unauthenticated)
 
 
 class _Words:
@@ -108,7 +122,9 @@ def _compile_rule(policy: str, rule: Rule, words: _Words) -> CompiledRule:
     )
 
 
-def _caller_pattern(callers: Callers, trust_domain: TrustDomain) -> tuple[tuple[str | None, ...], bool]:
+def _caller_pattern(
+    callers: SpiffeIdPattern | NamespaceCallers | TrustDomainCallers, trust_domain: TrustDomain
+) -> tuple[tuple[str | None, ...], bool]:
     """(trust domain, segments…) with None for any one segment, and whether the rest is open."""
     if isinstance(callers, SpiffeIdPattern):
         segments = (None if segment == "*" else segment for segment in callers.segments)

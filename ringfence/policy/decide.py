@@ -24,6 +24,7 @@ from ringfence.spiffe import SpiffeId
 __all__ = ["CallerView", "Decision", "DecisionTable", "Deny", "DenyReason", "KnownCaller", "Permit"]
 
 LIMIT_CALLERS: Final = 4096
+LIMIT_UNAUTHENTICATED_BYTES: Final = 1 << 20
 
 _UNAUTHENTICATED: Final = Deny(DenyReason.UNAUTHENTICATED)
 _AMBIGUOUS: Final = Deny(DenyReason.PATH_AMBIGUOUS)
@@ -109,7 +110,17 @@ class KnownCaller(CallerView):
 class DecisionTable:
     """The compiled policy of one workload at one revision; nothing changes in it but what it remembers."""
 
-    __slots__ = ("_callers", "_http_ports", "_limit_callers", "_memory", "_nobody", "_patterns", "_rules", "_views")
+    __slots__ = (
+        "_callers",
+        "_http_ports",
+        "_limit_callers",
+        "_memory",
+        "_nobody",
+        "_patterns",
+        "_rules",
+        "_unauthenticated",
+        "_views",
+    )
 
     def __init__(
         self,
@@ -117,10 +128,12 @@ class DecisionTable:
         patterns: Trie[str, list[int]],
         http_ports: frozenset[int],
         *,
+        unauthenticated: Sequence[int] = (),
         limit_callers: int = LIMIT_CALLERS,
         memory: Memory | None = None,
     ) -> None:
-        """``rules`` in the order of their names; ``patterns``: (trust domain, segments…) to positions in ``rules``."""
+        """``rules`` in the order of their names; ``patterns``: (trust domain, segments…) to positions in ``rules``;
+        ``unauthenticated``: the positions, in order, of those for callers without an identity."""
         self._rules = rules
         self._patterns = patterns
         self._http_ports = http_ports
@@ -129,10 +142,21 @@ class DecisionTable:
         self._callers: dict[SpiffeId, CallerView] = {}
         self._views: dict[tuple[int, ...], CallerView] = {}
         self._nobody = CallerView(_UNAUTHENTICATED)
+        self._unauthenticated = self._nobody
+        if unauthenticated:
+            # A memory of its own: whoever needs no identity must not make the known ones' decisions be forgotten.
+            named = [rules[at] for at in unauthenticated]
+            self._unauthenticated = KnownCaller(named, http_ports, Memory(LIMIT_UNAUTHENTICATED_BYTES))
 
     def caller(self, spiffe_id: SpiffeId | None) -> CallerView:
-        """The view of the verified peer ``spiffe_id``; None for a caller without a verified identity."""
-        if spiffe_id is None or not spiffe_id.path:
+        """The view of the verified peer ``spiffe_id``; None for a caller without an identity.
+
+        Rules for unauthenticated callers are asked for None alone, and no other rules are; where there are none,
+        everything is refused as unauthenticated. An ID that names no workload is never permitted anything.
+        """
+        if spiffe_id is None:
+            return self._unauthenticated
+        if not spiffe_id.path:
             return self._nobody
         view = self._callers.get(spiffe_id)
         if view is None:

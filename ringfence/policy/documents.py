@@ -14,6 +14,7 @@ error is left out, never read in part: a rule that lost a bad path would permit 
             - spiffeId: spiffe://shop.example/ns/shop/sa/web
             - namespace: shop
             - trustDomain: partner.example
+            - unauthenticated: true         # who shows no identity, on permissive ports
           to:                               # all of them; what is absent is open
             ports: [8080]
             methods: [GET, POST]
@@ -28,7 +29,14 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from ringfence.policy.callers import PatternError, parse_spiffe_id_pattern
-from ringfence.policy.model import Allowlist, Callers, NamespaceCallers, Rule, TrustDomainCallers
+from ringfence.policy.model import (
+    Allowlist,
+    Callers,
+    NamespaceCallers,
+    Rule,
+    TrustDomainCallers,
+    UnauthenticatedCallers,
+)
 from ringfence.policy.paths import TemplateError, parse_template
 from ringfence.policy.problems import Place, Problem, choose_from, nearest, shown
 from ringfence.policy.yamlnodes import MappingReader, ValueReader, load_yaml
@@ -54,11 +62,13 @@ _SUBDOMAIN: Final = re.compile(rf"{_LABEL.pattern}(?:\.{_LABEL.pattern})*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulePlaces:
-    """Where the parts of a rule stand: its name, each of its ports, and its first HTTP word if it has one."""
+    """Where the parts of a rule stand: its name, each of its ports, and, if it has them, its first HTTP word and its
+    ``unauthenticated``."""
 
     name: Place
     ports: tuple[Place, ...]
     http: Place | None
+    unauthenticated: Place | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +163,7 @@ def _read_rules(spec: MappingReader, problems: list[Problem]) -> list[tuple[Rule
 
 def _read_rule(reader: MappingReader, name: str, problems: list[Problem]) -> tuple[Rule, RulePlaces]:
     callers: list[tuple[Callers, Place]] = _read_list(
-        reader, "from", _read_callers, problems, "name a caller, or remove the rule"
+        reader, "from", lambda item: _read_callers(item, problems), problems, "name a caller, or remove the rule"
     )
     to = reader.mapping("to", default=None)
     if to.present and not list(to):
@@ -171,7 +181,13 @@ def _read_rule(reader: MappingReader, name: str, problems: list[Problem]) -> tup
         paths=tuple(value for value, _ in paths),
     )
     http = next((place for _, place in (*methods, *paths)), None)
-    return rule, RulePlaces(name=reader.place("name"), ports=tuple(place for _, place in ports), http=http)
+    unauthenticated = next((place for value, place in callers if isinstance(value, UnauthenticatedCallers)), None)
+    return rule, RulePlaces(
+        name=reader.place("name"),
+        ports=tuple(place for _, place in ports),
+        http=http,
+        unauthenticated=unauthenticated,
+    )
 
 
 def _bounded(reader: MappingReader, key: str, limit: int) -> list[ValueReader]:
@@ -213,11 +229,13 @@ def _read_list(
     return found
 
 
-def _read_callers(item: ValueReader) -> Callers | None:
+def _read_callers(item: ValueReader, problems: list[Problem]) -> Callers | None:
     reader = item.mapping()
     if not reader.present:
         return None
-    which = reader.one_of("spiffeId", "namespace", "trustDomain")
+    which = reader.one_of("spiffeId", "namespace", "trustDomain", "unauthenticated")
+    if which == "unauthenticated":
+        return _read_unauthenticated(reader, problems)
     callers: Callers | None = None
     text = reader.text(which) if which is not None else ""
     try:
@@ -235,6 +253,16 @@ def _read_callers(item: ValueReader) -> Callers | None:
         reader.problem(str(error), key=which)
     reader.finish()
     return callers
+
+
+def _read_unauthenticated(reader: MappingReader, problems: list[Problem]) -> Callers | None:
+    before = len(problems)
+    permitted = reader.boolean("unauthenticated")
+    if not permitted and len(problems) == before:
+        mend = "remove it: whom no rule names is refused"
+        reader.problem("unauthenticated must be true, not false", mend, key="unauthenticated")
+    reader.finish()
+    return UnauthenticatedCallers() if permitted else None
 
 
 def _read_method(item: ValueReader) -> str | None:

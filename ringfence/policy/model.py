@@ -29,7 +29,12 @@ class TrustDomainCallers:
     trust_domain: TrustDomain
 
 
-Callers = SpiffeIdPattern | NamespaceCallers | TrustDomainCallers
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnauthenticatedCallers:
+    """Every caller that shows no identity, which only permissive ports let in; nobody who shows one."""
+
+
+Callers = SpiffeIdPattern | NamespaceCallers | TrustDomainCallers | UnauthenticatedCallers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

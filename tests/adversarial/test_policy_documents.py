@@ -132,7 +132,11 @@ def test_an_identity_that_is_not_plainly_one_is_refused(spiffe_id: str) -> None:
         "{trustDomain: '*'}", "{trustDomain: '*.example'}", "{trustDomain: spiffe://shop.example/ns}",
         '{trustDomain: "a\\n"}',
         "{trustDomain: shop.example:443}", "{trustDomain: ''}", "{namespace: shop, spiffeId: spiffe://shop.example/a}",
-        "{}", "web", "[]", "null", "*", "{spiffeid: spiffe://shop.example/a}", "{unauthenticated: true}",
+        "{}", "web", "[]", "null", "*", "{spiffeid: spiffe://shop.example/a}",
+        "{unauthenticated: false}", "{unauthenticated: 'true'}", "{unauthenticated: yes}", "{unauthenticated: True}",
+        "{unauthenticated: 1}", "{unauthenticated: null}", "{unauthenticated: {}}", "{unauthenticated: [true]}",
+        "{unauthenticated: true, namespace: shop}", "{unauthenticated: true, trustDomain: '*'}",
+        "{Unauthenticated: true}", "unauthenticated",
     ],
 )  # fmt: skip
 def test_a_caller_that_is_not_plainly_one_is_refused(caller: str) -> None:

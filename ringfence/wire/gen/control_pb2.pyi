@@ -144,6 +144,7 @@ class Snapshot(_message.Message):
     UPSTREAMS_FIELD_NUMBER: _builtins.int
     ALLOWLISTS_FIELD_NUMBER: _builtins.int
     BUNDLES_FIELD_NUMBER: _builtins.int
+    EGRESS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """grows with every change that the control plane accepted"""
     @_builtins.property
@@ -156,6 +157,10 @@ class Snapshot(_message.Message):
 
     @_builtins.property
     def bundles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Bundle]: ...
+    @_builtins.property
+    def egress(self) -> _containers.RepeatedCompositeFieldContainer[Global___EgressRule]:
+        """what the app may reach outside the mesh; none: nothing"""
+
     def __init__(
         self,
         *,
@@ -164,10 +169,11 @@ class Snapshot(_message.Message):
         upstreams: _abc.Iterable[Global___Upstream] | None = ...,
         allowlists: _abc.Iterable[Global___Allowlist] | None = ...,
         bundles: _abc.Iterable[Global___Bundle] | None = ...,
+        egress: _abc.Iterable[Global___EgressRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["workload", b"workload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowlists", b"allowlists", "bundles", b"bundles", "revision", b"revision", "upstreams", b"upstreams", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowlists", b"allowlists", "bundles", b"bundles", "egress", b"egress", "revision", b"revision", "upstreams", b"upstreams", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -183,6 +189,7 @@ class Workload(_message.Message):
     MESH_HOST_FIELD_NUMBER: _builtins.int
     MESH_PORT_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    INTERCEPT_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     namespace: _builtins.str
     spiffe_id: _builtins.str
@@ -191,6 +198,10 @@ class Workload(_message.Message):
     mesh_port: _builtins.int
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Port]: ...
+    @_builtins.property
+    def intercept(self) -> Global___Intercept:
+        """absent: the app calls explicit listeners"""
+
     def __init__(
         self,
         *,
@@ -200,14 +211,39 @@ class Workload(_message.Message):
         mesh_host: _builtins.str = ...,
         mesh_port: _builtins.int = ...,
         ports: _abc.Iterable[Global___Port] | None = ...,
+        intercept: Global___Intercept | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["intercept", b"intercept"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "namespace", b"namespace", "ports", b"ports", "service", b"service", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["intercept", b"intercept", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "namespace", b"namespace", "ports", b"ports", "service", b"service", "spiffe_id", b"spiffe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Workload: _TypeAlias = Workload  # noqa: Y015
+
+@_typing.final
+class Intercept(_message.Message):
+    """Where the kernel redirects the app's connections."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INBOUND_PORT_FIELD_NUMBER: _builtins.int
+    OUTBOUND_PORT_FIELD_NUMBER: _builtins.int
+    inbound_port: _builtins.int
+    outbound_port: _builtins.int
+    def __init__(
+        self,
+        *,
+        inbound_port: _builtins.int = ...,
+        outbound_port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inbound_port", b"inbound_port", "outbound_port", b"outbound_port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Intercept: _TypeAlias = Intercept  # noqa: Y015
 
 @_typing.final
 class Port(_message.Message):
@@ -218,15 +254,21 @@ class Port(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     APP_HOST_FIELD_NUMBER: _builtins.int
     APP_PORT_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    PROXY_PROTOCOL_FIELD_NUMBER: _builtins.int
     port: _builtins.int
     """the service port: what policies and CONNECT name"""
     protocol: _builtins.str
-    """"http" | "tcp" """
+    """"http" | "http2" | "grpc" | "tcp" """
     address: _builtins.str
     """the workload's own address in CONNECT authorities"""
     app_host: _builtins.str
     """where the app listens"""
     app_port: _builtins.int
+    mode: _builtins.str
+    """"strict" | "permissive"; empty is strict"""
+    proxy_protocol: _builtins.bool
+    """version 2, to the app; "tcp" ports only"""
     def __init__(
         self,
         *,
@@ -235,10 +277,12 @@ class Port(_message.Message):
         address: _builtins.str = ...,
         app_host: _builtins.str = ...,
         app_port: _builtins.int = ...,
+        mode: _builtins.str = ...,
+        proxy_protocol: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app_host", b"app_host", "app_port", b"app_port", "port", b"port", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app_host", b"app_host", "app_port", b"app_port", "mode", b"mode", "port", b"port", "protocol", b"protocol", "proxy_protocol", b"proxy_protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -255,15 +299,20 @@ class Upstream(_message.Message):
     LISTEN_HOST_FIELD_NUMBER: _builtins.int
     LISTEN_PORT_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     namespace: _builtins.str
     port: _builtins.int
     protocol: _builtins.str
     listen_host: _builtins.str
-    """the local listening port of explicit mode"""
+    """the local listening port of explicit mode; empty with port 0: none"""
     listen_port: _builtins.int
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Endpoint]: ...
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """with port: what the app dials when it means this upstream"""
+
     def __init__(
         self,
         *,
@@ -274,10 +323,11 @@ class Upstream(_message.Message):
         listen_host: _builtins.str = ...,
         listen_port: _builtins.int = ...,
         endpoints: _abc.Iterable[Global___Endpoint] | None = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "listen_host", b"listen_host", "listen_port", b"listen_port", "namespace", b"namespace", "port", b"port", "protocol", b"protocol", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "endpoints", b"endpoints", "listen_host", b"listen_host", "listen_port", b"listen_port", "namespace", b"namespace", "port", b"port", "protocol", b"protocol", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -379,34 +429,75 @@ Global___Rule: _TypeAlias = Rule  # noqa: Y015
 
 @_typing.final
 class Callers(_message.Message):
-    """Exactly one of the three."""
+    """Exactly one of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SPIFFE_ID_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     TRUST_DOMAIN_FIELD_NUMBER: _builtins.int
+    UNAUTHENTICATED_FIELD_NUMBER: _builtins.int
     spiffe_id: _builtins.str
     """exact, or with whole path segments "*" """
     namespace: _builtins.str
     """of the mesh's own trust domain"""
     trust_domain: _builtins.str
+    unauthenticated: _builtins.bool
+    """true: a caller without identity, on a permissive port"""
     def __init__(
         self,
         *,
         spiffe_id: _builtins.str = ...,
         namespace: _builtins.str = ...,
         trust_domain: _builtins.str = ...,
+        unauthenticated: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "namespace", b"namespace", "spiffe_id", b"spiffe_id", "trust_domain", b"trust_domain"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "namespace", b"namespace", "spiffe_id", b"spiffe_id", "trust_domain", b"trust_domain", "unauthenticated", b"unauthenticated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "namespace", b"namespace", "spiffe_id", b"spiffe_id", "trust_domain", b"trust_domain"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "namespace", b"namespace", "spiffe_id", b"spiffe_id", "trust_domain", b"trust_domain", "unauthenticated", b"unauthenticated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_match: _TypeAlias = _typing.Literal["spiffe_id", "namespace", "trust_domain"]  # noqa: Y015
+    _WhichOneofReturnType_match: _TypeAlias = _typing.Literal["spiffe_id", "namespace", "trust_domain", "unauthenticated"]  # noqa: Y015
     _WhichOneofArgType_match: _TypeAlias = _typing.Literal["match", b"match"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_match) -> _WhichOneofReturnType_match | None: ...
 
 Global___Callers: _TypeAlias = Callers  # noqa: Y015
+
+@_typing.final
+class EgressRule(_message.Message):
+    """A destination outside the mesh: by address or by host name, on one of the ports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    CIDRS_FIELD_NUMBER: _builtins.int
+    PORTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """lower-case DNS names; "*." first: every name below"""
+
+    @_builtins.property
+    def cidrs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """empty: every port"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        cidrs: _abc.Iterable[_builtins.str] | None = ...,
+        ports: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cidrs", b"cidrs", "hosts", b"hosts", "name", b"name", "ports", b"ports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EgressRule: _TypeAlias = EgressRule  # noqa: Y015
 
 @_typing.final
 class Bundle(_message.Message):
