@@ -21,7 +21,7 @@ import grpc
 import ca
 from controlplane.control.caller import CallerCheck
 from controlplane.control.server_identity import ServerIdentity
-from controlplane.control.servers import AddressTakenError, ServerLimits, listen, make_server
+from controlplane.control.servers import JOINING_LIMITS, AddressTakenError, ServerLimits, listen, make_server
 from controlplane.control.service import ControlService, StreamLimits
 from controlplane.intake.applying import Applier
 from controlplane.intake.sources import SourceFiles
@@ -137,7 +137,7 @@ class _Process:
             await self._identity.renew()
         except ca.CaError as error:
             raise StartRefusedError([f"--ca-data: no identity for the control plane: {error}"]) from error
-        joining, mesh = make_server(ServerLimits()), make_server(ServerLimits())
+        joining, mesh = make_server(JOINING_LIMITS), make_server(ServerLimits())
         ca.add_joining(joining, self._authority)
         ca.add_renewal(mesh, self._authority)
         control_pb2_grpc.add_ControlServicer_to_server(self._service, mesh)

@@ -39,6 +39,18 @@ class ServerLimits:
     """From accept to the end of the TLS handshake."""
     idle_seconds: float = 300.0
     """A connection without a call is closed after so long."""
+    connection_seconds: float | None = None
+    """The longest that a connection lasts, whatever is done on it; None: as long as it likes."""
+    last_call_seconds: float = 10.0
+    """How long a call in hand may go on once its connection's time is over."""
+
+
+JOINING_LIMITS: Final = ServerLimits(
+    streams_a_connection=2, connections=2048, calls=4096, idle_seconds=30.0, connection_seconds=30.0
+)
+"""Whoever joins needs two calls, one after the other. A stranger who opens calls and never sends what they ask for
+would hold them for ever, as no deadline of a handler runs before its request is there: so a connection ends in any
+case, and all connections together cannot use up all calls."""
 
 
 class AddressTakenError(Exception):
@@ -63,9 +75,16 @@ def check_free(address: SocketAddress) -> None:
 
 def make_server(limits: ServerLimits) -> grpc.aio.Server:
     """A server with nothing registered and no port yet."""
+    age = []
+    if limits.connection_seconds is not None:
+        age = [
+            ("grpc.max_connection_age_ms", _milliseconds(limits.connection_seconds)),
+            ("grpc.max_connection_age_grace_ms", _milliseconds(limits.last_call_seconds)),
+        ]
     return grpc.aio.server(
         maximum_concurrent_rpcs=limits.calls,
         options=[
+            *age,
             # Otherwise a second process could silently share the port and take half of the sidecars.
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", _REQUEST_LIMIT_BYTES),
