@@ -61,8 +61,6 @@ def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
     "--print-config", is_flag=True, help="Print the effective settings as JSON and stop; secrets are left out."
 )
 def sidecar(config: Path | None, print_config: bool, **flags: Any) -> None:
-    # grpcio's core writes lines of its own to standard error, where only JSON lines belong; it reads this at import.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     settings = _settings(config, {name.replace("_", "-"): value for name, value in flags.items()})
     if print_config:
         click.echo(json.dumps(settings.redacted(), indent=2))

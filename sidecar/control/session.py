@@ -1,7 +1,7 @@
 """One stream to the control plane, from hello until it ends; what outlives a stream is in ``stream.py``.
 
-Three tasks, and the first to finish ends all: one reads snapshots, one writes what is in the outbox (gRPC allows one
-write at a time), one watches the SVID that the stream was opened with: when that has little left and there is a newer
+Three tasks, and the first to finish ends all: one reads snapshots, one writes what is in the outbox (a call takes one
+message at a time), one watches the SVID that the stream was opened with: when that has little left and there is a newer
 one, the session ends in peace and the next one is opened with the newer, since the control plane need not serve a
 stream beyond the SVID that opened it.
 """
@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
-
-import grpc.aio
 
 from ringfence.kit.clock import Clock
 from ringfence.spiffe import X509Svid
 from ringfence.wire.gen import control_pb2 as pb
-from ringfence.wire.gen.control_pb2_grpc import ControlStub
 from sidecar.channels import told
 from sidecar.control.enforcement import Outcome
 from sidecar.control.errors import StreamEnded
+from sidecar.rpc import Call, Connection, RpcError, method
 
+_SUBSCRIBE: Final = method(pb.DESCRIPTOR, "Control", "Subscribe", pb.SidecarReport, pb.Snapshot)
 _OUTBOX_LIMIT: Final = 32
 _ERROR_LIMIT_CHARACTERS: Final = 1_000
 _LEAST_LIFE_SHARE: Final = 0.25
@@ -29,11 +29,11 @@ _WATCH_SLICE_SECONDS: Final = 15.0
 
 
 class Session:
-    """A stream over ``channel``; ``take`` enforces a snapshot and says how that went."""
+    """A stream over ``channel``, which is opened for it; ``take`` enforces a snapshot and says how that went."""
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        channel: AbstractAsyncContextManager[Connection],
         *,
         address: str,
         svid: X509Svid,
@@ -42,6 +42,7 @@ class Session:
         clock: Clock,
         answer_seconds: float,
     ) -> None:
+        self._channel = channel
         self._address = address
         self._svid = self._newest = svid
         self._take = take
@@ -50,8 +51,6 @@ class Session:
         self._answer_seconds = answer_seconds
         self._outbox: asyncio.Queue[pb.SidecarReport] = asyncio.Queue(_OUTBOX_LIMIT)
         self._overflow = asyncio.Event()
-        # The types of the stubs know only the form with an iterator of requests.
-        self._call: Any = ControlStub(channel).Subscribe()  # type: ignore[call-arg]
 
     def identity_changed(self, svid: X509Svid) -> None:
         """Report a newer SVID on this stream, and open the next one with it."""
@@ -63,21 +62,21 @@ class Session:
         self._post(pb.SidecarReport(hello=hello))
         self._report_identity(self._svid)
         try:
-            await _first_of(self._read(), self._write(), self._outlive(), self._overflown())
-        except grpc.aio.AioRpcError as error:
+            async with self._channel as connection:
+                call = connection.stream(_SUBSCRIBE)
+                await _first_of(self._read(call), self._write(call), self._outlive(), self._overflown())
+        except RpcError as error:
             raise StreamEnded(f"{self._address}: {told(error)}") from error
         except TimeoutError as error:
             raise StreamEnded(f"{self._address} was silent for {self._answer_seconds:g} s") from error
-        finally:
-            self._call.cancel()
 
-    async def _read(self) -> None:
+    async def _read(self, call: Call[pb.SidecarReport, pb.Snapshot]) -> None:
         deadline: float | None = self._answer_seconds
         while True:
             async with asyncio.timeout(deadline):
-                message = await self._call.read()
+                message = await call.read()
             deadline = None  # from now on silence is the rule; keepalive pings tell a dead peer from a quiet one
-            if not isinstance(message, pb.Snapshot):  # EOF, an object that the types do not know
+            if message is None:
                 raise StreamEnded(f"{self._address} ended the stream")
             outcome = await self._take(message)
             acknowledgement = pb.Acknowledgement(
@@ -88,13 +87,13 @@ class Session:
             )
             self._post(pb.SidecarReport(ack=acknowledgement))
 
-    async def _write(self) -> None:
+    async def _write(self, call: Call[pb.SidecarReport, pb.Snapshot]) -> None:
         while True:
             report = await self._outbox.get()
             async with asyncio.timeout(self._answer_seconds):
                 try:
-                    await self._call.write(report)
-                except asyncio.InvalidStateError:
+                    await call.write(report)
+                except RpcError:
                     # The stream is over already, and the reader is about to learn why.
                     await asyncio.Event().wait()
 

@@ -169,24 +169,30 @@ class ControlStream:
         self._heard = False
         if svid is None or not bundles:
             raise StreamEnded("no identity to open a stream with")
-        async with mutual_tls_channel(self._address, bundles[0], svid, limit_bytes=SNAPSHOT_LIMIT_BYTES) as channel:
-            self._session = Session(
-                channel,
-                address=str(self._address),
-                svid=svid,
-                take=self._take,
-                enforced_revision=lambda: self._enforcement.revision,
+        self._session = Session(
+            mutual_tls_channel(
+                self._address,
+                bundles[0],
+                svid,
                 clock=self._clock,
-                answer_seconds=self._answer_seconds,
-            )
-            hello = pb.Hello(version=self._version, instance=self._instance, held_revision=self._enforcement.revision)
-            try:
-                await self._session.run(hello)
-            finally:
-                self._session = None
-                if self._heard:
-                    self._contact_wall = self._clock.now()
-                    self._contact_monotonic = self._clock.monotonic()
+                limit_bytes=SNAPSHOT_LIMIT_BYTES,
+                connect_seconds=self._answer_seconds,
+            ),
+            address=str(self._address),
+            svid=svid,
+            take=self._take,
+            enforced_revision=lambda: self._enforcement.revision,
+            clock=self._clock,
+            answer_seconds=self._answer_seconds,
+        )
+        hello = pb.Hello(version=self._version, instance=self._instance, held_revision=self._enforcement.revision)
+        try:
+            await self._session.run(hello)
+        finally:
+            self._session = None
+            if self._heard:
+                self._contact_wall = self._clock.now()
+                self._contact_monotonic = self._clock.monotonic()
 
     async def _take(self, message: pb.Snapshot) -> Outcome:
         """A snapshot from the stream, taken to the end even if the stream ends meanwhile: half of one is none."""

@@ -1,7 +1,7 @@
 """The identity that a sidecar holds: how it is got, kept fresh, and lost only with its process.
 
 ``IdentityHolder`` is what the rest of the sidecar sees. Below it, from pure to adapter: ``schedule``, ``acceptance``,
-``anchor``, ``request``; ``host_key`` (files), ``pinning`` and ``client`` (network), ``proving``, ``holder``.
+``anchor``, ``request``; ``host_key`` (files), ``client`` (network), ``proving``, ``holder``.
 """
 
 from __future__ import annotations

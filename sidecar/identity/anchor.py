@@ -1,27 +1,27 @@
 """By what a sidecar knows its control plane: the fingerprint of a root, or a file of roots.
 
-``verified_roots`` decides, and is pure; ``identity/pinning.py`` brings it the chain that the control plane showed.
+``PinnedVerifier`` decides; ``sidecar.tls`` brings it the chain that the control plane shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-
 from ringfence.spiffe import (
     ChainVerifier,
+    SpiffeId,
     TrustBundle,
     TrustDomain,
     VerificationError,
+    VerifiedPeer,
     VerifyReason,
-    control_plane_id,
     fingerprint,
 )
-from sidecar.identity.errors import IdentityUnavailable, WrongRoot
+from ringfence.spiffe.leaf import read_certificate
+from sidecar.identity.errors import IdentityError, IdentityUnavailable, WrongRoot
 
 _BUNDLE_LIMIT_BYTES: Final = 1 << 20
 
@@ -54,45 +54,64 @@ def read_bundle(path: Path, trust_domain: TrustDomain) -> TrustBundle:
     return bundle
 
 
-def verified_roots(
-    chain: Sequence[bytes], anchor: Anchor, *, trust_domain: TrustDomain, now: float, address: str
-) -> TrustBundle:
-    """The roots to trust, given the chain (DER, leaf first) that ``address`` showed in a completed handshake.
+class PinnedVerifier:
+    """Judges who answers at the join address, inside the TLS handshake, before anything secret is sent there.
 
-    For a fingerprint that is the one certificate of the chain with that fingerprint; for a bundle, the bundle. Either
-    way the chain must verify against them and its leaf must be the control plane's SVID. Raises WrongRoot, or
-    IdentityUnavailable when only the clock stands in the way.
+    It is made for one handshake. ``roots`` is set if that succeeds; if it is refused, ``told`` says why.
     """
-    if isinstance(anchor, TrustBundle):
-        bundle = anchor
-    else:
+
+    def __init__(self, anchor: Anchor, trust_domain: TrustDomain, address: str) -> None:
+        self._anchor = anchor
+        self._trust_domain = trust_domain
+        self._address = address
+        self._wrong_root: WrongRoot | None = None
+        self.roots: TrustBundle | None = None
+        """The roots that vouched: of a fingerprint the one certificate of the chain that has it, else the bundle."""
+
+    def verify(
+        self, chain_der: Sequence[bytes], now: float, expected: Collection[SpiffeId] | None = None
+    ) -> VerifiedPeer:
+        """As ``ChainVerifier.verify``, against what is pinned."""
+        try:
+            roots = self._pinned(chain_der)
+        except WrongRoot as wrong:
+            self._wrong_root = wrong
+            raise VerificationError(VerifyReason.UNTRUSTED, "the pinned root is not shown") from wrong
+        shown = [der for der in chain_der if der not in roots.roots]
+        peer = ChainVerifier([roots]).verify(shown, now, expected)
+        self.roots = roots
+        return peer
+
+    def told(self, refused: VerificationError) -> IdentityError:
+        """A refusal in the operator's words: WrongRoot, or IdentityUnavailable if only the clock stands in the way."""
+        if self._wrong_root is not None:
+            return self._wrong_root
+        if refused.reason in (VerifyReason.EXPIRED, VerifyReason.NOT_YET_VALID):
+            return IdentityUnavailable(
+                f"the certificate of the control plane at {self._address} is {_tense(refused.reason)} by this "
+                f"machine's clock: {refused.detail} (check the clock)"
+            )
+        return WrongRoot(
+            f"{self._address} is not the control plane of {self._trust_domain}: {refused.reason}: {refused.detail} "
+            "(check the join address and the trust domain)"
+        )
+
+    def _pinned(self, chain: Sequence[bytes]) -> TrustBundle:
+        anchor = self._anchor
+        if isinstance(anchor, TrustBundle):
+            return anchor
         roots = tuple(der for der in chain if fingerprint(der) == anchor.sha256)[:1]
         if not roots:
             shown = fingerprint(chain[-1]) if chain else "no certificate"
             raise WrongRoot(
-                f"the control plane at {address} does not show the pinned root: "
+                f"the control plane at {self._address} does not show the pinned root: "
                 f"pinned {anchor.sha256}, its chain ends in {shown} (check the join address and the fingerprint)"
             )
-        certificate = x509.load_der_x509_certificate(roots[0])
+        certificate = read_certificate(roots[0])
         if certificate.issuer != certificate.subject:
-            # grpcio builds paths to self-signed certificates only; its own words for that help nobody.
+            # It would hold until that authority is replaced, which is often, and then strand whoever pinned it.
             raise WrongRoot(f"the pinned certificate {anchor.sha256} is no root (give the root's fingerprint)")
-        bundle = TrustBundle(trust_domain=trust_domain, roots=roots)
-    trusted = set(bundle.roots)
-    shown_chain = [der for der in chain if der not in trusted]
-    try:
-        ChainVerifier([bundle]).verify(shown_chain, now, expected={control_plane_id(trust_domain)})
-    except VerificationError as error:
-        if error.reason in (VerifyReason.EXPIRED, VerifyReason.NOT_YET_VALID):
-            raise IdentityUnavailable(
-                f"the certificate of the control plane at {address} is {_tense(error.reason)} by this machine's clock: "
-                f"{error.detail} (check the clock)"
-            ) from error
-        raise WrongRoot(
-            f"{address} is not the control plane of {trust_domain}: {error.reason}: {error.detail} "
-            "(check the join address and the trust domain)"
-        ) from error
-    return bundle
+        return TrustBundle(trust_domain=self._trust_domain, roots=roots)
 
 
 def _tense(reason: VerifyReason) -> str:

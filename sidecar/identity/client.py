@@ -1,30 +1,34 @@
 """The calls to the CA: join, attest, renew. Each has a deadline; gRPC's errors are mapped here, once.
 
-Everything on the join address happens after ``pinning`` has found out who answers there. What comes back is not yet
-believed: see ``identity/acceptance.py``.
+On the join address the TLS handshake itself finds out who answers there, by ``identity/anchor.py``, and nothing is sent
+before. What comes back is not yet believed: see ``identity/acceptance.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
-import grpc
-import grpc.aio
+from google.protobuf.message import Message
 
 from ringfence.kit.clock import Clock
 from ringfence.spiffe import TrustBundle, TrustDomain, X509Svid
 from ringfence.wire.gen import issuing_pb2 as pb
-from ringfence.wire.gen.issuing_pb2_grpc import JoiningStub, RenewalStub
-from sidecar.channels import FINAL_CODES, IDENTITY_LIMIT_BYTES, mutual_tls_channel, server_tls_channel, told
-from sidecar.identity.anchor import Anchor
+from sidecar.channels import FINAL_CODES, IDENTITY_LIMIT_BYTES, joining_channel, mutual_tls_channel, told
+from sidecar.identity.anchor import Anchor, PinnedVerifier
 from sidecar.identity.errors import IdentityRefused, IdentityUnavailable
 from sidecar.identity.host_key import HostKey
-from sidecar.identity.pinning import authenticate_control_plane
+from sidecar.rpc import Connection, Method, RpcError, method
 from sidecar.settings import HostPort
 
-T = TypeVar("T")
+Request = TypeVar("Request", bound=Message)
+
+_JOIN: Final = method(pb.DESCRIPTOR, "Joining", "Join", pb.JoinRequest, pb.SvidResponse)
+_CHALLENGE: Final = method(pb.DESCRIPTOR, "Joining", "Challenge", pb.ChallengeRequest, pb.ChallengeResponse)
+_ATTEST: Final = method(pb.DESCRIPTOR, "Joining", "Attest", pb.AttestRequest, pb.SvidResponse)
+_RENEW: Final = method(pb.DESCRIPTOR, "Renewal", "Renew", pb.RenewRequest, pb.SvidResponse)
 
 # Bounds on what one answer may hold; the CA sends two certificates and one or two roots.
 _CHAIN_LIMIT: Final = 4
@@ -80,27 +84,23 @@ class IssuingClient:
 
     async def join(self, token: str, host_key: HostKey, csr: bytes, deadline_seconds: float) -> Issued:
         """Exchange a one-time token for an SVID and enrol ``host_key``. Raises IdentityError."""
-        trusted = await self._authenticated(deadline_seconds)
-        request = pb.JoinRequest(
-            token=token,
-            csr=csr,
-            host_public_key=host_key.public_der,
-            host_key_proof=host_key.enrolment_proof(token, csr),
-            lifetime_seconds=self._lifetime_seconds,
-        )
-        async with server_tls_channel(self._join, trusted, limit_bytes=IDENTITY_LIMIT_BYTES) as channel:
-            stub = JoiningStub(channel)
-            return await self._issued(lambda: stub.Join(request, timeout=deadline_seconds), self._join, trusted)
+        left = self._countdown(deadline_seconds)
+        async with self._joining(deadline_seconds) as (connection, trusted):
+            request = pb.JoinRequest(
+                token=token,
+                csr=csr,
+                host_public_key=host_key.public_der,
+                host_key_proof=host_key.enrolment_proof(token, csr),
+                lifetime_seconds=self._lifetime_seconds,
+            )
+            return await self._issued(connection, _JOIN, request, trusted, left())
 
     async def attest(self, host_key: HostKey, csr: bytes, deadline_seconds: float) -> Issued:
         """Prove the enrolled host key and get an SVID for the workload it was enrolled for. Raises IdentityError."""
-        trusted = await self._authenticated(deadline_seconds)
-        async with server_tls_channel(self._join, trusted, limit_bytes=IDENTITY_LIMIT_BYTES) as channel:
-            stub = JoiningStub(channel)
-            challenge = await _called(
-                lambda: stub.Challenge(pb.ChallengeRequest(host_key_id=host_key.id), timeout=deadline_seconds),
-                self._join,
-            )
+        left = self._countdown(deadline_seconds)
+        async with self._joining(deadline_seconds) as (connection, trusted):
+            question = pb.ChallengeRequest(host_key_id=host_key.id)
+            challenge = await connection.unary(_CHALLENGE, question, deadline_seconds=left())
             request = pb.AttestRequest(
                 host_key_id=host_key.id,
                 nonce=challenge.nonce,
@@ -108,37 +108,59 @@ class IssuingClient:
                 signature=host_key.attestation(challenge.nonce, csr),
                 lifetime_seconds=self._lifetime_seconds,
             )
-            return await self._issued(lambda: stub.Attest(request, timeout=deadline_seconds), self._join, trusted)
+            return await self._issued(connection, _ATTEST, request, trusted, left())
 
     async def renew(self, svid: X509Svid, bundle: TrustBundle, csr: bytes, deadline_seconds: float) -> Issued:
         """Exchange a living SVID for its successor. Raises IdentityError."""
+        left = self._countdown(deadline_seconds)
         request = pb.RenewRequest(csr=csr, lifetime_seconds=self._lifetime_seconds)
-        async with mutual_tls_channel(self._renew, bundle, svid, limit_bytes=IDENTITY_LIMIT_BYTES) as channel:
-            stub = RenewalStub(channel)
-            return await self._issued(lambda: stub.Renew(request, timeout=deadline_seconds), self._renew, bundle)
+        channel = mutual_tls_channel(
+            self._renew,
+            bundle,
+            svid,
+            clock=self._clock,
+            limit_bytes=IDENTITY_LIMIT_BYTES,
+            connect_seconds=deadline_seconds,
+        )
+        with _mapped(self._renew):
+            async with channel as connection:
+                return await self._issued(connection, _RENEW, request, bundle, left())
 
-    async def _authenticated(self, deadline_seconds: float) -> TrustBundle:
+    def _countdown(self, seconds: float) -> Callable[[], float]:
+        """What is left of ``seconds`` from now, never negative: one deadline over all steps of an exchange."""
+        ends = self._clock.monotonic() + seconds
+        return lambda: max(0.0, ends - self._clock.monotonic())
+
+    @asynccontextmanager
+    async def _joining(self, deadline_seconds: float) -> AsyncIterator[tuple[Connection, TrustBundle]]:
+        """A connection to the join address and the roots that vouched for who answers there."""
         try:
             anchor = self._anchor()
         except ValueError as error:
             raise IdentityRefused(str(error)) from error
-        return await authenticate_control_plane(
-            self._join,
-            anchor,
-            trust_domain=self._trust_domain,
-            clock=self._clock,
-            deadline_seconds=deadline_seconds,
+        verifier = PinnedVerifier(anchor, self._trust_domain, str(self._join))
+        channel = joining_channel(
+            self._join, self._trust_domain, verifier, clock=self._clock, connect_seconds=deadline_seconds
         )
+        with _mapped(self._join, verifier):
+            async with channel as connection:
+                assert verifier.roots is not None, "the handshake is done"
+                yield connection, verifier.roots
 
     async def _issued(
-        self, call: Callable[[], Awaitable[pb.SvidResponse]], address: HostPort, trusted: TrustBundle
+        self,
+        connection: Connection,
+        method: Method[Request, pb.SvidResponse],
+        request: Request,
+        trusted: TrustBundle,
+        deadline_seconds: float,
     ) -> Issued:
         asked = self._clock.now()
-        answer = await _called(call, address)
+        answer = await connection.unary(method, request, deadline_seconds=deadline_seconds)
         answered = self._clock.now()
         if not 1 <= len(answer.chain) <= _CHAIN_LIMIT or not 1 <= len(answer.roots) <= _ROOTS_LIMIT:
             raise IdentityUnavailable(
-                f"{address} answered with {len(answer.chain)} certificates and {len(answer.roots)} roots"
+                f"the CA answered with {len(answer.chain)} certificates and {len(answer.roots)} roots"
             )
         return Issued(
             spiffe_id=answer.spiffe_id,
@@ -150,12 +172,15 @@ class IssuingClient:
         )
 
 
-async def _called(call: Callable[[], Awaitable[T]], address: HostPort) -> T:
-    """The answer of one call; its gRPC error as an own one."""
+@contextmanager
+def _mapped(address: HostPort, verifier: PinnedVerifier | None = None) -> Iterator[None]:
+    """What a call to ``address`` fails with, as an own error."""
     try:
-        return await call()
-    except grpc.aio.AioRpcError as error:
+        yield
+    except RpcError as error:
+        if error.refused is not None and verifier is not None:
+            raise verifier.told(error.refused) from error
         words = told(error)
-        if error.code() in FINAL_CODES:
+        if error.code in FINAL_CODES:
             raise IdentityRefused(words) from error
         raise IdentityUnavailable(f"{address}: {words}") from error

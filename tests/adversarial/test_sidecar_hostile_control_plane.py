@@ -11,13 +11,12 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from ringfence.kit.clock import SystemClock
-from ringfence.spiffe import X509Svid, control_plane_id, fingerprint
+from ringfence.spiffe import MAX_CHAIN_CERTIFICATES, X509Svid, control_plane_id, fingerprint
 from ringfence.wire.gen import issuing_pb2 as pb
 from sidecar.identity.anchor import Anchor, RootFingerprint
 from sidecar.identity.client import IssuingClient
 from sidecar.identity.errors import IdentityUnavailable, WrongRoot
 from sidecar.identity.host_key import HostKey
-from sidecar.identity.pinning import authenticate_control_plane
 from sidecar.identity.request import draw_request
 from sidecar.settings import HostPort
 from tests.issuing_backends import ORDERS, TRUST_DOMAIN, FakeBackend
@@ -43,10 +42,20 @@ async def serving(serve: Serve) -> AsyncIterator[HostPort]:
         server.close()
 
 
+TOKEN = "the join token"
+
+
 async def authenticate(address: HostPort, anchor: Anchor, deadline_seconds: float = 10.0) -> None:
-    await authenticate_control_plane(
-        address, anchor, trust_domain=TRUST_DOMAIN, clock=SystemClock(), deadline_seconds=deadline_seconds
+    """Try to join there, with a token that nobody may see who is not the control plane."""
+    client = IssuingClient(
+        join=address,
+        renew=address,
+        trust_domain=TRUST_DOMAIN,
+        anchor=lambda: anchor,
+        lifetime_seconds=0,
+        clock=SystemClock(),
     )
+    await client.join(TOKEN, HostKey(new_key()), draw_request(ORDERS).csr, deadline_seconds)
 
 
 PIN = RootFingerprint(sha256="0" * 64)
@@ -58,7 +67,7 @@ async def test_a_server_that_says_nothing_is_left() -> None:
             pass
 
     async with serving(silent) as address:
-        with pytest.raises(IdentityUnavailable, match=r"gave no TLS answer within 0\.05 s"):
+        with pytest.raises(IdentityUnavailable, match=r"no TLS handshake within 0\.05 s"):
             await authenticate(address, PIN, deadline_seconds=0.05)
 
 
@@ -146,8 +155,10 @@ async def test_the_pinned_root_alone_proves_nothing(ca: TestCa) -> None:
     forged = other.svid(control_plane_id(TRUST_DOMAIN))
     pin = RootFingerprint(sha256=fingerprint(ca.root.der))
     async with serving(tls_server(forged, (*forged.chain[1:], ca.root.der))) as address:
-        with pytest.raises(WrongRoot, match="is not the control plane"):
+        with pytest.raises(WrongRoot, match="does not show the pinned root"):
             await authenticate(address, pin)
+        with pytest.raises(WrongRoot, match="is not the control plane"):
+            await authenticate(address, ca.bundle())
 
 
 async def test_another_trust_domains_control_plane_is_not_ours() -> None:
@@ -176,11 +187,23 @@ async def test_an_older_tls_is_not_spoken(ca: TestCa) -> None:
 
 
 async def test_a_very_long_chain_is_refused(ca: TestCa) -> None:
-    svid = ca.svid(control_plane_id(TRUST_DOMAIN))
+    issuer = ca.issuing
+    for _ in range(MAX_CHAIN_CERTIFICATES):
+        issuer = ca.intermediate(issuer)
+    svid = ca.svid(control_plane_id(TRUST_DOMAIN), issuer=issuer)
     pin = RootFingerprint(sha256=fingerprint(ca.root.der))
-    padding = tuple(ca.svid(ORDERS).chain[0] for _ in range(20))
-    async with serving(tls_server(svid, (*svid.chain[1:], *padding, ca.root.der))) as address:
+    async with serving(tls_server(svid, (*svid.chain[1:], ca.root.der))) as address:
         with pytest.raises(WrongRoot, match="too_long_chain"):
+            await authenticate(address, pin)
+
+
+async def test_what_belongs_to_no_chain_counts_for_nothing(ca: TestCa) -> None:
+    # A workload's SVID of the true CA, with the control plane's own certificate shown behind it.
+    svid = ca.svid(ORDERS)
+    extra = ca.svid(control_plane_id(TRUST_DOMAIN)).chain[0]
+    pin = RootFingerprint(sha256=fingerprint(ca.root.der))
+    async with serving(tls_server(svid, (*svid.chain[1:], extra, ca.root.der))) as address:
+        with pytest.raises(WrongRoot, match="is not the control plane"):
             await authenticate(address, pin)
 
 
