@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
-from benchmarks import http1, machine
+from benchmarks import connections, http1, machine, tcp
 from benchmarks.results import Row, all_met, as_json, as_table
 from benchmarks.works import QUICK, BenchmarkError, Plan, Work
 
-WORKS = {work.name: work for work in (http1.WORK,)}
+WORKS = {work.name: work for work in (http1.WORK, tcp.WORK, connections.WORK)}
 
 
 def _levels(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...] | None:

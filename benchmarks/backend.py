@@ -1,10 +1,12 @@
-"""The backend of every chain: nginx, one worker, 240-byte answers from memory."""
+"""The backend of every chain: nginx, one worker, 240-byte answers from memory, and one file of 1 MB."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from benchmarks.works import BenchmarkError
 BODY = "x" * 240
 IDENTITY_PATH = "/u/0/p/identity"
 """Answered with the ``x-forwarded-client-cert`` that reached the backend, instead of the usual body."""
+
+BULK_PATH, BULK_BYTES = "/bulk", 1_000_000
+"""Answered with so many bytes of a file."""
 
 _CONFIGURATION = """
 daemon off;
@@ -30,10 +35,19 @@ http {{
   server {{
 {listens}
     location = {identity_path} {{ return 200 "$http_x_forwarded_client_cert"; }}
+    location = {bulk_path} {{ sendfile on; tcp_nopush on; root {home}; }}
     location / {{ return 200 "{body}"; }}
   }}
 }}
 """
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A temporary folder for all files of one run."""
+    with tempfile.TemporaryDirectory(prefix="ringfence-bench-") as found:
+        Path(found).chmod(0o711)  # nginx's worker, which root's nginx runs as nobody, reads a file in it
+        yield Path(found)
 
 
 @contextlib.contextmanager
@@ -48,7 +62,10 @@ def nginx(folder: Path, count: int) -> Iterator[list[int]]:
     ports = free_ports(count)
     listens = "\n".join(f"    listen 127.0.0.1:{port};" for port in ports)
     configuration = home / "nginx.conf"
-    configuration.write_text(_CONFIGURATION.format(listens=listens, identity_path=IDENTITY_PATH, body=BODY))
+    configuration.write_text(
+        _CONFIGURATION.format(listens=listens, identity_path=IDENTITY_PATH, bulk_path=BULK_PATH, home=home, body=BODY)
+    )
+    (home / BULK_PATH[1:]).write_bytes(random.Random(0).randbytes(BULK_BYTES))
     command = [program, "-p", f"{home}/", "-e", "stderr", "-c", str(configuration)]
     with running(command, home, "nginx") as process:
         wait_until(lambda: all(map(listening, ports)), "nginx", process, home / "nginx.log", 10)

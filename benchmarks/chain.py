@@ -13,7 +13,8 @@ from benchmarks.works import BenchmarkError
 class Chain:
     """Two proxies that are up: the port that the app calls, and the process of each side.
 
-    ``signals``: where each side serves its metrics, if they are ours.
+    ``signals``: where each side serves its metrics, if they are ours. ``forbidden_port``: where the app may try what
+    the policy does not permit, if there is such a port.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Chain:
     client_side: int
     server_side: int
     signals: tuple[int, int] | None = None
+    forbidden_port: int | None = None
 
     def cpu_seconds(self) -> tuple[float, float]:
         """CPU time used so far by the client side and the server side."""
@@ -37,24 +39,28 @@ class Chain:
         except BenchmarkError as error:
             raise BenchmarkError(f"{self.name}: {error}") from error
 
-    def counted(self) -> tuple[int, ...]:
-        """Requests that each side of ours says it has carried; empty for a peer."""
-        return tuple(requests_total(_get(port, "/metrics")[1].decode()) for port in self.signals or ())
+    def counted(self, what: str) -> tuple[int, ...]:
+        """``what`` (``requests``, ``connections``) each side of ours says it has carried; empty for a peer."""
+        return tuple(total(_get(port, "/metrics")[1].decode(), what) for port in self.signals or ())
 
-    def answers(self, path: str) -> bool:
-        """True once ``path`` is answered by a 200 through the whole chain."""
+    def answers(self, path: str, port: int | None = None) -> bool:
+        """True once ``path`` is answered by a 200 through the whole chain, or at the other ``port`` of it."""
         try:
-            return self.ask(path)[0] == 200
+            return _get(port or self.port, path)[0] == 200
         except BenchmarkError:
             return False
 
 
-def requests_total(metrics: str) -> int:
-    """``ringfence_requests_total`` of a Prometheus text, summed over its labels; BenchmarkError if it is not there."""
-    values = [line.rpartition(" ")[2] for line in metrics.splitlines() if line.startswith("ringfence_requests_total{")]
-    if not values:
-        raise BenchmarkError("the sidecar shows no ringfence_requests_total")
-    return int(sum(map(float, values)))
+def total(metrics: str, what: str) -> int:
+    """``ringfence_<what>_total`` of a Prometheus text, summed over its labels; 0 as long as it counted nothing.
+
+    BenchmarkError if there is no such metric.
+    """
+    name = f"ringfence_{what}_total"
+    lines = metrics.splitlines()
+    if not any(line.startswith((f"{name}{{", f"# TYPE {name} ")) for line in lines):
+        raise BenchmarkError(f"the sidecar shows no {name}")
+    return int(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{")))
 
 
 def _get(port: int, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[int, bytes]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.results import percentile
 from benchmarks.works import BenchmarkError
 
 _REQUESTS = re.compile(r"^requests: (\d+) total, \d+ started, \d+ done, (\d+) succeeded", re.MULTILINE)
@@ -20,11 +21,16 @@ _STATUSES = re.compile(r"^status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What to ask of ``port``: ``requests`` of them in order from ``paths``, over ``connections`` kept alive."""
+    """What to ask of ``port``: ``requests`` of them, over so many ``connections`` at a time.
+
+    ``fresh_connections``: each request has a connection of its own, which the server closes behind its answer; else
+    they are kept alive.
+    """
 
     port: int
     connections: int
     requests: int
+    fresh_connections: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +52,7 @@ def run(load: Load, paths: Iterable[str], folder: Path, deadline_seconds: float)
     command = [
         *("h2load", "--h1", "--threads=1", f"--clients={load.connections}", f"--requests={load.requests}"),
         *(f"--input-file={uris}", f"--log-file={log}", "--connection-inactivity-timeout=20"),
+        *(("--header=connection: close",) if load.fresh_connections else ()),
     ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=deadline_seconds, check=False)
@@ -85,9 +92,3 @@ def read_log(text: str) -> Outcome:
         p50_milliseconds=percentile(durations, 50) / 1000,
         p99_milliseconds=percentile(durations, 99) / 1000,
     )
-
-
-def percentile(ordered: list[int], share: float) -> int:
-    """The smallest value that at least ``share`` per cent of the ``ordered`` values do not exceed (nearest rank)."""
-    rank = -(-len(ordered) * share // 100)
-    return ordered[max(int(rank), 1) - 1]

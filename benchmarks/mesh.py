@@ -1,4 +1,4 @@
-"""Our side: a control plane and sidecars as a user would run them, from a mesh file and a policy made here.
+"""Our side: a control plane and sidecars as a user would run them, from a mesh file and policies made here.
 
 The processes are started one by one rather than by ``ringfence up``, so that their output goes to files and no
 supervisor's relaying of log lines is mixed into the figures.
@@ -10,58 +10,41 @@ import contextlib
 import functools
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.chain import Chain
+from benchmarks.mesh_documents import (
+    FORBIDDEN_PORT,
+    HTTP_PORT,
+    TCP_PORT,
+    TRUST_DOMAIN,
+    Document,
+    Port,
+    Service,
+    Upstream,
+    allowlist,
+    mesh_document,
+    reads,
+)
 from benchmarks.processes import free_ports, running, wait_until
 from benchmarks.works import BenchmarkError
 
-TRUST_DOMAIN = "bench.example"
+OURS = "ringfence"
 _RINGFENCE = (sys.executable, "-m", "ringfence")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """One service of the mesh to be made: its sidecar's ports, and what it calls or what stands behind it."""
-
-    name: str
-    mesh_port: int
-    signals_port: int
-    access_log: str
-    app_port: int | None = None
-    upstream: str | None = None
-    listen_port: int | None = None
-
-    @property
-    def spiffe_id(self) -> str:
-        return f"spiffe://{TRUST_DOMAIN}/ns/default/sa/{self.name}"
-
-    def as_document(self) -> dict[str, object]:
-        """The service as ``mesh.yaml`` has it."""
-        document: dict[str, object] = {
-            "name": self.name,
-            "mesh": self.mesh_port,
-            "signals": f"127.0.0.1:{self.signals_port}",
-            "accessLog": self.access_log,
-        }
-        if self.app_port:
-            document["ports"] = [{"port": 8080, "protocol": "http", "app": f"127.0.0.1:{self.app_port}"}]
-        if self.upstream:
-            document["upstreams"] = [
-                {"service": self.upstream, "port": 8080, "listen": f"127.0.0.1:{self.listen_port}"}
-            ]
-        return document
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPlane:
-    """A control plane that is up: where sidecars join and listen, and its socket for administration."""
+    """A control plane that is up: its process, where sidecars join and listen, and its socket for administration."""
 
+    pid: int
+    home: Path
     join_port: int
     listen_port: int
     admin_socket: Path
@@ -83,6 +66,14 @@ class ControlPlane:
             raise BenchmarkError(f"the control plane answered {method} {path} with {text[:300]}")
         return answer
 
+    def join_token(self, spiffe_id: str) -> str:
+        """A join token for this workload, good for a few minutes."""
+        return str(self.ask("POST", "/join-tokens", {"spiffe_id": spiffe_id, "ttl_seconds": 300})["token"])
+
+    def write_policy(self, name: str, document: Document) -> None:
+        """Put a policy document into its file, which the control plane watches, at once and whole."""
+        _write_document(self.home / "policies", name, document)
+
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
@@ -95,81 +86,105 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A chain of ours to be run: two sidecars of its own in front of ``backend_port``.
+
+    ``protocol``: ``http``, where ``path_templates`` may be read and nothing else; or ``tcp``. ``suffix`` tells its
+    services from those of other chains, ``label`` its name in reports.
+    """
+
+    protocol: str
+    backend_port: int
+    path_templates: Sequence[str] = ()
+    label: str = OURS
+    suffix: str = ""
+    access_log: str = "denied"
+
+    def services(self, ports: Iterator[int]) -> tuple[Service, Service]:
+        """``api`` and its ``client``; of opaque ports there are two, the second forbidden."""
+        numbers = (HTTP_PORT,) if self.protocol == "http" else (TCP_PORT, FORBIDDEN_PORT)
+        api = Service(
+            name=f"api{self.suffix}",
+            mesh_port=next(ports),
+            signals_port=next(ports),
+            access_log=self.access_log,
+            ports=tuple(Port(port=number, protocol=self.protocol, app_port=self.backend_port) for number in numbers),
+        )
+        client = Service(
+            name=f"client{self.suffix}",
+            mesh_port=next(ports),
+            signals_port=next(ports),
+            access_log=self.access_log,
+            upstreams=tuple(Upstream(service=api.name, port=number, listen_port=next(ports)) for number in numbers),
+        )
+        return api, client
+
+    def policy(self) -> Document:
+        """What ``client`` may do."""
+        words: Document = reads(self.path_templates) if self.protocol == "http" else {"ports": [TCP_PORT]}
+        return allowlist(f"api{self.suffix}", f"client{self.suffix}", words)
+
+
 @contextlib.contextmanager
-def http1_chains(
-    folder: Path, backend_ports: tuple[int, int], path_templates: Sequence[str], ready_path: str, sampled: bool = False
-) -> Iterator[tuple[Chain, Chain]]:
-    """Run the mesh and give two chains, each to a port of the backend, the second with a log line for each request.
+def chains(
+    folder: Path, wanted: Sequence[Wanted], ready_path: str, *, sampled: bool = False
+) -> Iterator[tuple[Chain, ...]]:
+    """Run one control plane and the sidecars of each wanted chain, and give the chains once they answer.
 
     ``sampled``: the sidecars run under ``benchmarks.sampler``.
     """
     home = folder / "mesh"
     home.mkdir()
-    ports = iter(free_ports(14))
-    services: dict[str, Service] = {}
-    for suffix, access_log, backend_port in (("", "denied", backend_ports[0]), ("-logged", "all", backend_ports[1])):
-        services[f"api{suffix}"] = Service(
-            name=f"api{suffix}",
-            mesh_port=next(ports),
-            signals_port=next(ports),
-            access_log=access_log,
-            app_port=backend_port,
-        )
-        services[f"client{suffix}"] = Service(
-            name=f"client{suffix}",
-            mesh_port=next(ports),
-            signals_port=next(ports),
-            access_log=access_log,
-            upstream=f"api{suffix}",
-            listen_port=next(ports),
-        )
+    ports = iter(free_ports(3 + 6 * len(wanted)))
+    sides = [(each, *each.services(ports)) for each in wanted]
+    services = [service for _, api, client in sides for service in (api, client)]
+    policies = {api.name: each.policy() for each, api, _ in sides}
     with contextlib.ExitStack() as stack:
-        plane = stack.enter_context(
-            control_plane(home, list(services.values()), path_templates, [next(ports) for _ in range(3)])
-        )
-        started = {
-            name: stack.enter_context(sidecar(home, plane, service, sampled=sampled))
-            for name, service in services.items()
-        }
+        plane = stack.enter_context(control_plane(home, services, policies, [next(ports) for _ in range(3)]))
+        pids: dict[str, subprocess.Popen[bytes]] = {}
+        for service in services:
+            pids[service.name] = stack.enter_context(sidecar(plane, service, sampled_into=folder if sampled else None))
         found = []
-        for suffix, label in (("", "ringfence"), ("-logged", "ringfence, access log: all")):
-            client, api = started[f"client{suffix}"], started[f"api{suffix}"]
-            port = services[f"client{suffix}"].listen_port or 0
-            signals = services[f"client{suffix}"].signals_port, services[f"api{suffix}"].signals_port
-            chain = Chain(name=label, port=port, client_side=client.pid, server_side=api.pid, signals=signals)
-            for name, process in ((f"api{suffix}", api), (f"client{suffix}", client)):
+        for each, api, client in sides:
+            chain = Chain(
+                name=each.label,
+                port=client.upstreams[0].listen_port,
+                client_side=pids[client.name].pid,
+                server_side=pids[api.name].pid,
+                signals=(client.signals_port, api.signals_port),
+                forbidden_port=client.upstreams[1].listen_port if client.upstreams[1:] else None,
+            )
+            for name in (api.name, client.name):
                 answers = functools.partial(chain.answers, ready_path)
-                wait_until(answers, f"the sidecar of {name}", process, home / f"{name}.log", 30)
+                wait_until(answers, f"the sidecar of {name}", pids[name], home / f"{name}.log", 30)
             found.append(chain)
-        yield found[0], found[1]
+        yield tuple(found)
 
 
 @contextlib.contextmanager
 def control_plane(
-    home: Path, services: Sequence[Service], path_templates: Sequence[str], ports: Sequence[int]
+    home: Path, services: Sequence[Service], policies: Mapping[str, Document], ports: Sequence[int]
 ) -> Iterator[ControlPlane]:
     """Write the mesh and its policies, and run a control plane of its own CA on ``ports`` (join, listen, signals)."""
     join, listen, signals = ports
-    policies = home / "policies"
-    policies.mkdir()
-    # JSON is YAML too.
-    (home / "mesh.yaml").write_text(json.dumps(mesh_document(services, join, listen, signals), indent=1))
-    for service in services:
-        if service.app_port:
-            document = allowlist(service.name, service.name.replace("api", "client"), path_templates)
-            (policies / f"{service.name}.yaml").write_text(json.dumps(document, indent=1))
+    (home / "policies").mkdir()
+    _write_document(home, "mesh", mesh_document(services, join, listen, signals))
+    for name, document in policies.items():
+        _write_document(home / "policies", name, document)
     passphrase = home / "passphrase"
     passphrase.touch(mode=0o600)
     passphrase.write_text("only-for-a-benchmark\n")
     state = home / "controlplane"
     state.mkdir(mode=0o700)
-    plane = ControlPlane(join_port=join, listen_port=listen, admin_socket=state / "admin.sock")
+    admin_socket = state / "admin.sock"
     initialise(state / "ca", passphrase)
     command = [
         *(*_RINGFENCE, "controlplane", "--mesh", str(home / "mesh.yaml"), "--state", str(state)),
-        *("--passphrase-file", str(passphrase), "--admin-socket", str(plane.admin_socket)),
+        *("--passphrase-file", str(passphrase), "--admin-socket", str(admin_socket)),
     ]
     with running(command, home, "controlplane") as process:
+        plane = ControlPlane(pid=process.pid, home=home, join_port=join, listen_port=listen, admin_socket=admin_socket)
 
         def answers() -> bool:
             try:
@@ -179,6 +194,13 @@ def control_plane(
 
         wait_until(answers, "the control plane", process, home / "controlplane.log", 30)
         yield plane
+
+
+def _write_document(folder: Path, name: str, document: Document) -> None:
+    # JSON is YAML too.
+    partial = folder / f"{name}.partial"
+    partial.write_text(json.dumps(document, indent=1))
+    os.replace(partial, folder / f"{name}.yaml")  # noqa: PTH105
 
 
 def initialise(authority: Path, passphrase: Path) -> None:
@@ -194,61 +216,28 @@ def initialise(authority: Path, passphrase: Path) -> None:
 
 @contextlib.contextmanager
 def sidecar(
-    home: Path, plane: ControlPlane, service: Service, *, sampled: bool = False
+    plane: ControlPlane, service: Service, *, sampled_into: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the sidecar of ``service``, joined by a token minted for it."""
-    state = home / service.name
-    state.mkdir(mode=0o700)
-    token = plane.ask("POST", "/join-tokens", {"spiffe_id": service.spiffe_id, "ttl_seconds": 300})["token"]
-    token_file = state / "token"
-    token_file.touch(mode=0o600)
-    token_file.write_text(f"{token}\n")
-    bundle = plane.ask("GET", "/bundle")
-    start = (sys.executable, "-m", "benchmarks.sampler", str(home.parent)) if sampled else _RINGFENCE
-    command = [
-        *(*start, "sidecar", "--spiffe-id", service.spiffe_id),
-        *("--join", f"127.0.0.1:{plane.join_port}", "--control", f"127.0.0.1:{plane.listen_port}"),
-        *("--root-fingerprint", str(bundle["root_fingerprint"]), "--join-token-file", str(token_file)),
-        *("--state", str(state), "--signals", f"127.0.0.1:{service.signals_port}"),
-        *("--admin-socket", str(state / "admin.sock"), "--access-log", service.access_log),
-    ]
-    with running(command, home, service.name) as process:
+    """Run the sidecar of ``service``; a first time it joins by a token minted for it, then by its host key."""
+    command = sidecar_command(plane, service, sampled_into)
+    with running(command, plane.home, service.name) as process:
         yield process
 
 
-def mesh_document(services: Sequence[Service], join: int, listen: int, signals: int) -> dict[str, object]:
-    """The ``mesh.yaml`` of ``services`` with a control plane on these ports."""
-    return {
-        "apiVersion": "ringfence.io/v1alpha1",
-        "kind": "Mesh",
-        "metadata": {"name": "bench"},
-        "spec": {
-            "trustDomain": TRUST_DOMAIN,
-            "policies": "policies",
-            "controlPlane": {
-                "join": f"127.0.0.1:{join}",
-                "listen": f"127.0.0.1:{listen}",
-                "signals": f"127.0.0.1:{signals}",
-            },
-            "services": [service.as_document() for service in services],
-        },
-    }
-
-
-def allowlist(service: str, caller: str, path_templates: Sequence[str]) -> dict[str, object]:
-    """The policy document that lets ``caller`` read what ``path_templates`` name, and nothing else."""
-    return {
-        "apiVersion": "ringfence.io/v1alpha1",
-        "kind": "Allowlist",
-        "metadata": {"name": f"{service}-callers", "namespace": "default"},
-        "spec": {
-            "service": service,
-            "rules": [
-                {
-                    "name": "reads",
-                    "from": [{"spiffeId": f"spiffe://{TRUST_DOMAIN}/ns/default/sa/{caller}"}],
-                    "to": {"ports": [8080], "methods": ["GET"], "paths": list(path_templates)},
-                }
-            ],
-        },
-    }
+def sidecar_command(plane: ControlPlane, service: Service, sampled_into: Path | None = None) -> list[str]:
+    """The command that runs the sidecar of ``service``, all that it needs put into its state folder."""
+    state = plane.home / service.name
+    if not state.exists():
+        state.mkdir(mode=0o700)
+        token_file = state / "token"
+        token_file.touch(mode=0o600)
+        token_file.write_text(f"{plane.join_token(service.spiffe_id)}\n")
+    bundle = plane.ask("GET", "/bundle")
+    start = (sys.executable, "-m", "benchmarks.sampler", str(sampled_into)) if sampled_into else _RINGFENCE
+    return [
+        *(*start, "sidecar", "--spiffe-id", service.spiffe_id),
+        *("--join", f"127.0.0.1:{plane.join_port}", "--control", f"127.0.0.1:{plane.listen_port}"),
+        *("--root-fingerprint", str(bundle["root_fingerprint"]), "--join-token-file", str(state / "token")),
+        *("--state", str(state), "--signals", f"127.0.0.1:{service.signals_port}"),
+        *("--admin-socket", str(state / "admin.sock"), "--access-log", service.access_log),
+    ]

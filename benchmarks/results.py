@@ -2,6 +2,9 @@
 
 A ratio is the median over the rounds of ours divided by theirs within one round: what the machine does to both at one
 time cancels out. ``ours`` and ``theirs`` are medians of their own, so their quotient may differ from ``ratio``.
+
+Where a bar is a number and not a peer (a second to start in), the number stands in the peer's place (``against_bar``),
+so that every row reads alike: ``ratio`` is ours over theirs, and the bar is on the ratio.
 """
 
 from __future__ import annotations
@@ -9,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
+
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +38,11 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of a report; ``spread`` is the lowest and the highest ratio of a round, ``met`` None without a bar."""
+    """One line of a report; ``spread`` is the lowest and the highest ratio of a round.
+
+    ``bar``, ``at_least`` and ``met`` are None where the ratio has to reach nothing; ``at_least`` tells that more is
+    better, and so that the bar is met from below.
+    """
 
     work: str
     level: str
@@ -44,6 +54,7 @@ class Row:
     spread: tuple[float, float]
     rounds: int
     bar: float | None
+    at_least: bool | None
     met: bool | None
 
 
@@ -66,8 +77,49 @@ def compare(work: str, level: str, metric: str, peer: str, pairs: Sequence[Pair]
         spread=(min(ratios), max(ratios)),
         rounds=len(pairs),
         bar=bar.limit if bar else None,
+        at_least=bar.at_least if bar else None,
         met=bar.met_by(ratio) if bar else None,
     )
+
+
+def against_bar(
+    work: str,
+    level: str,
+    metric: str,
+    values: Sequence[float],
+    limit: float,
+    *,
+    at_least: bool = False,
+    share: float | None = None,
+) -> Row:
+    """The row for ``values``, one a round, whose bar is the number ``limit``.
+
+    What must reach it is their median, or the percentile ``share`` of them. ValueError when there is no value.
+    """
+    if not values:
+        raise ValueError(f"no round measured {metric} at {level}")
+    ours = median(values) if share is None else percentile(sorted(values), share)
+    bar = Bar(limit=1.0, at_least=at_least)
+    return Row(
+        work=work,
+        level=level,
+        metric=metric,
+        ours=ours,
+        peer="its bar",
+        theirs=limit,
+        ratio=ours / limit,
+        spread=(min(values) / limit, max(values) / limit),
+        rounds=len(values),
+        bar=bar.limit,
+        at_least=at_least,
+        met=bar.met_by(ours / limit),
+    )
+
+
+def percentile(ordered: Sequence[N], share: float) -> N:
+    """The smallest value that at least ``share`` per cent of the ``ordered`` values do not exceed (nearest rank)."""
+    rank = -(-len(ordered) * share // 100)
+    return ordered[max(int(rank), 1) - 1]
 
 
 def all_met(rows: Sequence[Row]) -> bool:
@@ -91,6 +143,7 @@ def as_json(machine: dict[str, object], rows: Sequence[Row]) -> dict[str, object
                 "spread": [_rounded(row.spread[0]), _rounded(row.spread[1])],
                 "rounds": row.rounds,
                 "bar": row.bar,
+                "at_least": row.at_least,
                 "met": row.met,
             }
             for row in rows
@@ -109,7 +162,7 @@ def as_table(rows: Sequence[Row]) -> str:
         cells = [("", "ours", "theirs", "ratio", "spread", "bar", "")]
         for row in group:
             spread = f"{row.spread[0]:.2f}–{row.spread[1]:.2f}" if row.rounds > 1 else ""
-            bar = "" if row.bar is None else f"{row.bar:.2f}"
+            bar = "" if row.bar is None else f"{'≥' if row.at_least else '≤'} {row.bar:.2f}"
             verdict = {None: "", True: "met", False: "MISSED"}[row.met]
             cells.append((row.level, _shown(row.ours), _shown(row.theirs), f"{row.ratio:.2f}", spread, bar, verdict))
         lines += [f"{work}: {metric}, ours against {peer}", *aligned(cells), ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -29,6 +30,10 @@ class Plan:
     rounds: int = 5
     turn_seconds: float = 5.0
     levels: tuple[int, ...] | None = None
+
+    def with_turn_seconds(self, seconds: float) -> Plan:
+        """The same with turns of another length, for a work that cannot have longer ones, or needs none so long."""
+        return dataclasses.replace(self, turn_seconds=seconds)
 
 
 QUICK = Plan(rounds=3, turn_seconds=2.0)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.h2load import check_summary, percentile, read_log
+from benchmarks.h2load import check_summary, read_log
 from benchmarks.works import BenchmarkError
 
 SUMMARY = """
@@ -49,8 +49,3 @@ def test_the_log_gives_rate_and_latency() -> None:
 def test_an_empty_log_is_no_outcome() -> None:
     with pytest.raises(BenchmarkError):
         read_log("")
-
-
-@pytest.mark.parametrize(("share", "value"), [(50, 2), (75, 3), (99, 4), (100, 4), (1, 1)])
-def test_percentile_is_the_nearest_rank(share: float, value: int) -> None:
-    assert percentile([1, 2, 3, 4], share) == value

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.results import Bar, Pair, Row, all_met, as_json, as_table, compare
+from benchmarks.results import Bar, Pair, Row, against_bar, all_met, as_json, as_table, compare, percentile
 
 
 def pairs(*values: tuple[float, float]) -> list[Pair]:
@@ -81,6 +81,7 @@ def test_json_has_the_shape_that_all_works_share() -> None:
                 "spread": [0.1854, 0.1854],
                 "rounds": 1,
                 "bar": 0.3,
+                "at_least": False,
                 "met": True,
             }
         ],
@@ -102,6 +103,47 @@ def test_table_groups_levels_under_their_metric_and_names_a_missed_bar() -> None
         "http1: cpu_us_per_request, ours against envoy",
         "http1: requests_per_second, ours against envoy",
     ]
-    assert lines[2].split() == ["c=8", "45.0", "100.0", "0.45", "0.40–0.50", "0.45", "met"]
-    assert lines[3].split() == ["c=32", "29.0", "157.0", "0.18", "0.10", "MISSED"]
+    assert lines[2].split() == ["c=8", "45.0", "100.0", "0.45", "0.40–0.50", "≤", "0.45", "met"]
+    assert lines[3].split() == ["c=32", "29.0", "157.0", "0.18", "≤", "0.10", "MISSED"]
     assert "9,000" in lines[7]
+
+
+def test_table_says_of_a_bar_whether_more_or_less_is_better() -> None:
+    more = compare("tcp", "c=8", "m", "envoy", pairs((300, 100)), Bar(limit=3.0, at_least=True))
+
+    assert as_table([more]).splitlines()[2].split() == ["c=8", "300.0", "100.0", "3.00", "≥", "3.00", "met"]
+    assert as_json({}, [more])["rows"][0]["at_least"] is True  # type: ignore[index]
+
+
+def test_a_number_may_stand_in_the_peers_place() -> None:
+    found = against_bar("start", "by token", "seconds", [0.8, 0.5, 1.2], 1.0)
+
+    assert (found.ours, found.theirs, found.ratio, found.bar, found.met) == (0.8, 1.0, 0.8, 1.0, True)
+    assert found.spread == (0.5, 1.2)
+    assert found.rounds == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "at_least", "share", "met"),
+    [
+        ([90.0] * 99 + [500.0], False, 99, True),
+        ([90.0] * 98 + [500.0] * 2, False, 99, False),
+        ([90.0] * 98 + [500.0] * 2, False, None, True),
+        ([500.0], True, None, True),
+        ([99.0], True, None, False),
+    ],
+)
+def test_a_number_is_reached_by_the_median_or_by_a_percentile(
+    values: list[float], at_least: bool, share: float | None, met: bool
+) -> None:
+    assert against_bar("w", "l", "m", values, 100.0, at_least=at_least, share=share).met is met
+
+
+def test_nothing_measured_reaches_no_number() -> None:
+    with pytest.raises(ValueError, match="measured"):
+        against_bar("w", "l", "m", [], 1.0)
+
+
+@pytest.mark.parametrize(("share", "value"), [(50, 2), (75, 3), (99, 4), (100, 4), (1, 1)])
+def test_percentile_is_the_nearest_rank(share: float, value: int) -> None:
+    assert percentile([1, 2, 3, 4], share) == value

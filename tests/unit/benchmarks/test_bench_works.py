@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import http1
+from benchmarks import connections, http1, tcp
 from benchmarks.__main__ import WORKS, main
-from benchmarks.chain import Chain, requests_total
+from benchmarks.chain import Chain, total
 from benchmarks.h2load import Outcome
+from benchmarks.loading import Turn, requests_for
 from benchmarks.profile import read_samples, tables
 from benchmarks.works import BenchmarkError, turns
 
@@ -18,9 +19,9 @@ def chain(name: str) -> Chain:
     return Chain(name=name, port=1, client_side=1, server_side=1)
 
 
-def turn(client_side: float, server_side: float) -> http1.Turn:
-    outcome = Outcome(requests=1, rate_per_second=10, p50_milliseconds=1, p99_milliseconds=2)
-    return http1.Turn(client_side_cpu=client_side, server_side_cpu=server_side, outcome=outcome)
+def turn(client_side: float, server_side: float, rate: float = 10) -> Turn:
+    outcome = Outcome(requests=1, rate_per_second=rate, p50_milliseconds=1, p99_milliseconds=2)
+    return Turn(client_side_cpu=client_side, server_side_cpu=server_side, outcome=outcome)
 
 
 def test_peers_take_turns_and_change_who_is_first() -> None:
@@ -63,8 +64,8 @@ def test_http1_rows_compare_both_sidecars_together_round_by_round() -> None:
 
 
 def test_a_turn_has_at_least_some_requests_on_each_connection() -> None:
-    assert http1.requests_for(10_000, 2, 32) == 20_000
-    assert http1.requests_for(3, 0.5, 128) == 512
+    assert requests_for(10_000, 2, 32) == 20_000
+    assert requests_for(3, 0.5, 128) == 512
 
 
 def test_json_without_a_file_goes_to_standard_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -121,13 +122,39 @@ def test_a_profile_of_nothing_is_refused() -> None:
         tables("c=32", {}, 50.0)
 
 
-def test_requests_are_summed_over_their_labels_and_nothing_else() -> None:
+def test_what_a_sidecar_counted_is_summed_over_labels_and_nothing_else() -> None:
     text = """# HELP ringfence_requests_total Requests
+# TYPE ringfence_requests_total counter
 ringfence_requests_total{direction="inbound",status="200"} 7.0
 ringfence_requests_total{direction="inbound",status="403"} 2.0
 ringfence_requests_created{direction="inbound"} 1.8e9
+# TYPE ringfence_connections_total counter
 """
 
-    assert requests_total(text) == 9
+    assert total(text, "requests") == 9
+    assert total(text, "connections") == 0
     with pytest.raises(BenchmarkError):
-        requests_total("# nothing yet")
+        total(text, "bytes")
+
+
+def test_tcp_rows_tell_what_a_cpu_second_of_both_sides_carries() -> None:
+    measured = {("ringfence", 8): [turn(400, 600, rate=500)], ("envoy", 8): [turn(250, 250, rate=900)]}
+
+    rows = {row.metric: row for row in tcp.rows([8], "ringfence", "envoy", measured)}
+
+    carried = rows["megabytes_per_cpu_second"]
+    assert (carried.ours, carried.theirs, carried.ratio) == (1000, 2000, 0.5)
+    assert (carried.bar, carried.at_least, carried.met) == (1.0, True, False)
+    assert rows["megabytes_per_cpu_second_client_side"].ours == 2500
+    assert rows["megabytes_per_second"].ours == 500
+
+
+def test_connections_rows_have_their_bar_where_there_is_a_handshake_to_save() -> None:
+    measured = {("ringfence", 8): [turn(1, 1, rate=3000)], ("envoy", 8): [turn(4, 4, rate=1000)]}
+
+    opaque = connections.rows("opaque", [8], "ringfence", "envoy", measured)
+    http = connections.rows("http", [8], "ringfence", "envoy", measured)
+
+    assert [(row.metric, row.met) for row in opaque if row.bar] == [("connections_per_second", True)]
+    assert all(row.bar is None for row in http)
+    assert {row.level for row in http} == {"http, c=8"}

@@ -1,0 +1,51 @@
+"""Chains of opaque TCP, ours and Envoy's, in front of one nginx; they carry HTTP, which neither reads."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import backend, envoy, mesh
+from benchmarks.chain import Chain
+from benchmarks.works import BenchmarkError, Say
+
+_PATH = "/"
+
+
+@contextlib.contextmanager
+def chains(folder: Path, backend_port: int, *, sampled: bool = False) -> Iterator[tuple[Chain, Chain]]:
+    """Start both, ours first, and see that the duties are on; ``sampled``: ours under ``benchmarks.sampler``."""
+    with contextlib.ExitStack() as stack:
+        peer = stack.enter_context(envoy.chain(folder, "tcp", backend_port, _PATH))
+        wanted = mesh.Wanted(protocol="tcp", backend_port=backend_port)
+        (ours,) = stack.enter_context(mesh.chains(folder, [wanted], _PATH, sampled=sampled))
+        check_duties(ours)
+        yield ours, peer
+
+
+@contextlib.contextmanager
+def started(say: Say, *, sampled: bool = False) -> Iterator[tuple[Path, Chain, Chain]]:
+    """Start nginx and both chains in a temporary folder: the folder, ours, the peer."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(backend.folder())
+        say("starting nginx, envoy and the mesh")
+        (port,) = stack.enter_context(backend.nginx(folder, 1))
+        ours, peer = stack.enter_context(chains(folder, port, sampled=sampled))
+        yield folder, ours, peer
+
+
+def check_duties(ours: Chain) -> None:
+    """BenchmarkError unless our side refuses what the policy does not permit, and counts every connection."""
+    if ours.forbidden_port is None or ours.answers(_PATH, ours.forbidden_port):
+        raise BenchmarkError(f"{ours.name} let a connection to a forbidden port through")
+    before = ours.counted("connections")
+    wanted = [count + 5 for count in before]
+    for _ in range(5):
+        ours.ask(_PATH)
+    deadline = time.monotonic() + 5
+    while (counted := list(ours.counted("connections"))) != wanted:
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"{ours.name} counted {counted} connections instead of {wanted}")
+        time.sleep(0.02)
