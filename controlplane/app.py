@@ -26,8 +26,9 @@ from controlplane.control.service import ControlService, StreamLimits
 from controlplane.intake.applying import Applier
 from controlplane.intake.sources import SourceFiles
 from controlplane.metrics import ControlPlaneMetrics
-from controlplane.operate.admin import AdminApi, AdminSocketError, BadRequestError, open_admin_socket, serve_admin
-from controlplane.operate.signals import SignalsApi, serve_signals
+from controlplane.operate.admin import AdminApi, AdminSocketError, BadRequestError, open_admin_socket
+from controlplane.operate.serving import serve
+from controlplane.operate.signals import SignalsApi
 from controlplane.operate.status import standings, status_document
 from controlplane.push.distributor import Distributor
 from controlplane.push.ledger_file import LedgerDamagedError, LedgerFile
@@ -146,8 +147,8 @@ class _Process:
             addresses["signals"] = str(SocketAddress(*signals_listener.getsockname()[:2]))
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(serve_admin(self._admin_api(addresses), admin_listener), name="admin"),
-                    group.create_task(serve_signals(self._signals_api(), signals_listener), name="signals"),
+                    group.create_task(serve(self._admin_api(addresses).application(), admin_listener), name="admin"),
+                    group.create_task(serve(self._signals_api().application(), signals_listener), name="signals"),
                     group.create_task(self._border("watch", self._watch().run), name="watch"),
                     group.create_task(self._border("identity", self._identity.run), name="identity"),
                 ]

@@ -5,7 +5,6 @@ A port of loopback would not do: in a pod loopback is shared with the app.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import socket
@@ -19,7 +18,6 @@ from aiohttp import web
 # sun_path holds 108 bytes with its closing NUL.
 _PATH_LIMIT_BYTES: Final = 107
 _BODY_LIMIT_BYTES: Final = 16 << 10
-_SHUTDOWN_SECONDS: Final = 1.0
 
 
 class AdminSocketError(Exception):
@@ -127,14 +125,3 @@ def _remove_dead(path: Path) -> None:
         except OSError as error:
             raise AdminSocketError(f"{path} cannot be probed: {error.strerror or error}") from error
     raise AdminSocketError(f"{path} is in use by another process (stop it, or give another --admin-socket)")
-
-
-async def serve_admin(api: AdminApi, listener: socket.socket) -> None:
-    """Serve on ``listener`` until cancelled."""
-    runner = web.AppRunner(api.application(), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener).start()
-        await asyncio.get_running_loop().create_future()
-    finally:
-        await runner.cleanup()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
 
-_SHUTDOWN_SECONDS: Final = 1.0
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -42,14 +39,3 @@ class SignalsApi:
     async def _metrics(self, request: web.Request) -> web.Response:
         del request
         return web.Response(body=self._metrics_text(), headers={"Content-Type": _METRICS_TYPE})
-
-
-async def serve_signals(api: SignalsApi, listener: socket.socket) -> None:
-    """Serve on ``listener``, which is bound and listening, until cancelled."""
-    runner = web.AppRunner(api.application(), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener).start()
-        await asyncio.get_running_loop().create_future()
-    finally:
-        await runner.cleanup()
