@@ -301,7 +301,7 @@ class _Sidecar:
             if self._intercept is not None or workload.intercept is None:
                 raise SnapshotRefused("the interception ports changed: restart the sidecar")
             try:
-                await self._inbound.intercept(workload.intercept.inbound_port, original_destination)
+                await self._inbound.direct.intercept(workload.intercept.inbound_port, original_destination)
                 await self._outbound.intercept(workload.intercept.outbound_port, original_destination)
             except (OSError, ListenFailedError) as error:
                 raise SnapshotRefused(f"intercept of {workload.namespace}/{workload.service}: {error}") from error

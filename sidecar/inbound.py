@@ -1,16 +1,14 @@
 """Inbound: links from other sidecars, each CONNECT judged, joined to the app behind this sidecar. Adapter.
 
 A CONNECT registers, then is judged, then is judged again at each new policy (``enforce``). On an opaque port the stream
-itself is judged; on an HTTP port the stream is let in and each request is judged in ``sidecar.http_relay``. The
+itself is judged; on an HTTP port the stream is let in and each request is judged in ``sidecar.inbound_http``. The
 data goes on to the app through a relay; the way back is the same relay.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, cast
 
 from ringfence.policy.decide import CallerView, DecisionTable, Deny
@@ -18,33 +16,23 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, Protocol, Workload
 from ringfence.spiffe import SpiffeId, VerifiedPeer
 from sidecar import proxy_v2, refusal
-from sidecar.arrival import Arrival
+from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
 from sidecar.http1 import Heads
 from sidecar.http2.frames import NO_ERROR
-from sidecar.http_relay import InboundHttpRelay
-from sidecar.interception import Destination, DestinationOf
+from sidecar.inbound_direct import DirectCallers
+from sidecar.inbound_http import InboundHttpRelay
+from sidecar.interception import Destination
 from sidecar.live import LiveRelays
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
-from sidecar.relay import ByteStream, Relay, RelayFacts, RelayOwner
+from sidecar.relay import ByteStream, Relay, RelayFacts, RelayOwner, TurnedAway
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import Link, LinkContext
 from sidecar.tunnel.stream import Headers, Stream
 
 LINK_LIMIT: Final = 1024
-ARRIVAL_LIMIT: Final = 16_384
-LONGEST_TIMER_SECONDS: Final = 3600.0
 APP_CONNECT_SECONDS: Final = 5.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Caller:
-    """What is known of one link's peer; read by its relays at each request, replaced in place when it changes."""
-
-    spiffe_id: SpiffeId | None  # None: it came in plaintext to a permissive port
-    view: CallerView
-    identity_line: bytes  # the header line that tells the app its caller; b"" for one without identity
 
 
 class InboundRelay(Relay):
@@ -73,15 +61,13 @@ class Inbound:
         self._recorder = recorder
         self._own_id = own_id
         self._ports: dict[bytes, Port] = {}
-        self._service = ""
+        self.service = ""
         self._table: DecisionTable | None = None
         self._callers: dict[Link, Caller] = {}
         self._links: set[Link] = set()
         self._connecting: set[asyncio.Task[None]] = set()
-        self._direct: dict[DirectEnd, Caller] = {}
-        self._arrivals: set[Arrival] = set()
+        self.direct = DirectCallers(self, context=context, identity=identity, recorder=recorder)
         self._server: asyncio.Server | None = None
-        self._intercepting: list[asyncio.Server] = []
         self._draining = False
         self._heads = Heads()
         self.relays: LiveRelays[Caller] = LiveRelays()
@@ -96,7 +82,7 @@ class Inbound:
     def _accept(self) -> asyncio.Protocol:
         if len(self._links) >= LINK_LIMIT or self._table is None or self._draining:
             self._recorder.metrics.handshake_failures.at("inbound", "overloaded").value += 1
-            return _Turned()
+            return TurnedAway()
         link = Link(self._identity().server(), server=True, owner=self, context=self._context)
         self._links.add(link)
         return link
@@ -104,9 +90,9 @@ class Inbound:
     async def close(self, drain_seconds: float) -> None:
         """Take nothing new, let what lives end within ``drain_seconds``, then end it."""
         self._draining = True
-        for server in (self._server, *self._intercepting):
-            if server is not None:
-                server.close()
+        if self._server is not None:
+            self._server.close()
+        self.direct.stop()
         for link in list(self._links):
             link.drain()
         for relay, _ in self.relays:
@@ -128,10 +114,11 @@ class Inbound:
     def enforce(self, workload: Workload, table: DecisionTable) -> None:
         """A new snapshot: everything that lives is judged again, and exactly what is newly denied ends."""
         self._table = table
-        self._service = f"{workload.namespace}/{workload.service}"
+        self.service = f"{workload.namespace}/{workload.service}"
         self._ports = {_authority(port.address, port.port): port for port in workload.ports}
-        for caller in (*self._callers.values(), *self._direct.values()):
+        for caller in self._callers.values():
             caller.view = table.caller(caller.spiffe_id)
+        self.direct.rejudge()
         for relay, caller in self.relays:
             assert isinstance(relay, InboundRelay | InboundHttpRelay)
             port = self._ports.get(_authority(relay.app_port.address, relay.app_port.port))
@@ -163,19 +150,16 @@ class Inbound:
         assert self._table is not None
         peer = link.peer.spiffe_id
         self._callers[link] = Caller(
-            spiffe_id=peer, view=self._table.caller(peer), identity_line=self._identity_line(link)
+            spiffe_id=peer, view=self._table.caller(peer), identity_line=self.identity_line(link.peer)
         )
         self._recorder.metrics.tunnels.at("inbound").value += 1
 
     def link_reproved(self, link: Link) -> None:
-        self._callers[link].identity_line = self._identity_line(link)
-
-    def _identity_line(self, link: Link) -> bytes:
-        """XFCC in the form of Envoy's SANITIZE_SET: one element, ours, whatever the client sent."""
         assert link.peer is not None
-        return self._line_for(link.peer)
+        self._callers[link].identity_line = self.identity_line(link.peer)
 
-    def _line_for(self, peer: VerifiedPeer) -> bytes:
+    def identity_line(self, peer: VerifiedPeer) -> bytes:
+        """XFCC in the form of Envoy's SANITIZE_SET: one element, ours, whatever the client sent."""
         value = f"By={self._own_id};Hash={peer.leaf_sha256};URI={peer.spiffe_id}"
         return b"x-forwarded-client-cert: " + value.encode("ascii") + b"\r\n"
 
@@ -188,24 +172,24 @@ class Inbound:
 
     def link_connect(self, link: Link, stream: Stream, headers: Headers) -> None:
         caller = self._callers[link]
-        facts = self._facts(str(caller.spiffe_id))
+        facts = self.facts_of(str(caller.spiffe_id))
         port = self._ports.get(_connect_authority(headers) or b"")
         if port is None:
             self._refuse(stream, facts, Deny(DenyReason.NOT_OWN_ADDRESS))
             return
-        self._admit(stream, port, caller, facts, link.remote)
+        self.admit(stream, port, caller, facts, link.remote)
 
-    def _facts(self, peer: str) -> RelayFacts:
+    def facts_of(self, peer: str) -> RelayFacts:
         return RelayFacts(
             direction="inbound",
             peer=peer,
-            service=self._service,
+            service=self.service,
             port=0,
             protocol="tcp",
             started=self._context.clock.monotonic(),
         )
 
-    def _admit(
+    def admit(
         self, stream: Stream | DirectEnd, port: Port, caller: Caller, facts: RelayFacts, remote: tuple[str, int]
     ) -> None:
         """Register, then judge, then connect to the app: one way in for streams of links and for direct callers."""
@@ -258,92 +242,6 @@ class Inbound:
             if not relay.ended and isinstance(relay.stream, Stream):
                 relay.stream.machine.reply(relay.stream, [(b":status", b"200")])
 
-    # -- callers without a tunnel -------------------------------------------------------------------------------------
-
-    async def intercept(self, port: int, destination_of: DestinationOf) -> None:
-        """Take what the kernel redirects of connections to the workload, on every address; OSError if it cannot."""
-        loop = asyncio.get_running_loop()
-
-        def accept() -> asyncio.Protocol:
-            if len(self.relays) + len(self._arrivals) >= ARRIVAL_LIMIT or self._table is None or self._draining:
-                self._recorder.metrics.handshake_failures.at("inbound", "overloaded").value += 1
-                return _Turned()
-            arrival = Arrival(self, destination_of)
-            self._arrivals.add(arrival)
-            return arrival
-
-        for host in ("0.0.0.0", "::"):
-            try:
-                self._intercepting.append(await loop.create_server(accept, host, port, backlog=1024))
-            except OSError as error:
-                if host == "::" and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                    continue
-                raise
-
-    def port_at(self, destination: Destination) -> Port | None:
-        return self._ports.get(_authority(*destination))
-
-    def arrived(self, arrival: Arrival, port: Port, *, tls: bool, first: bytes) -> asyncio.Protocol:
-        self._arrivals.discard(arrival)
-        engine = self._identity().direct_server(http=port.protocol is Protocol.HTTP) if tls else None
-        return DirectEnd(_Direct(self, port), engine, first=first)
-
-    def arrival_refused(
-        self, arrival: Arrival, remote: Destination, port: Port | None, reason: DenyReason, detail: str
-    ) -> None:
-        """Counted by port, so that a team sees who still comes in plaintext."""
-        self._arrivals.discard(arrival)
-        facts = self._facts("")
-        facts.port = port.port if port is not None else 0
-        facts.protocol = port.protocol if port is not None else "tcp"
-        facts.destination = f"from {remote[0]}"
-        self._deny(facts, Deny(reason), None, detail)
-
-    def direct_admitted(self, end: DirectEnd, port: Port) -> None:
-        """A caller without a tunnel: with the identity it proved by TLS, or none."""
-        assert self._table is not None
-        peer = end.engine.peer if end.engine is not None else None
-        caller = Caller(
-            spiffe_id=peer.spiffe_id if peer is not None else None,
-            view=self._table.caller(peer.spiffe_id if peer is not None else None),
-            identity_line=self._line_for(peer) if peer is not None else b"",
-        )
-        facts = self._facts(str(caller.spiffe_id or ""))
-        if peer is None:
-            self._recorder.metrics.plaintext.at(self._service, str(port.port), end.remote[0]).value += 1
-            facts.destination = f"from {end.remote[0]}"
-        else:
-            self._direct_expires(end, peer)
-        self._direct[end] = caller
-        self._admit(end, port, caller, facts, end.remote)
-
-    def direct_refused(self, end: DirectEnd, code: str, detail: str) -> None:
-        self._context.count_failure("inbound", code)
-        self._context.log.warning(
-            "handshake refused",
-            direction="inbound",
-            reason=code,
-            detail=detail,
-            remote=f"{end.remote[0]}:{end.remote[1]}",
-        )
-
-    def _direct_expires(self, end: DirectEnd, peer: VerifiedPeer) -> None:
-        """A direct peer cannot prove a newer SVID on its connection, so it ends with the one it showed."""
-        left = max(0.0, min(peer.not_after - self._context.clock.now(), LONGEST_TIMER_SECONDS))
-
-        def over() -> None:
-            if end not in self._direct:
-                return
-            if self._context.clock.now() < peer.not_after:
-                self._direct_expires(end, peer)
-                return
-            relay = end.endpoint
-            if isinstance(relay, Relay):
-                relay.end(DenyReason.IDENTITY_EXPIRED, "the peer's SVID is over", abort=True)
-            end.reset(0)
-
-        asyncio.get_running_loop().call_later(left, over)
-
     # -- refusals -----------------------------------------------------------------------------------------------------
 
     def _refuse(self, stream: Stream | DirectEnd, facts: RelayFacts, decision: Deny) -> None:
@@ -383,39 +281,32 @@ class Inbound:
             told = Refusal(reason=decision.reason, request_id=facts.request_id, origin=facts.origin)
             stream.machine.reply(stream, [(refusal.HEADER, told.header_value())], end=True)
 
+    # -- for callers without a tunnel ---------------------------------------------------------------------------------
+
+    @property
+    def accepting(self) -> bool:
+        return self._table is not None and not self._draining
+
+    def port_at(self, destination: Destination) -> Port | None:
+        return self._ports.get(_authority(*destination))
+
+    def view_of(self, spiffe_id: SpiffeId | None) -> CallerView:
+        assert self._table is not None
+        return self._table.caller(spiffe_id)
+
+    def deny(self, facts: RelayFacts, decision: Deny, detail: str) -> None:
+        self._deny(facts, decision, None, detail)
+
     # -- relays -------------------------------------------------------------------------------------------------------
 
     def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
         self.relays.discard(relay)
         if isinstance(relay.stream, DirectEnd):
-            self._direct.pop(relay.stream, None)
+            self.direct.forget(relay.stream)
         self._recorder.connection_ended(relay.facts, reason, detail)
 
     def relay_failed(self, relay: Relay, error: Exception) -> None:
         self._recorder.defect(relay.facts, error)
-
-
-class _Direct:
-    """The owner of one direct caller's connection: it knows which port was dialled."""
-
-    __slots__ = ("_inbound", "_port")
-
-    def __init__(self, inbound: Inbound, port: Port) -> None:
-        self._inbound = inbound
-        self._port = port
-
-    def direct_ready(self, end: DirectEnd) -> None:
-        self._inbound.direct_admitted(end, self._port)
-
-    def direct_refused(self, end: DirectEnd, reason: DenyReason, code: str, detail: str) -> None:
-        self._inbound.direct_refused(end, code, detail)
-
-
-class _Turned(asyncio.Protocol):
-    """A connection that is over the limit: closed at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
 
 
 def _authority(address: str, port: int) -> bytes:

@@ -5,7 +5,7 @@ Explicit mode: a local listening port an upstream. Transparent: what the kernel 
 
 An app connection to an opaque port opens its stream at once, since the server may speak first. One to an HTTP port
 opens it with the first bytes of a request, so that a refusal always finds a request to answer
-(``sidecar.http_relay``).
+(``sidecar.outbound_http``).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from sidecar import refusal
 from sidecar.egress import EgressTable
 from sidecar.egress_relay import EgressRelay
 from sidecar.http1 import Heads
-from sidecar.http_relay import OutboundHttpRelay
 from sidecar.interception import Destination, DestinationOf, Intercepted
 from sidecar.live import LiveRelays
+from sidecar.outbound_http import OutboundHttpRelay
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.recording import Recorder, new_request_id
-from sidecar.relay import Relay, RelayFacts
+from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.sniff import Sniffed
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import LinkContext
@@ -105,7 +105,7 @@ class Outbound:
 
         def accept() -> asyncio.Protocol:
             if self._draining or len(self.relays) >= RELAY_LIMIT:
-                return _Turned()
+                return TurnedAway()
             return Intercepted(self, destination_of)
 
         for host in ("127.0.0.1", "::1"):
@@ -142,8 +142,8 @@ class Outbound:
         def accept() -> asyncio.Protocol:
             upstream = self._upstreams.get(where)
             if upstream is None or self._draining or len(self.relays) >= RELAY_LIMIT:
-                return _Turned()
-            return self._to_upstream(upstream) or _Turned()
+                return TurnedAway()
+            return self._to_upstream(upstream) or TurnedAway()
 
         return accept
 
@@ -234,13 +234,6 @@ class Outbound:
 
     def relay_failed(self, relay: Relay, error: Exception) -> None:
         self._recorder.defect(relay.facts, error)
-
-
-class _Turned(asyncio.Protocol):
-    """A connection that cannot be served: closed at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
 
 
 def _name(upstream: Upstream) -> tuple[str, str, int, Protocol]:

@@ -224,6 +224,13 @@ class Relay(asyncio.Protocol):
         self.owner.relay_ended(self, reason, detail)
 
 
+class TurnedAway(asyncio.Protocol):
+    """A connection that cannot be served: closed at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
 def abort_connection(transport: asyncio.Transport) -> None:
     """End a TCP connection by RST, so that a truncated answer can never be taken for a whole one."""
     sock = transport.get_extra_info("socket")

@@ -1,0 +1,174 @@
+"""HTTP/1.x from the mesh to the app: each request judged, the permitted told who calls. Adapter."""
+
+from __future__ import annotations
+
+from ringfence.policy.decide import CallerView, Deny
+from ringfence.policy.reasons import DenyReason
+from ringfence.snapshot import Port
+from sidecar import refusal
+from sidecar.caller import Caller
+from sidecar.http1 import Exchange, Heads, Malformed
+from sidecar.http2.frames import CONNECT_ERROR
+from sidecar.http_relay import HttpRelay
+from sidecar.recording import Recorder, new_request_id
+from sidecar.refusal import Refusal
+from sidecar.relay import RelayFacts, RelayOwner
+
+
+class InboundHttpRelay(HttpRelay):
+    """Requests from the mesh to the app: judged one by one, with the caller's identity put in."""
+
+    def __init__(
+        self,
+        owner: RelayOwner,
+        facts: RelayFacts,
+        caller: Caller,
+        port: Port,
+        heads: Heads,
+        recorder: Recorder,
+        own_id: str,
+    ) -> None:
+        super().__init__(owner, facts)
+        self.caller = caller
+        self.app_port = port
+        self._port = port.port
+        self._unread_bytes = 0  # taken by a paused inspector, not yet credited
+        self._unavailable: tuple[DenyReason, str] | None = None
+        self.inspect(heads, recorder, own_id)
+
+    # -- bytes --------------------------------------------------------------------------------------------------------
+
+    def on_data(self, data: bytes) -> bool:
+        inspector = self.inspector
+        try:
+            out = inspector.from_client(data)
+        except Exception as error:
+            self._defect(error)
+            return True
+        done = True
+        if self._unavailable is not None:
+            asked = inspector.outstanding()
+            if asked:
+                self._answer_unavailable(asked[0])
+            return True
+        if out:
+            done = self.to_app(out, len(data))
+        if inspector.attention:
+            self._attend()
+        if inspector.paused and done and not self.ended:
+            self._unread_bytes += len(data)
+            return False
+        return done
+
+    def data_received(self, data: bytes) -> None:
+        self.facts.bytes_from_app += len(data)
+        inspector = self.inspector
+        try:
+            out = inspector.from_server(data)
+        except Exception as error:
+            self._defect(error)
+            return
+        if out and not self.stream.send(out) and self.transport is not None:  # type: ignore[union-attr]
+            self.transport.pause_reading()
+        if inspector.attention:
+            self._attend()
+        if self._unread_bytes and not inspector.paused and not self.ended:
+            unread, self._unread_bytes = self._unread_bytes, 0
+            self.stream.credit(unread)  # type: ignore[union-attr]
+
+    def _attend(self) -> None:
+        inspector = self.inspector
+        answer = inspector.take_client()
+        if answer and self.stream is not None:
+            self.stream.send(answer)
+        forward = inspector.take_server()
+        if forward:
+            self.to_app(forward, 0)
+        if inspector.abort:
+            self.end("reset", "the app's response was cut short", abort=True, code=CONNECT_ERROR)
+        elif inspector.close_after and not self.ended:
+            self._finish()
+
+    def _finish(self) -> None:
+        """The last response is out: end towards the client in order, then let the app go."""
+        if self.stream is not None:
+            self.stream.end()
+        if self.transport is not None:
+            self._app_ended = True
+            self.transport.close()
+
+    def unavailable(self, reason: DenyReason, detail: str) -> None:
+        """The app cannot be had, and the caller has no sidecar that would tell it: answer its request, now or when it
+        has come."""
+        self._unavailable = (reason, detail)
+        self._early.clear()
+        asked = self.inspector.outstanding()
+        if asked:
+            self._answer_unavailable(asked[0])
+
+    def _answer_unavailable(self, exchange: Exchange) -> None:
+        assert self._unavailable is not None
+        reason, detail = self._unavailable
+        self.inspector.fail(self._answer(reason, method=exchange.method, target=exchange.target, detail=detail))
+        answer = self.inspector.take_client()
+        if answer and self.stream is not None:
+            self.stream.send(answer)
+            self.stream.end()
+        self.end(reason, detail)
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def on_end(self) -> None:
+        self.inspector.client_eof()
+        if self.inspector.attention:
+            self._attend()
+        if not self.ended:
+            super().on_end()
+
+    def app_end(self) -> None:
+        out = self.inspector.server_eof()
+        if out and self.stream is not None:
+            self.stream.send(out)
+        if self.inspector.attention:
+            self._attend()
+        if not self.ended:
+            super().app_end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ended and not self._app_ended:
+            self._app_ended = True
+            self.app_end()
+        super().connection_lost(exc)
+
+    # -- the judge ----------------------------------------------------------------------------------------------------
+
+    def request(self, exchange: Exchange) -> bytes | None:
+        caller = self.caller
+        decision = caller.view.request(self._port, exchange.method, exchange.target)
+        exchange.started = self._monotonic()
+        exchange.decision = decision
+        if decision.permitted:
+            return caller.identity_line
+        self._refuse(exchange, decision)  # type: ignore[arg-type]
+        return None
+
+    def _refuse(self, exchange: Exchange, decision: Deny) -> None:
+        told = Refusal(reason=decision.reason, request_id=new_request_id(), origin=self._own_id)
+        self._recorder.request_refused(self.facts, decision, told, method=exchange.method, target=exchange.target)
+        self.inspector.refuse(exchange, refusal.http_response(told), close=False)
+
+    def response(self, exchange: Exchange, status: int) -> None:
+        """Counted when it is done."""
+
+    def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
+        kind = DenyReason.APP_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
+        story = f"the app's response: {reason}: {detail}"
+        return self._answer(kind, method=exchange.method, target=exchange.target, detail=story, status=502)
+
+    def rejudge(self, view: CallerView) -> Deny | None:
+        """The first of the requests in flight that the new policy denies; they were judged by an older one."""
+        for exchange in self.inspector.outstanding():
+            decision = view.request(self._port, exchange.method, exchange.target)
+            if isinstance(decision, Deny) and exchange.local is None:
+                return decision
+        return None

@@ -1,0 +1,197 @@
+"""HTTP/1.x from the app to the mesh: framed, timed, counted; answered here when the mesh cannot deliver. Adapter."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from ringfence.policy.reasons import DenyReason
+from ringfence.snapshot import Endpoint
+from sidecar import refusal
+from sidecar.http1 import Exchange, Heads, Malformed
+from sidecar.http_relay import HttpRelay
+from sidecar.outbound_relay import OutboundRelay
+from sidecar.recording import Recorder, new_request_id
+from sidecar.refusal import Refusal
+from sidecar.relay import RelayFacts, RelayOwner
+from sidecar.tunnel.pool import Pool
+
+LINGER_SECONDS: Final = 2.0
+_LINGER_LIMIT_BYTES: Final = 1024 * 1024
+
+
+class OutboundHttpRelay(HttpRelay, OutboundRelay):
+    """Requests from the app to the mesh: framed, timed, counted; answered here when the mesh cannot deliver them."""
+
+    def __init__(
+        self,
+        owner: RelayOwner,
+        facts: RelayFacts,
+        pool: Pool,
+        endpoint: Endpoint,
+        heads: Heads,
+        recorder: Recorder,
+        own_id: str,
+    ) -> None:
+        OutboundRelay.__init__(self, owner, facts, pool, endpoint)
+        self._asked = False
+        self._lingering_bytes = -1  # dropped since the last response went out; -1: not yet
+        self.inspect(heads, recorder, own_id)
+
+    def open_on_connect(self) -> bool:
+        return False
+
+    # -- bytes --------------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self.facts.bytes_from_app += len(data)
+        inspector = self.inspector
+        try:
+            out = inspector.from_client(data)
+        except Exception as error:
+            self._defect(error)
+            return
+        if out:
+            stream = self.stream
+            if stream is None:
+                self.to_mesh(out)
+                self._ask()
+            elif not stream.send(out) and self.transport is not None:
+                self.transport.pause_reading()
+        if inspector.attention:
+            self._attend()
+        if inspector.paused and self.transport is not None and not self.ended:
+            self.transport.pause_reading()
+        if self._lingering_bytes >= 0:
+            self._lingering_bytes += len(data)
+            if self._lingering_bytes > _LINGER_LIMIT_BYTES:
+                self.end("closed")
+
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self.open_stream()
+            if self.stream is not None:
+                self.stream_opened()
+                self.on_writable()
+
+    def on_data(self, data: bytes) -> bool:
+        inspector = self.inspector
+        was_paused = inspector.paused
+        try:
+            out = inspector.from_server(data)
+        except Exception as error:
+            self._defect(error)
+            return True
+        done = True
+        if out:
+            done = self.to_app(out, len(data))
+        if inspector.attention:
+            self._attend()
+        if was_paused and not inspector.paused:
+            self.on_writable()
+        return done
+
+    def on_writable(self) -> None:
+        if not self.inspector.paused:
+            super().on_writable()
+
+    def _attend(self) -> None:
+        inspector = self.inspector
+        answer = inspector.take_client()
+        if answer:
+            self.to_app(answer, 0)
+        forward = inspector.take_server()
+        if forward and self.stream is not None:
+            self.stream.send(forward)
+        if inspector.abort:
+            self.end("reset", "the response was cut short", abort=True)
+        elif inspector.close_after and not self.ended:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Close towards the app in two steps: what it still sends would otherwise reset the connection, and with it
+        destroy the response that is on its way (RFC 9112 section 9.6)."""
+        if self._lingering_bytes >= 0:
+            return
+        transport = self.transport
+        if transport is None or self._app_ended or transport.is_closing():
+            self.end("closed")
+            return
+        self._lingering_bytes = 0
+        transport.write_eof()
+        transport.resume_reading()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.end, "closed")
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def app_end(self) -> None:
+        self.inspector.client_eof()
+        if self.inspector.attention:
+            self._attend()
+        if self.ended:
+            return
+        if self._lingering_bytes >= 0 or (self.stream is None and not self._asked):
+            self.end("closed")  # it came, asked nothing, and left; or it has its last answer
+        else:
+            super().app_end()
+
+    def on_end(self) -> None:
+        out = self.inspector.server_eof()
+        if out:
+            self.to_app(out, 0)
+        if self.inspector.attention:
+            self._attend()
+        if not self.ended and self._lingering_bytes < 0:
+            super().on_end()
+
+    def refused(self, reason: str, detail: str) -> None:
+        """Answer what the app has asked; what the mesh did to this connection is the answer's reason."""
+        if self.ended:
+            return
+        inspector = self.inspector
+        asked = inspector.outstanding()
+        if asked and not asked[0].status:
+            told = Refusal(
+                reason=reason,
+                request_id=self.facts.request_id or new_request_id(),
+                origin=self.facts.origin or self._own_id,
+            )
+            self._recorder.request_refused(
+                self.facts, None, told, method=asked[0].method, target=asked[0].target, detail=detail
+            )
+            inspector.fail(refusal.http_response(told))
+            answer = inspector.take_client()
+            if answer:
+                self.to_app(answer, 0)
+        elif asked:
+            inspector.fail(b"")
+        self.end(reason, detail, abort=inspector.abort)
+
+    def on_reset(self, code: int) -> None:
+        link = self._link
+        if link is not None and link.closed and link.end_reason is not None:
+            self.refused(link.end_reason, link.end_detail)
+        elif self._lingering_bytes >= 0:
+            return  # the app has its answer; the stream was only waiting to go
+        elif self.inspector.idle:
+            super().on_reset(code)
+        else:
+            self.refused(DenyReason.UPSTREAM_UNREACHABLE, f"stream reset, code {code}")
+
+    # -- the judge ----------------------------------------------------------------------------------------------------
+
+    def request(self, exchange: Exchange) -> bytes:
+        exchange.started = self._monotonic()
+        return b""
+
+    def response(self, exchange: Exchange, status: int) -> None:
+        if exchange.refusal is not None:
+            told = refusal.parse_refusal(exchange.refusal)
+            if told is not None:
+                self._recorder.request_refused(self.facts, None, told, method=exchange.method, target=exchange.target)
+
+    def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
+        kind = DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
+        story = f"{reason}: {detail}"
+        return self._answer(kind, method=exchange.method, target=exchange.target, detail=story, status=502)
