@@ -594,6 +594,243 @@ CHANGES = [
             "22:16: control character '\\x07' (remove it)",
         ],
     ),
+    (
+        "an unknown mode",
+        "protocol: tcp,",
+        "protocol: tcp, mode: lax,",
+        [
+            "27:45: mode 'lax' is not known (use one of strict, permissive)",
+        ],
+    ),
+    (
+        "an unknown PROXY protocol",
+        "protocol: tcp,",
+        "protocol: tcp, proxyProtocol: v1,",
+        [
+            "27:54: proxyProtocol 'v1' is not known (use one of v2)",
+        ],
+    ),
+    (
+        "a boolean for the PROXY protocol",
+        "protocol: tcp,",
+        "protocol: tcp, proxyProtocol: true,",
+        [
+            "27:54: proxyProtocol 'true' is not known (use one of v2)",
+        ],
+    ),
+    (
+        "the PROXY protocol on an HTTP port",
+        "protocol: tcp,",
+        "protocol: grpc, proxyProtocol: v2,",
+        [
+            "27:55: proxyProtocol on a port of protocol grpc (remove it, only tcp ports have it: HTTP tells its caller in a header)",
+        ],
+    ),
+    (
+        "no listener and no interception",
+        ', listen: "127.0.0.1:9102"',
+        "",
+        [
+            '20:11: item of upstreams lacks listen (add an address such as "127.0.0.1:9102", or intercept the app\'s calls: give the service intercept: {})',
+        ],
+    ),
+    (
+        "interception by a boolean",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      intercept: true\n",
+        [
+            "17:18: intercept must be a mapping, not a value",
+        ],
+    ),
+    (
+        "interception by nothing",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      intercept:\n",
+        [
+            "17:17: intercept must be a mapping, not nothing",
+        ],
+    ),
+    (
+        "an unknown field of interception",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      intercept: {in: 15006}\n",
+        [
+            "17:19: unknown field 'in' in intercept (use one of inbound, outbound)",
+        ],
+    ),
+    (
+        "an interception port of zero",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      intercept: {outbound: 0}\n",
+        [
+            "17:29: outbound 0 is out of range (from 1 to 65535)",
+        ],
+    ),
+    (
+        "one port for both ways of interception",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      intercept: {inbound: 15001}\n",
+        [
+            "17:18: the outbound interception port of shop/orders 0.0.0.0:15001 is already the inbound interception port of shop/orders (choose another port)",
+        ],
+    ),
+    (
+        "an interception port that is the mesh port",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      intercept: {inbound: 15008}\n",
+        [
+            "17:28: the inbound interception port of shop/orders 0.0.0.0:15008 is already the mesh port of shop/orders on line 14 (choose another port)",
+        ],
+    ),
+    (
+        "an interception port that is the listener of an upstream",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      intercept: {outbound: 9102}\n",
+        [
+            "21:51: an upstream listener of shop/orders 127.0.0.1:9102 is already the outbound interception port of shop/orders on line 17 (choose another port)",
+        ],
+    ),
+    (
+        "an interception port that is a port of the service",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      intercept: {inbound: 8080}\n",
+        [
+            "19:18: port 8080 is an interception port of the service (number one of them otherwise)",
+        ],
+    ),
+    (
+        "virtual addresses of nobody",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      virtualAddresses: []\n",
+        [
+            "17:25: virtualAddresses is empty (remove it, or write an address)",
+        ],
+    ),
+    (
+        "one virtual address without a list",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      virtualAddresses: 10.0.0.7\n",
+        [
+            "17:25: virtualAddresses must be a list, not a value",
+        ],
+    ),
+    (
+        "virtual addresses that are none",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      virtualAddresses: [db.local, 7, 10.0.0.07]\n",
+        [
+            "17:26: item of virtualAddresses 'db.local' is not an IP address (write one such as 127.0.0.1)",
+            "17:36: item of virtualAddresses must be text, not 7 (put it in quotes)",
+            "17:39: item of virtualAddresses '10.0.0.07' is not an IP address (write one such as 127.0.0.1)",
+        ],
+    ),
+    (
+        "a virtual address twice",
+        "      accessLog: denied\n",
+        '      accessLog: denied\n      virtualAddresses: ["2001:db8::7", "2001:DB8:0::7"]\n',
+        [
+            "17:41: item of virtualAddresses is there twice (first on line 17: remove one)",
+        ],
+    ),
+    (
+        "virtual addresses of no one service",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      virtualAddresses: [0.0.0.0, 224.0.0.1]\n",
+        [
+            "17:25: virtual address 0.0.0.0 is not the address of one service (write an address that callers dial)",
+            "17:25: virtual address 224.0.0.1 is not the address of one service (write an address that callers dial)",
+        ],
+    ),
+    (
+        "a virtual address that is the service's own",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      virtualAddresses: [127.0.0.1]\n",
+        [
+            "17:25: virtual address 127.0.0.1 is the service's own (remove it: its own address is dialled anyway)",
+        ],
+    ),
+    (
+        "egress without a list",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      egress: {name: a, hosts: [a.example]}\n",
+        [
+            "17:15: egress must be a list, not a mapping",
+        ],
+    ),
+    (
+        "egress to no destination",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      egress: [{name: a, ports: [443]}]\n",
+        [
+            "17:16: egress rule names no destination (add hosts or cidrs)",
+        ],
+    ),
+    (
+        "egress without a name",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      egress: [{hosts: [a.example]}]\n",
+        [
+            "17:16: item of egress lacks name (add name)",
+        ],
+    ),
+    (
+        "egress rules of one name",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      egress: [{name: a, hosts: [a.example]}, {name: a, cidrs: [10.0.0.0/8]}]\n",
+        [
+            "17:54: duplicate egress rule 'a', first on line 17 (rename one of them)",
+        ],
+    ),
+    (
+        "egress with an unknown field",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      egress: [{name: a, hosts: [a.example], port: 443}]\n",
+        [
+            "17:46: unknown field 'port' in item of egress (did you mean ports?)",
+        ],
+    ),
+    (
+        "egress with empty lists",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      egress: [{name: a, hosts: [], cidrs: [], ports: []}]\n",
+        [
+            "17:33: hosts is empty (remove it, or name a host)",
+            "17:44: cidrs is empty (remove it, or write a network)",
+            "17:55: ports is empty (remove it to open every port)",
+        ],
+    ),
+    (
+        "egress to hosts that are none",
+        "      accessLog: denied\n",
+        '      accessLog: denied\n      egress: [{name: a, hosts: ["*", API.example, 10.0.0.1, "a*.b", "exаmple.org"]}]\n',
+        [
+            "17:34: wildcard in '*' ('*.' stands only as the whole first label, as in *.example.net)",
+            "17:39: capitals in 'API.example' (write it in lower case)",
+            "17:52: '10.0.0.1' ends in a number, so it is an address (list addresses under cidrs)",
+            "17:62: wildcard in 'a*.b' ('*.' stands only as the whole first label, as in *.example.net)",
+            "17:70: 'ex\\u0430mple.org' is not a DNS name (write it like api.example.org or *.example.net)",
+        ],
+    ),
+    (
+        "egress to networks that are none",
+        "      accessLog: denied\n",
+        "      accessLog: denied\n      egress: [{name: a, cidrs: [10.1.0.1/16, 10.0.0.1, 10.0.0.0/8, 10.0.0.0/8]}]\n",
+        [
+            "17:34: '10.1.0.1/16' has bits set behind its prefix (write 10.1.0.0/16, or 10.1.0.1/32)",
+            "17:47: '10.0.0.1' is not a network (write one such as 10.1.0.0/16)",
+            "17:69: item of cidrs is there twice (first on line 17: remove one)",
+        ],
+    ),
+    (
+        "egress to ports that are none",
+        "      accessLog: denied\n",
+        '      accessLog: denied\n      egress: [{name: a, hosts: [a.example], ports: [0, 65536, "443"]}]\n',
+        [
+            "17:54: item of ports 0 is out of range (from 1 to 65535)",
+            "17:57: item of ports 65536 is out of range (from 1 to 65535)",
+            "17:64: item of ports must be a whole number, not text (remove the quotes)",
+        ],
+    ),
 ]
 
 # Files that have nothing of GOOD in them.
@@ -692,6 +929,63 @@ def test_all_problems_of_a_file_are_told_at_once_in_the_order_of_their_places() 
     broken = broken.replace("trustDomain: shop.example", "trustDomain: Shop Example").replace("accessLog", "acesslog")
     places = [problem.split(": ")[0] for problem in _problems(broken)]
     assert places == ["5:16", "16:7", "24:13", "27:34"]
+
+
+def _intercepted(*upstreams: str, own: str = "") -> str:
+    """GOOD where orders has its calls intercepted and calls ``upstreams``; ``own`` stands in payments."""
+    good = GOOD.replace("      accessLog: denied\n", "      accessLog: denied\n      intercept: {}\n")
+    good = good.replace("      mesh: 15009\n", f"      mesh: 15009\n{own}")
+    calls = "".join(f"        - {{service: {upstream}}}\n" for upstream in upstreams)
+    return good.replace('        - {service: payments, port: 8080, listen: "127.0.0.1:9102"}\n', calls)
+
+
+@pytest.mark.parametrize(
+    ("upstreams", "expected"),
+    [
+        (["payments, port: 8080"], []),
+        (["payments, port: 8080", "payments, port: 7000"], []),
+        (["payments, port: 8080", 'payments, port: 7000, listen: "127.0.0.1:9102"'], []),
+        (
+            ["payments, port: 8080", "payments, port: 8080"],
+            ["22:21: upstream shop/payments:8080 is there twice, first on line 21 (remove one of them)"],
+        ),
+        (
+            ["payments, port: 8080", 'payments, port: 8080, listen: "127.0.0.1:9102"'],
+            ["22:21: upstream shop/payments:8080 is there twice, first on line 21 (remove one of them)"],
+        ),
+        (
+            ["payments, port: 8080", "orders, port: 8080"],
+            [
+                "22:21: upstream shop/orders is dialled at 127.0.0.1:8080, which already means shop/payments on line 21 "
+                "(give the services different addresses or ports, or remove intercept)"
+            ],
+        ),
+    ],
+)
+def test_intercepted_address_and_port_mean_one_upstream(upstreams: list[str], expected: list[str]) -> None:
+    assert _problems(_intercepted(*upstreams)) == expected
+
+
+@pytest.mark.parametrize(
+    ("virtual", "expected"),
+    [
+        ("10.0.0.8", []),
+        (
+            "10.0.0.7",
+            [
+                "23:21: upstream shop/orders is dialled at 10.0.0.7:8080, which already means shop/payments on line 22 "
+                "(give the services different addresses or ports, or remove intercept)"
+            ],
+        ),
+    ],
+)
+def test_virtual_addresses_of_two_upstreams_must_not_meet(virtual: str, expected: list[str]) -> None:
+    own = "      address: 10.9.0.1\n      virtualAddresses: [10.0.0.7]\n"
+    text = _intercepted("payments, port: 8080", "orders, port: 8080", own=own)
+    assert (
+        _problems(text.replace("      mesh: 15008\n", f"      mesh: 15008\n      virtualAddresses: [{virtual}]\n"))
+        == expected
+    )
 
 
 @pytest.mark.parametrize("size", [1_000_000, 5_000_000])

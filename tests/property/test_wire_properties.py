@@ -8,8 +8,26 @@ from hypothesis import strategies as st
 
 from controlplane.control.reports import ReportError, read_report
 from controlplane.mesh.document import read_mesh
-from ringfence.policy.model import Allowlist, Callers, NamespaceCallers, Rule, SpiffeIdPattern, TrustDomainCallers
-from ringfence.snapshot import Endpoint, Port, Protocol, Snapshot, Upstream, Workload
+from ringfence.policy.model import (
+    Allowlist,
+    Callers,
+    NamespaceCallers,
+    Rule,
+    SpiffeIdPattern,
+    TrustDomainCallers,
+    UnauthenticatedCallers,
+)
+from ringfence.snapshot import (
+    EgressRule,
+    Endpoint,
+    Intercept,
+    Port,
+    PortMode,
+    Protocol,
+    Snapshot,
+    Upstream,
+    Workload,
+)
 from ringfence.spiffe import SpiffeId, TrustDomain
 from ringfence.wire.convert import WireError, snapshot_from_wire, snapshot_to_wire
 from ringfence.wire.gen import control_pb2 as pb
@@ -31,6 +49,7 @@ CALLERS: st.SearchStrategy[Callers] = st.one_of(
     ),
     st.builds(NamespaceCallers, namespace=NAME),
     st.builds(TrustDomainCallers, trust_domain=DOMAINS),
+    st.builds(UnauthenticatedCallers),
 )
 RULES = st.builds(
     Rule,
@@ -47,24 +66,55 @@ ALLOWLISTS = st.builds(
     rules=st.lists(RULES, max_size=4, unique_by=lambda rule: rule.name).map(tuple),
 )
 ENDPOINTS = st.builds(Endpoint, mesh_host=HOSTS, mesh_port=PORTS, address=HOSTS, spiffe_id=WORKLOADS)
+LISTENERS = st.one_of(st.just(("", 0)), st.tuples(HOSTS, PORTS))
 UPSTREAMS = st.builds(
-    Upstream,
+    lambda listener, **parts: Upstream(listen_host=listener[0], listen_port=listener[1], **parts),
+    LISTENERS,
     service=NAME,
     namespace=NAME,
     port=PORTS,
     protocol=st.sampled_from(Protocol),
-    listen_host=HOSTS,
-    listen_port=PORTS,
     endpoints=st.lists(ENDPOINTS, max_size=3, unique=True).map(tuple),
+    addresses=st.lists(HOSTS, max_size=3, unique=True).map(tuple),
 )
+EGRESS = st.builds(
+    EgressRule,
+    name=NAME,
+    hosts=st.lists(st.sampled_from(["a.example", "*.example", "xn--a"]), max_size=2).map(tuple),
+    cidrs=st.lists(st.sampled_from(["10.0.0.0/8", "::/0"]), min_size=1, max_size=2).map(tuple),
+    ports=st.lists(PORTS, max_size=2).map(tuple),
+)
+
+
+def _identity(upstream: Upstream) -> object:
+    """What no two upstreams of a snapshot share."""
+    if upstream.has_listener:
+        return upstream.listen_host, upstream.listen_port
+    return upstream.namespace, upstream.service, upstream.port
+
+
+def _dialled_once(upstreams: list[Upstream]) -> bool:
+    dialled = [(address, upstream.port) for upstream in upstreams for address in upstream.addresses]
+    return len(dialled) == len(set(dialled))
 
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
     spiffe_id = draw(WORKLOADS)
+    protocol = draw(st.sampled_from(Protocol))
     port = st.builds(
-        Port, port=PORTS, protocol=st.sampled_from(Protocol), address=HOSTS, app_host=HOSTS, app_port=PORTS
+        Port,
+        port=PORTS,
+        protocol=st.just(protocol),
+        address=HOSTS,
+        app_host=HOSTS,
+        app_port=PORTS,
+        mode=st.sampled_from(PortMode),
+        proxy_protocol=st.just(False) if protocol.is_http else st.booleans(),
     )
+    mesh_port, inbound, outbound = draw(st.lists(PORTS, min_size=3, max_size=3, unique=True))
+    upstreams = draw(st.lists(UPSTREAMS, max_size=3, unique_by=_identity))
+    intercept = Intercept(inbound_port=inbound, outbound_port=outbound)
     return Snapshot(
         revision=draw(st.integers(1, 2**53 - 1)),
         workload=Workload(
@@ -72,14 +122,14 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             namespace=spiffe_id.namespace or "",
             spiffe_id=spiffe_id,
             mesh_host=draw(HOSTS),
-            mesh_port=draw(PORTS),
+            mesh_port=mesh_port,
             ports=tuple(draw(st.lists(port, max_size=3, unique_by=lambda found: (found.address, found.port)))),
+            intercept=intercept if draw(st.booleans()) and _dialled_once(upstreams) else None,
         ),
-        upstreams=tuple(
-            draw(st.lists(UPSTREAMS, max_size=3, unique_by=lambda found: (found.listen_host, found.listen_port)))
-        ),
+        upstreams=tuple(upstreams),
         allowlists=tuple(draw(st.lists(ALLOWLISTS, max_size=3, unique_by=lambda found: found.full_name))),
         bundles=(BUNDLE,),
+        egress=tuple(draw(st.lists(EGRESS, max_size=2, unique_by=lambda rule: rule.name))),
     )
 
 
@@ -114,6 +164,10 @@ def test_no_bytes_for_a_report_do_more_than_be_refused(content: bytes) -> None:
 @given(st.data())
 def test_mangled_mesh_file_is_read_or_refused_with_places(data: st.DataObject) -> None:
     text = mesh_text("web", "orders", "payments", extra="identities: {lifetime: 30m}")
+    text += (
+        "      intercept: {inbound: 16006}\n      virtualAddresses: [10.0.0.7]\n"
+        '      egress: [{name: a, hosts: ["*.a.example"], cidrs: [10.0.0.0/8], ports: [443]}]\n'
+    )
     start = data.draw(st.integers(0, len(text)))
     length = data.draw(st.integers(0, 12))
     junk = data.draw(st.text(st.sampled_from("\n\t :-[]{},&*!|>'\"%@`#0az\x00\u202e"), max_size=6))

@@ -10,7 +10,7 @@ from controlplane.mesh.model import Mesh
 from controlplane.push.revisions import Catalog, Ledger, advance
 from controlplane.push.snapshots import build_snapshots
 from ringfence.policy.model import Allowlist, NamespaceCallers, Rule
-from ringfence.snapshot import Snapshot
+from ringfence.snapshot import EgressRule, Intercept, PortMode, Protocol, Snapshot
 from ringfence.spiffe import SpiffeId
 from ringfence.wire.convert import snapshot_from_wire, snapshot_to_wire
 from tests.mesh_files import mesh_text
@@ -66,6 +66,95 @@ def test_upstream_bears_the_mesh_address_and_port_of_its_target() -> None:
 
 def test_every_snapshot_passes_the_check_at_its_sidecar() -> None:
     for snapshot in build(mesh("web", "orders"), {"shop/orders": (allowlist("orders"),)}).values():
+        assert snapshot_from_wire(snapshot_to_wire(snapshot)) == snapshot
+
+
+FULL = """\
+apiVersion: ringfence.io/v1alpha1
+kind: Mesh
+metadata: {name: shop}
+spec:
+  trustDomain: shop.example
+  services:
+    - name: web
+      namespace: shop
+      address: 10.0.0.1
+      mesh: 15008
+      intercept: {outbound: 16001}
+      upstreams:
+        - {service: ledger, port: 7000}
+        - {service: ledger, port: 8080}
+        - {service: orders, port: 8080, listen: "127.0.0.1:9101"}
+      egress:
+        - {name: mirrors, cidrs: ["2001:DB8::/32", 10.1.0.0/16]}
+        - {name: api, hosts: [api.example.org, "*.example.net"], ports: [443, 80]}
+    - name: orders
+      namespace: shop
+      address: 10.0.0.2
+      mesh: 15008
+      ports:
+        - {port: 8080, protocol: http2, mode: permissive, app: 9002}
+        - {port: 9090, protocol: grpc, mode: strict, app: 9003}
+    - name: ledger
+      namespace: shop
+      address: 10.0.0.3
+      virtualAddresses: [10.96.0.9, "2001:DB8::9", 10.96.0.10]
+      mesh: 15008
+      intercept: {}
+      ports:
+        - {port: 7000, protocol: tcp, proxyProtocol: v2, app: 9004}
+        - {port: 8080, protocol: http, app: 9005}
+"""
+
+
+def full() -> dict[SpiffeId, Snapshot]:
+    document, problems = read_mesh(FULL, "mesh.yaml")
+    assert document is not None, problems
+    return build(document.mesh)
+
+
+def test_ports_bear_their_mode_and_whether_the_app_is_told_its_caller() -> None:
+    orders, ledger = full()[identity("orders")].workload, full()[identity("ledger")].workload
+    assert [(port.port, port.protocol, port.mode, port.proxy_protocol) for port in (*orders.ports, *ledger.ports)] == [
+        (8080, Protocol.HTTP2, PortMode.PERMISSIVE, False),
+        (9090, Protocol.GRPC, PortMode.STRICT, False),
+        (7000, Protocol.TCP, PortMode.STRICT, True),
+        (8080, Protocol.HTTP, PortMode.STRICT, False),
+    ]
+
+
+def test_interception_is_on_where_it_is_asked_for() -> None:
+    found = {name: full()[identity(name)].workload.intercept for name in ("web", "orders", "ledger")}
+    assert found == {
+        "web": Intercept(inbound_port=15006, outbound_port=16001),
+        "orders": None,
+        "ledger": Intercept(inbound_port=15006, outbound_port=15001),
+    }
+
+
+def test_upstreams_are_known_by_the_addresses_that_the_app_dials_and_listen_only_if_told() -> None:
+    ledger = ("10.0.0.3", "10.96.0.10", "10.96.0.9", "2001:db8::9")
+    assert [
+        (upstream.service, upstream.port, upstream.addresses, upstream.listen_host, upstream.listen_port)
+        for upstream in full()[identity("web")].upstreams
+    ] == [
+        ("ledger", 7000, ledger, "", 0),
+        ("ledger", 8080, ledger, "", 0),
+        ("orders", 8080, ("10.0.0.2",), "127.0.0.1", 9101),
+    ]
+
+
+def test_egress_is_its_own_services_alone_and_none_where_nothing_is_said() -> None:
+    snapshots = full()
+    assert snapshots[identity("web")].egress == (
+        EgressRule(name="api", hosts=("api.example.org", "*.example.net"), ports=(443, 80)),
+        EgressRule(name="mirrors", cidrs=("2001:db8::/32", "10.1.0.0/16")),
+    )
+    assert snapshots[identity("orders")].egress == snapshots[identity("ledger")].egress == ()
+
+
+def test_a_full_snapshot_passes_the_check_at_its_sidecar() -> None:
+    for snapshot in full().values():
         assert snapshot_from_wire(snapshot_to_wire(snapshot)) == snapshot
 
 

@@ -6,8 +6,25 @@ from collections.abc import Callable
 
 import pytest
 
-from ringfence.policy.model import Allowlist, NamespaceCallers, Rule, SpiffeIdPattern, TrustDomainCallers
-from ringfence.snapshot import Endpoint, Port, Protocol, Snapshot, Upstream, Workload
+from ringfence.policy.model import (
+    Allowlist,
+    NamespaceCallers,
+    Rule,
+    SpiffeIdPattern,
+    TrustDomainCallers,
+    UnauthenticatedCallers,
+)
+from ringfence.snapshot import (
+    EgressRule,
+    Endpoint,
+    Intercept,
+    Port,
+    PortMode,
+    Protocol,
+    Snapshot,
+    Upstream,
+    Workload,
+)
 from ringfence.spiffe import SpiffeId, TrustBundle, TrustDomain
 from ringfence.wire import convert
 from ringfence.wire.convert import WireError, snapshot_from_wire, snapshot_to_wire
@@ -31,8 +48,17 @@ def snapshot() -> Snapshot:
             mesh_port=15008,
             ports=(
                 Port(port=8080, protocol=Protocol.HTTP, address="127.0.0.1", app_host="127.0.0.1", app_port=9002),
-                Port(port=7000, protocol=Protocol.TCP, address="127.0.0.1", app_host="::1", app_port=9003),
+                Port(
+                    port=7000,
+                    protocol=Protocol.TCP,
+                    address="127.0.0.1",
+                    app_host="::1",
+                    app_port=9003,
+                    mode=PortMode.PERMISSIVE,
+                    proxy_protocol=True,
+                ),
             ),
+            intercept=Intercept(inbound_port=15006, outbound_port=15001),
         ),
         upstreams=(
             Upstream(
@@ -43,6 +69,17 @@ def snapshot() -> Snapshot:
                 listen_host="127.0.0.1",
                 listen_port=9102,
                 endpoints=(Endpoint(mesh_host="10.0.0.2", mesh_port=15008, address="10.0.0.2", spiffe_id=PAYMENTS),),
+                addresses=("10.0.0.2", "10.96.0.2"),
+            ),
+            Upstream(
+                service="payments",
+                namespace="shop",
+                port=9090,
+                protocol=Protocol.GRPC,
+                listen_host="",
+                listen_port=0,
+                endpoints=(),
+                addresses=("10.0.0.2", "2001:db8::2"),
             ),
         ),
         allowlists=(
@@ -61,11 +98,15 @@ def snapshot() -> Snapshot:
                         methods=("GET", "POST"),
                         paths=("/orders/{id}", "/orders/**"),
                     ),
-                    Rule(name="all", callers=(NamespaceCallers(namespace="ops"),)),
+                    Rule(name="all", callers=(NamespaceCallers(namespace="ops"), UnauthenticatedCallers())),
                 ),
             ),
         ),
         bundles=(CA.bundle(), TrustBundle(TrustDomain("partner.example"), (TestCa("partner.example").root.der,))),
+        egress=(
+            EgressRule(name="api", hosts=("api.example.org", "*.example.net"), ports=(443,)),
+            EgressRule(name="net", cidrs=("10.1.0.0/16", "2001:db8::/32")),
+        ),
     )
 
 
@@ -139,6 +180,37 @@ REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
     ("upstreams[0].service", _set("upstreams[0].service", "")),
     ("upstreams[0].listen_host", _set("upstreams[0].listen_host", "localhost")),
     ("upstreams[0].listen_port", _set("upstreams[0].listen_port", 0)),
+    ("upstreams[0].listen_host", _set("upstreams[0].listen_host", "")),
+    ("upstreams[1].listen_host", _set("upstreams[1].listen_port", 9103)),
+    ("upstreams[1].listen_port", _set("upstreams[1].listen_host", "127.0.0.1")),
+    ("upstreams[1].listen_port", _set("upstreams[1].listen_host", "0.0.0.0")),
+    ("upstreams[2]", lambda message: message.upstreams.append(message.upstreams[1])),
+    ("upstreams[1].addresses[0]", _set("upstreams[1].port", 8080)),
+    ("upstreams[0].addresses[1]", _repeat("upstreams[0].addresses")),
+    ("upstreams[0].addresses", _repeat("upstreams[0].addresses", convert.ADDRESS_LIMIT + 1)),
+    ("upstreams[0].addresses[1]", _set("upstreams[0].addresses[1]", "payments.shop")),
+    ("upstreams[0].addresses[1]", _set("upstreams[0].addresses[1]", "")),
+    ("workload.ports[0].mode", _set("workload.ports[0].mode", "open")),
+    ("workload.ports[0].mode", _set("workload.ports[0].mode", "Permissive")),
+    ("workload.ports[0].proxy_protocol", _set("workload.ports[0].proxy_protocol", True)),
+    ("workload.ports[1].proxy_protocol", _set("workload.ports[1].protocol", "grpc")),
+    ("workload.intercept.inbound_port", _set("workload.intercept.inbound_port", 0)),
+    ("workload.intercept.outbound_port", _set("workload.intercept.outbound_port", 65536)),
+    ("workload.intercept", _set("workload.intercept.outbound_port", 15006)),
+    ("workload.intercept", _set("workload.intercept.inbound_port", 15008)),
+    ("egress[1]", _repeat("egress")),
+    ("egress", _repeat("egress", convert.EGRESS_LIMIT + 1)),
+    ("egress[0].name", _set("egress[0].name", "")),
+    ("egress[0]", _clear("hosts", lambda message: message.egress[0])),
+    ("egress[0].hosts[0]", _set("egress[0].hosts[0]", "*")),
+    ("egress[0].hosts[0]", _set("egress[0].hosts[0]", "API.example.org")),
+    ("egress[0].hosts[0]", _set("egress[0].hosts[0]", "")),
+    ("egress[0].hosts[1]", _set("egress[0].hosts[1]", "*.*.net")),
+    ("egress[0].hosts", _repeat("egress[0].hosts", convert.WORD_LIMIT + 1)),
+    ("egress[0].ports[0]", _set("egress[0].ports[0]", 0)),
+    ("egress[1].cidrs[0]", _set("egress[1].cidrs[0]", "10.1.0.1/16")),
+    ("egress[1].cidrs[0]", _set("egress[1].cidrs[0]", "10.1.0.0")),
+    ("egress[1].cidrs[1]", _set("egress[1].cidrs[1]", "2001:db8::/129")),
     ("upstreams[0].endpoints[1]", _repeat("upstreams[0].endpoints")),
     ("upstreams[0].endpoints[0].spiffe_id", _set("upstreams[0].endpoints[0].spiffe_id", "")),
     ("upstreams[0].endpoints[0].mesh_port", _set("upstreams[0].endpoints[0].mesh_port", 0)),
@@ -148,6 +220,10 @@ REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
     ("allowlists[0].rules[1]", _repeat("allowlists[0].rules")),
     ("allowlists[0].rules[0].from", _clear("from", _rule)),
     ("allowlists[0].rules[0].from[0]", lambda message: getattr(_rule(message), "from")[0].Clear()),
+    (
+        "allowlists[0].rules[0].from[0]",
+        lambda message: setattr(getattr(_rule(message), "from")[0], "unauthenticated", False),
+    ),
     ("allowlists[0].rules[0].ports[0]", _set("allowlists[0].rules[0].ports[0]", 65536)),
     ("allowlists[0].rules[0].methods[0]", _set("allowlists[0].rules[0].methods[0]", "get")),
     ("allowlists[0].rules[0].methods[0]", _set("allowlists[0].rules[0].methods[0]", "GET /")),
@@ -192,6 +268,26 @@ def test_a_caller_pattern_wider_than_whole_segments_is_refused(pattern: str) -> 
     getattr(_rule(message), "from")[0].spiffe_id = pattern
     with pytest.raises(WireError, match=r"from\[0\]"):
         snapshot_from_wire(message)
+
+
+def test_a_sender_that_knows_no_modes_means_strict_ports_and_no_more() -> None:
+    message = snapshot_to_wire(snapshot())
+    for name in ("mode", "proxy_protocol"):
+        message.workload.ports[1].ClearField(name)
+    message.workload.ClearField("intercept")
+    message.ClearField("egress")
+    received = snapshot_from_wire(message)
+    assert received.workload.ports[1].mode is PortMode.STRICT
+    assert not received.workload.ports[1].proxy_protocol
+    assert received.workload.intercept is None
+    assert received.egress == ()
+
+
+def test_addresses_may_meet_where_nothing_is_intercepted() -> None:
+    message = snapshot_to_wire(snapshot())
+    message.workload.ClearField("intercept")
+    message.upstreams[1].port = 8080
+    assert [upstream.port for upstream in snapshot_from_wire(message).upstreams] == [8080, 8080]
 
 
 def test_a_service_without_endpoints_or_rules_is_no_error() -> None:
