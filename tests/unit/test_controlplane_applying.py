@@ -86,6 +86,26 @@ async def test_policy_change_is_put_in_force(intake: Intake) -> None:
     assert (intake.distributor.catalog.revision, intake.rules("orders")) == (3, [])
 
 
+async def test_unauthenticated_callers_need_a_permissive_port(intake: Intake) -> None:
+    file = intake.files.allow("orders", "web")
+    mesh = intake.files.mesh_file.read_text()
+    await intake.look()
+    file.write_text(
+        file.read_text().replace(
+            "- name: from-web\n", "- name: health\n      from: [{unauthenticated: true}]\n    - name: from-web\n"
+        )
+    )
+    assert await intake.look()
+    assert intake.refused() == [
+        "policies/orders.yaml:8:14: rule health permits unauthenticated callers, but no port of shop/orders is "
+        "permissive (give a port mode: permissive in the mesh file, or remove the caller)"
+    ]
+    assert intake.rules("orders") == ["from-web"]
+    intake.files.write_mesh(mesh.replace("protocol: http,", "protocol: http, mode: permissive,"))
+    assert await intake.look()
+    assert (intake.refused(), intake.rules("orders")) == ([], ["health", "from-web"])
+
+
 async def test_bad_policy_is_refused_with_its_place_and_the_old_one_stays(intake: Intake) -> None:
     file = intake.files.allow("orders", "web")
     await intake.look()

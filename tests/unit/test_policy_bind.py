@@ -11,6 +11,7 @@ SERVICES = {
     "shop/orders": ServicePorts(ports={8080: "http", 9000: "tcp"}),
     "shop/ledger": ServicePorts(ports={5432: "tcp"}),
     "bank/vault": ServicePorts(ports={}),
+    "shop/door": ServicePorts(ports={80: "http", 81: "http", 90: "tcp"}, permissive=frozenset({80})),
 }
 
 
@@ -23,8 +24,8 @@ def documents(*texts: str) -> list[Document]:
     return found
 
 
-def allowlist(name: str, service: str, to: str = "", namespace: str = "shop") -> str:
-    rule = f"{{name: r, from: [{{namespace: shop}}]{', to: ' + to if to else ''}}}"
+def allowlist(name: str, service: str, to: str = "", namespace: str = "shop", caller: str = "namespace: shop") -> str:
+    rule = f"{{name: r, from: [{{{caller}}}]{', to: ' + to if to else ''}}}"
     return (
         "apiVersion: ringfence.io/v1alpha1\nkind: Allowlist\n"
         f"metadata: {{name: {name}, namespace: {namespace}}}\n"
@@ -66,7 +67,7 @@ def test_an_unknown_service_is_told_with_the_nearest_or_where_it_is() -> None:
         "(shop/orders exists: an allowlist stands in the namespace of the service)",
     ]
     assert told(allowlist("a", "zzz")) == [
-        "f0.yaml:5:12: namespace shop has no service 'zzz' (use one of ledger, orders)"
+        "f0.yaml:5:12: namespace shop has no service 'zzz' (use one of door, ledger, orders)"
     ]
     assert told(allowlist("a", "zzz", namespace="nowhere")) == [
         "f0.yaml:5:12: namespace nowhere has no service 'zzz' (no service of the mesh is in that namespace)"
@@ -99,6 +100,49 @@ def test_http_words_are_at_home_on_every_form_of_http(protocol: str) -> None:
     services = {"shop/orders": ServicePorts(ports={8080: protocol})}
     texts = [allowlist("a", "orders", "{ports: [8080], methods: [POST]}"), allowlist("b", "orders", '{paths: ["/x"]}')]
     assert bind(documents(*texts), services)[1] == []
+
+
+def unauthenticated(service: str, to: str = "") -> str:
+    namespace, _, name = service.rpartition("/")
+    return allowlist("a", name, to, namespace or "shop", "unauthenticated: true")
+
+
+@pytest.mark.parametrize("to", ["", "{ports: [80]}", "{ports: [80, 81]}", '{ports: [90, 80], paths: ["/"]}'])
+def test_unauthenticated_callers_are_at_home_where_an_addressed_port_is_permissive(to: str) -> None:
+    expected = (
+        [
+            "f0.yaml:7:61: rule r speaks of HTTP, but port 90 of shop/door carries opaque TCP "
+            "(remove the port, or remove methods and paths from the rule)"
+        ]
+        if "90" in to
+        else []
+    )
+    assert told(unauthenticated("door", to)) == expected
+
+
+@pytest.mark.parametrize(
+    ("service", "to", "expected"),
+    [
+        ("door", "{ports: [81]}", "port that it names"),
+        ("door", "{ports: [81, 90]}", "port that it names"),
+        ("orders", "", "port of shop/orders"),
+        ("orders", "{ports: [8080]}", "port that it names"),
+        ("bank/vault", "", "port of bank/vault"),
+    ],
+)
+def test_unauthenticated_callers_where_no_addressed_port_is_permissive_are_an_error(
+    service: str, to: str, expected: str
+) -> None:
+    assert told(unauthenticated(service, to)) == [
+        f"f0.yaml:7:22: rule r permits unauthenticated callers, but no {expected} is permissive "
+        "(give a port mode: permissive in the mesh file, or remove the caller)"
+    ]
+
+
+def test_a_port_that_is_not_there_is_told_once_whoever_may_call_it() -> None:
+    assert told(unauthenticated("door", "{ports: [82]}")) == [
+        "f0.yaml:7:61: shop/door has no port 82 (its ports: 80, 81, 90)"
+    ]
 
 
 def test_a_name_taken_twice_is_told_at_the_second_whatever_the_order() -> None:

@@ -12,7 +12,15 @@ import pytest
 from ringfence.policy.compile import compile_policy
 from ringfence.policy.decide import DecisionTable, Deny, DenyReason, KnownCaller, Permit
 from ringfence.policy.memory import Memory
-from ringfence.policy.model import Allowlist, Callers, NamespaceCallers, Rule, SpiffeIdPattern, TrustDomainCallers
+from ringfence.policy.model import (
+    Allowlist,
+    Callers,
+    NamespaceCallers,
+    Rule,
+    SpiffeIdPattern,
+    TrustDomainCallers,
+    UnauthenticatedCallers,
+)
 from ringfence.policy.paths import parse_template
 from ringfence.policy.tables import CompiledRule
 from ringfence.policy.trie import Trie
@@ -87,6 +95,67 @@ def test_who_has_no_identity_is_unauthenticated_whatever_it_asks() -> None:
     assert {reason(nobody.request(8080, b"GET", target)) for target in (b"/", b"//", b"*")} == {"unauthenticated"}
     assert reason(nobody.connection(5432)) == "unauthenticated"
     assert everybody.caller(SpiffeId(SHOP, "")) is nobody
+
+
+UNAUTHENTICATED = UnauthenticatedCallers()
+
+
+def test_who_has_no_identity_meets_the_rules_that_say_so_and_no_others() -> None:
+    policy = table(
+        rule("anybody", TrustDomainCallers(trust_domain=SHOP), NamespaceCallers(namespace="shop")),
+        rule("open", UNAUTHENTICATED, ports=(8080,), methods=("GET",), paths=("/health",)),
+        rule("raw", UNAUTHENTICATED, ports=(5432,)),
+    )
+    nobody = policy.caller(None)
+    assert nobody.request(8080, b"GET", b"/health?full=1") == Permit("shop/callers", "open")
+    assert reason(nobody.request(8080, b"POST", b"/health")) == "method_not_allowed"
+    assert reason(nobody.request(8080, b"GET", b"/orders")) == "path_not_allowed"
+    assert reason(nobody.request(8080, b"GET", b"/health/..")) == "path_ambiguous"
+    assert reason(nobody.request(8081, b"GET", b"/health")) == "port_not_allowed"
+    assert nobody.connection(5432) == Permit("shop/callers", "raw")
+    assert reason(nobody.connection(8080)) == "not_http"
+    assert reason(nobody.connection(9000)) == "port_not_allowed"
+
+
+def test_an_identity_never_meets_the_rules_for_those_without() -> None:
+    policy = table(rule("open", UNAUTHENTICATED), rule("web", ports=(8081,)))
+    assert reason(policy.caller(WEB).request(8080, b"GET", b"/")) == "port_not_allowed"
+    assert reason(policy.caller(STRANGER).request(8080, b"GET", b"/")) == "caller_not_allowed"
+    assert reason(policy.caller(STRANGER).connection(5432)) == "caller_not_allowed"
+    only = table(rule("open", UNAUTHENTICATED)).caller(WEB).request(8080, b"GET", b"/")
+    assert only == Deny(DenyReason.CALLER_NOT_ALLOWED), "and hears of no such rule"
+
+
+def test_an_id_that_names_no_workload_is_not_a_caller_without_identity() -> None:
+    policy = table(rule("open", UNAUTHENTICATED))
+    assert policy.caller(None).request(8080, b"GET", b"/").permitted
+    assert reason(policy.caller(SpiffeId(SHOP, "")).request(8080, b"GET", b"/")) == "unauthenticated"
+    assert reason(policy.caller(SpiffeId(SHOP, "")).connection(5432)) == "unauthenticated"
+
+
+def test_one_rule_may_name_both_kinds_of_callers() -> None:
+    policy = table(rule("both", UNAUTHENTICATED, exactly(WEB), UNAUTHENTICATED))
+    for caller in (None, WEB):
+        assert policy.caller(caller).request(8080, b"GET", b"/") == Permit("shop/callers", "both")
+    assert not policy.caller(STRANGER).request(8080, b"GET", b"/").permitted
+
+
+def test_callers_without_identity_fill_no_memory_but_their_own() -> None:
+    memory = Memory(10_000)
+    shared = exactly(WEB)
+    rules = (
+        CompiledRule(permit=Permit("p", "r"), ports=frozenset(), methods=frozenset(), paths=()),
+        CompiledRule(permit=Permit("p", "s"), ports=frozenset(), methods=frozenset(), paths=()),
+    )
+    patterns: Trie[str, list[int]] = Trie()
+    patterns.insert((shared.trust_domain.name, *shared.segments), False, [0])
+    policy = DecisionTable(rules, patterns, frozenset(), unauthenticated=[1], memory=memory)
+    assert policy.caller(WEB).request(80, b"GET", b"/kept").permitted
+    used = memory.used_bytes
+    assert used
+    for number in range(1_000):
+        assert policy.caller(None).request(80, b"GET", b"/%d" % number) == Permit("p", "s")
+    assert memory.used_bytes == used
 
 
 def test_no_rules_is_nobody() -> None:

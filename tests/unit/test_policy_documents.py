@@ -7,7 +7,13 @@ import textwrap
 import pytest
 
 from ringfence.policy.documents import METHODS, read_documents
-from ringfence.policy.model import NamespaceCallers, Rule, SpiffeIdPattern, TrustDomainCallers
+from ringfence.policy.model import (
+    NamespaceCallers,
+    Rule,
+    SpiffeIdPattern,
+    TrustDomainCallers,
+    UnauthenticatedCallers,
+)
 from ringfence.spiffe import TrustDomain
 
 GOOD = """\
@@ -22,6 +28,7 @@ spec:
         - spiffeId: spiffe://shop.example/ns/*/sa/web
         - namespace: shop
         - trustDomain: partner.example
+        - unauthenticated: true
       to:
         ports: [8080]
         methods: [GET, POST]
@@ -53,6 +60,7 @@ def test_an_allowlist_is_read() -> None:
                 SpiffeIdPattern(trust_domain=TrustDomain("shop.example"), segments=("ns", "*", "sa", "web")),
                 NamespaceCallers(namespace="shop"),
                 TrustDomainCallers(trust_domain=TrustDomain("partner.example")),
+                UnauthenticatedCallers(),
             ),
             ports=(8080,),
             methods=("GET", "POST"),
@@ -60,9 +68,11 @@ def test_an_allowlist_is_read() -> None:
         ),
         Rule(name="all", callers=(NamespaceCallers(namespace="ops"),)),
     )
-    assert (document.places[0].name.line, document.places[0].ports[0].line) == (7, 13)
+    assert (document.places[0].name.line, document.places[0].ports[0].line) == (7, 14)
     assert document.places[0].http is not None
-    assert document.places[0].http.line == 14
+    assert document.places[0].http.line == 15
+    assert document.places[0].unauthenticated is not None
+    assert document.places[0].unauthenticated.line == 12
     assert document.places[1].http is None
 
 
