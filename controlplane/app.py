@@ -26,7 +26,13 @@ from controlplane.control.service import ControlService, StreamLimits
 from controlplane.intake.applying import Applier
 from controlplane.intake.sources import SourceFiles
 from controlplane.metrics import ControlPlaneMetrics
-from controlplane.operate.admin import AdminApi, AdminSocketError, BadRequestError, open_admin_socket
+from controlplane.operate.admin import (
+    AdminApi,
+    AdminSocketError,
+    BadRequestError,
+    UnavailableError,
+    open_admin_socket,
+)
 from controlplane.operate.serving import serve
 from controlplane.operate.signals import SignalsApi
 from controlplane.operate.status import standings, status_document
@@ -46,17 +52,21 @@ from ringfence.wire.gen import control_pb2_grpc
 _DESCRIPTORS: Final = 16_384
 
 
-def raise_descriptor_limit() -> None:
-    """Take as many descriptors as allowed: with the usual 1,024 the mesh would end at about its 1,000th sidecar."""
+def raise_descriptor_limit() -> int:
+    """Take as many descriptors as allowed, and say how many these are.
+
+    With the usual 1,024 the mesh would end at about its 500th sidecar.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
 
 
 async def run_control_plane(settings: ControlPlaneSettings, *, log: Logger, clock: Clock) -> None:
     """Run until SIGTERM or SIGINT. Raises StartRefusedError when it cannot start, and then has started nothing."""
-    raise_descriptor_limit()
+    descriptors = raise_descriptor_limit()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,7 +82,7 @@ async def run_control_plane(settings: ControlPlaneSettings, *, log: Logger, cloc
             signals_listener = stack.enter_context(_listening(readings.addresses.signals))
         except (StateFolderError, AdminSocketError, AddressTakenError) as error:
             raise StartRefusedError([str(error)]) from error
-        process = _Process(settings, readings, authority, log=log, clock=clock)
+        process = _Process(settings, readings, authority, descriptors=descriptors, log=log, clock=clock)
         await process.run(stop, admin_listener=admin_listener, signals_listener=signals_listener)
 
 
@@ -85,10 +95,12 @@ class _Process:
         readings: Readings,
         authority: ca.Authority,
         *,
+        descriptors: int,
         log: Logger,
         clock: Clock,
     ) -> None:
         self._settings = settings
+        self._descriptors = descriptors
         self._readings = readings
         self._authority = authority
         self._log = log
@@ -138,7 +150,9 @@ class _Process:
             await self._identity.renew()
         except ca.CaError as error:
             raise StartRefusedError([f"--ca-data: no identity for the control plane: {error}"]) from error
-        joining, mesh = make_server(JOINING_LIMITS), make_server(ServerLimits())
+        # A quarter stays for files, the database, signals and operators, whatever strangers and sidecars do.
+        joining = make_server(JOINING_LIMITS.within(self._descriptors // 4))
+        mesh = make_server(ServerLimits().within(self._descriptors // 2))
         ca.add_joining(joining, self._authority)
         ca.add_renewal(mesh, self._authority)
         control_pb2_grpc.add_ControlServicer_to_server(self._service, mesh)
@@ -262,10 +276,11 @@ class _Process:
             spiffe_id = SpiffeId.parse(text)
             expires_at = self._clock.now() + ttl
             token = await asyncio.to_thread(self._authority.mint_join_token, spiffe_id, ttl)
+        except ca.StoreError as error:
+            raise UnavailableError(str(error)) from error
         except (SpiffeIdError, ca.CaError) as error:
             raise BadRequestError(str(error)) from error
         self._metrics.join_tokens.inc()
-        self._log.info("join token minted", spiffe_id=str(spiffe_id), ttl_seconds=ttl)
         in_mesh = spiffe_id in self._distributor.catalog.snapshots
         return {"spiffe_id": str(spiffe_id), "token": token, "expires_at": expires_at, "in_mesh": in_mesh}
 

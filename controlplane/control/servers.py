@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import grpc
@@ -43,6 +43,10 @@ class ServerLimits:
     """The longest that a connection lasts, whatever is done on it; None: as long as it likes."""
     last_call_seconds: float = 10.0
     """How long a call in hand may go on once its connection's time is over."""
+
+    def within(self, descriptors: int) -> ServerLimits:
+        """These limits with no more connections than there are descriptors for."""
+        return replace(self, connections=min(self.connections, descriptors))
 
 
 JOINING_LIMITS: Final = ServerLimits(

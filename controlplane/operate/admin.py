@@ -18,6 +18,7 @@ from aiohttp import web
 # sun_path holds 108 bytes with its closing NUL.
 _PATH_LIMIT_BYTES: Final = 107
 _BODY_LIMIT_BYTES: Final = 16 << 10
+_TTL_MAXIMUM_SECONDS: Final = 2**31  # any more overflows what adds it to the time; the CA permits far less
 
 
 class AdminSocketError(Exception):
@@ -26,6 +27,10 @@ class AdminSocketError(Exception):
 
 class BadRequestError(ValueError):
     """The request is refused with this text."""
+
+
+class UnavailableError(Exception):
+    """The request is good, but cannot be served now; this text says why."""
 
 
 class AdminApi:
@@ -38,7 +43,7 @@ class AdminApi:
         bundle: Callable[[], Mapping[str, object]],
         mint_join_token: Callable[[str, int | None], Awaitable[Mapping[str, object]]],
     ) -> None:
-        """``mint_join_token`` gets a SPIFFE ID and a time to live in seconds, and raises BadRequestError."""
+        """``mint_join_token`` gets a SPIFFE ID and a time to live in seconds; BadRequestError, UnavailableError."""
         self._status = status
         self._bundle = bundle
         self._mint_join_token = mint_join_token
@@ -60,10 +65,12 @@ class AdminApi:
 
     async def _post_join_token(self, request: web.Request) -> web.Response:
         try:
-            body = json.loads(await request.text())
+            body = json.loads(await request.read())
             spiffe_id, ttl_seconds = _join_token_request(body)
             return web.json_response(dict(await self._mint_join_token(spiffe_id, ttl_seconds)), status=201)
-        except (BadRequestError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UnavailableError as error:
+            return web.json_response({"error": str(error)}, status=503)
+        except (ValueError, RecursionError) as error:  # also what is no JSON, no UTF-8, or a number without end
             return web.json_response({"error": str(error)}, status=400)
 
 
@@ -78,6 +85,8 @@ def _join_token_request(body: object) -> tuple[str, int | None]:
         raise BadRequestError("spiffe_id is missing or no text")
     if ttl_seconds is not None and (not isinstance(ttl_seconds, int) or isinstance(ttl_seconds, bool)):
         raise BadRequestError("ttl_seconds is no whole number")
+    if ttl_seconds is not None and abs(ttl_seconds) > _TTL_MAXIMUM_SECONDS:
+        raise BadRequestError("ttl_seconds is out of range")
     return spiffe_id, ttl_seconds
 
 

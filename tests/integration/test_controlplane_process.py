@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -80,17 +82,20 @@ class Plane:
             *flags,
         ]
 
-    def start(self, *flags: str) -> dict[str, Any]:
-        """Run it; the log line by which it says that it is ready."""
+    def start(self, *flags: str, descriptors: int | None = None) -> dict[str, Any]:
+        """Run it, with so many descriptors at most; the log line by which it says that it is ready."""
         log = (self.folder / "log").open("w+")
-        self.process = subprocess.Popen(self.command(*flags), cwd=self.folder, stderr=log, stdin=subprocess.DEVNULL)
+        command = self.command(*flags)
+        if descriptors is not None:
+            command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command]
+        self.process = subprocess.Popen(command, cwd=self.folder, stderr=log, stdin=subprocess.DEVNULL)
         log.close()
         return until(lambda: self.logged("control plane ready"))[-1]  # type: ignore[no-any-return]
 
     def logged(self, message: str) -> list[dict[str, Any]]:
         assert self.process is not None
         text = (self.folder / "log").read_text()
-        assert self.process.poll() is None or message == "control plane stops", text
+        assert self.process.poll() in (None, 0), text
         lines = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
         return [line for line in lines if line["msg"] == message]
 
@@ -275,6 +280,19 @@ def test_signals_tell_health_and_nothing_else(plane: Plane) -> None:
         assert fetch(ready["signals"], path)[0] == 404
 
 
+@pytest.mark.parametrize("port", ["join", "listen", "signals"])
+def test_crowd_on_one_port_leaves_descriptors_for_the_others(plane: Plane, port: str) -> None:
+    plane.init_authority()
+    ready = plane.start(descriptors=512)
+    host, _, number = ready[port].rpartition(":")
+    with contextlib.ExitStack() as crowd:
+        for _ in range(700):
+            crowd.enter_context(contextlib.closing(socket.create_connection((host, int(number)), timeout=20)))
+        assert fetch(ready["signals"], "/healthz") == (200, "ok\n")
+        assert join(plane, ready, WEB).spiffe_id == WEB if port != "join" else plane.status()["revision"] == 1
+    assert "Too many open files" not in (plane.folder / "log").read_text()
+
+
 def test_admin_socket_is_its_owners_alone_and_goes_with_the_process(plane: Plane) -> None:
     plane.init_authority()
     plane.start()
@@ -297,6 +315,8 @@ def test_admin_socket_is_its_owners_alone_and_goes_with_the_process(plane: Plane
         ({"spiffe_id": str(WEB), "ttl_seconds": True}, "ttl_seconds is no whole number"),
         ({"spiffe_id": str(WEB), "ttl_seconds": 0}, "token life of 0 s"),
         ({"spiffe_id": str(WEB), "ttl_seconds": 10**9}, "token life of"),
+        ({"spiffe_id": str(WEB), "ttl_seconds": 10**400}, "ttl_seconds is out of range"),
+        ('{"ttl_seconds": ' + "9" * 5000 + "}", "4300 digits"),
         ({"spiffe_id": "spiffe://shop.example/ns/ringfence-system/sa/controlplane"}, "the control plane's alone"),
         ({"spiffe_id": "spiffe://other.example/ns/shop/sa/web"}, "other.example"),
         ({"spiffe_id": "web"}, "does not start with spiffe://"),
@@ -307,6 +327,20 @@ def test_bad_request_for_a_join_token_is_told_why(plane_once: Plane, body: objec
     assert status == 400
     assert told in answer["error"]
     assert "token" not in answer
+
+
+def test_join_token_that_cannot_be_recorded_is_not_given_and_not_the_asker_s_fault(plane: Plane) -> None:
+    plane.init_authority()
+    plane.start()
+    with sqlite3.connect(plane.state / "ca" / "ca.db") as rival:
+        rival.execute("BEGIN IMMEDIATE")
+        status, answer = ask(plane.admin_socket, "POST", "/join-tokens", {"spiffe_id": str(WEB)})
+    rival.close()
+    assert status == 503
+    assert "database cannot record" in answer["error"]
+    assert ask(plane.admin_socket, "POST", "/join-tokens", {"spiffe_id": str(WEB)})[0] == 201
+    assert plane.stop() == 0
+    assert len(plane.logged("join token minted")) == 1
 
 
 @pytest.fixture(scope="module")
