@@ -61,6 +61,6 @@ class EgressTable:
         for rule in self._rules:
             if rule.ports and port not in rule.ports:
                 continue
-            if host in rule.hosts or any(host.endswith(suffix) for suffix in rule.suffixes):
+            if host in rule.hosts or any(host.endswith(suffix) and len(host) > len(suffix) for suffix in rule.suffixes):
                 return rule.name
         return None

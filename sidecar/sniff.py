@@ -13,9 +13,13 @@ from typing import Final
 
 SNIFF_LIMIT_BYTES: Final = 16 * 1024
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_HANDSHAKE_RECORD: Final = 0x16
+_CLIENT_HELLO: Final = 1
 _METHOD: Final = re.compile(rb"[A-Z]{3,16} ")
 _METHOD_BEGUN: Final = re.compile(rb"[A-Z]{1,16}")
-_HOST_FIELD: Final = re.compile(rb"\r\nhost:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
+# Blanks around the name are no field name to a strict reader, but to a lenient one they are: such a line counts, too.
+_HOST_FIELD: Final = re.compile(rb"\n[ \t]*host[ \t]*:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n(.?))", re.IGNORECASE | re.DOTALL)
+_BARE_BREAK: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 _HOST_NAME: Final = re.compile(
     r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
 )
@@ -54,7 +58,7 @@ def sniff(data: bytes) -> Sniffed | None:
 
 
 def _kind(data: bytes) -> Kind | None:
-    if data[0] == 0x16:
+    if data[0] == _HANDSHAKE_RECORD:
         if len(data) < 3:
             return None
         return Kind.TLS if data[1] == 3 and data[2] <= 4 else Kind.OPAQUE
@@ -67,14 +71,29 @@ def _kind(data: bytes) -> Kind | None:
 
 
 def _http_host(data: bytes) -> str | None:
+    """The one host that a request names (RFC 9112 section 3.2); "" where two readers could take two hosts from it."""
     end = data.find(b"\r\n\r\n")
-    head = data if end < 0 else data[: end + 2]
-    found = _HOST_FIELD.findall(head)
     if end < 0:
         return None
-    if len(found) != 1:
+    head = data[: end + 4]
+    found = _HOST_FIELD.findall(head)
+    if _BARE_BREAK.search(head) or len(found) != 1 or found[0][1] in (b" ", b"\t"):
         return ""
-    return host_name(found[0])
+    host = host_name(found[0][0])
+    authority = _authority_in(head[: head.index(b"\r\n")])
+    return host if authority is None or host_name(authority) == host else ""
+
+
+def _authority_in(line: bytes) -> bytes | None:
+    """The authority in a request line's target, which outweighs the Host field; None in origin or asterisk form."""
+    method, _, rest = line.partition(b" ")
+    target = rest.partition(b" ")[0]
+    if target.startswith((b"/", b"*")):
+        return None
+    if method == b"CONNECT":
+        return target
+    _scheme, mark, after = target.partition(b"://")
+    return after.partition(b"/")[0].partition(b"?")[0] if mark else b""
 
 
 def host_name(value: bytes) -> str:
@@ -88,7 +107,7 @@ def host_name(value: bytes) -> str:
 
 
 class _ShortError(Exception):
-    """The bytes end before the field does."""
+    """The bytes end before the field does, or after it where they must not."""
 
 
 class _Reader:
@@ -111,6 +130,11 @@ class _Reader:
         self._pos += size
         return piece
 
+    def within(self, size: int) -> None:
+        """What is left must be exactly ``size`` bytes."""
+        if self._pos + size != self._end:
+            raise _ShortError
+
     @property
     def more(self) -> bool:
         return self._pos < self._end
@@ -120,35 +144,38 @@ def _server_name(data: bytes) -> str | None:
     """``server_name`` of a ClientHello (RFC 6066 section 3), which may span records; None: more bytes needed."""
     hello = bytearray()
     pos = 0
-    while pos + 5 <= len(data) and data[pos] == 0x16:
+    while pos + 5 <= len(data):
+        if data[pos] != _HANDSHAKE_RECORD:
+            return ""
         size = int.from_bytes(data[pos + 3 : pos + 5], "big")
         hello += data[pos + 5 : pos + 5 + size]
         pos += 5 + size
-        if len(hello) >= 4 and len(hello) >= 4 + int.from_bytes(hello[1:4], "big"):
-            break
-    if len(hello) < 4 or len(hello) < 4 + int.from_bytes(hello[1:4], "big"):
-        return None
-    if hello[0] != 1:
-        return ""
-    try:
-        return _name_in(_Reader(bytes(hello), 4, 4 + int.from_bytes(hello[1:4], "big")))
-    except _ShortError:
-        return ""
+        if hello and hello[0] != _CLIENT_HELLO:
+            return ""
+        if len(hello) >= 4 and len(hello) >= 4 + (whole := int.from_bytes(hello[1:4], "big")):
+            try:
+                return _name_in(_Reader(bytes(hello), 4, 4 + whole))
+            except _ShortError:
+                return ""
+    return None
 
 
 def _name_in(reader: _Reader) -> str:
+    """The one name asked for; "" if there is none, or if two readers could find two."""
     reader.take(2 + 32)  # version, random
     reader.take(reader.number(1))  # session id
     reader.take(reader.number(2))  # cipher suites
     reader.take(reader.number(1))  # compression methods
-    reader.number(2)  # length of all extensions
+    reader.within(reader.number(2))  # all extensions
+    found: list[str] = []
     while reader.more:
         kind = reader.number(2)
         body = reader.take(reader.number(2))
         if kind == 0:
             names = _Reader(body, 0, len(body))
-            names.number(2)
-            if names.number(1) != 0:
-                return ""
-            return host_name(names.take(names.number(2)))
-    return ""
+            names.within(names.number(2))
+            while names.more:
+                is_host = names.number(1) == 0
+                name = names.take(names.number(2))
+                found.append(host_name(name) if is_host and b":" not in name else "")
+    return found[0] if len(found) == 1 else ""

@@ -1,0 +1,88 @@
+"""Which destinations outside the mesh egress rules permit, and their refused neighbours."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringfence.snapshot import EgressRule
+from sidecar.egress import EgressTable
+
+DATABASES = EgressRule(name="databases", cidrs=("10.8.0.0/16", "fd08::/32"), ports=(5432, 6432))
+METADATA = EgressRule(name="metadata", cidrs=("192.0.2.7/32",))
+PARTNERS = EgressRule(name="partners", hosts=("api.partner.example", "*.cdn.example"), ports=(443,))
+ANY_PORT = EgressRule(name="mirror", hosts=("mirror.example",))
+BOTH = EgressRule(name="both", hosts=("both.example",), cidrs=("198.51.100.0/24",), ports=(8443,))
+TABLE = EgressTable((DATABASES, METADATA, PARTNERS, ANY_PORT, BOTH))
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "rule"),
+    [
+        ("10.8.0.0", 5432, "databases"),
+        ("10.8.255.255", 6432, "databases"),
+        ("10.9.0.0", 5432, None),
+        ("10.7.255.255", 5432, None),
+        ("10.8.0.1", 5433, None),
+        ("fd08::1", 5432, "databases"),
+        ("fd08:0:ffff::1", 5432, "databases"),
+        ("fd09::1", 5432, None),
+        ("192.0.2.7", 1, "metadata"),
+        ("192.0.2.7", 65535, "metadata"),
+        ("192.0.2.8", 80, None),
+        ("198.51.100.9", 8443, "both"),
+        ("198.51.100.9", 443, None),
+        ("::ffff:10.8.0.1", 5432, None),
+        ("api.partner.example", 443, None),
+        ("", 443, None),
+    ],
+)
+def test_by_address(address: str, port: int, rule: str | None) -> None:
+    assert TABLE.by_address(address, port) == rule
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "rule"),
+    [
+        ("api.partner.example", 443, "partners"),
+        ("api.partner.example", 80, None),
+        ("partner.example", 443, None),
+        ("x.api.partner.example", 443, None),
+        ("api.partner.example.evil.example", 443, None),
+        ("xapi.partner.example", 443, None),
+        ("a.cdn.example", 443, "partners"),
+        ("a.b.cdn.example", 443, "partners"),
+        ("cdn.example", 443, None),
+        ("acdn.example", 443, None),
+        (".cdn.example", 443, None),
+        ("mirror.example", 1, "mirror"),
+        ("both.example", 8443, "both"),
+        ("both.example", 443, None),
+        ("10.8.0.1", 5432, None),
+        ("", 443, None),
+    ],
+)
+def test_by_host(host: str, port: int, rule: str | None) -> None:
+    assert TABLE.by_host(host, port) == rule
+
+
+def test_a_host_is_worth_waiting_for_only_where_a_rule_could_permit_one() -> None:
+    assert EgressTable((PARTNERS,)).asks_for_host(443)
+    assert not EgressTable((PARTNERS,)).asks_for_host(80)
+    assert EgressTable((ANY_PORT,)).asks_for_host(80)
+    assert not EgressTable((DATABASES, METADATA)).asks_for_host(5432)
+    assert EgressTable((EgressRule(name="wild", hosts=("*.example",)),)).asks_for_host(1)
+
+
+def test_without_rules_nothing_leaves() -> None:
+    table = EgressTable(())
+    assert table.by_address("10.8.0.1", 5432) is None
+    assert table.by_host("api.partner.example", 443) is None
+    assert not table.asks_for_host(443)
+
+
+def test_the_order_of_rules_decides_only_their_names() -> None:
+    wide = EgressRule(name="wide", cidrs=("10.0.0.0/8",))
+    for rules in ((DATABASES, wide), (wide, DATABASES)):
+        table = EgressTable(rules)
+        assert table.by_address("10.8.0.1", 5432) is not None
+        assert table.by_address("10.9.0.1", 80) == "wide"
