@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ca.authority import Authority, init_authority, open_authority
     from ca.border import REQUEST_ID_KEY
+    from ca.database_url import DATABASE_URL_FILE_VARIABLE, read_database_url_file
     from ca.errors import (
         CaError,
         DataFolderError,
@@ -33,6 +34,8 @@ _HOME = {
     "init_authority": "authority",
     "open_authority": "authority",
     "REQUEST_ID_KEY": "border",
+    "DATABASE_URL_FILE_VARIABLE": "database_url",
+    "read_database_url_file": "database_url",
     "CaError": "errors",
     "DataFolderError": "errors",
     "IdentityRefused": "errors",
@@ -51,6 +54,7 @@ _HOME = {
 }
 
 __all__ = [
+    "DATABASE_URL_FILE_VARIABLE",
     "PASSPHRASE_FILE_VARIABLE",
     "REQUEST_ID_KEY",
     "Authority",
@@ -69,6 +73,7 @@ __all__ = [
     "add_renewal",
     "init_authority",
     "open_authority",
+    "read_database_url_file",
     "read_passphrase_file",
 ]
 

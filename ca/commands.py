@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ca.errors import DataFolderError, PassphraseError, RequestInvalid
+from ca.database_url import DATABASE_URL_FILE_VARIABLE, read_database_url_file
+from ca.errors import PassphraseError, RequestInvalid
 from ca.passphrase import PASSPHRASE_FILE_VARIABLE, read_passphrase_file
 from ca.words import (
     DurationType,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_DATABASE_VARIABLE = "RINGFENCE_CA_DATABASE_URL_FILE"
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -47,7 +47,7 @@ _limit = click.option("--limit", type=click.IntRange(1, 100_000), default=1000, 
 _database = click.option(
     "--database-url-file",
     type=_FILE,
-    envvar=_DATABASE_VARIABLE,
+    envvar=DATABASE_URL_FILE_VARIABLE,
     show_envvar=True,
     metavar="FILE",
     help="File that holds the database's URL, if it is not SQLite in the folder.",
@@ -260,20 +260,12 @@ def _store(data_dir: Path, database_url_file: Path | None) -> Iterator[tuple[Hie
     from ca.folder import read_certificates
 
     hierarchy = read_certificates(data_dir)
-    database, _ = open_store(data_dir, hierarchy, database_url=_url(database_url_file))
+    url = None if database_url_file is None else read_database_url_file(database_url_file)
+    database, _ = open_store(data_dir, hierarchy, database_url=url)
     try:
         yield hierarchy, database
     finally:
         database.close()
-
-
-def _url(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        return file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataFolderError(f"cannot read database url file {file}: {problem}") from problem
 
 
 def _new_passphrase(file: Path | None, data_dir: Path) -> bytes:

@@ -1,6 +1,6 @@
 """What can go wrong in the authority: one base, and the closed set of reasons why a caller gets no identity.
 
-A refused caller learns nothing but that it was refused (see ``ca.serving``); the reason stays in the authority's log.
+A refused caller learns nothing but that it was refused (see ``ca.border``); the reason stays in the authority's log.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ class CaError(Exception):
 
 
 class SettingsInvalid(CaError):
-    """The authority's settings contradict each other; the message lists every contradiction."""
+    """The authority's settings contradict each other, or one is no such thing; the message lists all of it."""
 
 
 class DataFolderError(CaError):

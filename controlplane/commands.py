@@ -21,6 +21,7 @@ from ringfence.kit.log_sink import LogSink
 
 _LINES_SHOWN = 200
 _PASSPHRASE_VARIABLE = "RINGFENCE_CA_PASSPHRASE_FILE"
+_DATABASE_VARIABLE = "RINGFENCE_CA_DATABASE_URL_FILE"
 
 
 class _Address(click.ParamType[SocketAddress]):
@@ -64,10 +65,12 @@ Example:
 )
 @click.option("--ca-data", type=_PATH, metavar="DIR", help="Data folder of the CA. [default: ca in the state folder]")
 @click.option(
-    "--database-url",
-    envvar="RINGFENCE_CA_DATABASE_URL",
-    metavar="URL",
-    help="Database of the CA, such as postgresql://…; else $RINGFENCE_CA_DATABASE_URL. [default: SQLite in --ca-data]",
+    "--database-url-file",
+    type=_PATH,
+    envvar=_DATABASE_VARIABLE,
+    metavar="FILE",
+    help=f"File with the URL of the CA's database (postgresql://…); else ${_DATABASE_VARIABLE}. "
+    "[default: SQLite in --ca-data]",
 )
 @_address_option("--join-listen", "join", "Where sidecars join (server TLS), over controlPlane.join.")
 @_address_option("--listen", "listen", "Where sidecars are served (mutual TLS), over controlPlane.listen.")
@@ -82,7 +85,7 @@ def controlplane(
     state: Path,
     passphrase_file: Path | None,
     ca_data: Path | None,
-    database_url: str | None,
+    database_url_file: Path | None,
     join: SocketAddress | None,
     listen: SocketAddress | None,
     signals: SocketAddress | None,
@@ -104,7 +107,7 @@ def controlplane(
         ca_data=ca_data,
         passphrase=_passphrase(passphrase_file, ca_data),
         admin_socket=admin_socket or state / "run" / "admin.sock",
-        database_url=database_url,
+        database_url=_database_url(database_url_file),
         join=join,
         listen=listen,
         signals=signals,
@@ -134,6 +137,17 @@ def _passphrase(file: Path | None, ca_data: Path) -> bytes:
         return ca.read_passphrase_file(file, ca_data)
     except ca.CaError as error:
         _refuse([f"--passphrase-file: {error}"])
+
+
+def _database_url(file: Path | None) -> str | None:
+    import ca
+
+    if file is None:
+        return None
+    try:
+        return ca.read_database_url_file(file)
+    except ca.CaError as error:
+        _refuse([f"--database-url-file: {error}"])
 
 
 @click.command(

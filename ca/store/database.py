@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from ca.errors import DataFolderError, StoreTooNew, StoreUnavailable
+from ca.errors import DataFolderError, SettingsInvalid, StoreTooNew, StoreUnavailable
 
 REVISIONS: Final = ("0001",)
 """Every schema revision this code knows, oldest first; the last is what it works with."""
@@ -74,7 +74,8 @@ def first_line(problem: BaseException) -> str:
 def open_database(url: str | None, default_file: Path, *, wait_seconds: float, connections: int) -> Database:
     """The database at ``url``, or SQLite in ``default_file``; made and migrated if need be.
 
-    ``wait_seconds``: the longest wait for a lock, a connection or an answer. StoreUnavailable, StoreTooNew.
+    ``wait_seconds``: the longest wait for a lock, a connection or an answer. StoreUnavailable, StoreTooNew;
+    SettingsInvalid for a ``url`` that is none.
     """
     target = _sqlite_url(default_file) if url is None else _parse(url)
     if target.get_backend_name() == "sqlite":
@@ -97,13 +98,13 @@ def _sqlite_url(file: Path) -> URL:
 def _parse(url: str) -> URL:
     try:
         target = make_url(url)
-    except ArgumentError as problem:
-        raise StoreUnavailable("database url is malformed (write postgresql://USER@HOST/DATABASE)") from problem
+    except (ArgumentError, ValueError):  # which may quote the url, and so its password
+        raise SettingsInvalid("database url is malformed (write postgresql://USER@HOST/DATABASE)") from None
     if target.get_backend_name() == "postgresql":
         return target.set(drivername="postgresql+psycopg")
     if target.get_backend_name() == "sqlite" and target.database and target.database != ":memory:":
         return target.set(drivername="sqlite+pysqlite")
-    raise StoreUnavailable(
+    raise SettingsInvalid(
         f"database url of kind {target.drivername!r} is not supported (sqlite:///FILE or postgresql://)"
     )
 

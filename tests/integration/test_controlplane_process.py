@@ -464,6 +464,25 @@ class TestRefusedStart:
         assert line.startswith("--ca-data: ")
         assert "something else" not in line
 
+    @pytest.mark.parametrize(
+        ("written", "told"),
+        [
+            ("postgresql://ca:hush-hush@nowhere:hush-hush/ca", "database url is malformed"),
+            ("mysql://ca:hush-hush@nowhere/ca", "is not supported"),
+            ("", "is empty"),
+        ],
+    )
+    def test_database_url_that_is_none(self, plane: Plane, written: str, told: str) -> None:
+        plane.init_authority()
+        (plane.folder / "url").write_text(written)
+        (line,) = plane.refuse("--database-url-file", "url")
+        assert told in line
+        assert "hush-hush" not in line
+
+    def test_password_of_the_database_is_not_taken_from_the_command_line(self, plane: Plane) -> None:
+        plane.init_authority()
+        assert "No such option" in "".join(plane.refuse("--database-url", "postgresql://ca:hush-hush@nowhere/ca"))
+
     def test_passphrase_within_the_data_folder(self, plane: Plane) -> None:
         plane.init_authority()
         (plane.state / "ca" / "passphrase").write_bytes(PASSPHRASE)

@@ -182,8 +182,34 @@ def test_a_database_that_does_not_answer_is_a_failure_and_not_bad_input(folder: 
     url.write_text("postgresql://nobody@/ringfence?host=%2Fnowhere")
     line = one_line(run(folder, "issued", "list", "--database-url-file", str(url)), 1)
     assert "database cannot be read" in line
-    url.write_text("mysql://nobody@localhost/ringfence")
-    assert "not supported" in one_line(run(folder, "issued", "list", "--database-url-file", str(url)), 1)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("mysql://nobody:hush-hush@localhost/ringfence", "not supported"),
+        ("postgresql://nobody:hush-hush@localhost:hush-hush/ringfence", "malformed"),
+        ("postgresql://nobody:hush-hush@[::1/ringfence", "malformed"),
+        ("hush-hush", "malformed"),
+        (" \n", "is empty"),
+        ("postgresql://" + "x" * 5000, "larger than 4096 bytes"),
+        ("\udcff", "not valid UTF-8"),
+    ],
+)
+def test_a_url_that_is_none_is_bad_input_and_its_password_is_not_repeated(
+    folder: Path, written: str, told: str
+) -> None:
+    url = folder / "url"
+    url.write_bytes(written.encode(errors="surrogateescape"))
+    result = run(folder, "issued", "list", "--database-url-file", str(url))
+    assert told in one_line(result, 2)
+    assert "hush-hush" not in result.output
+
+
+def test_a_url_file_that_is_not_there_is_named(folder: Path) -> None:
+    assert "cannot read database url file /nowhere/url" in one_line(
+        run(folder, "issued", "list", "--database-url-file", "/nowhere/url"), 2
+    )
 
 
 @pytest.mark.parametrize(
