@@ -107,6 +107,18 @@ def ping(opaque: bytes, *, ack: bool = False) -> bytes:
     return frame(PING, FLAG_ACK if ack else 0, 0, opaque)
 
 
+def header_frames(stream_id: int, block: bytes, *, end: bool, limit_bytes: int) -> bytes:
+    """A header block as HEADERS and, where it is longer than a frame of the receiver's, CONTINUATION frames."""
+    flags = FLAG_END_STREAM if end else 0
+    if len(block) <= limit_bytes:
+        return frame(HEADERS, flags | FLAG_END_HEADERS, stream_id, block)
+    parts = [frame(HEADERS, flags, stream_id, block[:limit_bytes])]
+    for at in range(limit_bytes, len(block), limit_bytes):
+        last = at + limit_bytes >= len(block)
+        parts.append(frame(CONTINUATION, FLAG_END_HEADERS if last else 0, stream_id, block[at : at + limit_bytes]))
+    return b"".join(parts)
+
+
 def parse_settings(payload: bytes) -> dict[int, int]:
     """SETTINGS payload to a dict, values checked (RFC 9113 section 6.5.2); later entries win."""
     if len(payload) % 6:

@@ -1,0 +1,515 @@
+"""One sender's frames on their way to one receiver: cut from the bytes, checked, and passed on as they are.
+
+Owns what the two directions of a connection have in common: frame by frame reading, the frames that concern the whole
+connection, windows, settings, late frames of streams that are gone, and the step of the two HPACK tables. What header
+blocks and content mean is `request_side`'s and `response_side`'s, which also hold the hot loops.
+
+In step. A block may pass unchanged only while the receiver's dynamic table equals the sender's (`table`). It stays
+equal as long as the receiver is sent every block that changes the sender's table, just as it came. The first such
+block that is kept back, or passed on without a field, ends that for good (`withhold`): the receiver is then told to
+empty its table and keep it empty, and gets every later block written anew, without any reference to a table. What an
+index means to the receiver can then no longer depend on what it was sent before: it is sent none.
+
+Late frames. A stream that was reset lives on in frames that are still under way (RFC 9113 section 5.1). Those towards
+an end that has reset the stream itself pass, as they would without us. Those of a stream that was ended here are
+dropped, and their sender is given back its window.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from sidecar.http2 import frames as h2
+from sidecar.http2.exchange import Exchange
+from sidecar.http2.frames import PeerError
+from sidecar.http2.guard import FloodError, FloodGuard
+from sidecar.http2.head import RequestHead, ResponseHead
+from sidecar.http2.heads import Entry, Heads
+from sidecar.http2.literal import SIZE_UPDATE_ZERO
+from sidecar.http2.mediation import Told, mediate, settings_frame
+from sidecar.http2.reasons import Broken, BrokenError, Malformed, MalformedError
+from sidecar.http2.table import DEFAULT_TABLE_BYTES, Table
+
+if TYPE_CHECKING:
+    from sidecar.http2.streams import Streams
+
+BLOCK_LIMIT_BYTES: Final = 64 * 1024
+CONTINUATIONS_LIMIT: Final = 16
+LATE_LIMIT: Final = 1024
+UNACKED_SETTINGS_LIMIT: Final = 16
+CREDIT_LIMIT: Final = 10_000
+CREDIT_FOR_FRAME: Final = 10
+"""Frames about windows and dead streams that an end may send for each DATA frame that it got and each stream."""
+SMALLEST_UPDATE_BYTES: Final = 64
+"""A smaller window update is counted: nobody honest opens a window byte by byte."""
+LARGEST_ID: Final = (1 << 31) - 1
+_SMALL_UPDATE: Final = (SMALLEST_UPDATE_BYTES - 1).to_bytes(4, "big")
+_RESERVED_BIT: Final = b"\x80"
+
+unpack_header = Struct(">HBBBL").unpack_from
+_pack_header = Struct(">HBBBL").pack
+
+
+class OpenBlock:
+    """A header block whose last frame has not come."""
+
+    __slots__ = ("end", "parts", "size_bytes", "stream_id")
+
+    def __init__(self, stream_id: int, end: bool, part: bytes) -> None:
+        self.stream_id = stream_id
+        self.end = end
+        self.parts = [part]
+        self.size_bytes = len(part)
+
+
+class Direction:
+    """See the module's docstring. ``other`` is the opposite direction, whose receiver is this one's sender."""
+
+    __slots__ = (
+        "_block",
+        "_have",
+        "_must_clear",
+        "_need",
+        "_parts",
+        "began",
+        "ceiling_bytes",
+        "credit",
+        "forgotten",
+        "frame_limit_bytes",
+        "guard",
+        "heads",
+        "in_step",
+        "known",
+        "late",
+        "other",
+        "out",
+        "own_room_bytes",
+        "receiver_frame_bytes",
+        "receiver_window_bytes",
+        "shared",
+        "streams",
+        "table",
+        "unacked",
+        "window",
+    )
+
+    from_server = False
+    own_room_limit_bytes = 0
+
+    other: Direction
+
+    def __init__(self, shared: Streams, heads: Heads, guard: FloodGuard, table: Table) -> None:
+        self.shared = shared
+        self.streams = shared.streams
+        self.heads = heads
+        self.guard = guard
+        self.out: list[bytes] = []
+        """Whole frames for the receiver."""
+        self.began = False
+        """The sender's first SETTINGS has passed."""
+        self.table = table
+        """The sender's dynamic table, as its encoder has it."""
+        self.known: Callable[[bytes], Entry | None] = table.known.get
+        self.ceiling_bytes = DEFAULT_TABLE_BYTES
+        self.in_step = True
+        self._must_clear = False
+        self.window = h2.DEFAULT_WINDOW_BYTES
+        """What the sender may still send on the connection, by all that it was told."""
+        self.own_room_bytes = 0
+        """Of the receiver's connection window: not told to the sender, kept for content that is made here."""
+        self.frame_limit_bytes = h2.DEFAULT_FRAME_BYTES
+        self.receiver_frame_bytes = h2.DEFAULT_FRAME_BYTES
+        self.receiver_window_bytes = h2.DEFAULT_WINDOW_BYTES
+        """Of a new stream."""
+        self.unacked: deque[Told] = deque()
+        """Settings of the sender that the receiver has not acknowledged."""
+        self.late: dict[int, bool] = {}
+        """Streams that are gone but for the sender's last frames; whether these pass."""
+        self.forgotten = 0
+        self.credit = CREDIT_LIMIT
+        self._block: OpenBlock | None = None
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = 0
+
+    # --- bytes ---
+
+    def put(self, frames: bytes) -> None:
+        """Send ``frames``, made on this side, to the receiver."""
+        self.out.append(frames)
+        self.shared.attention = True
+
+    def take(self) -> bytes:
+        """All that there is for the receiver."""
+        out = self.out
+        if not out:
+            return b""
+        joined = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        return joined
+
+    def drop_input(self) -> None:
+        self._parts.clear()
+        self._have = self._need = 0
+        self._block = None
+
+    @property
+    def in_block(self) -> bool:
+        """A header block, or a frame, has begun and is not complete."""
+        return self._block is not None or bool(self._parts)
+
+    def gather(self, data: bytes) -> bytes:
+        """Put ``data`` behind what was kept; b"" while a frame is incomplete."""
+        self._parts.append(data)
+        self._have += len(data)
+        if self._have < self._need:
+            return b""
+        joined = b"".join(self._parts)
+        self._parts.clear()
+        self._have = 0
+        return joined
+
+    def keep(self, rest: bytes, need: int) -> None:
+        """Keep the beginning of a frame until ``need`` bytes of it have come."""
+        if rest:
+            self._parts.append(rest)
+        self._have = len(rest)
+        self._need = need
+
+    def settle(self, updates: int, passed: int) -> None:
+        """Account for a run: frames about windows from the sender, DATA frames to the receiver."""
+        if passed:
+            credit = self.other.credit + CREDIT_FOR_FRAME * passed
+            self.other.credit = credit if credit < CREDIT_LIMIT else CREDIT_LIMIT
+        if updates:
+            self.credit -= updates
+            if self.credit < 0:
+                raise FloodError("window")
+
+    # --- every frame that is not in the hot loop ---
+
+    def slow(self, kind: int, flags: int, stream_id: int, frame: bytes) -> None:
+        """One frame, with its header; what passes is put into ``out``. Raises PeerError."""
+        stream_id &= LARGEST_ID
+        block = self._block
+        if block is not None:
+            if kind != h2.CONTINUATION or stream_id != block.stream_id:
+                raise PeerError(h2.PROTOCOL_ERROR, "header block interrupted")
+            self._continuation(block, flags, frame[h2.HEADER_BYTES :])
+        elif not self.began and kind != h2.SETTINGS:
+            raise PeerError(h2.PROTOCOL_ERROR, "first frame is not SETTINGS")
+        elif kind == h2.DATA:
+            self._data(flags, stream_id, frame)
+        elif kind == h2.HEADERS:
+            self._headers(flags, stream_id, frame)
+        elif kind == h2.WINDOW_UPDATE:
+            self._window_update(stream_id, frame)
+        elif kind == h2.RST_STREAM:
+            self._rst_stream(stream_id, frame)
+        elif kind == h2.SETTINGS:
+            self._settings(flags, stream_id, frame)
+        elif kind == h2.PING:
+            self._ping(flags, stream_id, frame)
+        elif kind == h2.GOAWAY:
+            if stream_id or len(frame) < h2.HEADER_BYTES + 8:
+                raise PeerError(h2.FRAME_SIZE_ERROR if not stream_id else h2.PROTOCOL_ERROR, "GOAWAY")
+            self.guard.spend("goaway")
+            self.goaway(
+                int.from_bytes(frame[9:13], "big") & LARGEST_ID, int.from_bytes(frame[13:17], "big"), frame[17:]
+            )
+        elif kind == h2.PRIORITY:
+            if not stream_id or len(frame) != h2.HEADER_BYTES + 5:
+                raise PeerError(h2.FRAME_SIZE_ERROR if stream_id else h2.PROTOCOL_ERROR, "PRIORITY")
+            self.guard.spend("priority")
+        elif kind in (h2.PUSH_PROMISE, h2.CONTINUATION):
+            raise PeerError(h2.PROTOCOL_ERROR, f"frame of kind {kind} out of place")
+        else:
+            self.guard.spend("unknown")
+
+    def goaway(self, last_id: int, code: int, debug: bytes) -> None:
+        raise NotImplementedError
+
+    # --- content ---
+
+    def _data(self, flags: int, stream_id: int, frame: bytes) -> None:
+        length = len(frame) - h2.HEADER_BYTES
+        if length > self.window:
+            raise BrokenError(h2.FLOW_CONTROL_ERROR, Broken.FLOW_CONTROL, "more than the connection's window")
+        self.window -= length
+        content = len(h2.unpad(frame[h2.HEADER_BYTES :], flags))
+        end = bool(flags & h2.FLAG_END_STREAM)
+        if not content and not end:
+            self.guard.spend("empty_data")
+        exchange = self.streams.get(stream_id)
+        if exchange is None:
+            if self.late_passes(stream_id, end):
+                self.out.append(frame)
+            else:
+                self._give_back(length)
+            return
+        flaw = self.count(exchange, content, end)
+        if flaw is not None:
+            self._give_back(length)
+            self.fault(exchange, MalformedError(flaw, f"DATA of {content} bytes" + " and the end" * end))
+            return
+        self.out.append(frame)
+        self.settle(0, 1)
+        if end:
+            self.ended(exchange)
+
+    def count(self, exchange: Exchange, content_bytes: int, end: bool) -> Malformed | None:
+        """Account for a DATA frame on a living stream; what is wrong with it."""
+        raise NotImplementedError
+
+    def ended(self, exchange: Exchange) -> None:
+        """The sender has ended its message."""
+        raise NotImplementedError
+
+    def fault(self, exchange: Exchange, error: MalformedError) -> None:
+        """The sender broke the rules of one stream: end it."""
+        raise NotImplementedError
+
+    def _give_back(self, length: int) -> None:
+        """The receiver never sees ``length`` bytes of DATA, so its window for them is ours to return."""
+        if length:
+            self.window += length
+            self.other.put(h2.window_update(0, length))
+
+    # --- header blocks ---
+
+    def _headers(self, flags: int, stream_id: int, frame: bytes) -> None:
+        fragment = h2.unpad(frame[h2.HEADER_BYTES :], flags, priority=True)
+        end = bool(flags & h2.FLAG_END_STREAM)
+        if flags & h2.FLAG_END_HEADERS:
+            self._whole_block(stream_id, end, fragment)
+        else:
+            self._block = OpenBlock(stream_id, end, fragment)
+
+    def _continuation(self, block: OpenBlock, flags: int, fragment: bytes) -> None:
+        block.parts.append(fragment)
+        block.size_bytes += len(fragment)
+        if len(block.parts) > CONTINUATIONS_LIMIT:
+            detail = f"header block in more than {CONTINUATIONS_LIMIT} frames"
+            raise BrokenError(h2.ENHANCE_YOUR_CALM, Broken.CONTINUATION_FLOOD, detail)
+        if block.size_bytes > BLOCK_LIMIT_BYTES:
+            detail = f"header block above {BLOCK_LIMIT_BYTES} bytes"
+            raise BrokenError(h2.ENHANCE_YOUR_CALM, Broken.HEADER_BOMB, detail)
+        if flags & h2.FLAG_END_HEADERS:
+            self._block = None
+            self._whole_block(block.stream_id, block.end, b"".join(block.parts))
+
+    def _whole_block(self, stream_id: int, end: bool, block: bytes) -> None:
+        try:
+            replaced = self.take_block(stream_id, end, block)
+        except MalformedError as error:
+            self.fault(self.streams[stream_id], error)
+            return
+        if replaced is None:
+            self.out.append(h2.header_frames(stream_id, block, end=end, limit_bytes=self.receiver_frame_bytes))
+        elif replaced:
+            self.out.append(replaced)
+
+    def take_block(self, stream_id: int, end: bool, block: bytes) -> bytes | None:
+        """Judge a whole header block: the frames to pass on in its place (b"" for none), or None to pass it as it is.
+
+        Raises `MalformedError` for a flaw of a living stream, which the caller hands to `fault` in its turn; PeerError.
+        """
+        raise NotImplementedError
+
+    def read(self, block: bytes) -> Entry:
+        """Read ``block`` and go on to the table after it."""
+        entry = self.known(block)
+        if entry is None:
+            entry = self.heads.read(block, self.table, self.ceiling_bytes)
+        after = entry.after
+        if after is not None:
+            self.table = after
+            self.known = after.known.get
+        elif self.known is _nothing_known:
+            self.known = self.table.known.get
+        return entry
+
+    def withhold(self, entry: Entry) -> None:
+        """The receiver is not sent ``entry`` as it came: if that changed the sender's table, they are out of step."""
+        if entry.after is not None and self.in_step:
+            self.in_step = False
+            self._must_clear = True
+
+    def passed_block(
+        self, stream_id: int, end: bool, block: bytes, entry: Entry, head: RequestHead | ResponseHead, inserted: bytes
+    ) -> bytes | None:
+        """As `take_block` for a block that was judged and goes on, with ``inserted`` behind its fields."""
+        if self.in_step and head.kept is None:
+            if not inserted:
+                return None
+            block += inserted
+        else:
+            self.withhold(entry)
+            block = self.own_block(head.literal) + inserted
+        length = len(block)
+        if length > self.receiver_frame_bytes:
+            return h2.header_frames(stream_id, block, end=end, limit_bytes=self.receiver_frame_bytes)
+        return _pack_header(length >> 8, length & 0xFF, h2.HEADERS, 5 if end else 4, stream_id) + block
+
+    def own_block(self, block: bytes) -> bytes:
+        """``block``, which refers to no table, as it may be sent to the receiver now."""
+        if self.in_step and self.table.limit_bytes > self.ceiling_bytes:
+            # The receiver has lowered its limit and waits for the next block to say so, but the sender's has not come.
+            self.in_step = False
+            self._must_clear = True
+        if self._must_clear:
+            self._must_clear = False
+            return SIZE_UPDATE_ZERO + block
+        return block
+
+    # --- streams that are gone ---
+
+    def remember_late(self, stream_id: int, *, passes: bool) -> None:
+        """The stream is gone, but the sender may not know it yet."""
+        if len(self.late) >= LATE_LIMIT:
+            oldest = next(iter(self.late))
+            del self.late[oldest]
+            self.forgotten = max(self.forgotten, oldest)
+        self.late[stream_id] = passes
+
+    def check_not_idle(self, stream_id: int) -> None:
+        if not stream_id & 1 or stream_id > self.shared.last_id:
+            raise BrokenError(h2.PROTOCOL_ERROR, Broken.STREAM_ID, f"frame on idle stream {stream_id}")
+
+    def late_passes(self, stream_id: int, end: bool) -> bool:
+        """Whether DATA or HEADERS on a stream that is gone pass; PeerError if the sender must know that it is gone."""
+        self.check_not_idle(stream_id)
+        passes = self.late.get(stream_id)
+        if passes is None:
+            if stream_id > self.forgotten:
+                raise BrokenError(h2.STREAM_CLOSED, Broken.STREAM_CLOSED, f"frame on closed stream {stream_id}")
+            return False
+        if end:
+            del self.late[stream_id]
+        return passes
+
+    def _window_update(self, stream_id: int, frame: bytes) -> None:
+        if len(frame) != h2.HEADER_BYTES + 4:
+            raise PeerError(h2.FRAME_SIZE_ERROR, "WINDOW_UPDATE")
+        increment = int.from_bytes(frame[9:], "big") & h2.LARGEST_WINDOW_BYTES
+        if increment < SMALLEST_UPDATE_BYTES:
+            self.guard.spend("window")
+        self.settle(1, 0)
+        if not stream_id:
+            self._connection_window(increment)
+            return
+        exchange = self.streams.get(stream_id)
+        if exchange is not None:
+            if increment:
+                self.out.append(frame)
+            else:
+                self.fault(exchange, MalformedError(Malformed.BAD_WINDOW, "WINDOW_UPDATE of 0"))
+            return
+        self.check_not_idle(stream_id)
+        if increment and self.late.get(stream_id):
+            self.out.append(frame)
+
+    def _connection_window(self, increment: int) -> None:
+        """The sender takes more DATA of the other direction; some of it may be kept for content made here."""
+        other = self.other
+        if not increment:
+            raise PeerError(h2.PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
+        kept = min(increment, other.own_room_limit_bytes - other.own_room_bytes)
+        if kept > 0:
+            other.own_room_bytes += kept
+            increment -= kept
+        other.window += increment
+        if other.window > h2.LARGEST_WINDOW_BYTES:
+            raise PeerError(h2.FLOW_CONTROL_ERROR, "connection window overflow")
+        if increment:
+            self.out.append(h2.window_update(0, increment))
+
+    def _rst_stream(self, stream_id: int, frame: bytes) -> None:
+        if len(frame) != h2.HEADER_BYTES + 4:
+            raise PeerError(h2.FRAME_SIZE_ERROR, "RST_STREAM")
+        exchange = self.streams.get(stream_id)
+        if exchange is not None:
+            self.out.append(frame)
+            self.reset(exchange, int.from_bytes(frame[9:], "big"))
+            return
+        self.check_not_idle(stream_id)
+        self.settle(1, 0)
+        if self.late.pop(stream_id, False):
+            self.out.append(frame)
+
+    def reset(self, exchange: Exchange, code: int) -> None:
+        """The sender has reset a living stream, and the receiver is told."""
+        raise NotImplementedError
+
+    # --- settings and pings ---
+
+    def _settings(self, flags: int, stream_id: int, frame: bytes) -> None:
+        if stream_id:
+            raise PeerError(h2.PROTOCOL_ERROR, "SETTINGS on a stream")
+        payload = frame[h2.HEADER_BYTES :]
+        if flags & h2.FLAG_ACK:
+            if payload:
+                raise PeerError(h2.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with a payload")
+            self._settings_acked(frame)
+            return
+        self.guard.spend("settings")
+        if len(self.unacked) >= UNACKED_SETTINGS_LIMIT:
+            raise FloodError("settings")
+        connect = bool(self.heads.protocols)
+        passed, told = mediate(payload, from_server=self.from_server, first=not self.began, connect=connect)
+        self.began = True
+        self.unacked.append(told)
+        other = self.other
+        # The receiver may use what it is allowed as soon as it reads this; what it is denied, until it acknowledges.
+        if told.frame_bytes is not None:
+            other.frame_limit_bytes = max(other.frame_limit_bytes, told.frame_bytes)
+        if told.table_bytes is not None:
+            other.ceiling_bytes = max(other.ceiling_bytes, told.table_bytes)
+        for key, value in passed:
+            if key == h2.SETTING_MAX_FRAME_SIZE:
+                other.receiver_frame_bytes = value
+            elif key == h2.SETTING_INITIAL_WINDOW_SIZE:
+                other.receiver_window_bytes = value
+            elif key == h2.SETTING_ENABLE_CONNECT_PROTOCOL:
+                self.shared.connect_offered = bool(value)
+        self.out.append(settings_frame(passed))
+        if self.from_server:
+            self.shared.greeted = True
+
+    def _settings_acked(self, frame: bytes) -> None:
+        unacked = self.other.unacked
+        if not unacked:
+            raise PeerError(h2.PROTOCOL_ERROR, "acknowledgement of no SETTINGS")
+        told = unacked.popleft()
+        if told.frame_bytes is not None:
+            later = [each.frame_bytes for each in unacked if each.frame_bytes is not None]
+            self.frame_limit_bytes = max(told.frame_bytes, *later, h2.DEFAULT_FRAME_BYTES)
+        if told.table_bytes is not None:
+            self.ceiling_bytes = max([told.table_bytes, *(each.table_bytes or 0 for each in unacked)])
+            if self.table.limit_bytes > self.ceiling_bytes:
+                self.known = _nothing_known  # the next block must be read: it has to lower the limit
+        if not told.ours:
+            self.out.append(frame)
+
+    def _ping(self, flags: int, stream_id: int, frame: bytes) -> None:
+        if stream_id or len(frame) != h2.HEADER_BYTES + 8:
+            raise PeerError(h2.PROTOCOL_ERROR if stream_id else h2.FRAME_SIZE_ERROR, "PING")
+        self.guard.spend("ping")
+        if not (flags & h2.FLAG_ACK and self.ping_acked(frame[h2.HEADER_BYTES :])):
+            self.out.append(frame)
+
+    def ping_acked(self, opaque: bytes) -> bool:
+        """Whether this acknowledges a ping of ours."""
+        return False
+
+
+def is_plain_update(payload: bytes) -> bool:
+    """Whether ``payload`` of a WINDOW_UPDATE opens the window, by enough, and has no reserved bit set."""
+    return _SMALL_UPDATE < payload < _RESERVED_BIT
+
+
+def _nothing_known(_: bytes) -> Entry | None:
+    return None

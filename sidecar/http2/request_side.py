@@ -1,0 +1,234 @@
+"""From the client to the server: requests are read, judged and passed on. The hot loop is `RequestDirection.feed`."""
+
+from __future__ import annotations
+
+from sidecar.http2 import frames as h2
+from sidecar.http2.direction import LARGEST_ID, Direction, is_plain_update, unpack_header
+from sidecar.http2.exchange import Exchange
+from sidecar.http2.frames import PREFACE, PeerError
+from sidecar.http2.guard import FloodGuard
+from sidecar.http2.head import UNANNOUNCED_LEFT
+from sidecar.http2.heads import Entry, Heads
+from sidecar.http2.mediation import STREAM_LIMIT
+from sidecar.http2.reasons import Broken, BrokenError, Malformed, MalformedError
+from sidecar.http2.streams import DRAIN_PING, Streams
+
+
+class RequestDirection(Direction):
+    """See `Direction`; the sender is the client."""
+
+    __slots__ = ("_judge_request", "_prefaced")
+
+    def __init__(self, shared: Streams, heads: Heads, guard: FloodGuard) -> None:
+        super().__init__(shared, heads, guard, heads.request_table)
+        self._judge_request = shared.judge.request
+        self._prefaced = False
+
+    # --- bytes ---
+
+    def feed(self, data: bytes) -> bytes:
+        """Take client bytes; returns what the server is to be sent. Raises PeerError, with ``out`` left to be taken."""
+        if self._have:
+            data = self.gather(data)
+            if not data:
+                return self.take()
+        if not self._prefaced:
+            data = self._preface(data)
+        out = self.out
+        streams = self.streams
+        shared = self.shared
+        pos = start = updates = passed = 0
+        size = len(data)
+        need = h2.HEADER_BYTES
+        calm = self.began and self._block is None
+        limit = self.frame_limit_bytes
+        try:
+            while size - pos >= 9:
+                high, low, kind, flags, stream_id = unpack_header(data, pos)
+                length = high << 8 | low
+                if length > limit:
+                    raise PeerError(h2.FRAME_SIZE_ERROR, f"frame of {length} bytes, {limit} allowed")
+                end = pos + 9 + length
+                if end > size:
+                    need = 9 + length
+                    break
+                if calm:
+                    if kind == 0:
+                        exchange = streams.get(stream_id)
+                        if exchange is not None and flags <= 1 and exchange.request_open and (length or flags):
+                            left = exchange.request_left - length
+                            window = self.window - length
+                            if window >= 0 <= left and not (flags and 0 < left < UNANNOUNCED_LEFT):
+                                self.window = window
+                                exchange.request_left = left
+                                exchange.request_bytes += length
+                                pos = end
+                                passed += 1
+                                if flags:
+                                    self.ended(exchange)
+                                    if shared.close_after:
+                                        break
+                                continue
+                    elif kind == 1:
+                        if (flags == 5 or flags == 4) and shared.last_id < stream_id <= LARGEST_ID:
+                            replaced = self.take_block(stream_id, flags == 5, data[pos + 9 : end])
+                            if replaced is not None:
+                                if pos > start:
+                                    out.append(data[start:pos])
+                                if replaced:
+                                    out.append(replaced)
+                                start = end
+                            pos = end
+                            if shared.close_after:
+                                break
+                            continue
+                    elif kind == 8 and length == 4 and stream_id in streams and is_plain_update(data[pos + 9 : end]):
+                        pos = end
+                        updates += 1
+                        continue
+                if pos > start:
+                    out.append(data[start:pos])
+                start = end
+                self.slow(kind, flags, stream_id, data[pos:end])
+                pos = end
+                if shared.close_after:
+                    break
+                calm = self._block is None
+                limit = self.frame_limit_bytes
+            if updates or passed:
+                self.settle(updates, passed)
+        except PeerError:
+            if pos > start:
+                out.append(data[start:pos])
+            raise
+        if pos < size and not shared.close_after:
+            self.keep(data[pos:], need)
+        if pos > start:
+            if not out:
+                return data if pos - start == size else data[start:pos]
+            out.append(data[start:pos])
+        return self.take()
+
+    def _preface(self, data: bytes) -> bytes:
+        """Pass the preface on; returns what follows it."""
+        if not data.startswith(PREFACE):
+            if not PREFACE.startswith(data):
+                raise BrokenError(h2.PROTOCOL_ERROR, Broken.NO_PREFACE, "no HTTP/2 preface")
+            self.keep(data, len(PREFACE))
+            return b""
+        self._prefaced = True
+        self.out.append(PREFACE)
+        return data[len(PREFACE) :]
+
+    # --- header blocks ---
+
+    def take_block(self, stream_id: int, end: bool, block: bytes) -> bytes | None:
+        entry = self.read(block)
+        shared = self.shared
+        if stream_id <= shared.last_id:
+            return self._trailers(stream_id, end, block, entry)
+        if not stream_id & 1:
+            raise BrokenError(h2.PROTOCOL_ERROR, Broken.STREAM_ID, f"request on stream {stream_id}")
+        shared.last_id = stream_id
+        if shared.turning_away or len(self.streams) >= STREAM_LIMIT:
+            self.withhold(entry)
+            self._turn_away(stream_id, end)
+            return b""
+        try:
+            head = entry.request or self.heads.request(entry)
+            if end and 0 < head.length < UNANNOUNCED_LEFT:
+                raise MalformedError(Malformed.LENGTH_MISMATCH, f"no content, {head.length} bytes announced")
+            if head.protocol and not shared.connect_offered:
+                raise MalformedError(Malformed.BAD_METHOD, "extended CONNECT, which the server has not offered")
+        except MalformedError as error:
+            self.withhold(entry)
+            shared.malformed_request(stream_id, not end, entry.fields, error)
+            return b""
+        exchange = Exchange(stream_id, head, len(block))
+        if end:
+            exchange.request_open = False
+        self.streams[stream_id] = exchange
+        inserted = self._judge_request(exchange)
+        if inserted is None:
+            self.withhold(entry)
+            shared.refused(exchange)
+            return b""
+        return self.passed_block(stream_id, end, block, entry, head, inserted)
+
+    def _trailers(self, stream_id: int, end: bool, block: bytes, entry: Entry) -> bytes | None:
+        exchange = self.streams.get(stream_id)
+        if exchange is None:
+            if self.late_passes(stream_id, end) and self.in_step:
+                return None
+            self.withhold(entry)
+            return b""
+        try:
+            if not exchange.request_open:
+                raise MalformedError(Malformed.STREAM_CLOSED, "HEADERS after the end of the request")
+            if not end:
+                raise MalformedError(Malformed.BAD_TRAILER, "trailers that do not end the stream")
+            trailers = entry.trailers or self.heads.request_trailers(entry)
+            if 0 < exchange.request_left < UNANNOUNCED_LEFT:
+                raise MalformedError(Malformed.LENGTH_MISMATCH, f"{exchange.request_left} bytes missing")
+        except MalformedError:
+            self.withhold(entry)
+            raise
+        exchange.request_bytes += len(block)
+        self.ended(exchange)
+        return self.passed_block(stream_id, end, block, entry, trailers, b"")
+
+    def _turn_away(self, stream_id: int, end: bool) -> None:
+        """Leave a request unprocessed; the client may try it again elsewhere, or later."""
+        shared = self.shared
+        if shared.turning_away:
+            if not end:
+                self.remember_late(stream_id, passes=False)
+            return
+        shared.reset_client(stream_id, h2.REFUSED_STREAM, request_open=not end)
+        shared.spend_reset()
+
+    # --- content and ends ---
+
+    def count(self, exchange: Exchange, content_bytes: int, end: bool) -> Malformed | None:
+        if not exchange.request_open:
+            return Malformed.STREAM_CLOSED
+        left = exchange.request_left - content_bytes
+        if left < 0 or (end and 0 < left < UNANNOUNCED_LEFT):
+            return Malformed.LENGTH_MISMATCH
+        exchange.request_left = left
+        exchange.request_bytes += content_bytes
+        return None
+
+    def ended(self, exchange: Exchange) -> None:
+        exchange.request_open = False
+        if not exchange.response_open:
+            self.shared.finish(exchange)
+
+    def fault(self, exchange: Exchange, error: MalformedError) -> None:
+        self.shared.client_fault(exchange, error)
+
+    def reset(self, exchange: Exchange, code: int) -> None:
+        shared = self.shared
+        if exchange.response_open:
+            exchange.cut = True
+            self.other.remember_late(exchange.stream_id, passes=True)
+            if not shared.spend_reset():
+                return
+        shared.finish(exchange)
+
+    # --- the connection ---
+
+    def goaway(self, last_id: int, code: int, debug: bytes) -> None:
+        """It speaks of pushes, and there are none."""
+        self.out.append(h2.goaway(0, code, debug))
+
+    def ping_acked(self, opaque: bytes) -> bool:
+        shared = self.shared
+        if not shared.draining or opaque != DRAIN_PING:
+            return False
+        if not shared.turning_away:
+            shared.turning_away = True
+            shared.goaway_client(shared.last_id, h2.NO_ERROR)
+            if not self.streams:
+                shared.shut()
+        return True
