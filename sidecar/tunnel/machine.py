@@ -214,7 +214,8 @@ class TunnelMachine:
                 self.forget(stream)
 
     def _headers_frame(self, stream_id: int, headers: Headers, *, end: bool) -> bytes:
-        block = self._encoder.encode(headers)
+        # Without Huffman, which is Python here: each refusal has a new value, and a change of policy sends hundreds.
+        block = self._encoder.encode(headers, huffman=False)
         flags = h2.FLAG_END_HEADERS | (h2.FLAG_END_STREAM if end else 0)
         return h2.frame(h2.HEADERS, flags, stream_id, block)
 
