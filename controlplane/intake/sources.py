@@ -10,6 +10,7 @@ from typing import Final
 from ringfence.kit.watch import ContentReader, FileContent, list_files
 
 POLICY_FILE_LIMIT: Final = 10_000
+POLICY_LIMIT_BYTES: Final = 64 << 20
 POLICY_SUFFIXES: Final = (".yaml", ".yml")
 
 
@@ -63,6 +64,13 @@ class Sources:
             return PolicyFolder(path=folder, error=error.strerror or str(error))
         if len(paths) > POLICY_FILE_LIMIT:
             return PolicyFolder(path=folder, error=f"it holds more than {POLICY_FILE_LIMIT} files")
-        files = tuple(self._reader.read(path) for path in paths)
         self._reader.keep({self._mesh_path, *paths})
-        return PolicyFolder(path=folder, files=files)
+        files: list[FileContent] = []
+        left = POLICY_LIMIT_BYTES
+        for path in paths:
+            files.append(self._reader.read(path))
+            left -= len(files[-1].content)
+            if left < 0:
+                self._reader.keep({self._mesh_path})
+                return PolicyFolder(path=folder, error=f"it holds more than {POLICY_LIMIT_BYTES} bytes")
+        return PolicyFolder(path=folder, files=tuple(files))

@@ -8,6 +8,7 @@ before it was last read that a second change could hide in the same timestamp. P
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ _T = TypeVar("_T")
 # Coarser than the timestamps of any file system in use (FAT: 2 s).
 _TIMESTAMP_DOUBT_SECONDS: Final = 2.0
 _DEPTH_LIMIT: Final = 8
+_ENTRY_LIMIT: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,19 +78,25 @@ def list_files(folder: Path, suffixes: tuple[str, ...], limit: int) -> list[Path
     """Files under ``folder`` whose names end in one of ``suffixes``, sorted; hidden names are left out.
 
     At most ``limit`` + 1 are listed, so that too many shows. Symbolic links to files count, those to folders do not.
-    Raises OSError when ``folder`` cannot be listed.
+    Raises OSError when ``folder`` cannot be listed, is nested too deeply or holds too much else: what is left out
+    unsaid would be a policy that somebody believes in.
     """
     found: list[Path] = []
     waiting = [(folder, 0)]
+    seen = 0
     while waiting and len(found) <= limit:
         current, depth = waiting.pop()
         with os.scandir(current) as entries:
             for entry in entries:
+                seen += 1
+                if seen > _ENTRY_LIMIT:
+                    raise OSError(errno.EMFILE, f"more than {_ENTRY_LIMIT} entries")
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    if depth < _DEPTH_LIMIT:
-                        waiting.append((Path(entry.path), depth + 1))
+                    if depth >= _DEPTH_LIMIT:
+                        raise OSError(errno.ELOOP, f"nested deeper than {_DEPTH_LIMIT} folders")
+                    waiting.append((Path(entry.path), depth + 1))
                 elif entry.name.endswith(suffixes):
                     found.append(Path(entry.path))
                     if len(found) > limit:

@@ -26,7 +26,9 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}: {self.message}"
-        return f"{where} ({self.mend})" if self.mend else where
+        line = f"{where} ({self.mend})" if self.mend else where
+        # A file may bear any name, and what is printed must stay one line that a terminal only shows.
+        return line if line.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -178,6 +178,10 @@ class _Builder:
         if tag is not None:
             self._problem(line, column, f"tag {shown(tag)}", "tags are not supported: remove it")
         if isinstance(event, yaml.ScalarEvent):
+            if "\0" in event.value:
+                # No path, argument or environment variable can hold one; those that take them fall over it.
+                self._problem(line, column, "NUL character in a value", "remove it")
+                return False
             self._place(ScalarNode(line, column, event.value, event.style in (None, "") and event.implicit[0]))
             return True
         if len(self._open) >= LIMIT_DEPTH:

@@ -84,6 +84,26 @@ def test_listing_is_sorted_recursive_and_bounded(tmp_path: Path) -> None:
         list_files(tmp_path / "absent", (".yaml",), 10)
 
 
+def test_folders_too_deep_are_an_error_and_not_left_out(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*"abcdefgh")
+    deep.mkdir(parents=True)
+    (deep / "x.yaml").write_text("")
+    assert list_files(tmp_path, (".yaml",), 10) == [deep / "x.yaml"]
+    (deep / "i").mkdir()
+    with pytest.raises(OSError, match="nested deeper than 8"):
+        list_files(tmp_path, (".yaml",), 10)
+
+
+def test_a_tree_of_other_files_is_not_walked_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringfence.kit.watch._ENTRY_LIMIT", 20)
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+        for number in range(6):
+            (tmp_path / folder / f"{number}.txt").write_text("")
+    with pytest.raises(OSError, match="more than 20 entries"):
+        list_files(tmp_path, (".yaml",), 10)
+
+
 async def test_watch_offers_each_change_once_and_an_unsettled_one_again() -> None:
     value = "a"
     offered: list[str] = []

@@ -11,6 +11,12 @@ def test_a_problem_is_one_line_with_place_and_mend() -> None:
     assert str(place.problem("bad thing")) == "f.yaml:3:7: bad thing"
 
 
+def test_a_problem_stays_one_line_whatever_its_file_is_named() -> None:
+    told = str(Problem("poli\ncies/\x1b[2J\udcff.yaml", 1, 2, "folder a\u2028b is gone", "make\rit"))
+    assert told == r"poli\ncies/\x1b[2J\udcff.yaml:1:2: folder a\u2028b is gone (make\rit)"
+    assert str(Problem("políticas.yaml", 1, 1, "café")) == "políticas.yaml:1:1: café"
+
+
 def test_problems_sort_by_file_line_and_column() -> None:
     problems = [Problem("b", 1, 1, "x"), Problem("a", 10, 1, "x"), Problem("a", 9, 2, "x"), Problem("a", 9, 1, "x")]
     assert [(p.file, p.line, p.column) for p in sorted(problems)] == [

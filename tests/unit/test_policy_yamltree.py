@@ -116,6 +116,12 @@ def test_a_key_that_is_no_text_is_refused() -> None:
     assert load("{*a : 1}")[1] == ["f.yaml:1:2: anchor or alias 'a' (aliases are not supported: write the value out)"]
 
 
+@pytest.mark.parametrize("text", ['a: "x\\0y"', '{b: ["\\x00"]}', '"\\u0000": 1', '"\\U00000000"'])
+def test_a_nul_is_refused_wherever_it_stands(text: str) -> None:
+    # No path, argument or environment variable can hold one, and what passes them on would fall over it.
+    assert [problem.split(": ", 1)[1] for problem in load(text)[1]] == ["NUL character in a value (remove it)"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
