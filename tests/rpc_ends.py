@@ -99,7 +99,10 @@ class RawPeer:
         while True:
             try:
                 data = self._engine.receive(await self._some())
-            except (TlsEndedError, EOFError):
+            except TlsEndedError as end:
+                self.seen += end.plaintext
+                return b""
+            except EOFError:
                 return b""
             self.seen += data
             if data:
