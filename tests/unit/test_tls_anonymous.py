@@ -1,4 +1,4 @@
-"""A client without an SVID: it verifies the server as strictly as one that has one, by whatever verifier it is given."""
+"""A client without an SVID: it verifies the server as strictly as one that has one, by any verifier it is given."""
 
 from __future__ import annotations
 
