@@ -53,7 +53,8 @@ def failure(program: str, finished: Finished) -> RedirectError:
     """The error to raise for a program that ended badly."""
     if _REFUSED.search(finished.errors):
         return NotPermitted(_NOT_PERMITTED)
-    return BackendUnsupported(f"{program}: {finished.complaint}")
+    mend = " (make its folder writable, or set XTABLES_LOCKFILE)" if "lock file" in finished.errors else ""
+    return BackendUnsupported(f"{program}: {finished.complaint}{mend}")
 
 
 def ipv6_refused(error: BackendUnsupported) -> BackendUnsupported:

@@ -35,8 +35,8 @@ Inbound connections go to the sidecar's inbound listener, outbound ones to its o
 is. The rules come into force at once for both IP versions or not at all. The sidecar's own connections must be told
 from others: by its user, its group, a mark that it puts on them, or several of these, of which all must then hold.
 
-A connection that is open already, and that the kernel does not track yet, is redirected with its next packet and so
-cut. On a host, say which inbound ports are the workload's (--only-inbound-port), or your SSH session is not.
+A connection that is open already stays as it is; restart the workload if it must not. On a host, say which inbound
+ports are the workload's (--only-inbound-port), or you will not get in by SSH again.
 
 Lists may be given as --exclude-inbound-port 22,9100 or by repeating the option.
 

@@ -3,7 +3,7 @@
 Our rules live in chains of our own; the built-in chains get one jump each, at their head, as an earlier rule of
 somebody else's could let a connection by. A script is made from what is there (``saved.py``) and what shall be there,
 and is one transaction: the same function installs, replaces, removes, and puts back what was there before a failed
-attempt. What is matched, and why no rule looks at TCP flags: see ``nftables.py``, whose twin this is.
+attempt. What is matched, and why only what opens a connection: see ``nftables.py``, whose twin this is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ Family = Literal["ipv4", "ipv6"]
 INBOUND: Final = "RINGFENCE_INBOUND"
 OUTPUT: Final = "RINGFENCE_OUTPUT"
 
+_OPENING: Final = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN"
+
 # An empty chain of this name, and that of another chain, says that the other was made by our coming.
 _MADE_PREFIX: Final = "RINGFENCE_MADE_"
 
@@ -32,11 +34,11 @@ def rules(settings: RedirectSettings, family: Family) -> OurRules:
     jumps = []
     if settings.inbound is not None:
         chains[INBOUND] = tuple(_inbound(settings.inbound, settings.mesh_port))
-        jumps.append(Jump(chain="PREROUTING", position=1, rule=f"-p tcp -j {INBOUND}"))
+        jumps.append(Jump(chain="PREROUTING", position=1, rule=f"{_OPENING} -j {INBOUND}"))
     if settings.outbound is not None:
         networks = settings.outbound.networks_4() if family == "ipv4" else settings.outbound.networks_6()
         chains[OUTPUT] = tuple(_outbound(settings.outbound, networks))
-        jumps.append(Jump(chain="OUTPUT", position=1, rule=f"-p tcp -j {OUTPUT}"))
+        jumps.append(Jump(chain="OUTPUT", position=1, rule=f"{_OPENING} -j {OUTPUT}"))
     return OurRules(chains=chains, jumps=tuple(jumps))
 
 

@@ -93,7 +93,9 @@ class IptablesBackend:
     def _put_back(self, touched: Iterable[Family], before: Mapping[Family, NatTable], error: RedirectError) -> None:
         for family in touched:
             try:
-                self._apply(family, self._read(family), before[family].ours)
+                present = self._read(family)
+                if present.ours != before[family].ours:
+                    self._apply(family, present, before[family].ours)
             except RedirectError as second:
                 raise RedirectError(
                     f"{error}; and the {family} rules of before could not be put back: {second} "

@@ -4,9 +4,11 @@ Two chains hook into address translation. A rule's ``return`` ends only our chai
 that hook still happens. Our chains stand ahead of the usual priority, where iptables and container engines are: the
 first translation of a connection is the only one, and a connection of the mesh must not be decided elsewhere.
 
-No rule looks at TCP flags or at the state of a connection, though leaving open connections alone would be friendly:
-the kernel judges only the first packet of a connection that it sees, so a stranger could send a lone ACK first, have
-that let through, and then open the connection to the program itself (tests/netns shows both).
+Only a segment that opens a connection is redirected. The kernel judges the first packet of a connection that it sees,
+which need not be the opening one: connections may be older than the rules or than the kernel's memory of them, and an
+answer of theirs would look like a connection to be redirected, which would cut it: an operator's SSH session, or the
+sidecar's own connections to its peers. Nor is that a way around: a stranger who begins with another segment is answered
+by a reset, at which the kernel forgets him (tests/netns tries it).
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ TABLE: Final = "ringfence"
 
 FAMILIES: Final = ("inet", "ip")
 """Where our table may be: ``inet`` is IPv4 and IPv6, ``ip`` is IPv4 alone, for kernels that translate nothing else."""
+
+
+_OPENING: Final = ("meta l4proto != tcp return", "tcp flags & (fin | syn | rst | ack) != syn return")
 
 
 def ruleset(settings: RedirectSettings) -> str:
@@ -52,7 +57,7 @@ def _chain(name: str, hook: str, rules: Iterable[str]) -> str:
 
 
 def _inbound(inbound: Inbound, mesh_port: int) -> Iterator[str]:
-    yield "meta l4proto != tcp return"
+    yield from _OPENING
     yield 'iifname "lo" return'
     # What only passes through, as on a host that routes for containers, is not addressed to a program here.
     yield "fib daddr type != local return"
@@ -64,7 +69,7 @@ def _inbound(inbound: Inbound, mesh_port: int) -> Iterator[str]:
 
 
 def _outbound(outbound: Outbound) -> Iterator[str]:
-    yield "meta l4proto != tcp return"
+    yield from _OPENING
     # Every address of this machine's own is reached through the loopback interface, not only 127.0.0.1.
     yield 'oifname "lo" return'
     yield f"{_own(outbound.own)} return"

@@ -1,0 +1,1 @@
+"""Interception between real network namespaces; needs root, iproute2, nftables and iptables."""
