@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,6 +12,16 @@ from ringfence.kit.clock import FakeClock
 from tests.postgres import new_postgres_url, postgres_cluster, postgres_url
 
 __all__ = ["clock", "free_port", "new_postgres_url", "postgres_cluster", "postgres_url"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, nor any process that it starts, finds or leaves anything in the configuration of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        for name in [name for name in os.environ if name.startswith("RINGFENCE_")]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture

@@ -84,6 +84,11 @@ def test_the_standard_passphrase_file_is_told_by_mesh_and_state_and_lies_in_the_
     assert named("/a", {"XDG_CONFIG_HOME": "relative"}) == named("/a", {})
 
 
+def test_tests_keep_out_of_the_configuration_of_whoever_runs_them() -> None:
+    assert Path.home() / ".config" not in default_passphrase_file(Path("/a"), "shop", os.environ).parents
+    assert not [name for name in os.environ if name.startswith("RINGFENCE_")]
+
+
 def test_the_standard_state_lies_beside_the_mesh_file(tmp_path: Path) -> None:
     assert default_state(tmp_path / "mesh.yaml", "shop") == tmp_path / ".ringfence" / "shop"
 
