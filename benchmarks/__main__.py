@@ -10,11 +10,23 @@ from pathlib import Path
 
 import click
 
-from benchmarks import connections, http1, machine, tcp
+from benchmarks import connections, http1, issuance, latency, machine, policy, revision, start, tcp
 from benchmarks.results import Row, all_met, as_json, as_table
 from benchmarks.works import QUICK, BenchmarkError, Plan, Work
 
-WORKS = {work.name: work for work in (http1.WORK, tcp.WORK, connections.WORK)}
+WORKS = {
+    work.name: work
+    for work in (
+        http1.WORK,
+        tcp.WORK,
+        connections.WORK,
+        latency.WORK,
+        start.WORK,
+        policy.WORK,
+        revision.WORK,
+        issuance.WORK,
+    )
+}
 
 
 def _levels(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...] | None:

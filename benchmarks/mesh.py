@@ -36,6 +36,7 @@ from benchmarks.processes import free_ports, running, wait_until
 from benchmarks.works import BenchmarkError
 
 OURS = "ringfence"
+PASSPHRASE = "only-for-a-benchmark"
 _RINGFENCE = (sys.executable, "-m", "ringfence")
 
 
@@ -174,7 +175,7 @@ def control_plane(
         _write_document(home / "policies", name, document)
     passphrase = home / "passphrase"
     passphrase.touch(mode=0o600)
-    passphrase.write_text("only-for-a-benchmark\n")
+    passphrase.write_text(f"{PASSPHRASE}\n")
     state = home / "controlplane"
     state.mkdir(mode=0o700)
     admin_socket = state / "admin.sock"

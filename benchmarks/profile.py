@@ -9,10 +9,11 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.processes import cpu_seconds, kernel_seconds
 from benchmarks.results import aligned
 from benchmarks.sampler import is_loop
 from benchmarks.works import BenchmarkError
@@ -77,8 +78,38 @@ def taken_now(pid: int, folder: Path, deadline_seconds: float = 10) -> Counter[P
     raise BenchmarkError(f"the sampled process {pid} wrote no counts within {deadline_seconds:.0f} s")
 
 
-def tables(title: str, samples: Samples, cpu_us_per_request: float, lines: int = 25) -> str:
-    """Text tables of ``samples``: share and microseconds a request by area, by function, by line."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What a sampled process has spent so far: samples, CPU seconds, and those of them in the kernel."""
+
+    samples: Counter[Place]
+    cpu_seconds: float
+    kernel_seconds: float
+
+    @classmethod
+    def now(cls, pid: int, folder: Path) -> Spent:
+        return cls(samples=taken_now(pid, folder), cpu_seconds=cpu_seconds(pid), kernel_seconds=kernel_seconds(pid))
+
+    @classmethod
+    def sum(cls, many: Iterable[Spent]) -> Spent:
+        """All of ``many`` together, so that several stretches can be told as one."""
+        points = list(many)
+        return cls(
+            samples=sum((point.samples for point in points), Counter()),
+            cpu_seconds=sum(point.cpu_seconds for point in points),
+            kernel_seconds=sum(point.kernel_seconds for point in points),
+        )
+
+    def tables_since(self, before: Spent, title: str, count: int, unit: str) -> str:
+        """Tables of what was spent since ``before`` on each of ``count`` units of work, such as requests."""
+        cpu = (self.cpu_seconds - before.cpu_seconds) / count * 1e6
+        kernel = (self.kernel_seconds - before.kernel_seconds) / count * 1e6
+        title = f"{title}: {cpu:,.1f} µs a {unit}, {kernel:,.1f} of them in the kernel"
+        return tables(title, self.samples - before.samples, cpu)
+
+
+def tables(title: str, samples: Samples, cpu_us_per_unit: float, lines: int = 25) -> str:
+    """Text tables of ``samples``: share and microseconds a unit of work by area, by function, by line."""
     total = sum(samples.values())
     if total == 0:
         raise BenchmarkError(f"no sample was taken for {title}")
@@ -92,7 +123,7 @@ def tables(title: str, samples: Samples, cpu_us_per_request: float, lines: int =
         return aligned(
             [("", "µs", "share")]
             + [
-                (name, f"{count / total * cpu_us_per_request:.2f}", f"{count / total:.1%}")
+                (name, f"{count / total * cpu_us_per_unit:.2f}", f"{count / total:.1%}")
                 for name, count in counts.most_common(lines)
             ]
         )

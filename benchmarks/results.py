@@ -91,10 +91,12 @@ def against_bar(
     *,
     at_least: bool = False,
     share: float | None = None,
+    judged: bool = True,
 ) -> Row:
     """The row for ``values``, one a round, whose bar is the number ``limit``.
 
-    What must reach it is their median, or the percentile ``share`` of them. ValueError when there is no value.
+    What must reach it is their median, or the percentile ``share`` of them; not ``judged``: it stands there only to be
+    compared with. ValueError when there is no value.
     """
     if not values:
         raise ValueError(f"no round measured {metric} at {level}")
@@ -110,9 +112,9 @@ def against_bar(
         ratio=ours / limit,
         spread=(min(values) / limit, max(values) / limit),
         rounds=len(values),
-        bar=bar.limit,
-        at_least=at_least,
-        met=bar.met_by(ours / limit),
+        bar=bar.limit if judged else None,
+        at_least=at_least if judged else None,
+        met=bar.met_by(ours / limit) if judged else None,
     )
 
 
