@@ -4,13 +4,18 @@ Two things are done for as long as the ``with`` block lasts. A keeper process is
 should this process end without a word. And this process adopts its orphaned grandchildren (a "child subreaper"), so
 that it can take in their exit status; where process 1 is no init, as in many containers, nobody else would, and their
 group would never look empty.
+
+A daemon leaves its group by design. Adopted it is all the same, and so found and ended at the end; only where this
+process is killed without a word does a daemon outlive it, as the keeper knows groups alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +23,8 @@ from typing import IO, Final, cast
 
 _KEEPER: Final = Path(__file__).with_name("keeper.py")
 _END_SECONDS: Final = 5.0
+_ORPHAN_GRACE_SECONDS: Final = 2.0
+_ORPHAN_POLL_SECONDS: Final = 0.02
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
@@ -25,6 +32,7 @@ class GroupKeeper:
     """A keeper process and the pipe to it; use as a context manager."""
 
     def __enter__(self) -> GroupKeeper:
+        self._not_ours = _children()
         _adopt_orphans(True)
         self._popen = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_KEEPER)],
@@ -58,6 +66,39 @@ class GroupKeeper:
         """``group`` is gone; its number may soon be somebody else's."""
         self._tell(b"-%d\n" % group)
 
+    async def end_orphans(self) -> list[str]:
+        """End what the children had let go of; call it when they have ended. One line for each such process.
+
+        First by SIGTERM, after a time of grace by SIGKILL; one that may not be ended, as it runs under another user, is
+        left, and its line says so.
+        """
+        told: dict[int, str] = {}
+        clock = asyncio.get_running_loop()
+        grace_ends = clock.time() + _ORPHAN_GRACE_SECONDS
+        asked: set[int] = set()
+        while (orphans := self._orphans()) and clock.time() < grace_ends + _END_SECONDS:
+            insist = clock.time() >= grace_ends
+            for pid in orphans if insist else orphans - asked:
+                what = f"process {pid} ({_name(pid)}) had left its group"
+                try:
+                    os.kill(pid, signal.SIGKILL if insist else signal.SIGTERM)
+                except PermissionError:
+                    told[pid] = f"{what} and may not be ended by this user"
+                else:
+                    told[pid] = f"{what} and was {'killed' if insist else 'ended'}"
+            asked |= orphans
+            await asyncio.sleep(_ORPHAN_POLL_SECONDS)
+        return list(told.values())
+
+    def _orphans(self) -> set[int]:
+        """The living processes that this one adopted; the ended ones are taken in."""
+        found = _children() - self._not_ours - {self._popen.pid}
+        for pid in list(found):
+            with contextlib.suppress(ChildProcessError):
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    found.discard(pid)
+        return found
+
     @property
     def _pipe(self) -> IO[bytes]:
         return cast("IO[bytes]", self._popen.stdin)
@@ -78,6 +119,26 @@ def group_alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _children() -> set[int]:
+    """Processes whose parent is this one, the ended ones included."""
+    found, own = set(), os.getpid()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            # After the name, which may hold anything, come state and parent (proc_pid_stat(5)).
+            if int((process / "stat").read_bytes().rpartition(b")")[2].split()[1]) == own:
+                found.add(int(process.name))
+        except OSError:
+            continue  # it ended meanwhile
+    return found
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+    except OSError:
+        return "?"
 
 
 def _adopt_orphans(on: bool) -> None:

@@ -122,10 +122,16 @@ class Process:
             raise
         finally:
             os.close(writing)
-        transport, lines = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: _Lines(on_line), os.fdopen(reading, "rb", buffering=0)
-        )
-        return cls(popen, lines, transport)
+        pipe = os.fdopen(reading, "rb", buffering=0)
+        transport: asyncio.ReadTransport | None = None
+        try:
+            transport, lines = await asyncio.get_running_loop().connect_read_pipe(lambda: _Lines(on_line), pipe)
+            return cls(popen, lines, transport)
+        except BaseException:  # cancelled here, or out of descriptors: nobody else knows of the child yet
+            (transport or pipe).close()
+            os.killpg(popen.pid, signal.SIGKILL)
+            popen.wait()  # was killed: does not block
+            raise
 
     @property
     def pid(self) -> int:

@@ -80,6 +80,8 @@ async def running_mesh(
                 finally:
                     for name in await supervisor.stop():
                         listener.on_line(name, "was killed: it did not end in time")
+                    for line in await keeper.end_orphans():
+                        listener.on_line("up", line)
         except BaseExceptionGroup as group:
             if len(group.exceptions) == 1:  # a task group wraps even the one error of its own block
                 raise group.exceptions[0] from None

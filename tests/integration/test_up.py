@@ -69,6 +69,8 @@ spec:
 
 DIRECT = '[python3, "app.py"]'
 SHELL = '[sh, -c, "python3 app.py & wait"]'
+DEAF_DAEMON = "setsid sh -c 'trap : TERM; while :; do sleep 1; done'"
+DAEMONS = f'[sh, -c, "setsid sleep 1000 & {DEAF_DAEMON} & exec python3 app.py"]'
 DEAF = '[python3, "app.py", "deaf"]'
 
 
@@ -203,6 +205,17 @@ def test_a_signal_stops_everything_and_leaves_no_process(tmp_path: Path, marked:
         assert "nothing is left running" in command.stderr
         told = command.stderr
         assert told.index('"msg":"sidecar stopped"') < told.index('"msg":"control plane stops"')
+
+
+def test_what_left_its_group_is_ended_too_and_named(tmp_path: Path, marked: Marked) -> None:
+    mesh = small_mesh(tmp_path, DAEMONS)
+    with running(mesh, marked) as (command, _):
+        until(lambda: any(command_line(pid)[0] == "sleep" for pid in marked.pids()), "the daemon")
+        command.popen.send_signal(signal.SIGINT)
+        assert command.wait() == 0
+        assert marked.pids() == []
+        assert "(sleep) had left its group and was ended" in command.stderr
+        assert "(sh) had left its group and was killed" in command.stderr
 
 
 def test_killing_the_supervisor_leaves_no_process_not_even_a_grandchild(tmp_path: Path, marked: Marked) -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from controlplane.up.groups import GroupKeeper
-from controlplane.up.process import Launch
+from controlplane.up.process import Launch, Process
 from controlplane.up.restarts import RestartPolicy
 from controlplane.up.supervisor import ChildExit, ChildSpec, Listener, Supervisor, Tier
 from ringfence.kit.backoff import Backoff
+from tests.processes import Marked
 
 QUICK = RestartPolicy(backoff=Backoff(first_seconds=0.01, cap_seconds=0.01), crash_loop_exits=3)
 
@@ -125,6 +126,18 @@ async def test_a_command_that_is_not_there_is_an_exit_with_a_line_and_not_a_cras
         await until(lambda: heard.exits)
         assert heard.exits[0].code == 127
         assert "'no-such-program-here' is not there" in heard.of("ghost")[0]
+
+
+async def test_a_start_that_is_cancelled_leaves_neither_child_nor_descriptor() -> None:
+    marked, before = Marked(), open_descriptors()
+    launch = Launch(command=("sleep", "1000"), directory=Path("/"), environment=marked.environment)
+    starting = asyncio.ensure_future(Process.start(launch, print))
+    await asyncio.sleep(0)  # up to its first wait, by when the child is there
+    assert marked.pids()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await until(lambda: not marked.pids() and open_descriptors() <= before)
 
 
 async def test_a_directory_that_is_not_there_is_an_exit_with_a_line(tmp_path: Path) -> None:
