@@ -34,7 +34,7 @@ from sidecar.redirect.destination import original_destination
 from sidecar.settings import AccessLog, SidecarSettings
 from sidecar.signals import ListenError, SignalsServer
 from sidecar.tls import TlsIdentity
-from sidecar.tunnel.link import LinkContext
+from sidecar.tunnel.link_context import LinkContext
 
 # Requests leave no cycles behind; the default threshold would look for some every few hundred of them.
 _GC_THRESHOLD: Final = 50_000
@@ -272,6 +272,7 @@ class _Sidecar:
                 svid=svid,
                 verifier=ChainVerifier(bundles),
                 count_failure=self._count_failure,
+                count_broken=self._count_broken,
                 count_proof=self._count_proof,
             )
             self._bundles = bundles
@@ -319,6 +320,9 @@ class _Sidecar:
 
     def _count_failure(self, direction: str, reason: str) -> None:
         self._metrics.handshake_failures.at(direction, reason).value += 1
+
+    def _count_broken(self, direction: str, reason: str) -> None:
+        self._metrics.tunnel_errors.at(direction, reason).value += 1
 
     def _count_proof(self, outcome: str) -> None:
         self._metrics.reproofs.at(outcome).value += 1

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from ringfence.policy.decide import CallerView
 from ringfence.spiffe import SpiffeId
+from sidecar.http2 import literal
+
+IDENTITY_HEADER: Final = b"x-forwarded-client-cert"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -14,4 +18,11 @@ class Caller:
 
     spiffe_id: SpiffeId | None  # None: it came in plaintext to a permissive port
     view: CallerView
-    identity_line: bytes  # the header line that tells the app its caller; b"" for one without identity
+    identity_line: bytes = b""  # the header line that tells an HTTP/1 app its caller; b"" for one without identity
+    identity_field: bytes = b""  # the same for HTTP/2, as HPACK that leaves the receiver's table as it is
+
+    def tell(self, value: str) -> None:
+        """The app is told ``value``, in the form of ``x-forwarded-client-cert``."""
+        text = value.encode("ascii")
+        self.identity_line = IDENTITY_HEADER + b": " + text + b"\r\n"
+        self.identity_field = literal(IDENTITY_HEADER, text)

@@ -15,20 +15,22 @@ from ringfence.policy.decide import CallerView, DecisionTable, Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, Protocol, Workload
 from ringfence.spiffe import SpiffeId, VerifiedPeer
-from sidecar import proxy_v2, refusal
+from sidecar import http2, proxy_v2, refusal
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
 from sidecar.http1 import Heads
 from sidecar.http2.frames import NO_ERROR
 from sidecar.inbound_direct import DirectCallers
 from sidecar.inbound_http import InboundHttpRelay
+from sidecar.inbound_http2 import InboundHttp2Relay
 from sidecar.interception import Destination
 from sidecar.live import LiveRelays
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import ByteStream, Relay, RelayFacts, RelayOwner, TurnedAway
 from sidecar.tls import TlsIdentity
-from sidecar.tunnel.link import Link, LinkContext
+from sidecar.tunnel.link import Link
+from sidecar.tunnel.link_context import LinkContext
 from sidecar.tunnel.stream import Headers, Stream
 
 LINK_LIMIT: Final = 1024
@@ -48,6 +50,9 @@ class InboundRelay(Relay):
         if self.preamble:
             cast(asyncio.Transport, transport).write(self.preamble)
         super().connection_made(transport)
+
+
+AnyInbound = InboundRelay | InboundHttpRelay | InboundHttp2Relay
 
 
 class Inbound:
@@ -70,6 +75,7 @@ class Inbound:
         self._server: asyncio.Server | None = None
         self._draining = False
         self._heads = Heads()
+        self._heads2 = http2.Heads()
         self.relays: LiveRelays[Caller] = LiveRelays()
 
     # -- listening ----------------------------------------------------------------------------------------------------
@@ -120,10 +126,12 @@ class Inbound:
             caller.view = table.caller(caller.spiffe_id)
         self.direct.rejudge()
         for relay, caller in self.relays:
-            assert isinstance(relay, InboundRelay | InboundHttpRelay)
+            assert isinstance(relay, InboundRelay | InboundHttpRelay | InboundHttp2Relay)
             port = self._ports.get(_authority(relay.app_port.address, relay.app_port.port))
             if port != relay.app_port:
                 self._end_denied(relay, Deny(DenyReason.NOT_OWN_ADDRESS))
+            elif isinstance(relay, InboundHttp2Relay):
+                relay.rejudge(caller.view)
             elif isinstance(relay, InboundHttpRelay):
                 denied = relay.rejudge(caller.view)
                 if denied is not None:
@@ -149,19 +157,17 @@ class Inbound:
         assert link.peer is not None
         assert self._table is not None
         peer = link.peer.spiffe_id
-        self._callers[link] = Caller(
-            spiffe_id=peer, view=self._table.caller(peer), identity_line=self.identity_line(link.peer)
-        )
+        caller = self._callers[link] = Caller(spiffe_id=peer, view=self._table.caller(peer))
+        caller.tell(self.identity_of(link.peer))
         self._recorder.metrics.tunnels.at("inbound").value += 1
 
     def link_reproved(self, link: Link) -> None:
         assert link.peer is not None
-        self._callers[link].identity_line = self.identity_line(link.peer)
+        self._callers[link].tell(self.identity_of(link.peer))
 
-    def identity_line(self, peer: VerifiedPeer) -> bytes:
+    def identity_of(self, peer: VerifiedPeer) -> str:
         """XFCC in the form of Envoy's SANITIZE_SET: one element, ours, whatever the client sent."""
-        value = f"By={self._own_id};Hash={peer.leaf_sha256};URI={peer.spiffe_id}"
-        return b"x-forwarded-client-cert: " + value.encode("ascii") + b"\r\n"
+        return f"By={self._own_id};Hash={peer.leaf_sha256};URI={peer.spiffe_id}"
 
     def link_draining(self, link: Link) -> None:
         """The client opens no more streams; the living ones go on."""
@@ -195,7 +201,7 @@ class Inbound:
         """Register, then judge, then connect to the app: one way in for streams of links and for direct callers."""
         facts.port = port.port
         facts.protocol = port.protocol
-        relay: InboundRelay | InboundHttpRelay
+        relay: AnyInbound
         if port.protocol is Protocol.HTTP:
             relay = InboundHttpRelay(self, facts, caller, port, self._heads, self._recorder, str(self._own_id))
         elif port.protocol is Protocol.TCP:
@@ -204,9 +210,7 @@ class Inbound:
                 peer = str(caller.spiffe_id) if caller.spiffe_id is not None else ""
                 relay.preamble = proxy_v2.header(remote, (port.address, port.port), peer)
         else:
-            # Nobody reads this protocol here yet, and what nobody reads is not let through.
-            self._refuse(stream, facts, Deny(DenyReason.NOT_HTTP))
-            return
+            relay = InboundHttp2Relay(self, facts, caller, port, self._heads2, self._recorder, str(self._own_id))
         relay.stream = stream
         stream.endpoint = relay
         self.relays.add(relay, caller)
@@ -227,7 +231,7 @@ class Inbound:
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect_app(self, relay: InboundRelay | InboundHttpRelay, port: Port) -> None:
+    async def _connect_app(self, relay: AnyInbound, port: Port) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(APP_CONNECT_SECONDS):
@@ -252,7 +256,7 @@ class Inbound:
         else:
             stream.close()
 
-    def _unavailable(self, relay: InboundRelay | InboundHttpRelay, reason: DenyReason, detail: str) -> None:
+    def _unavailable(self, relay: AnyInbound, reason: DenyReason, detail: str) -> None:
         """Answer a CONNECT whose app cannot be had; a direct caller is answered in HTTP, or sees a reset."""
         if relay.ended:
             return
@@ -260,7 +264,7 @@ class Inbound:
         relay.facts.origin = str(self._own_id)
         if isinstance(relay.stream, Stream):
             self._answer(relay.stream, reason, relay.facts.request_id)
-        elif isinstance(relay, InboundHttpRelay):
+        elif isinstance(relay, InboundHttpRelay | InboundHttp2Relay):
             relay.unavailable(reason, detail)
             return
         relay.end(reason, detail)

@@ -23,10 +23,16 @@ from sidecar.interception import Destination, DestinationOf
 from sidecar.recording import Recorder
 from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.tls import TlsIdentity
-from sidecar.tunnel.link import LinkContext
+from sidecar.tunnel.link_context import LinkContext
 
 ARRIVAL_LIMIT: Final = 16_384
 LONGEST_TIMER_SECONDS: Final = 3600.0
+_ALPN: Final[dict[PortProtocol, bytes | None]] = {
+    PortProtocol.HTTP: b"http/1.1",
+    PortProtocol.HTTP2: b"h2",
+    PortProtocol.GRPC: b"h2",
+    PortProtocol.TCP: None,
+}
 
 
 class Admitter(Protocol):
@@ -44,8 +50,8 @@ class Admitter(Protocol):
 
     def view_of(self, spiffe_id: SpiffeId | None) -> CallerView: ...
 
-    def identity_line(self, peer: VerifiedPeer) -> bytes:
-        """The header line that tells the app its caller."""
+    def identity_of(self, peer: VerifiedPeer) -> str:
+        """What the app is told of its caller."""
 
     def facts_of(self, peer: str) -> RelayFacts: ...
 
@@ -113,7 +119,7 @@ class DirectCallers:
 
     def arrived(self, arrival: Arrival, port: Port, *, tls: bool, first: bytes) -> asyncio.Protocol:
         self._arrivals.discard(arrival)
-        engine = self._identity().direct_server(http=port.protocol is PortProtocol.HTTP) if tls else None
+        engine = self._identity().direct_server(_ALPN[port.protocol]) if tls else None
         return DirectEnd(_Admission(self, port), engine, first=first)
 
     def arrival_refused(
@@ -133,11 +139,9 @@ class DirectCallers:
         admitter = self._admitter
         peer = end.engine.peer if end.engine is not None else None
         spiffe_id = peer.spiffe_id if peer is not None else None
-        caller = Caller(
-            spiffe_id=spiffe_id,
-            view=admitter.view_of(spiffe_id),
-            identity_line=admitter.identity_line(peer) if peer is not None else b"",
-        )
+        caller = Caller(spiffe_id=spiffe_id, view=admitter.view_of(spiffe_id))
+        if peer is not None:
+            caller.tell(admitter.identity_of(peer))
         facts = admitter.facts_of(str(spiffe_id or ""))
         if peer is None:
             # So that a team can see who still blocks ``strict``.

@@ -151,6 +151,12 @@ class SidecarMetrics(Collector):
         )
         self.reproofs = Counts("ringfence_reproofs", "Renewed identities proved on living connections", "outcome")
         self.tunnels = Counts("ringfence_tunnels", "Mesh connections established", "direction")
+        self.tunnel_errors = Counts(
+            "ringfence_tunnel_errors",
+            "Mesh connections cut off for what their peer did or failed to do",
+            "direction",
+            "reason",
+        )
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self._totals: list[tuple[str, str, Callable[[], float]]] = []
 
@@ -172,6 +178,7 @@ class SidecarMetrics(Collector):
             self.plaintext,
             self.reproofs,
             self.tunnels,
+            self.tunnel_errors,
         ):
             yield family.collect()
         yield self.durations.collect()

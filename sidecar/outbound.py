@@ -20,19 +20,20 @@ from ringfence.policy.decide import Deny, Permit
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import EgressRule, Endpoint, Protocol, Upstream
 from ringfence.spiffe import SpiffeId
-from sidecar import refusal
+from sidecar import http2, refusal
 from sidecar.egress import EgressTable
 from sidecar.egress_relay import EgressRelay
 from sidecar.http1 import Heads
 from sidecar.interception import Destination, DestinationOf, Intercepted
 from sidecar.live import LiveRelays
 from sidecar.outbound_http import OutboundHttpRelay
+from sidecar.outbound_http2 import OutboundHttp2Relay
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.sniff import Sniffed
 from sidecar.tls import TlsIdentity
-from sidecar.tunnel.link import LinkContext
+from sidecar.tunnel.link_context import LinkContext
 from sidecar.tunnel.pool import Pool
 
 RELAY_LIMIT: Final = 16_384
@@ -69,6 +70,7 @@ class Outbound:
         self._intercepting: list[asyncio.Server] = []
         self._draining = False
         self._heads = Heads(refusal_name=refusal.HEADER)
+        self._heads2 = http2.Heads(refusal_name=refusal.HEADER)
         tunnels = recorder.metrics.tunnels.at("outbound")
 
         def established() -> None:
@@ -207,7 +209,9 @@ class Outbound:
         facts = self._facts(str(endpoint.spiffe_id), service, upstream.port, upstream.protocol)
         if upstream.protocol is Protocol.HTTP:
             return OutboundHttpRelay(self, facts, self.pool, endpoint, self._heads, self._recorder, str(self._own_id))
-        return OutboundRelay(self, facts, self.pool, endpoint)
+        if upstream.protocol is Protocol.TCP:
+            return OutboundRelay(self, facts, self.pool, endpoint)
+        return OutboundHttp2Relay(self, facts, self.pool, endpoint, self._heads2, self._recorder, str(self._own_id))
 
     async def close(self, drain_seconds: float) -> None:
         """Take nothing new, let what lives end within ``drain_seconds``, then end it."""

@@ -43,6 +43,7 @@ _PHRASES: Final[Mapping[int, str]] = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
+_KNOWN: Final[Mapping[str, DenyReason]] = {reason.value: reason for reason in DenyReason}
 _VALUE = re.compile(rb"reason=([a-z_]{1,40}); id=([0-9a-f]{1,64}); origin=([!-:<-~]{0,2048})")
 
 
@@ -72,6 +73,18 @@ def status_of(reason: str) -> int:
     return _STATUS.get(reason, 403)
 
 
+def known_reason(reason: str) -> DenyReason | None:
+    """The reason as one of ours; None for one that only a later version knows."""
+    return _KNOWN.get(reason)
+
+
+def content(refusal: Refusal, status: int) -> bytes:
+    """What an HTTP client reads of a refusal: a JSON object on one line."""
+    kind = "denied" if status == 403 else "refused" if status < 500 else "unavailable"
+    told = {"error": kind, "reason": refusal.reason, "request_id": refusal.request_id}
+    return json.dumps(told).encode() + b"\n"
+
+
 def http_response(refusal: Refusal, *, status: int | None = None) -> bytes:
     """A whole HTTP/1.1 response without a connection field: the inspector adds that, and takes the body off for HEAD.
 
@@ -79,11 +92,10 @@ def http_response(refusal: Refusal, *, status: int | None = None) -> bytes:
     """
     if status is None:
         status = status_of(refusal.reason)
-    kind = "denied" if status == 403 else "refused" if status < 500 else "unavailable"
-    content = json.dumps({"error": kind, "reason": refusal.reason, "request_id": refusal.request_id}).encode() + b"\n"
+    body = content(refusal, status)
     head = (
-        f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
+        f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         "cache-control: no-store\r\n"
     )
     header = HEADER + b": " + refusal.header_value() + b"\r\n\r\n"
-    return head.encode() + header + content
+    return head.encode() + header + body

@@ -12,25 +12,32 @@ import io
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.log import Logger
 from ringfence.policy.compile import compile_policy
-from ringfence.policy.model import Allowlist, Rule, SpiffeIdPattern
-from ringfence.snapshot import Endpoint, Port, Protocol, Upstream, Workload
+from ringfence.policy.model import Allowlist, Rule, SpiffeIdPattern, UnauthenticatedCallers
+from ringfence.snapshot import EgressRule, Endpoint, Port, PortMode, Protocol, Upstream, Workload
 from ringfence.spiffe import ChainVerifier, SpiffeId, X509Svid
 from sidecar.inbound import Inbound
 from sidecar.metrics import SidecarMetrics
 from sidecar.outbound import Outbound
 from sidecar.recording import Recorder
 from sidecar.tls import TlsIdentity
-from sidecar.tunnel.link import Link, LinkContext
+from sidecar.tunnel.link import Link
+from sidecar.tunnel.link_context import LinkContext
 from tests.pki import TestCa
+from tests.redirected import Kernel
 
 WEB = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/web")
 API = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/api")
 HTTP_PORT, TCP_PORT = 8080, 9000
+API_ADDRESSES = ("10.96.0.1", "fd96::1")  # where web's app believes api to be, when its connections are redirected
+
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def free_port() -> int:
@@ -42,6 +49,11 @@ def free_port() -> int:
 def rule(name: str, caller: SpiffeId = WEB, **parts: Any) -> Rule:
     pattern = SpiffeIdPattern(trust_domain=caller.trust_domain, segments=caller.segments)
     return Rule(name=name, callers=(pattern,), **{key: tuple(value) for key, value in parts.items()})
+
+
+def plaintext_rule(name: str, **parts: Any) -> Rule:
+    """A rule for callers without identity."""
+    return Rule(name=name, callers=(UnauthenticatedCallers(),), **{key: tuple(value) for key, value in parts.items()})
 
 
 OPEN = (
@@ -73,6 +85,7 @@ class Side:
             svid=svid,
             verifier=ChainVerifier([ca.bundle()]),
             count_failure=lambda direction, reason: self.failures.append((direction, reason)),
+            count_broken=self._count_broken,
             count_proof=self.proofs.append,
         )
         parts: dict[str, Any] = {
@@ -83,6 +96,9 @@ class Side:
         }
         self.inbound = Inbound(**parts)
         self.outbound = Outbound(**parts)
+
+    def _count_broken(self, direction: str, reason: str) -> None:
+        self.metrics.tunnel_errors.at(direction, reason).value += 1
 
     def log(self, msg: str) -> list[dict[str, Any]]:
         """The lines logged with this message."""
@@ -103,7 +119,11 @@ class Side:
 
 
 class Mesh:
-    """``web``'s sidecar, ``api``'s sidecar, and the local ports by which web's app reaches api's two apps."""
+    """``web``'s sidecar, ``api``'s sidecar, and the local ports by which web's app reaches api's two apps.
+
+    ``intercept``: both sidecars also take what ``kernel`` pretends to have redirected, web the connections of its app
+    (``dial``), api those to its workload (``arrive``).
+    """
 
     def __init__(
         self,
@@ -116,7 +136,15 @@ class Mesh:
         web_svid: X509Svid | None = None,
         api_svid: X509Svid | None = None,
         ca: TestCa | None = None,
+        intercept: bool = False,
+        mode: PortMode = PortMode.STRICT,
+        proxy_protocol: bool = False,
+        egress: tuple[EgressRule, ...] = (),
+        http: Protocol = Protocol.HTTP,
     ) -> None:
+        self.kernel = Kernel() if intercept else None
+        self.egress = egress
+        self.redirected = {"outbound": free_port(), "inbound": free_port()}
         self.ca = ca or TestCa("shop.example")
         clock = clock or SystemClock()
         self.web = Side(WEB, self.ca, clock, svid=web_svid, every=every)
@@ -130,8 +158,8 @@ class Mesh:
             mesh_host="127.0.0.1",
             mesh_port=self.mesh_port,
             ports=(
-                self._port(HTTP_PORT, Protocol.HTTP, http_app or free_port()),
-                self._port(TCP_PORT, Protocol.TCP, tcp_app or free_port()),
+                self._port(HTTP_PORT, http, http_app or free_port(), mode),
+                self._port(TCP_PORT, Protocol.TCP, tcp_app or free_port(), mode, proxy_protocol),
             ),
         )
         self.rules = rules
@@ -145,16 +173,25 @@ class Mesh:
                 listen_host="127.0.0.1",
                 listen_port=listen,
                 endpoints=(end,),
+                addresses=API_ADDRESSES if intercept else (),
             )
             for port, protocol, listen in (
-                (HTTP_PORT, Protocol.HTTP, self.http_listen),
+                (HTTP_PORT, http, self.http_listen),
                 (TCP_PORT, Protocol.TCP, self.tcp_listen),
             )
         )
 
     @staticmethod
-    def _port(port: int, protocol: Protocol, app: int) -> Port:
-        return Port(port=port, protocol=protocol, address="127.0.0.1", app_host="127.0.0.1", app_port=app)
+    def _port(port: int, protocol: Protocol, app: int, mode: PortMode, proxy_protocol: bool = False) -> Port:
+        return Port(
+            port=port,
+            protocol=protocol,
+            address="127.0.0.1",
+            app_host="127.0.0.1",
+            app_port=app,
+            mode=mode,
+            proxy_protocol=proxy_protocol,
+        )
 
     def enforce(self, *rules: Rule) -> None:
         """Put a policy of these rules in force at api."""
@@ -162,11 +199,28 @@ class Mesh:
         table = compile_policy(lists, trust_domain=API.trust_domain, http_ports=[HTTP_PORT])
         self.api.inbound.enforce(self.workload, table)
 
+    def set_mode(self, mode: PortMode) -> None:
+        """Both ports of api have this mode from the next ``enforce`` on."""
+        self.workload = replace(self.workload, ports=tuple(replace(port, mode=mode) for port in self.workload.ports))
+
+    async def dial(self, destination: tuple[str, int] | None) -> Connection:
+        """A connection of web's app to ``destination``, redirected; None: somebody dials the port itself."""
+        assert self.kernel is not None
+        return await self.kernel.dial(self.redirected["outbound"], destination)
+
+    async def arrive(self, port: int | None) -> Connection:
+        """A connection of somebody without a sidecar to this port of api, redirected; None: to the port itself."""
+        assert self.kernel is not None
+        return await self.kernel.dial(self.redirected["inbound"], ("127.0.0.1", port) if port is not None else None)
+
     async def __aenter__(self) -> Mesh:
         self.enforce(*self.rules)
         await self.api.inbound.listen("127.0.0.1", self.mesh_port)
         await self.web.outbound.prepare(self.upstreams)
-        self.web.outbound.enforce(self.upstreams)
+        if self.kernel is not None:
+            await self.api.inbound.intercept(self.redirected["inbound"], self.kernel.destination_of)
+            await self.web.outbound.intercept(self.redirected["outbound"], self.kernel.destination_of)
+        self.web.outbound.enforce(self.upstreams, self.egress)
         return self
 
     async def __aexit__(self, *_: object) -> None:

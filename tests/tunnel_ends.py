@@ -45,6 +45,7 @@ class End:
         self.proofs: list[bytes] = []
         self.goaways: list[int] = []
         self.settled = False
+        self.drained = 0
         self.taking = True
         self.refusing = False
         self.machine = TunnelMachine(server=server, handler=self, schedule=lambda: None, monotonic=monotonic)
@@ -67,6 +68,9 @@ class End:
 
     def on_settings(self) -> None:
         self.settled = True
+
+    def on_drained(self) -> None:
+        self.drained += 1
 
     def open(self, authority: bytes = b"127.0.0.1:8080") -> tuple[Stream, Endpoint]:
         stream = self.machine.open([(b":method", b"CONNECT"), (b":authority", authority)])

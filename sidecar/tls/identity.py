@@ -6,7 +6,7 @@ theirs. The private key goes from memory to memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -30,7 +30,7 @@ _PARTIAL_WRITE: Final = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL tu
 class TlsIdentity:
     """What this workload shows, and whom it believes, on new connections."""
 
-    __slots__ = ("_client", "_clock", "_direct_http", "_direct_opaque", "_server", "svid", "verifier")
+    __slots__ = ("_client", "_clock", "_direct", "_server", "svid", "verifier")
 
     def __init__(self, svid: X509Svid, bundles: Iterable[TrustBundle], clock: Clock) -> None:
         """Raises ValueError when the key is not the leaf's, BundleError when two bundles claim one trust domain."""
@@ -38,31 +38,26 @@ class TlsIdentity:
         self.verifier = ChainVerifier(bundles)
         self._clock = clock
         self._server = _own_context(svid)
-        self._server.set_alpn_select_callback(_choose_h2)
+        self._server.set_alpn_select_callback(_chooser(ALPN_H2))
         self._client = _own_context(svid)
         self._client.set_alpn_protos([ALPN_H2])
 
-        self._direct_http: SSL.Context | None = None
-        self._direct_opaque: SSL.Context | None = None
+        self._direct: dict[bytes | None, SSL.Context] = {}
 
     def server(self) -> TlsEngine:
         """The accepting side of a new connection, for any peer that the bundles vouch for."""
         return TlsEngine(self._server, PeerCheck(self.verifier, None, self._clock), is_client=False)
 
-    def direct_server(self, *, http: bool) -> TlsEngine:
+    def direct_server(self, protocol: bytes | None) -> TlsEngine:
         """The accepting side for a SPIFFE peer without sidecar: the app's own protocol inside TLS, no tunnel.
 
-        By ALPN such a peer gets ``http/1.1`` on an HTTP port, if it offers anything at all, and none on an opaque one.
+        ``protocol``: what such a peer gets by ALPN, if it offers anything at all; None for an opaque port.
         """
-        if http:
-            if self._direct_http is None:
-                self._direct_http = _own_context(self.svid)
-                self._direct_http.set_alpn_select_callback(_choose_http11)
-            context = self._direct_http
-        else:
-            if self._direct_opaque is None:
-                self._direct_opaque = _own_context(self.svid)
-            context = self._direct_opaque
+        context = self._direct.get(protocol)
+        if context is None:
+            context = self._direct[protocol] = _own_context(self.svid)
+            if protocol is not None:
+                context.set_alpn_select_callback(_chooser(protocol))
         check = PeerCheck(self.verifier, None, self._clock)
         return TlsEngine(context, check, is_client=False, h2_only=False)
 
@@ -111,13 +106,12 @@ def _context() -> SSL.Context:
     return context
 
 
-def _choose_http11(connection: SSL.Connection, offered: list[bytes]) -> bytes:
-    if b"http/1.1" not in offered:
-        raise NoH2Error
-    return b"http/1.1"
+def _chooser(protocol: bytes) -> Callable[[SSL.Connection, list[bytes]], bytes]:
+    """An ALPN callback that takes ``protocol`` and nothing else."""
 
+    def choose(connection: SSL.Connection, offered: list[bytes]) -> bytes:
+        if protocol not in offered:
+            raise NoH2Error
+        return protocol
 
-def _choose_h2(connection: SSL.Connection, offered: list[bytes]) -> bytes:
-    if ALPN_H2 not in offered:
-        raise NoH2Error
-    return ALPN_H2
+    return choose

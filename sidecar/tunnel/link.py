@@ -10,61 +10,27 @@ Every frame of a turn of the event loop leaves in one TLS write: ``_flush`` runs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
-from ringfence.kit.clock import Clock
-from ringfence.kit.log import Logger
 from ringfence.policy.reasons import DenyReason
-from ringfence.spiffe import ChainVerifier, VerificationError, VerifiedPeer, X509Svid
+from ringfence.spiffe import VerificationError, VerifiedPeer
 from sidecar.http2 import frames as h2
 from sidecar.http2.frames import PeerError
 from sidecar.reprove import check_proof, make_proof
 from sidecar.tls import TlsEndedError, TlsEngine, TlsFailed, TlsFault
+from sidecar.tunnel.link_context import LinkContext, LinkOwner
 from sidecar.tunnel.machine import ROOM_BYTES, TunnelMachine
 from sidecar.tunnel.stream import Headers, Stream
 
 HANDSHAKE_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 15.0  # a silent peer is pinged after one sweep and given up after the next
 _WRITE_HIGH_BYTES: Final = 1024 * 1024
+# Streams stop at the mark above; answers to the peer's own frames do not: a peer that asks and never reads meets this.
+_UNREAD_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _LONGEST_TIMER_SECONDS: Final = 3600.0
-
-
-class LinkOwner(Protocol):
-    """Who made the link: the inbound listener or the outbound pool."""
-
-    def link_ready(self, link: Link) -> None:
-        """The peer is verified and, for a client, has let us in: its settings arrived.
-
-        In TLS 1.3 a client's handshake ends before the server has judged its certificate; only the server's first bytes
-        tell that it did.
-        """
-
-    def link_connect(self, link: Link, stream: Stream, headers: Headers) -> None:
-        """A CONNECT arrived (inbound only)."""
-
-    def link_reproved(self, link: Link) -> None:
-        """The peer proved a newer SVID of the same SPIFFE ID."""
-
-    def link_draining(self, link: Link) -> None:
-        """The link takes no new streams."""
-
-    def link_lost(self, link: Link) -> None:
-        """The link is gone; ``link.end_reason`` and ``link.end_detail`` say why."""
-
-
-@dataclass(slots=True, kw_only=True)
-class LinkContext:
-    """What all links of a sidecar share; ``svid`` and ``verifier`` are replaced at renewal and on new bundles."""
-
-    clock: Clock
-    log: Logger
-    svid: X509Svid
-    verifier: ChainVerifier
-    count_failure: Callable[[str, str], None]  # direction, reason: handshakes that failed
-    count_proof: Callable[[str], None] = field(default=lambda _outcome: None)
 
 
 class Link(asyncio.Protocol):
@@ -80,8 +46,11 @@ class Link(asyncio.Protocol):
         self._paused = False
         self._heard = True
         self._pinged = False
+        self._settled = False  # the peer's settings are known
+        self._unread_bytes = 0  # that waited for a full transport at the last sweep
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._own_svid = context.svid
+        self._verifier = context.verifier  # what the handshake is judged by
         self._proofs_sent = 0
         self._proofs_checked = 0
         self.machine = TunnelMachine(
@@ -120,6 +89,8 @@ class Link(asyncio.Protocol):
                 self._write(self._engine.outgoing())
                 if self._engine.established:
                     self._established()
+                if self.closed:
+                    return
             self._heard = True
             if plain:
                 self.machine.receive(plain)
@@ -127,15 +98,23 @@ class Link(asyncio.Protocol):
             self._tls_ended(end)
         except PeerError as error:
             self._peer_broke(error)
+        except Exception as error:
+            self._defect(error)
 
     def eof_received(self) -> bool:
-        if not self.ready and not self.closed:
-            self._refused(DenyReason.PEER_REFUSED, "closed", "connection closed during the handshake")
-        self.close(None, "closed by the peer")
+        self._lost("closed by the peer")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.close(None, "connection lost" if exc is None else f"connection lost: {exc}")
+        self._lost("connection lost" if exc is None else f"connection lost: {exc}")
+        self._cancel("linger")
+
+    def _lost(self, detail: str) -> None:
+        """The connection ended without a word of TLS. To a client that had no settings yet that is a refusal."""
+        if not self.usable and not self.closed:
+            reason = DenyReason.PEER_REFUSED if self.ready else DenyReason.UPSTREAM_UNREACHABLE
+            self._refused(reason, "closed", f"{detail} during the handshake")
+        self.close(None, detail)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -143,6 +122,7 @@ class Link(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._unread_bytes = 0
         self.machine.set_room(ROOM_BYTES)
 
     def _write(self, data: bytes) -> None:
@@ -163,11 +143,16 @@ class Link(asyncio.Protocol):
         try:
             engine.send(machine.take())
             self._transport.write(engine.outgoing())  # type: ignore[union-attr]
+            if self._paused:
+                unread_bytes = self._transport.get_write_buffer_size()  # type: ignore[union-attr]
+                if unread_bytes > _UNREAD_LIMIT_BYTES:
+                    self._broken(DenyReason.OVERLOADED, "unread", f"the peer left {unread_bytes} bytes unread")
+            elif machine.room != ROOM_BYTES:
+                machine.set_room(ROOM_BYTES)
         except TlsEndedError as end:
             self.close(None, str(end))
-            return
-        if machine.room != ROOM_BYTES and not self._paused:
-            machine.set_room(ROOM_BYTES)
+        except Exception as error:
+            self._defect(error)
 
     # -- handshake ----------------------------------------------------------------------------------------------------
 
@@ -177,13 +162,16 @@ class Link(asyncio.Protocol):
             raise RuntimeError("handshake ended without a verified peer")
         self._cancel("handshake")
         self.ready = True
+        if self._verifier is not self._context.verifier:
+            self.reverify()  # the bundles changed during the handshake
+            if self.closed:
+                return
+        self._timer("settings", HANDSHAKE_SECONDS, self._handshake_late)
         self._timer("sweep", SWEEP_SECONDS, self._sweep)
         self._arm_expiry()
         self.machine.start()
         if self._server:
             self._become_usable()
-        else:
-            self._timer("settings", HANDSHAKE_SECONDS, self._handshake_late)
 
     def _become_usable(self) -> None:
         self.usable = True
@@ -196,8 +184,15 @@ class Link(asyncio.Protocol):
                 self.machine.receive(end.plaintext)
             except PeerError as error:
                 self._peer_broke(error)
-                return
-        if isinstance(end, TlsFailed):
+            except Exception as error:
+                self._defect(error)
+        if self.closed:
+            return
+        if not isinstance(end, TlsFailed):
+            self._lost("closed by the peer")
+        elif self.usable and self._settled:
+            self._broken(DenyReason.PROTOCOL_ERROR, f"tls_{end.fault}", end.reason)
+        else:
             reason = DenyReason.PLAINTEXT_REFUSED if end.fault is TlsFault.NOT_TLS else DenyReason.PEER_REFUSED
             if end.verification is not None:
                 self._refused(reason, str(end.verification.reason), end.verification.detail)
@@ -205,12 +200,31 @@ class Link(asyncio.Protocol):
                 self._refused(reason, str(end.fault), end.reason)
             self._write(self._engine.outgoing())  # the alert
             self.close(reason, self.end_detail)
-        else:
-            self.close(None, "closed by the peer")
 
     def _peer_broke(self, error: PeerError) -> None:
-        self.machine.goaway(error.code, error.detail)
-        self.close(DenyReason.PROTOCOL_ERROR, str(error))
+        if not self.closed:
+            self.machine.goaway(error.code, error.detail)
+            self._broken(DenyReason.PROTOCOL_ERROR, h2.ERROR_NAMES.get(error.code, "protocol_error"), error.detail)
+
+    def _defect(self, error: Exception) -> None:
+        """A defect of ours met while handling this link: it ends, and no other does."""
+        if not self.closed:
+            self.machine.goaway(h2.INTERNAL_ERROR)
+            self._broken(DenyReason.INTERNAL_ERROR, "internal_error", f"{type(error).__name__}: {error}")
+
+    def _broken(self, reason: DenyReason, code: str, detail: str) -> None:
+        """Log, count and end a link that cannot go on; ``code`` is of a closed set."""
+        direction = "inbound" if self._server else "outbound"
+        self._context.count_broken(direction, code)
+        self._context.log.warning(
+            "tunnel broken",
+            direction=direction,
+            peer=str(self.peer.spiffe_id) if self.peer is not None else "",
+            reason=code,
+            detail=detail,
+            remote=self.remote_address,
+        )
+        self.close(reason, f"{code}: {detail}")
 
     def _refused(self, reason: DenyReason, code: str, detail: str) -> None:
         """Log and count a handshake that failed: only the side that refused knows the reason."""
@@ -253,8 +267,11 @@ class Link(asyncio.Protocol):
         self.close(DenyReason.IDENTITY_EXPIRED, f"{whose} SVID is over and was not proved anew")
 
     def renew(self) -> None:
-        """``context.svid`` is a new one: prove it on this link; a peer that cannot check it drains."""
-        if not self.ready or self.closed:
+        """``context.svid`` is a new one: prove it on this link; a peer that cannot check it drains.
+
+        Before the peer's settings it is not known whether it can: ``on_settings`` comes back to it.
+        """
+        if not self._settled or self.closed:
             return
         svid = self._context.svid
         if not self.machine.peer_is_ringfence:
@@ -266,7 +283,8 @@ class Link(asyncio.Protocol):
         self._arm_expiry()
 
     def on_proof(self, payload: bytes) -> None:
-        assert self.peer is not None
+        if self.peer is None or self.closed:
+            return
         context = self._context
         try:
             peer = check_proof(
@@ -288,7 +306,7 @@ class Link(asyncio.Protocol):
             )
             self.machine.goaway(h2.PROTOCOL_ERROR, "re-proof refused")
             self.close(DenyReason.REPROOF_REFUSED, f"re-proof refused: {error.reason}")
-            return
+            raise PeerError(h2.PROTOCOL_ERROR, "re-proof refused") from error  # what came behind it is not looked at
         self._proofs_checked += 1
         self.peer = peer
         context.count_proof("accepted")
@@ -311,10 +329,14 @@ class Link(asyncio.Protocol):
     def on_connect(self, stream: Stream, headers: Headers) -> None:
         self._owner.link_connect(self, stream, headers)
 
+    def on_drained(self) -> None:
+        self._loop.call_soon(self.close, None, "drained")
+
     def on_goaway(self, code: int) -> None:
         self._owner.link_draining(self)
 
     def on_settings(self) -> None:
+        self._settled = True
         self._cancel("settings")
         if not self._server:
             self._become_usable()
@@ -335,11 +357,13 @@ class Link(asyncio.Protocol):
             return
         if self.end_reason is None:
             self.end_reason, self.end_detail = reason, detail
-        if self.ready:
-            self._flush()
         self.closed = True
         for name in list(self._timers):
             self._cancel(name)
+        if self.ready:
+            with contextlib.suppress(TlsEndedError):
+                self._engine.send(self.machine.take())
+                self._write(self._engine.outgoing())
         self.machine.reset_all(h2.CANCEL)
         if self._transport is not None:
             if self.ready:
@@ -347,24 +371,31 @@ class Link(asyncio.Protocol):
                 self._write(self._engine.outgoing())
             self._transport.close()
             # close() waits for what is buffered; a peer that does not read must not hold the socket for ever.
-            self._loop.call_later(HANDSHAKE_SECONDS, self._transport.abort)
+            self._timers["linger"] = self._loop.call_later(HANDSHAKE_SECONDS, self._transport.abort)
         self._owner.link_lost(self)
 
     def _sweep(self) -> None:
-        if not self._heard:
-            if self._pinged:
-                self.close(DenyReason.UPSTREAM_TIMEOUT, "the peer fell silent")
+        """Every ``SWEEP_SECONDS``: is the peer there, does it read, are both identities still good?"""
+        if not self._heard and self._pinged:
+            self._broken(DenyReason.UPSTREAM_TIMEOUT, "silent", "the peer fell silent")
+            return
+        if self._paused and self._transport is not None:
+            unread_bytes = self._transport.get_write_buffer_size()
+            if 0 < self._unread_bytes <= unread_bytes:
+                self._broken(DenyReason.UPSTREAM_TIMEOUT, "unread", f"the peer left {unread_bytes} bytes unread")
                 return
-            self._pinged = True
+            self._unread_bytes = unread_bytes
+        self._pinged = not self._heard
+        if self._pinged:
             self.machine.put(h2.ping(b"ringfenc"))
-        else:
-            self._pinged = False
         self._heard = False
         self._timer("sweep", SWEEP_SECONDS, self._sweep)
+        self._arm_expiry()  # the wall clock may have jumped, as it does when a machine wakes from sleep
 
     def _timer(self, name: str, seconds: float, callback: Callable[[], None]) -> None:
         self._cancel(name)
-        self._timers[name] = self._loop.call_later(seconds, callback)
+        if not self.closed:
+            self._timers[name] = self._loop.call_later(seconds, callback)
 
     def _cancel(self, name: str) -> None:
         timer = self._timers.pop(name, None)

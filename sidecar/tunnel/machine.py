@@ -58,6 +58,9 @@ class TunnelHandler(Protocol):
     def on_settings(self) -> None:
         """The peer's first settings are in force."""
 
+    def on_drained(self) -> None:
+        """The last stream of a connection that takes no new ones is gone. Called in the midst of other work."""
+
 
 class TunnelMachine:
     """One end of a tunnel connection. ``receive`` raises PeerError when the peer breaks the protocol."""
@@ -240,6 +243,8 @@ class TunnelMachine:
             self.held_bytes -= stream.held_bytes
             stream.held_bytes = 0
             self.credit_connection()
+        if self.going_away and not self.streams:
+            self._handler.on_drained()
         return True
 
     def reset_all(self, code: int) -> None:

@@ -11,10 +11,12 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Endpoint
 from sidecar.http2.frames import REFUSED_STREAM
 from sidecar.tls import TlsIdentity
-from sidecar.tunnel.link import Link, LinkContext
+from sidecar.tunnel.link import Link
+from sidecar.tunnel.link_context import LinkContext
 from sidecar.tunnel.stream import Headers, Stream
 
 CONNECT_SECONDS: Final = 5.0
+LINKS_LIMIT: Final = 64  # to one endpoint; a second is made only when a server takes no more streams on the first
 _WAITERS_LIMIT: Final = 4096
 
 
@@ -73,6 +75,9 @@ class Pool:
                 return
             waiters.append(waiter)
             return
+        if len(self._links.get(endpoint, ())) >= LINKS_LIMIT:
+            waiter.link_failed(DenyReason.OVERLOADED, f"{LINKS_LIMIT} links to this endpoint take no more streams")
+            return
         self._waiters[endpoint] = [waiter]
         task = asyncio.get_running_loop().create_task(
             self._connect(endpoint), name=f"link to {endpoint.mesh_host}:{endpoint.mesh_port}"
@@ -83,21 +88,31 @@ class Pool:
     async def _connect(self, endpoint: Endpoint) -> None:
         """Open the TCP connection; the link's own deadline covers the handshake, and ``link_lost`` its failure."""
         loop = asyncio.get_running_loop()
+        made: list[Link] = []
 
         def make() -> Link:
             engine = self._identity().client(frozenset((endpoint.spiffe_id,)))
             link = Link(engine, server=False, owner=self, context=self._context)
             self._endpoints[link] = endpoint
+            made.append(link)
             return link
+
+        def failed(reason: DenyReason, detail: str) -> None:
+            for link in made:  # uvloop makes it before there is a connection
+                link.close(reason, detail)
+            self._fail(endpoint, reason, detail)
 
         where = f"{endpoint.mesh_host}:{endpoint.mesh_port}"
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await loop.create_connection(make, endpoint.mesh_host, endpoint.mesh_port)
         except TimeoutError:
-            self._fail(endpoint, DenyReason.UPSTREAM_TIMEOUT, f"{where}: no connection in {CONNECT_SECONDS:.0f} s")
+            failed(DenyReason.UPSTREAM_TIMEOUT, f"{where}: no connection in {CONNECT_SECONDS:.0f} s")
         except OSError as error:
-            self._fail(endpoint, DenyReason.UPSTREAM_UNREACHABLE, f"{where}: {error.strerror or error}")
+            failed(DenyReason.UPSTREAM_UNREACHABLE, f"{where}: {error.strerror or error}")
+        except Exception as error:
+            self._context.log.error("defect", detail=f"{type(error).__name__}: {error}", endpoint=where)
+            failed(DenyReason.INTERNAL_ERROR, f"{where}: {type(error).__name__}")
 
     def _fail(self, endpoint: Endpoint, reason: DenyReason, detail: str) -> None:
         for waiter in self._waiters.pop(endpoint, ()):
@@ -138,7 +153,10 @@ class Pool:
         self._links.setdefault(endpoint, []).append(link)
         self._established()
         for waiter in self._waiters.pop(endpoint, ()):
-            waiter.link_found(link)
+            try:
+                waiter.link_found(link)
+            except Exception as error:  # of one app connection; the others wait for their turn
+                waiter.link_failed(DenyReason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
     def link_reproved(self, link: Link) -> None:
         """The peer is who it was; nothing hangs on its certificate here."""
@@ -150,7 +168,8 @@ class Pool:
         links = self._links.get(self._endpoints[link], [])
         if link in links:
             links.remove(link)
-        if not link.machine.streams and not link.closed:
+        link.machine.going_away = True
+        if not link.machine.streams:
             link.close(None, "drained")
 
     def link_lost(self, link: Link) -> None:

@@ -1,0 +1,143 @@
+"""HTTP/2 from the mesh to the app: each request judged, the permitted told who calls. Adapter."""
+
+from __future__ import annotations
+
+from ringfence.policy.decide import CallerView, Deny
+from ringfence.policy.reasons import DenyReason
+from ringfence.snapshot import Port
+from sidecar.caller import Caller
+from sidecar.http2 import Answer, Exchange, Heads, Malformed
+from sidecar.http2_relay import Http2Relay, answer_of
+from sidecar.recording import Recorder
+from sidecar.relay import RelayFacts, RelayOwner
+
+
+class InboundHttp2Relay(Http2Relay):
+    """Requests from the mesh to the app: judged one by one, with the caller's identity put in."""
+
+    def __init__(
+        self,
+        owner: RelayOwner,
+        facts: RelayFacts,
+        caller: Caller,
+        port: Port,
+        heads: Heads,
+        recorder: Recorder,
+        own_id: str,
+    ) -> None:
+        super().__init__(owner, facts)
+        self.caller = caller
+        self.app_port = port
+        self._port = port.port
+        self.inspect(heads, recorder, own_id)
+
+    # -- bytes --------------------------------------------------------------------------------------------------------
+
+    def on_data(self, data: bytes) -> bool:
+        inspector = self.inspector
+        try:
+            out = inspector.from_client(data)
+        except Exception as error:
+            self._defect(error)
+            return True
+        done = True
+        if out:
+            done = self.to_app(out, len(data))
+        if inspector.attention:
+            self._attend()
+        return done
+
+    def data_received(self, data: bytes) -> None:
+        self.facts.bytes_from_app += len(data)
+        inspector = self.inspector
+        try:
+            out = inspector.from_server(data)
+        except Exception as error:
+            self._defect(error)
+            return
+        if out and not self.stream.send(out) and self.transport is not None:  # type: ignore[union-attr]
+            self.transport.pause_reading()
+        if inspector.attention:
+            self._attend()
+
+    def _attend(self) -> None:
+        inspector = self.inspector
+        answer = inspector.take_client()
+        if answer and self.stream is not None:
+            self.stream.send(answer)
+        forward = inspector.take_server()
+        if forward:
+            self.to_app(forward, 0)
+        if inspector.close_after and not self.ended:
+            if self.stream is not None:
+                self.stream.end()
+            if self.transport is not None:
+                self._app_ended = True
+                self.transport.close()
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def unavailable(self, reason: DenyReason, detail: str) -> None:
+        """The app cannot be had, and the caller has no sidecar that would tell it: answer what it asked, and close."""
+        self._early.clear()
+        self.inspector.fail(self._answer(reason, None, detail=detail))
+        answer = self.inspector.take_client()
+        if answer and self.stream is not None:
+            self.stream.send(answer)
+            self.stream.end()
+        self.end(reason, detail)
+
+    def on_end(self) -> None:
+        out = self.inspector.client_eof()
+        if out:
+            self.to_app(out, 0)
+        self._attend()
+        if not self.ended:
+            super().on_end()
+
+    def app_end(self) -> None:
+        out = self.inspector.server_eof()
+        if out and self.stream is not None:
+            self.stream.send(out)
+        self._attend()
+        if not self.ended:
+            super().app_end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ended and not self._app_ended:
+            self._app_ended = True
+            self.app_end()
+        super().connection_lost(exc)
+
+    # -- the judge ----------------------------------------------------------------------------------------------------
+
+    def request(self, exchange: Exchange) -> bytes | None:
+        caller = self.caller
+        decision = caller.view.request(self._port, exchange.method, exchange.target)
+        exchange.started = self._monotonic()
+        exchange.decision = decision
+        if decision.permitted:
+            return caller.identity_field
+        self.inspector.refuse(exchange, self._denial(exchange, decision))  # type: ignore[arg-type]
+        return None
+
+    def _denial(self, exchange: Exchange, decision: Deny) -> Answer:
+        told = self._telling(decision.reason)
+        self._recorder.request_refused(self.facts, decision, told, method=exchange.method, target=exchange.target)
+        return answer_of(told)
+
+    def response(self, exchange: Exchange, status: int) -> None:
+        """Counted when it is done."""
+
+    def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> Answer | None:
+        kind = DenyReason.APP_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
+        return self._answer(kind, exchange, detail=f"the app's response: {reason}: {detail}", status=502)
+
+    def rejudge(self, view: CallerView) -> None:
+        """End exactly the requests in flight that the new policy denies, each in its protocol's words."""
+        for exchange in self.inspector.outstanding():
+            decision = view.request(self._port, exchange.method, exchange.target)
+            if isinstance(decision, Deny) and exchange.local is None:
+                exchange.decision = decision
+                self.inspector.revoke(exchange, self._denial(exchange, decision))
+        self._attend()

@@ -1,0 +1,158 @@
+"""HTTP/2 from the app to the mesh: framed, timed, counted; answered here when the mesh cannot deliver. Adapter."""
+
+from __future__ import annotations
+
+from ringfence.policy.decide import Deny
+from ringfence.policy.reasons import DenyReason
+from ringfence.snapshot import Endpoint
+from sidecar import refusal
+from sidecar.http2 import Answer, Exchange, Heads, Malformed
+from sidecar.http2_relay import Http2Relay, answer_of
+from sidecar.outbound_relay import OutboundRelay
+from sidecar.recording import Recorder, new_request_id
+from sidecar.refusal import Refusal
+from sidecar.relay import RelayFacts, RelayOwner
+from sidecar.tunnel.pool import Pool
+
+
+class OutboundHttp2Relay(Http2Relay, OutboundRelay):
+    """Requests from the app to the mesh; the stream is opened with the client's first bytes."""
+
+    def __init__(
+        self,
+        owner: RelayOwner,
+        facts: RelayFacts,
+        pool: Pool,
+        endpoint: Endpoint,
+        heads: Heads,
+        recorder: Recorder,
+        own_id: str,
+    ) -> None:
+        OutboundRelay.__init__(self, owner, facts, pool, endpoint)
+        self._asked = False
+        self.inspect(heads, recorder, own_id)
+
+    def open_on_connect(self) -> bool:
+        return False
+
+    # -- bytes --------------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self.facts.bytes_from_app += len(data)
+        inspector = self.inspector
+        try:
+            out = inspector.from_client(data)
+        except Exception as error:
+            self._defect(error)
+            return
+        if out:
+            stream = self.stream
+            if stream is None:
+                self.to_mesh(out)
+                self._ask()
+            elif not stream.send(out) and self.transport is not None:
+                self.transport.pause_reading()
+        if inspector.attention:
+            self._attend()
+
+    def _ask(self) -> None:
+        if not self._asked:
+            self._asked = True
+            self.open_stream()
+            if self.stream is not None:
+                self.stream_opened()
+                self.on_writable()
+
+    def on_data(self, data: bytes) -> bool:
+        inspector = self.inspector
+        try:
+            out = inspector.from_server(data)
+        except Exception as error:
+            self._defect(error)
+            return True
+        done = True
+        if out:
+            done = self.to_app(out, len(data))
+        if inspector.attention:
+            self._attend()
+        return done
+
+    def _attend(self) -> None:
+        inspector = self.inspector
+        answer = inspector.take_client()
+        if answer:
+            self.to_app(answer, 0)
+        forward = inspector.take_server()
+        if forward and self.stream is not None:
+            self.stream.send(forward)
+        if inspector.close_after and not self.ended:
+            self.end("closed")
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def app_end(self) -> None:
+        out = self.inspector.client_eof()
+        if out and self.stream is not None:
+            self.stream.send(out)
+        self._attend()
+        if self.ended:
+            return
+        if self.stream is None and not self._asked:
+            self.end("closed")
+        else:
+            super().app_end()
+
+    def on_end(self) -> None:
+        out = self.inspector.server_eof()
+        if out:
+            self.to_app(out, 0)
+        self._attend()
+        if not self.ended:
+            super().on_end()
+
+    def refused(self, reason: str, detail: str) -> None:
+        """Answer all that the app has asked; what the mesh did to this connection is the answer's reason."""
+        if self.ended:
+            return
+        inspector = self.inspector
+        if inspector.outstanding():
+            told = Refusal(
+                reason=reason,
+                request_id=self.facts.request_id or new_request_id(),
+                origin=self.facts.origin or self._own_id,
+            )
+            self._recorder.request_refused(self.facts, None, told, method=b"", target=b"", detail=detail)
+            inspector.fail(answer_of(told))
+            answer = inspector.take_client()
+            if answer:
+                self.to_app(answer, 0)
+        self.end(reason, detail)
+
+    def on_reset(self, code: int) -> None:
+        link = self._link
+        if link is not None and link.closed and link.end_reason is not None:
+            self.refused(link.end_reason, link.end_detail)
+        elif self.inspector.idle:
+            super().on_reset(code)
+        else:
+            self.refused(DenyReason.UPSTREAM_UNREACHABLE, f"stream reset, code {code}")
+
+    # -- the judge ----------------------------------------------------------------------------------------------------
+
+    def request(self, exchange: Exchange) -> bytes:
+        exchange.started = self._monotonic()
+        return b""
+
+    def response(self, exchange: Exchange, status: int) -> None:
+        if exchange.refusal is not None:
+            told = refusal.parse_refusal(exchange.refusal)
+            if told is not None:
+                reason = refusal.known_reason(told.reason)
+                decision = Deny(reason) if reason is not None else None
+                self._recorder.request_refused(
+                    self.facts, decision, told, method=exchange.method, target=exchange.target
+                )
+
+    def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> Answer | None:
+        kind = DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
+        return self._answer(kind, exchange, detail=f"{reason}: {detail}", status=502)
