@@ -184,9 +184,11 @@ def _invitation(scene: _Scene) -> str:
 
 def _keep_log(log: Path) -> None:
     """What went wrong is in the log, and the log must outlive the folder it is in."""
-    kept = Path(tempfile.gettempdir()) / f"ringfence-demo-{os.getpid()}.log"
     with contextlib.suppress(OSError):
-        shutil.copyfile(log, kept)
+        # A name that others can guess they could have made a link of, to a file of ours.
+        descriptor, kept = tempfile.mkstemp(prefix="ringfence-demo-", suffix=".log")
+        with log.open("rb") as source, os.fdopen(descriptor, "wb") as target:
+            shutil.copyfileobj(source, target)
         _say(f"the log of the whole mesh is kept in {kept}")
 
 

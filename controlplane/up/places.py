@@ -72,7 +72,7 @@ class Places:
     def make_short(self, sockets: Iterable[Path]) -> None:
         """Make the folder for short paths if one of ``sockets`` lies in it. PlaceError."""
         if any(socket.parent == self.short for socket in sockets):
-            make_private_folder(self.short)
+            make_private_folder(self.short, through_link=False)  # anybody may put a link into /tmp
 
     def remove_short(self) -> None:
         """What is in it was made anew at each start, and lies outside the state folder."""
@@ -103,13 +103,15 @@ def default_passphrase_file(state: Path, mesh_name: str, environ: Mapping[str, s
     return home / "ringfence" / f"{mesh_name}-{_hash(state)}.passphrase"
 
 
-def make_private_folder(path: Path) -> None:
+def make_private_folder(path: Path, *, through_link: bool = True) -> None:
     """Make ``path`` with mode 0700, or take it as it is if it is ours and nobody else may write. PlaceError else."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
+        found = path.stat(follow_symlinks=through_link)
     except OSError as error:
         raise PlaceError(f"{path} cannot be made: {error.strerror} (choose another --state)") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise PlaceError(f"{path} is no folder (remove it, or choose another --state)")
     if found.st_uid != os.geteuid():
         raise PlaceError(f"{path} belongs to user {found.st_uid} (choose another --state)")
     if stat.S_IMODE(found.st_mode) & 0o022:

@@ -127,3 +127,17 @@ def test_a_socket_with_too_long_a_path_gets_a_private_short_one(tmp_path: Path) 
     finally:
         deep.remove_short()
     assert not deep.short.exists()
+
+
+def test_a_link_in_the_place_of_the_short_folder_is_refused_and_not_followed(tmp_path: Path) -> None:
+    deep, elsewhere = Places(state=tmp_path / ("d" * 100), passphrase_file=tmp_path / "p"), tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (elsewhere / "precious").write_text("precious")
+    deep.short.symlink_to(elsewhere)
+    try:
+        with pytest.raises(PlaceError, match="is no folder"):
+            deep.make_short([deep.admin_socket])
+        deep.remove_short()
+        assert (elsewhere / "precious").exists()
+    finally:
+        deep.short.unlink()
