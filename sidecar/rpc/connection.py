@@ -107,20 +107,20 @@ class Connection(asyncio.Protocol):
 
     def send(self, stream: RpcStream, data: bytes, *, end: bool) -> None:
         self._machine.send(stream, data, end=end)
-        self._flush()
+        self._moved()
 
     def take(self, stream: RpcStream) -> bytes | None:
         message = stream.take()
-        self._flush()
+        self._moved()
         return message
 
     def cancel(self, stream: RpcStream) -> None:
         stream.cancel()
-        self._flush()
+        self._moved()
 
     def break_off(self, stream: RpcStream, status: Status, code: int) -> None:
         stream.break_off(status, code)
-        self._flush()
+        self._moved()
 
     async def progress(self) -> None:
         """Returns when something has happened that may have changed the state of the call."""
@@ -130,6 +130,11 @@ class Connection(asyncio.Protocol):
             await waiter
         finally:
             self._waiters.remove(waiter)
+
+    def _moved(self) -> None:
+        """The state of the call was changed from this side."""
+        self._flush()
+        self._wake()
 
     def _wake(self) -> None:
         for waiter in self._waiters:
