@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -44,11 +44,15 @@ class UpstreamReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What ``ringfence up`` starts beside the sidecar; ``directory`` is relative to the mesh file's."""
+    """What ``ringfence up`` starts beside the sidecar; ``directory`` is relative to the mesh file's.
+
+    ``place``: line and column of ``run`` in the mesh file, as only whoever starts it finds out that it cannot be.
+    """
 
     command: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
     directory: str = ""
+    place: tuple[int, int] = field(default=(1, 1), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

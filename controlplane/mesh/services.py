@@ -121,4 +121,10 @@ def _run(fields: Fields, reader: MappingReader) -> Run | None:
             reader.problem(f"environment variable {shown(name)} has no valid name", "use a name without =", key="env")
     directory = reader.text("directory", default="")
     reader.finish()
-    return Run(command=command or (), environment=tuple(sorted(environment.items())), directory=directory)
+    place = reader.place()
+    return Run(
+        command=command or (),
+        environment=tuple(sorted(environment.items())),
+        directory=directory,
+        place=(place.line, place.column),
+    )

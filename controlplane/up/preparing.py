@@ -23,6 +23,7 @@ from controlplane.up.places import (
 from controlplane.up.sockets import unavailable, wanted_sockets
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.watch import ContentReader
+from ringfence.policy.problems import Place, shown
 from ringfence.policy.yamltree import LIMIT_BYTES
 
 
@@ -55,20 +56,22 @@ def read_whole_mesh(mesh_file: Path) -> Mesh:
 
 def check_runs(mesh: Mesh, mesh_file: Path, environ: Mapping[str, str]) -> None:
     """What ``run`` names must be there: the folder, and the program. BadMeshError with all problems."""
-    lines = []
+    problems = []
     for service in mesh.services:
         if service.run is None:
             continue
+        place = Place(str(mesh_file), *service.run.place)
         directory, program = app_directory(mesh_file, service.run), service.run.command[0]
         path = app_environment(environ, service.run)["PATH"]
         found = shutil.which(directory / program if "/" in program else program, path=path)
         if not directory.is_dir():
-            lines.append(f"{mesh_file}: run.directory of {service.full_name}: {directory} is no folder (make it)")
+            what = f"run.directory of {service.full_name}: {directory} is no folder"
+            problems.append(place.problem(what, "make it"))
         elif found is None:
-            what = f"{program!r} is no program that can be run"
-            lines.append(f"{mesh_file}: run.command of {service.full_name}: {what} (install it, or name another)")
-    if lines:
-        raise BadMeshError(lines)
+            what = f"run.command of {service.full_name}: {shown(program)} is no program that can be run"
+            problems.append(place.problem(what, "install it, or name another"))
+    if problems:
+        raise BadMeshError([str(problem) for problem in problems])
 
 
 @contextmanager

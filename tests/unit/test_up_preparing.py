@@ -77,6 +77,16 @@ def test_a_missing_folder_and_a_missing_program_are_told_together(tmp_path: Path
     assert "run.command of shop/payments: './start.sh' is no program" in lines[2]
 
 
+def test_what_cannot_be_run_is_told_with_the_place_of_its_run(shop: Path) -> None:
+    _edit(shop, "command: [python3, orders.py]", "command: [pythn3, orders.py]")
+    (number,) = [number for number, line in enumerate(shop.read_text().splitlines(), 1) if "pythn3" in line]
+    with pytest.raises(BadMeshError) as caught:
+        check_runs(read_whole_mesh(shop), shop, os.environ)
+    (line,) = caught.value.lines
+    assert line.startswith(f"{shop}:{number}:")
+    assert "run.command of shop/orders: 'pythn3' is no program" in line
+
+
 def test_a_program_beside_the_app_is_found_in_the_app_s_folder(tmp_path: Path) -> None:
     mesh = example_mesh()
     script = tmp_path / "apps" / "start.sh"
