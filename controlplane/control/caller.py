@@ -45,5 +45,5 @@ class CallerCheck:
 def _der(pem: bytes) -> list[bytes]:
     try:
         return [certificate.public_bytes(Encoding.DER) for certificate in x509.load_pem_x509_certificates(pem)]
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:  # what a caller sends beside its leaf, it may choose
         raise VerificationError(VerifyReason.MALFORMED, f"certificate cannot be read: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 
 import pytest
@@ -40,9 +41,28 @@ def test_chain_that_repeats_its_leaf_is_the_same_chain(callers: CallerCheck) -> 
     assert str(callers.verify(found).spiffe_id) == WEB
 
 
+def beside_its_own(svid: X509Svid, der: bytes) -> dict[str, list[bytes]]:
+    """A caller that sends one thing more."""
+    found = context(svid)
+    pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+    found["x509_pem_cert_chain"].append(pem)
+    return found
+
+
+def of_version_eight(der: bytes) -> bytes:
+    version = b"\xa0\x03\x02\x01"
+    place = der.index(version) + len(version)
+    return der[:place] + b"\x07" + der[place + 1 :]
+
+
 ROGUES: dict[str, tuple[VerifyReason, Callable[[], dict[str, list[bytes]]]]] = {
     "nothing": (VerifyReason.NO_CERTIFICATE, dict),
     "no PEM": (VerifyReason.MALFORMED, lambda: {"x509_pem_cert": [b"hello"]}),
+    "no certificate beside its own": (VerifyReason.MALFORMED, lambda: beside_its_own(CA.svid(WEB), b"hello")),
+    "one of a version that does not exist beside its own": (
+        VerifyReason.MALFORMED,
+        lambda: beside_its_own(CA.svid(WEB), of_version_eight(CA.svid(WEB).chain[0])),
+    ),
     "two IDs": (VerifyReason.SPIFFE_ID_COUNT, lambda: context(CA.svid(WEB, uris=[WEB, WEB + "2"]))),
     "another authority": (VerifyReason.UNTRUSTED, lambda: context(TestCa("shop.example", now=NOW).svid(WEB))),
     "another trust domain": (
