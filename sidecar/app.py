@@ -11,10 +11,10 @@ import gc
 import random
 import signal
 import sys
+from itertools import chain
 from typing import Final
 
 import uvloop
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from ringfence import __version__
 from ringfence.kit.clock import Clock, SystemClock
@@ -25,10 +25,12 @@ from ringfence.snapshot import Intercept, Snapshot
 from ringfence.spiffe import ChainVerifier, TrustBundle, X509Svid
 from sidecar.admin import AdminServer
 from sidecar.control import ControlStream, SnapshotRefused, open_control
+from sidecar.exposition import exposition
 from sidecar.identity import IdentityHolder, IdentityRefused, open_identity
 from sidecar.inbound import Inbound
 from sidecar.metrics import SidecarMetrics
 from sidecar.outbound import ListenFailedError, Outbound
+from sidecar.process_metrics import ProcessMetrics
 from sidecar.recording import Recorder
 from sidecar.redirect.destination import original_destination
 from sidecar.settings import AccessLog, SidecarSettings
@@ -59,6 +61,7 @@ class _Sidecar:
         self._clock = clock
         self._log = log.bind(workload=str(settings.identity.spiffe_id))
         self._metrics = SidecarMetrics()
+        self._process = ProcessMetrics()
         self._recorder = Recorder(
             log=self._log, metrics=self._metrics, clock=clock, every_request=settings.log.access_log is AccessLog.ALL
         )
@@ -82,12 +85,9 @@ class _Sidecar:
             log=self._log.bind("control"),
             version=__version__,
         )
-        self._registry = CollectorRegistry()
         self._declare_gauges(sink)
 
     def _declare_gauges(self, sink: LogSink) -> None:
-        for collector in (self._metrics, ProcessCollector(registry=None), PlatformCollector(registry=None)):
-            self._registry.register(collector)
         metrics, holder, control = self._metrics, self._holder, self._control
         metrics.gauge(
             "ringfence_svid_expiry_timestamp_seconds",
@@ -140,7 +140,7 @@ class _Sidecar:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, told)
-        signals = SignalsServer(self._registry, self.waiting_for, log=self._log.bind("signals"))
+        signals = SignalsServer(self._metrics_text, self.waiting_for, log=self._log.bind("signals"))
         admin = AdminServer({"/config": self._config}, log=self._log.bind("admin"))
         listen = self._settings.signals
         try:
@@ -211,6 +211,9 @@ class _Sidecar:
         if self._draining:
             found.append("draining")
         return found
+
+    def _metrics_text(self) -> bytes:
+        return exposition(chain(self._metrics.collect(), self._process.collect()))
 
     def _config(self) -> dict[str, object]:
         snapshot = self._control.snapshot

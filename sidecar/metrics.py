@@ -1,7 +1,8 @@
 """Every metric of the sidecar, declared here and nowhere else; names follow the Prometheus conventions.
 
 The data path holds plain slotted counters that it was bound to once, and the collector turns them into families when
-somebody scrapes: a prometheus-client counter takes a lock at each step, which costs more than the decision it counts.
+somebody scrapes (``sidecar.exposition`` writes them): a counter that takes a lock at each step, as prometheus-client's
+does, costs more than the decision it counts.
 Label values come from closed sets, or from tables of at most ``SERIES_LIMIT`` entries; what comes after counts as
 ``other``, so no peer can grow the sidecar's memory by what it calls.
 """
@@ -12,8 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
+from sidecar.exposition import Family, Kind
 
 SERIES_LIMIT: Final = 2000
 OVERFLOW: Final = "other"
@@ -63,10 +63,10 @@ class Counts:
             found = self.table.setdefault(values, Count())
         return found
 
-    def collect(self) -> Metric:
-        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
-        for values, count in list(self.table.items()):
-            family.add_metric(values, count.value)
+    def collect(self) -> Family:
+        family = Family(name=self.name, help=self.help, kind=Kind.COUNTER, labels=self.labels)
+        for values, count in self.table.items():
+            family.add(values, count.value)
         return family
 
 
@@ -90,19 +90,14 @@ class Histograms:
             found = self.table.setdefault(values, Histogram())
         return found
 
-    def collect(self) -> Metric:
-        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
-        for values, histogram in list(self.table.items()):
-            total = 0
-            buckets: list[tuple[str, float]] = []
-            for bound, size in zip((*map(str, BUCKETS_SECONDS), "+Inf"), histogram.buckets, strict=True):
-                total += size
-                buckets.append((bound, float(total)))
-            family.add_metric(values, buckets, histogram.sum_seconds)
+    def collect(self) -> Family:
+        family = Family(name=self.name, help=self.help, kind=Kind.HISTOGRAM, labels=self.labels)
+        for values, histogram in self.table.items():
+            family.add_histogram(values, BUCKETS_SECONDS, histogram.buckets, histogram.sum_seconds)
         return family
 
 
-class SidecarMetrics(Collector):
+class SidecarMetrics:
     """All families; ``gauges`` are read when scraped."""
 
     def __init__(self) -> None:
@@ -168,7 +163,7 @@ class SidecarMetrics(Collector):
         """A counter kept elsewhere, read when scraped."""
         self._totals.append((name, help_text, read))
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         for family in (
             self.requests,
             self.denials,
@@ -182,7 +177,8 @@ class SidecarMetrics(Collector):
         ):
             yield family.collect()
         yield self.durations.collect()
-        for name, help_text, read in self._gauges:
-            yield GaugeMetricFamily(name, help_text, value=read())
-        for name, help_text, read in self._totals:
-            yield CounterMetricFamily(name, help_text, value=read())
+        for kind, readings in ((Kind.GAUGE, self._gauges), (Kind.COUNTER, self._totals)):
+            for name, help_text, read in readings:
+                single = Family(name=name, help=help_text, kind=kind)
+                single.add((), read())
+                yield single

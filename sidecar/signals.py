@@ -1,7 +1,7 @@
 """/healthz, /readyz and /metrics on a port of their own, for probes and scrapers. Nothing here tells the policy.
 
 ``/healthz`` answers while the event loop turns; ``/readyz`` says for what the sidecar waits; ``/metrics`` is the
-Prometheus text format of the registry that it is given.
+Prometheus text that it is given.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import asyncio
 import errno
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-
 from ringfence.kit.log import Logger
+from sidecar.exposition import CONTENT_TYPE
 from sidecar.local_http import LocalHttp, Page, json_page
 
 
@@ -26,14 +24,14 @@ class SignalsServer:
 
     def __init__(
         self,
-        registry: CollectorRegistry,
+        metrics_text: Callable[[], bytes],
         waiting_for: Callable[[], list[str]],
         *,
         log: Logger,
         connection_limit: int = 64,
         deadline_seconds: float = 10.0,
     ) -> None:
-        self._registry = registry
+        self._metrics_text = metrics_text
         self._waiting_for = waiting_for
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -67,7 +65,7 @@ class SignalsServer:
         return json_page({"ready": not waiting, "waiting_for": waiting}, 503 if waiting else 200)
 
     def _metrics(self) -> Page:
-        return Page(200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry))
+        return Page(200, CONTENT_TYPE, self._metrics_text())
 
 
 def _refusal(setting: str, where: str, error: OSError) -> str:

@@ -197,6 +197,7 @@ async def test_it_imports_nothing_that_a_sidecar_must_not_pay_for() -> None:
     assert {"hpack", "OpenSSL", "uvloop"} <= loaded
     assert not loaded & {
         "grpc",
+        "prometheus_client",
         "aiohttp",
         "sqlalchemy",
         "alembic",

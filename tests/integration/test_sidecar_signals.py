@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
 
 from ringfence.kit.log import Logger
 from sidecar.local_http import HEAD_LIMIT_BYTES
@@ -59,10 +58,10 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    registry = CollectorRegistry()
-    Counter("things", "Things", registry=registry).inc(3)
     waiting: list[str] = []
-    server = SignalsServer(registry, lambda: waiting, log=LOG, connection_limit=4, deadline_seconds=30.0)
+    server = SignalsServer(
+        lambda: b"things_total 3.0\n", lambda: waiting, log=LOG, connection_limit=4, deadline_seconds=30.0
+    )
     await server.start("127.0.0.1", 0)
     yield Bench(server, waiting)
     await server.close()
@@ -170,7 +169,7 @@ async def test_connections_beyond_the_limit_are_closed_and_slots_come_free_again
 
 
 async def test_a_silent_connection_meets_its_deadline() -> None:
-    server = SignalsServer(CollectorRegistry(), list, log=LOG, deadline_seconds=0.05)
+    server = SignalsServer(bytes, list, log=LOG, deadline_seconds=0.05)
     await server.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"GET /healthz HTTP/1.1\r\n")
@@ -201,14 +200,14 @@ async def test_a_page_that_fails_is_a_500_and_the_server_lives_on(bench: Bench) 
 
 
 async def test_a_port_that_is_taken_is_told_with_its_setting(bench: Bench) -> None:
-    other = SignalsServer(CollectorRegistry(), list, log=LOG)
+    other = SignalsServer(bytes, list, log=LOG)
     with pytest.raises(ListenError, match=rf"--signals: 127.0.0.1:{bench.server.port} is already in use"):
         await other.start("127.0.0.1", bench.server.port)
 
 
 async def test_an_address_of_another_machine_is_told() -> None:
     with pytest.raises(ListenError, match="no address of this machine"):
-        await SignalsServer(CollectorRegistry(), list, log=LOG).start("192.0.2.1", 0)
+        await SignalsServer(bytes, list, log=LOG).start("192.0.2.1", 0)
 
 
 async def test_closing_ends_open_connections_and_frees_the_port(bench: Bench) -> None:
@@ -219,6 +218,6 @@ async def test_closing_ends_open_connections_and_frees_the_port(bench: Bench) ->
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
         await asyncio.wait_for(reader.readexactly(1), 10)
     _writer.transport.abort()
-    again = SignalsServer(CollectorRegistry(), list, log=LOG)
+    again = SignalsServer(bytes, list, log=LOG)
     await again.start("127.0.0.1", port)
     await again.close()
