@@ -173,6 +173,7 @@ def _callers_to_wire(callers: Callers) -> control_pb2.Callers:
 
 def snapshot_from_wire(message: control_pb2.Snapshot) -> Snapshot:
     """The checked value of ``message``. Raises WireError for the first thing that does not hold."""
+    _check_known(message)
     if not 1 <= message.revision <= REVISION_MAXIMUM:
         raise WireError(f"revision: {message.revision} is not a revision")
     if not message.HasField("workload"):
@@ -217,6 +218,15 @@ def _check_addresses(upstreams: Sequence[Upstream]) -> None:
             if (address, upstream.port) in seen:
                 raise WireError(f"upstreams[{index}].addresses[{place}]: {address} port {upstream.port} is another's")
             seen.add((address, upstream.port))
+
+
+def _check_known(message: control_pb2.Snapshot) -> None:
+    """Nothing in ``message``, however deep, that a newer version put there: what is read past is not enforced."""
+    known = control_pb2.Snapshot()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    if known.ByteSize() != message.ByteSize():
+        raise WireError("snapshot: has fields that this version does not know (upgrade the sidecar)")
 
 
 def _workload(message: control_pb2.Workload) -> Workload:

@@ -17,6 +17,7 @@ from ringfence.policy.callers import PatternError, parse_spiffe_id_pattern
 from ringfence.policy.model import SpiffeIdPattern
 from ringfence.policy.paths import TemplateError, parse_template
 from ringfence.spiffe import SpiffeId, SpiffeIdError, TrustDomain
+from ringfence.spiffe.leaf import UNREADABLE
 
 _T = TypeVar("_T")
 _Word = TypeVar("_Word", bound=StrEnum)
@@ -139,7 +140,7 @@ def read_root(path: str, der: bytes) -> bytes:
     try:
         certificate = x509.load_der_x509_certificate(der)
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except (*UNREADABLE, x509.ExtensionNotFound) as error:
         raise WireError(f"{path}: not a CA certificate: {error}") from error
     if not constraints.ca:
         raise WireError(f"{path}: not a CA certificate")

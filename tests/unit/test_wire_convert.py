@@ -297,3 +297,41 @@ def test_a_service_without_endpoints_or_rules_is_no_error() -> None:
     received = snapshot_from_wire(message)
     assert received.upstreams[0].endpoints == ()
     assert received.allowlists == ()
+
+
+UNKNOWN_FIELD = b"\x9a\x06\x04when"  # number 99, four bytes of text
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda message: message,
+        lambda message: message.workload,
+        lambda message: message.workload.ports[0],
+        lambda message: message.upstreams[0].endpoints[0],
+        lambda message: message.allowlists[0],
+        lambda message: message.allowlists[0].rules[0],
+        lambda message: getattr(message.allowlists[0].rules[0], "from")[0],
+        lambda message: message.bundles[0],
+    ],
+)
+def test_what_a_newer_control_plane_says_more_is_not_left_out_but_refused(
+    part: Callable[[pb.Snapshot], pb.Snapshot],
+) -> None:
+    # A condition or a denylist that an older sidecar reads past would permit what it denies.
+    sent = snapshot()
+    message = snapshot_to_wire(sent)
+    assert snapshot_from_wire(pb.Snapshot.FromString(message.SerializeToString())) == sent
+    part(message).MergeFromString(UNKNOWN_FIELD)
+    with pytest.raises(WireError, match="this version does not know"):
+        snapshot_from_wire(pb.Snapshot.FromString(message.SerializeToString()))
+
+
+def test_a_root_of_a_version_that_does_not_exist_is_refused() -> None:
+    message = snapshot_to_wire(snapshot())
+    version = b"\xa0\x03\x02\x01"
+    root = message.bundles[0].roots[0]
+    place = root.index(version) + len(version)
+    message.bundles[0].roots[0] = root[:place] + b"\x07" + root[place + 1 :]
+    with pytest.raises(WireError, match=r"bundles\[0\].roots\[0\]: not a CA certificate"):
+        snapshot_from_wire(message)
