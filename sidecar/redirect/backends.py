@@ -16,11 +16,14 @@ from sidecar.redirect.errors import BackendUnsupported, NotPermitted, RedirectEr
 from sidecar.redirect.settings import RedirectSettings
 from sidecar.redirect.tools import Finished
 
-__all__ = ["Backend", "Held", "failure", "ipv6_refused", "kernel_has_ipv6", "may_administer"]
+__all__ = ["Backend", "Held", "failure", "ipv6_in_use", "ipv6_refused", "kernel_has_ipv6", "may_administer"]
 
 _CAP_NET_ADMIN: Final = 12
 _REFUSED: Final = re.compile(r"operation not permitted|permission denied|must be root", re.IGNORECASE)
-_NOT_PERMITTED: Final = "this process may not change the packet filter (run it as root, or give it CAP_NET_ADMIN)"
+_NOT_PERMITTED: Final = (
+    "this process may not change the packet filter "
+    "(run it as root, or give it CAP_NET_ADMIN and, for iptables-legacy, CAP_NET_RAW)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,3 +86,13 @@ def kernel_has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def ipv6_in_use(proc: Path = Path("/proc")) -> bool:
+    """Whether this namespace has an IPv6 address by which others could reach it, beyond its own link."""
+    try:
+        lines = (proc / "self/net/if_inet6").read_text().splitlines()
+    except OSError:
+        return False
+    # Address, device number, prefix length, scope, flags, device; scope 0 is global.
+    return any(words[3] == "00" for words in map(str.split, lines) if len(words) == 6)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import click
 
 from sidecar.redirect import operations
-from sidecar.redirect.backends import Held
+from sidecar.redirect.backends import Held, ipv6_in_use, may_administer
 from sidecar.redirect.errors import RedirectError, RedirectSettingsError
 from sidecar.redirect.options import read_settings
 from sidecar.redirect.settings import INBOUND_LISTENER, MESH_PORT, OUTBOUND_LISTENER, RedirectSettings
+from sidecar.redirect.turn import taken_turn
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -132,17 +133,17 @@ def install(backend: str, dry_run: bool, as_json: bool, **options: Any) -> None:
         script = operations.script(settings, backend)
         click.echo(json.dumps({"script": script}, indent=2) if as_json else script, nl=as_json)
         return
-    installed = operations.install(settings, backend)
+    may_administer()
+    with taken_turn():
+        installed = operations.install(settings, backend)
+    if not installed.settings.ipv6 and ipv6_in_use():
+        click.echo("Note: there are IPv6 addresses here, and IPv6 goes past the sidecar", err=True)
     if as_json:
-        click.echo(json.dumps(_facts(installed.held), indent=2))
+        click.echo(json.dumps(_installed_facts(installed), indent=2))
         return
-    for direction, listener in (
-        ("inbound", settings.inbound and settings.inbound.listener),
-        ("outbound", settings.outbound and settings.outbound.listener),
-    ):
-        if listener:
-            versions = "IPv4 and IPv6" if installed.settings.ipv6 else "IPv4 only"
-            click.echo(f"{direction} TCP goes to port {listener} ({versions}, by {installed.backend})")
+    for direction, listener in _listeners(installed.settings):
+        versions = "IPv4 and IPv6" if installed.settings.ipv6 else "IPv4 only"
+        click.echo(f"{direction} TCP goes to port {listener} ({versions}, by {installed.backend})")
 
 
 @redirect.command(help=_REMOVE_HELP)
@@ -150,7 +151,9 @@ def install(backend: str, dry_run: bool, as_json: bool, **options: Any) -> None:
 @_json
 @_told
 def remove(backend: str, as_json: bool) -> None:
-    removed = operations.remove(backend)
+    may_administer()
+    with taken_turn():
+        removed = operations.remove(backend)
     if as_json:
         click.echo(json.dumps({"removed": [_held_facts(held) for held in removed]}, indent=2))
     elif not removed:
@@ -164,6 +167,7 @@ def remove(backend: str, as_json: bool) -> None:
 @_json
 @_told
 def show(backend: str, as_json: bool) -> None:
+    may_administer()
     present = operations.show(backend)
     if as_json:
         click.echo(json.dumps(_facts(present), indent=2))
@@ -173,6 +177,22 @@ def show(backend: str, as_json: bool) -> None:
         click.echo(f"# {held.backend} ({', '.join(held.versions)})")
         for rule in held.rules:
             click.echo(rule)
+
+
+def _listeners(settings: RedirectSettings) -> Iterator[tuple[str, int]]:
+    if settings.inbound is not None:
+        yield "inbound", settings.inbound.listener
+    if settings.outbound is not None:
+        yield "outbound", settings.outbound.listener
+
+
+def _installed_facts(installed: operations.Installed) -> dict[str, Any]:
+    return {
+        "installed": True,
+        "backend": installed.backend,
+        "versions": ["ipv4", "ipv6"] if installed.settings.ipv6 else ["ipv4"],
+        "listeners": dict(_listeners(installed.settings)),
+    }
 
 
 def _facts(present: Sequence[Held]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
@@ -39,10 +39,17 @@ _HELD_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class IptablesBackend:
-    """One flavour. ``proc_net``: where the kernel tells which legacy tables are in use."""
+    """One flavour. ``proc_net``: where the kernel tells which legacy tables are in use; ``find``: of programs."""
 
-    def __init__(self, flavour: Flavour, *, proc_net: Path = Path("/proc/self/net")) -> None:
+    def __init__(
+        self,
+        flavour: Flavour,
+        *,
+        proc_net: Path = Path("/proc/self/net"),
+        find: Callable[[str], str | None] = find_program,
+    ) -> None:
         self._flavour: Flavour = flavour
+        self._find = find
         self._proc_net = proc_net
         self._programs: dict[str, str] = {}
 
@@ -54,8 +61,8 @@ class IptablesBackend:
     def find(cls, flavour: Flavour) -> IptablesBackend:
         """Raises BackendUnsupported if its programs for IPv4 are not installed."""
         backend = cls(flavour)
-        backend._program("iptables", "save")
-        backend._program("iptables", "restore")
+        for purpose in ("save", "restore"):
+            backend._program("iptables", purpose)
         return backend
 
     def held(self) -> tuple[Held, ...]:
@@ -153,14 +160,14 @@ class IptablesBackend:
         """The program's path: by its full name, or by its short one if that is of this flavour."""
         full = "-".join(filter(None, (stem, self._flavour, purpose)))
         if full not in self._programs:
-            path = find_program(full) or self._by_short_name("-".join(filter(None, (stem, purpose))))
+            path = self._find(full) or self._by_short_name("-".join(filter(None, (stem, purpose))))
             if path is None:
                 raise BackendUnsupported(f"{full} is not installed (install the package iptables)")
             self._programs[full] = path
         return self._programs[full]
 
     def _by_short_name(self, name: str) -> str | None:
-        path = find_program(name)
+        path = self._find(name)
         if path is None:
             return None
         told = run((path, "--version")).output

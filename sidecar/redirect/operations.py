@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from sidecar.redirect import iptables, nftables
-from sidecar.redirect.backends import Backend, Held, kernel_has_ipv6, may_administer
+from sidecar.redirect.backends import Backend, Held, kernel_has_ipv6
 from sidecar.redirect.errors import BackendUnsupported, RedirectError
 from sidecar.redirect.iptables_backend import IptablesBackend
 from sidecar.redirect.nft_backend import NftBackend
 from sidecar.redirect.settings import RedirectSettings
 
-__all__ = ["AUTO", "CHOICES", "Installed", "install", "remove", "script", "show"]
+__all__ = ["AUTO", "CHOICES", "FINDERS", "Finders", "Installed", "install", "remove", "script", "show"]
 
 AUTO: Final = "auto"
 
-_FINDERS: Final[dict[str, Callable[[], Backend]]] = {
+Finders = Mapping[str, Callable[[], Backend]]
+"""By name, how a backend is found; each raises BackendUnsupported if its programs are not installed."""
+
+FINDERS: Final[Finders] = {
     "nft": NftBackend.find,
     "iptables-nft": lambda: IptablesBackend.find("nft"),
     "iptables-legacy": lambda: IptablesBackend.find("legacy"),
 }
 """By preference: a table of our own first, what the kernel still has for old programs last."""
 
-CHOICES: Final = (AUTO, *_FINDERS)
+CHOICES: Final = (AUTO, *FINDERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,20 +38,17 @@ class Installed:
     settings: RedirectSettings
     """As installed: without IPv6 where the kernel has none."""
 
-    held: tuple[Held, ...]
 
-
-def install(settings: RedirectSettings, choice: str = AUTO) -> Installed:
+def install(settings: RedirectSettings, choice: str = AUTO, *, finders: Finders = FINDERS) -> Installed:
     """Put the rules in place, by the chosen backend, or the one that holds them already, or the first that can.
 
     Raises RedirectError; then everything is as it was.
     """
-    may_administer()
     if settings.ipv6 and not kernel_has_ipv6():
         settings = settings.without_ipv6()
-    found, missing = _found()
+    found, missing = _found(finders)
     holders = [backend for backend in found if _held(backend)]
-    candidates = (holders[:1] or found) if choice == AUTO else [_FINDERS[choice]()]
+    candidates = (holders[:1] or found) if choice == AUTO else [finders[choice]()]
     if not candidates:
         raise RedirectError("; ".join(missing))
     strangers = [backend.name for backend in holders if backend.name != candidates[0].name]
@@ -66,15 +66,14 @@ def install(settings: RedirectSettings, choice: str = AUTO) -> Installed:
                 raise
             reasons.append(str(error))
             continue
-        return Installed(backend=backend.name, settings=settings, held=backend.held())
+        return Installed(backend=backend.name, settings=settings)
     raise RedirectError(f"nothing here can hold the rules: {'; '.join(reasons)}")
 
 
-def remove(choice: str = AUTO) -> tuple[Held, ...]:
+def remove(choice: str = AUTO, *, finders: Finders = FINDERS) -> tuple[Held, ...]:
     """Take the rules away, and tell which; empty if there were none. Raises RedirectError."""
-    may_administer()
     removed: list[Held] = []
-    for backend in _chosen(choice):
+    for backend in _chosen(choice, finders):
         held = _held(backend) if choice == AUTO else backend.held()
         if held:
             backend.remove()
@@ -82,28 +81,29 @@ def remove(choice: str = AUTO) -> tuple[Held, ...]:
     return tuple(removed)
 
 
-def show(choice: str = AUTO) -> tuple[Held, ...]:
+def show(choice: str = AUTO, *, finders: Finders = FINDERS) -> tuple[Held, ...]:
     """The rules that are there now; empty if none are. Raises RedirectError."""
-    may_administer()
-    return tuple(held for backend in _chosen(choice) for held in (_held(backend) if choice == AUTO else backend.held()))
+    return tuple(
+        held for backend in _chosen(choice, finders) for held in (_held(backend) if choice == AUTO else backend.held())
+    )
 
 
 def script(settings: RedirectSettings, choice: str = AUTO) -> str:
     """What would be handed to the packet filter's program where nothing of ours is; asks nothing of the kernel."""
     if choice == AUTO:
-        found, _ = _found()
+        found, _ = _found(FINDERS)
         choice = found[0].name if found else NftBackend.name
     return nftables.ruleset(settings) if choice == NftBackend.name else iptables.fresh_script(settings)
 
 
-def _chosen(choice: str) -> list[Backend]:
-    return _found()[0] if choice == AUTO else [_FINDERS[choice]()]
+def _chosen(choice: str, finders: Finders) -> list[Backend]:
+    return _found(finders)[0] if choice == AUTO else [finders[choice]()]
 
 
-def _found() -> tuple[list[Backend], list[str]]:
+def _found(finders: Finders) -> tuple[list[Backend], list[str]]:
     """The backends whose programs are installed, by preference, and why the others are not among them."""
     found, missing = [], []
-    for find in _FINDERS.values():
+    for find in finders.values():
         try:
             found.append(find())
         except BackendUnsupported as error:

@@ -85,5 +85,6 @@ def test_without_the_capability_the_command_says_so_in_one_line(network: Network
 
     assert done.returncode == 1
     assert done.stderr == (
-        "Error: this process may not change the packet filter (run it as root, or give it CAP_NET_ADMIN)\n"
+        "Error: this process may not change the packet filter "
+        "(run it as root, or give it CAP_NET_ADMIN and, for iptables-legacy, CAP_NET_RAW)\n"
     )
