@@ -24,6 +24,7 @@ from sidecar.inbound_direct import DirectCallers
 from sidecar.inbound_http import InboundHttpRelay
 from sidecar.inbound_http2 import InboundHttp2Relay
 from sidecar.interception import Destination
+from sidecar.listening import listen
 from sidecar.live import LiveRelays
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
@@ -82,8 +83,7 @@ class Inbound:
 
     async def listen(self, host: str, port: int) -> None:
         """Open the mesh port; OSError when it cannot be had."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, host, port, backlog=1024)
+        self._server = await listen(self._accept, host, port, backlog=1024)
 
     def _accept(self) -> asyncio.Protocol:
         if len(self._links) >= LINK_LIMIT or self._table is None or self._draining:

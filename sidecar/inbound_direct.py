@@ -20,6 +20,7 @@ from sidecar.arrival import Arrival
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
 from sidecar.interception import Destination, DestinationOf
+from sidecar.listening import listen
 from sidecar.recording import Recorder
 from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.tls import TlsIdentity
@@ -79,7 +80,6 @@ class DirectCallers:
 
     async def intercept(self, port: int, destination_of: DestinationOf) -> None:
         """Take what the kernel redirects of connections to the workload, on every address; OSError if it cannot."""
-        loop = asyncio.get_running_loop()
 
         def accept() -> asyncio.Protocol:
             if len(self._callers) + len(self._arrivals) >= ARRIVAL_LIMIT or not self._admitter.accepting:
@@ -91,7 +91,7 @@ class DirectCallers:
 
         for host in ("0.0.0.0", "::"):
             try:
-                self._servers.append(await loop.create_server(accept, host, port, backlog=1024))
+                self._servers.append(await listen(accept, host, port, backlog=1024))
             except OSError as error:
                 if host == "::" and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     continue

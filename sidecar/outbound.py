@@ -25,6 +25,7 @@ from sidecar.egress import EgressTable
 from sidecar.egress_relay import EgressRelay
 from sidecar.http1 import Heads
 from sidecar.interception import Destination, DestinationOf, Intercepted
+from sidecar.listening import listen
 from sidecar.live import LiveRelays
 from sidecar.outbound_http import OutboundHttpRelay
 from sidecar.outbound_http2 import OutboundHttp2Relay
@@ -86,14 +87,13 @@ class Outbound:
 
         Until ``enforce`` names their upstream, a connection to a new port is closed at once.
         """
-        loop = asyncio.get_running_loop()
         opened: list[Destination] = []
         for upstream in upstreams:
             where = (upstream.listen_host, upstream.listen_port)
             if where in self._servers or not upstream.has_listener:
                 continue
             try:
-                self._servers[where] = await loop.create_server(self._acceptor(where), *where, backlog=1024)
+                self._servers[where] = await listen(self._acceptor(where), *where, backlog=1024)
             except OSError as error:
                 for done in opened:
                     self._servers.pop(done).close()
@@ -103,7 +103,6 @@ class Outbound:
 
     async def intercept(self, port: int, destination_of: DestinationOf) -> None:
         """Take the app's redirected connections on loopback ``port``, IPv4 and, where there is any, IPv6."""
-        loop = asyncio.get_running_loop()
 
         def accept() -> asyncio.Protocol:
             if self._draining or len(self.relays) >= RELAY_LIMIT:
@@ -112,7 +111,7 @@ class Outbound:
 
         for host in ("127.0.0.1", "::1"):
             try:
-                self._intercepting.append(await loop.create_server(accept, host, port, backlog=1024))
+                self._intercepting.append(await listen(accept, host, port, backlog=1024))
             except OSError as error:
                 if host == "::1" and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     continue  # a machine without IPv6 has none to redirect either

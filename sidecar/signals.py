@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from ringfence.kit.log import Logger
 from sidecar.exposition import CONTENT_TYPE
+from sidecar.listening import listen
 from sidecar.local_http import LocalHttp, Page, json_page
 
 
@@ -46,7 +47,7 @@ class SignalsServer:
     async def start(self, host: str, port: int) -> None:
         """Listen; port 0 takes any. Raises ListenError."""
         try:
-            self._server = await asyncio.get_running_loop().create_server(self.http.protocol, host, port)
+            self._server = await listen(self.http.protocol, host, port)
         except OSError as error:
             where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             raise ListenError(_refusal("--signals", where, error)) from error

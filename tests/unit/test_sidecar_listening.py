@@ -1,0 +1,93 @@
+"""Listeners: wherever the loop's own would listen, with the same errors, and without its threads."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from sidecar.listening import listen
+
+ROOT = Path(__file__).parents[2]
+
+
+async def reached(host: str) -> None:
+    met = asyncio.get_running_loop().create_future()
+
+    class Met(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            met.set_result(None)
+            transport.close()
+
+    server = await listen(Met, host, 0)
+    try:
+        _, writer = await asyncio.open_connection(host, server.sockets[0].getsockname()[1])
+        await met
+        writer.close()
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", pytest.param("::1", marks=needs_ipv6)])
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_whoever_connects_is_met(host: str, run: object) -> None:
+    run(reached(host))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_port_that_is_taken_is_told_by_its_number(run: object) -> None:
+    async def twice() -> None:
+        server = await listen(asyncio.Protocol, "127.0.0.1", 0)
+        try:
+            with pytest.raises(OSError) as error:
+                await listen(asyncio.Protocol, "127.0.0.1", server.sockets[0].getsockname()[1])
+            assert error.value.errno == errno.EADDRINUSE
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    run(twice())  # type: ignore[operator]
+
+
+async def test_an_address_of_another_machine_is_told() -> None:
+    with pytest.raises(OSError) as error:
+        await listen(asyncio.Protocol, "192.0.2.1", 0)
+    assert error.value.errno == errno.EADDRNOTAVAIL
+
+
+@needs_ipv6
+async def test_every_address_of_ipv6_leaves_those_of_ipv4_free() -> None:
+    first = await listen(asyncio.Protocol, "::", 0)
+    second = await listen(asyncio.Protocol, "0.0.0.0", first.sockets[0].getsockname()[1])
+    assert second.sockets[0].family == socket.AF_INET
+    for server in (first, second):
+        server.close()
+        await server.wait_closed()
+
+
+COUNT_THREADS = """
+import asyncio, os, uvloop
+from sidecar.listening import listen
+
+async def main():
+    await listen(asyncio.Protocol, "127.0.0.1", 0)
+    print(len(os.listdir("/proc/self/task")))
+
+uvloop.run(main())
+"""
+
+
+def test_a_listener_on_a_number_costs_no_threads() -> None:
+    # In a process of its own: once the loop's pool is there, nothing could be seen.
+    out = subprocess.run([sys.executable, "-c", COUNT_THREADS], cwd=ROOT, capture_output=True, check=True, text=True)
+    assert out.stdout == "1\n"
