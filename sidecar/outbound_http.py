@@ -160,7 +160,9 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
             self._recorder.request_refused(
                 self.facts, None, told, method=asked[0].method, target=asked[0].target, detail=detail
             )
-            inspector.fail(refusal.http_response(told))
+            status = refusal.status_of(reason)
+            # What broke lies between the sidecars: the app's request is not to blame.
+            inspector.fail(refusal.http_response(told, status=502 if 400 <= status < 500 and status != 403 else status))
             answer = inspector.take_client()
             if answer:
                 self.to_app(answer, 0)
@@ -170,8 +172,8 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
 
     def on_reset(self, code: int) -> None:
         link = self._link
-        if link is not None and link.closed and link.end_reason is not None:
-            self.refused(link.end_reason, link.end_detail)
+        if link is not None and link.closed:
+            self.refused(link.end_reason or DenyReason.UPSTREAM_UNREACHABLE, link.end_detail)
         elif self._lingering_bytes >= 0:
             return  # the app has its answer; the stream was only waiting to go
         elif self.inspector.idle:

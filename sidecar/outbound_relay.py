@@ -97,8 +97,8 @@ class OutboundRelay(Relay):
 
     def on_reset(self, code: int) -> None:
         link = self._link
-        if link is not None and link.closed and link.end_reason is not None:
-            self.refused(link.end_reason, link.end_detail)
+        if link is not None and link.closed:
+            self.refused(link.end_reason or DenyReason.UPSTREAM_UNREACHABLE, link.end_detail)
         else:
             super().on_reset(code)
 
