@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import connections, http1, issuance, latency, machine, policy, revision, start, tcp
+from benchmarks import connections, http1, http2, issuance, latency, machine, policy, revision, start, tcp
 from benchmarks.results import Row, all_met, as_json, as_table
 from benchmarks.works import QUICK, BenchmarkError, Plan, Work
 
@@ -18,6 +18,7 @@ WORKS = {
     work.name: work
     for work in (
         http1.WORK,
+        http2.WORK,
         tcp.WORK,
         connections.WORK,
         latency.WORK,

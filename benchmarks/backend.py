@@ -51,8 +51,11 @@ def folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, count: int) -> Iterator[list[int]]:
-    """Run nginx from a folder of its own under ``folder``; gives its ``count`` ports on loopback, all alike."""
+def nginx(folder: Path, count: int, *, http2: bool = False) -> Iterator[list[int]]:
+    """Run nginx from a folder of its own under ``folder``; gives its ``count`` ports on loopback, all alike.
+
+    ``http2``: they speak HTTP/2 with prior knowledge, and nothing else.
+    """
     search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     program = shutil.which("nginx", path=search)
     if program is None:
@@ -60,7 +63,7 @@ def nginx(folder: Path, count: int) -> Iterator[list[int]]:
     home = folder / "nginx"
     home.mkdir()
     ports = free_ports(count)
-    listens = "\n".join(f"    listen 127.0.0.1:{port};" for port in ports)
+    listens = "\n".join(f"    listen 127.0.0.1:{port}{' http2' if http2 else ''};" for port in ports)
     configuration = home / "nginx.conf"
     configuration.write_text(
         _CONFIGURATION.format(listens=listens, identity_path=IDENTITY_PATH, bulk_path=BULK_PATH, home=home, body=BODY)

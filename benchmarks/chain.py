@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 from dataclasses import dataclass
 
+from benchmarks import h2load
 from benchmarks.processes import cpu_seconds, resident_megabytes
 from benchmarks.works import BenchmarkError
 
@@ -23,6 +24,8 @@ class Chain:
     server_side: int
     signals: tuple[int, int] | None = None
     forbidden_port: int | None = None
+    http2: bool = False
+    """The app calls over HTTP/2 with prior knowledge."""
 
     def cpu_seconds(self) -> tuple[float, float]:
         """CPU time used so far by the client side and the server side."""
@@ -45,6 +48,8 @@ class Chain:
 
     def answers(self, path: str, port: int | None = None) -> bool:
         """True once ``path`` is answered by a 200 through the whole chain, or at the other ``port`` of it."""
+        if self.http2:
+            return h2load.status_class(port or self.port, path) == 2
         try:
             return _get(port or self.port, path)[0] == 200
         except BenchmarkError:

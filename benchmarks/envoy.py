@@ -30,7 +30,8 @@ def label() -> str:
 def chain(folder: Path, protocol: str, backend_port: int, ready_path: str) -> Iterator[Chain]:
     """Run both Envoys in front of ``backend_port`` and give the chain once ``ready_path`` is answered through it.
 
-    ``protocol``: ``http`` or ``tcp``. The chain is named as ``label`` says. A folder has room for one of each.
+    ``protocol``: ``http``, ``http2`` or ``tcp``. The chain is named as ``label`` says. A folder has room for one of
+    each.
     """
     home = folder / f"envoy-{protocol}"
     home.mkdir()
@@ -39,10 +40,13 @@ def chain(folder: Path, protocol: str, backend_port: int, ready_path: str) -> It
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(process(home, "server", server_side(protocol, inner, backend_port)))
         client = stack.enter_context(process(home, "client", client_side(protocol, outer, inner)))
-        found = Chain(name=label(), port=outer, client_side=client.pid, server_side=server.pid)
+        found = Chain(
+            name=label(), port=outer, client_side=client.pid, server_side=server.pid, http2=protocol == "http2"
+        )
         for side, started in (("server", server), ("client", client)):
             wait_until(lambda: found.answers(ready_path), f"envoy ({side} side)", started, home / f"{side}.log", 30)
-        _check_identities(home, inner)
+        if not found.http2:  # where the same rule stands, but no caller of this harness speaks TLS with HTTP/2
+            _check_identities(home, inner)
         yield found
 
 

@@ -19,14 +19,17 @@ _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 
 
 def server_side(protocol: str, port: int, backend_port: int, admin_port: int | None = None) -> Config:
-    """Terminates mutual TLS on ``port``, judges, and passes to the backend. ``protocol``: ``http`` or ``tcp``."""
+    """Terminates mutual TLS on ``port``, judges, and passes on. ``protocol``: ``http``, ``http2`` or ``tcp``."""
     tls: Config = {
         "@type": f"{_TLS}.DownstreamTlsContext",
         "require_client_certificate": True,
         "common_tls_context": _identity("api"),
     }
-    filters = _http_server() if protocol == "http" else [_network_rbac(), _tcp_proxy("in")]
-    return _bootstrap(_listener(port, filters, tls), _cluster(backend_port), admin_port)
+    filters = [_network_rbac(), _tcp_proxy("in")] if protocol == "tcp" else _http_server()
+    if protocol == "http2":
+        tls["common_tls_context"] = _identity("api") | {"alpn_protocols": ["h2"]}
+    cluster = _cluster(backend_port, http2=protocol == "http2")
+    return _bootstrap(_listener(port, filters, tls), cluster, admin_port)
 
 
 def client_side(protocol: str, port: int, server_port: int, admin_port: int | None = None) -> Config:
@@ -35,8 +38,9 @@ def client_side(protocol: str, port: int, server_port: int, admin_port: int | No
         "@type": f"{_TLS}.UpstreamTlsContext",
         "common_tls_context": _identity("client", expected=SERVER_ID),
     }
-    filters = [_connection_manager("out", [])] if protocol == "http" else [_tcp_proxy("out")]
-    return _bootstrap(_listener(port, filters), _cluster(server_port, tls), admin_port)
+    filters = [_tcp_proxy("out")] if protocol == "tcp" else [_connection_manager("out", [])]
+    cluster = _cluster(server_port, tls, http2=protocol == "http2")
+    return _bootstrap(_listener(port, filters), cluster, admin_port)
 
 
 def _http_server() -> list[Config]:
@@ -116,13 +120,20 @@ def _listener(port: int, filters: Sequence[Config], tls: Config | None = None) -
     return {"name": "in", "address": _address(port), "filter_chains": [chain]}
 
 
-def _cluster(port: int, tls: Config | None = None) -> Config:
+def _cluster(port: int, tls: Config | None = None, *, http2: bool = False) -> Config:
     endpoint = {"endpoint": {"address": _address(port)}}
     cluster: Config = {
         "name": "next",
         "type": "STATIC",
         "load_assignment": {"cluster_name": "next", "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
+    if http2:
+        cluster["typed_extension_protocol_options"] = {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        }
     if tls:
         cluster["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": tls}
     return cluster

@@ -31,6 +31,8 @@ class Load:
     connections: int
     requests: int
     fresh_connections: bool = False
+    streams: int = 0
+    """Requests at a time on each connection, over HTTP/2 with prior knowledge; 0: HTTP/1.1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,8 @@ def run(load: Load, paths: Iterable[str], folder: Path, deadline_seconds: float)
         uris.write_text("".join(f"http://127.0.0.1:{load.port}{path}\n" for path in paths))
     log.unlink(missing_ok=True)
     command = [
-        *("h2load", "--h1", "--threads=1", f"--clients={load.connections}", f"--requests={load.requests}"),
+        *("h2load", "--threads=1", f"--clients={load.connections}", f"--requests={load.requests}"),
+        *((f"--max-concurrent-streams={load.streams}",) if load.streams else ("--h1",)),
         *(f"--input-file={uris}", f"--log-file={log}", "--connection-inactivity-timeout=20"),
         *(("--header=connection: close",) if load.fresh_connections else ()),
     ]
@@ -64,6 +67,21 @@ def run(load: Load, paths: Iterable[str], folder: Path, deadline_seconds: float)
         raise BenchmarkError(f"h2load ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
     check_summary(done.stdout, load.requests)
     return read_log(log.read_text())
+
+
+def status_class(port: int, path: str, method: str = "GET") -> int:
+    """The hundreds of the status that one HTTP/2 request is answered by; 0 for no answer."""
+    command = ["h2load", "--clients=1", "--requests=1", "--connection-inactivity-timeout=5"]
+    command += [f"--header=:method: {method}", f"http://127.0.0.1:{port}{path}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except FileNotFoundError:
+        raise BenchmarkError("h2load is not installed (package nghttp2-client)") from None
+    except subprocess.TimeoutExpired:
+        return 0
+    found = _STATUSES.search(done.stdout)
+    counts = [int(count) for count in found.groups()] if found else []
+    return next((hundreds for hundreds, count in enumerate(counts, 2) if count), 0)
 
 
 def check_summary(output: str, requests: int) -> None:

@@ -40,18 +40,25 @@ Turns = Mapping[tuple[str, int], Sequence[Turn]]
 class Asking:
     """What is asked of a chain: ``paths`` in order, on kept connections or on a fresh one for each request.
 
+    ``streams``: requests at a time on each connection over HTTP/2; 0: HTTP/1.1.
+
     ``warm_up``: how many requests the first load of a chain has, at a level of so many connections.
     """
 
     paths: Sequence[str]
     folder: Path
     fresh_connections: bool = False
+    streams: int = 0
     warm_up: Callable[[int], int] = lambda level: 400 + 40 * level
 
     def load(self, chain: Chain, level: int, requests: int) -> h2load.Outcome:
         """One load run through ``chain`` with ``level`` connections at a time."""
         load = h2load.Load(
-            port=chain.port, connections=level, requests=requests, fresh_connections=self.fresh_connections
+            port=chain.port,
+            connections=level,
+            requests=requests,
+            fresh_connections=self.fresh_connections,
+            streams=self.streams,
         )
         return h2load.run(load, self.paths, self.folder, _DEADLINE_SECONDS)
 

@@ -91,8 +91,8 @@ class _UnixConnection(http.client.HTTPConnection):
 class Wanted:
     """A chain of ours to be run: two sidecars of its own in front of ``backend_port``.
 
-    ``protocol``: ``http``, where ``path_templates`` may be read and nothing else; or ``tcp``. ``suffix`` tells its
-    services from those of other chains, ``label`` its name in reports.
+    ``protocol``: ``http`` or ``http2``, where ``path_templates`` may be read and nothing else; or ``tcp``. ``suffix``
+    tells its services from those of other chains, ``label`` its name in reports.
     """
 
     protocol: str
@@ -104,7 +104,7 @@ class Wanted:
 
     def services(self, ports: Iterator[int]) -> tuple[Service, Service]:
         """``api`` and its ``client``; of opaque ports there are two, the second forbidden."""
-        numbers = (HTTP_PORT,) if self.protocol == "http" else (TCP_PORT, FORBIDDEN_PORT)
+        numbers = (TCP_PORT, FORBIDDEN_PORT) if self.protocol == "tcp" else (HTTP_PORT,)
         api = Service(
             name=f"api{self.suffix}",
             mesh_port=next(ports),
@@ -123,7 +123,7 @@ class Wanted:
 
     def policy(self) -> Document:
         """What ``client`` may do."""
-        words: Document = reads(self.path_templates) if self.protocol == "http" else {"ports": [TCP_PORT]}
+        words: Document = {"ports": [TCP_PORT]} if self.protocol == "tcp" else reads(self.path_templates)
         return allowlist(f"api{self.suffix}", f"client{self.suffix}", words)
 
 
@@ -154,6 +154,7 @@ def chains(
                 client_side=pids[client.name].pid,
                 server_side=pids[api.name].pid,
                 signals=(client.signals_port, api.signals_port),
+                http2=each.protocol == "http2",
                 forbidden_port=client.upstreams[1].listen_port if client.upstreams[1:] else None,
             )
             for name in (api.name, client.name):
