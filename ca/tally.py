@@ -6,11 +6,13 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 
-METHODS = ("join", "challenge", "attest", "renew")
-
 
 class Tally:
-    """Counters keyed by (method, outcome); outcome is ``done``, a RefusalReason, or one of the words of ca.border."""
+    """Counters keyed by (method, outcome).
+
+    The method is ``join``, ``challenge``, ``attest`` or ``renew``, the outcome ``done``, a RefusalReason, or one of the
+    words of ca.border.
+    """
 
     __slots__ = ("_counts", "_lock")
 

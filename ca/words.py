@@ -40,7 +40,7 @@ def example(*lines: str) -> str:
 
 
 def told(command: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a command so that this package's errors become complaints instead of tracebacks."""
+    """Wrap a command so that this package's errors, and the system's, become complaints instead of tracebacks."""
 
     @wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -50,6 +50,8 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
             raise BadInput(str(problem)) from problem
         except CaError as problem:
             raise Failed(str(problem)) from problem
+        except OSError as problem:
+            raise Failed(f"{problem.filename or 'system'}: {problem.strerror or problem}") from problem
 
     return guarded
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-# A wheel carries examples/shop inside this package (pyproject.toml, force-include); a checkout has it where it is.
+# A wheel carries examples/shop inside this package (pyproject.toml, wheel.sources); a checkout has it where it is.
 _PLACES: Final = (Path(__file__).parent / "example", Path(__file__).parents[2] / "examples" / "shop")
 # Ports that are listened on have four digits from 7400 on, or five; service ports (8080, 7000) are names only.
 _LISTENED: Final = re.compile(r"\b(740[012]|9[0-9]{3}|151[0-9]{2})\b")

@@ -74,6 +74,8 @@ def up(mesh_file: Path, state: Path | None, passphrase_file: Path | None, as_jso
         _fail(error.lines, 1)
     except StartError as error:
         _fail([str(error)], 1)
+    except OSError as error:
+        _fail([f"{error.filename or mesh_file}: {error.strerror or error}"], 1)
 
 
 def _fail(lines: Sequence[str], status: int) -> None:

@@ -153,12 +153,12 @@ def test_when_it_says_ready_a_call_goes_through(shared: Shared) -> None:
 
 
 def test_a_killed_sidecar_is_named_started_again_and_serves_again(shared: Shared) -> None:
-    [killed] = shared.pid_of("ringfence sidecar")
+    [killed] = shared.pid_of("-m sidecar")
     os.kill(killed, signal.SIGKILL)
     until(lambda: "small/echo sidecar was killed by SIGKILL; starting it again" in shared.command.stderr, "its name")
     until(shared.mesh.echoes, "a call through the new sidecar")
     assert '"proved_by":"host key"' in shared.command.stderr
-    assert shared.pid_of("ringfence sidecar") != [killed]
+    assert shared.pid_of("-m sidecar") != [killed]
 
 
 def test_a_killed_app_and_a_killed_control_plane_come_back(shared: Shared) -> None:
@@ -284,6 +284,18 @@ def test_a_broken_mesh_and_policy_are_told_at_once_and_nothing_is_started_or_mad
     assert ended.stdout == ""
     assert not (tmp_path / "s").exists()
     assert not (tmp_path / "config").exists()
+
+
+def test_a_state_folder_that_the_system_refuses_is_one_line(tmp_path: Path, marked: Marked) -> None:
+    mesh = small_mesh(tmp_path)
+    (tmp_path / "s" / "run" / "lock").mkdir(parents=True, mode=0o700)
+    for folder in (tmp_path / "s", tmp_path / "s" / "run"):
+        folder.chmod(0o700)
+    ended = up(mesh, marked)
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert "Is a directory" in line
+    assert "run/lock" in line
 
 
 def test_a_mesh_file_that_is_not_there_is_one_line(tmp_path: Path, marked: Marked) -> None:

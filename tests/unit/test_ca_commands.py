@@ -206,6 +206,14 @@ def test_a_url_that_is_none_is_bad_input_and_its_password_is_not_repeated(
     assert "hush-hush" not in result.output
 
 
+@pytest.mark.parametrize("words", [("init", "--trust-domain", "shop.example"), ("show",), ("issued", "list")])
+def test_a_folder_that_the_system_refuses_is_one_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(ca, [*words, "--data", str(tmp_path / ("x" * 300))])
+    assert result.exit_code in (1, 2)
+    assert "File name too long" in result.stderr
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
 def test_a_url_file_that_is_not_there_is_named(folder: Path) -> None:
     assert "cannot read database url file /nowhere/url" in one_line(
         run(folder, "issued", "list", "--database-url-file", "/nowhere/url"), 2
