@@ -235,9 +235,10 @@ def sidecar_command(plane: ControlPlane, service: Service, sampled_into: Path | 
         token_file.touch(mode=0o600)
         token_file.write_text(f"{plane.join_token(service.spiffe_id)}\n")
     bundle = plane.ask("GET", "/bundle")
-    start = (sys.executable, "-m", "benchmarks.sampler", str(sampled_into)) if sampled_into else _RINGFENCE
+    sampler = ("-m", "benchmarks.sampler", str(sampled_into), "sidecar")
     return [
-        *(*start, "sidecar", "--spiffe-id", service.spiffe_id),
+        *(sys.executable, *(sampler if sampled_into else ("-m", "sidecar"))),  # as `ringfence up` starts it
+        *("--spiffe-id", service.spiffe_id),
         *("--join", f"127.0.0.1:{plane.join_port}", "--control", f"127.0.0.1:{plane.listen_port}"),
         *("--root-fingerprint", str(bundle["root_fingerprint"]), "--join-token-file", str(state / "token")),
         *("--state", str(state), "--signals", f"127.0.0.1:{service.signals_port}"),

@@ -21,6 +21,7 @@ from ringfence.kit.addresses import SocketAddress
 # Not the script beside the interpreter: that exists only where the package was installed with scripts. -P: the folder
 # that `up` was called in may hold a folder `sidecar` of its own, and must not be searched.
 _RINGFENCE: Final = (sys.executable, "-P", "-m", "ringfence")
+_SIDECAR: Final = (sys.executable, "-P", "-m", "sidecar")  # `ringfence sidecar`, and 2 MB smaller
 _OWN_PREFIX: Final = "RINGFENCE_"
 _SIDECAR_DRAIN_SECONDS: Final = 5
 _SIDECAR_GRACE_SECONDS: Final = 8.0
@@ -67,8 +68,7 @@ def sidecar_child(launch: MeshLaunch, service: Service, signals: SocketAddress, 
     addresses, places = launch.mesh.control_plane, launch.places
     names = service.namespace, service.name
     command = (
-        *_RINGFENCE,
-        "sidecar",
+        *_SIDECAR,
         *("--spiffe-id", str(service.spiffe_id)),
         *("--join", str(reachable(addresses.join))),
         *("--control", str(reachable(addresses.listen))),

@@ -186,6 +186,24 @@ async def test_waiting_for_a_ca_it_is_alive_and_not_ready_and_says_why(bench: Be
     assert (await process.page("/healthz")).startswith(b"HTTP/1.1 200 ")
 
 
+async def test_python_m_sidecar_is_the_same_command() -> None:
+    flags = ("--spiffe-id", str(ORDERS), "--state", "/tmp/state", "--print-config")
+    for rest in (flags, ("-h",), (*flags, "--join", "nowhere")):
+        answers = []
+        for start in (["-c", RUN, "sidecar"], ["-P", "-m", "sidecar"]):
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *start,
+                *rest,
+                cwd=ROOT,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            out, _ = await child.communicate()
+            answers.append((child.returncode, out))
+        assert answers[0] == answers[1]
+
+
 async def test_it_imports_nothing_that_a_sidecar_must_not_pay_for() -> None:
     code = (
         "import sys; import sidecar.commands, sidecar.app\n"
