@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.netns.spaces import Ends, Space, SpaceError, cable
+from tests.netns.spaces import Ends, Space, SpaceError, cable, environment
 from tests.waiting import until
 
 BACKENDS = ("nft", "iptables-nft", "iptables-legacy")
@@ -38,7 +38,7 @@ def administrator() -> None:
     if os.geteuid() != 0:
         unfit("network namespaces need root")
     for program, package in (("ip", "iproute2"), ("nft", "nftables"), ("iptables-legacy", "iptables")):
-        if shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
+        if shutil.which(program, path=environment()["PATH"]) is None:
             unfit(f"{program} is not installed (apt-get install {package})")
     try:
         Space("trial").close()

@@ -19,6 +19,12 @@ _DEADLINE_SECONDS = 30.0
 _numbers = itertools.count()
 
 
+def environment(path: str | None = None) -> dict[str, str]:
+    """Ours, with the folders of administrators' programs; ``path``: a folder whose programs go before others."""
+    folders = [*filter(None, (path, os.environ.get("PATH"))), "/usr/sbin", "/sbin"]
+    return os.environ | {"PATH": os.pathsep.join(folders), "PYTHONPATH": str(REPOSITORY)}
+
+
 class SpaceError(Exception):
     """The machine lets us make no namespace."""
 
@@ -42,7 +48,9 @@ class Space:
         self.word = word
         self.name = f"rf-{os.getpid()}-{next(_numbers)}-{word}"
         self._children = ExitStack()
-        made = subprocess.run(["ip", "netns", "add", self.name], capture_output=True, text=True, check=False)
+        made = subprocess.run(
+            ["ip", "netns", "add", self.name], capture_output=True, text=True, check=False, env=environment()
+        )
         if made.returncode != 0:
             raise SpaceError(made.stderr.strip())
         self.run("ip", "link", "set", "lo", "up")
@@ -50,13 +58,10 @@ class Space:
     def close(self) -> None:
         """End what runs in it and take it away; the cable goes with it."""
         self._children.close()
-        subprocess.run(["ip", "netns", "del", self.name], capture_output=True, check=False)
+        subprocess.run(["ip", "netns", "del", self.name], capture_output=True, check=False, env=environment())
 
     def try_run(self, *argv: str, given: str = "", path: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a program in it to its end; ``path``: a folder whose programs go before others."""
-        environment = dict(os.environ)
-        if path is not None:
-            environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
         return subprocess.run(
             ["ip", "netns", "exec", self.name, *argv],
             input=given,
@@ -65,7 +70,7 @@ class Space:
             check=False,
             timeout=_DEADLINE_SECONDS,
             cwd=REPOSITORY,
-            env=environment,
+            env=environment(path),
         )
 
     def run(self, *argv: str, given: str = "") -> str:
@@ -82,7 +87,7 @@ class Space:
             stdout=subprocess.PIPE,
             text=True,
             cwd=REPOSITORY,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            env=environment(),
         )
         self._children.callback(_end, child)
         return child

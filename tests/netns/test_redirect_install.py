@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.netns.conftest import APP_UID, SIDECAR_UID, Network
+from tests.netns.spaces import environment
 
 OWN = ("--sidecar-uid", str(SIDECAR_UID))
 EVERYTHING = (
@@ -187,7 +187,7 @@ def test_when_ipv6_fails_ipv4_is_as_it_was(fresh_network: Network, tmp_path: Pat
 def refuse_ipv6(backend: str, folder: Path) -> None:
     """A program to be found before the real one, which refuses IPv6 as a kernel without its NAT would."""
     if backend == "nft":
-        program, real = "nft", shutil.which("nft", path=f"{os.environ['PATH']}:/usr/sbin")
+        program, real = "nft", shutil.which("nft", path=environment()["PATH"])
         words = f"""case "$*" in
             *-f*) script=$(cat)
                 case "$script" in *"table inet ringfence {{"*) echo 'no such translation' >&2; exit 1;; esac
