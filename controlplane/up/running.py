@@ -7,7 +7,6 @@ what was started stays.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Final
 
 import aiohttp
 
-from controlplane.mesh.model import Service
+from controlplane.mesh.model import Mesh, Service
 from controlplane.up.children import (
     MeshLaunch,
     app_child,
@@ -30,6 +29,7 @@ from controlplane.up.operator import Operator, OperatorError
 from controlplane.up.places import write_secret
 from controlplane.up.probes import listening, ready_over_http
 from controlplane.up.restarts import describe_exit
+from controlplane.up.sockets import free_addresses, wanted_sockets
 from controlplane.up.supervisor import Child, ChildSpec, Listener, Supervisor, Tier
 from ringfence.kit.addresses import SocketAddress
 from ringfence.spiffe import SpiffeId
@@ -105,7 +105,7 @@ class _Start:
         control_plane = self._supervisor.start(control_plane_child(self._launch))
         await self._until_ready(control_plane, self._operator.ready)
         root_fingerprint = await self._root_fingerprint()
-        signals = {service.full_name: service.signals or _free_address() for service in services}
+        signals = _signals(self._launch.mesh)
         await asyncio.gather(*(self._sidecar(one, signals[one.full_name], root_fingerprint) for one in services))
         late = await asyncio.gather(*(self._app(one) for one in services if one.run is not None))
         return RunningMesh(
@@ -180,8 +180,12 @@ def _ends(child: Child, code: int) -> str:
     return f"{words}, and last said: {last}" if last else words
 
 
-def _free_address() -> SocketAddress:
-    """A loopback port that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return SocketAddress("127.0.0.1", probe.getsockname()[1])
+def _signals(mesh: Mesh) -> dict[str, SocketAddress]:
+    """Where each sidecar serves its signals: as the mesh says, else where there is room. StartError."""
+    told = {service.full_name: service.signals for service in mesh.services}
+    missing = sum(address is None for address in told.values())
+    try:
+        free = iter(free_addresses(missing, but={one.address.port for one in wanted_sockets(mesh)}))
+    except OSError as error:
+        raise StartError(f"no address for the signals of every sidecar: {error}") from error
+    return {name: address or next(free) for name, address in told.items()}

@@ -6,13 +6,19 @@ Checked before anything starts, because a child that dies of it tells so late, a
 from __future__ import annotations
 
 import errno
+import random
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from controlplane.mesh.model import Mesh
 from ringfence.kit.addresses import SocketAddress
+
+_FREE_PORTS: Final = range(20_000, 32_000)
+_TRIES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,32 @@ def wanted_sockets(mesh: Mesh) -> Iterator[WantedSocket]:
         if service.run is not None:
             for app in dict.fromkeys(port.app for port in service.ports):
                 yield WantedSocket(address=app, setting="app of its port", owner=f"service {name}")
+
+
+def free_addresses(
+    count: int, *, but: Collection[int] = (), draw: Callable[[int, int], int] = random.randrange
+) -> list[SocketAddress]:
+    """``count`` loopback addresses, all different, that nobody has at this moment, none with a port of ``but``.
+
+    They lie below the ports that the system gives to outgoing connections, of which one could be there when a child is
+    started again. OSError if there are too few.
+    """
+    found: list[SocketAddress] = []
+    with ExitStack() as held:
+        for _ in range(_TRIES + count):
+            if len(found) == count:
+                return found
+            port = draw(_FREE_PORTS.start, _FREE_PORTS.stop)
+            if port in but:
+                continue
+            try:
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(SocketAddress("127.0.0.1", port))
+        if len(found) == count:
+            return found
+    raise OSError(f"no {count} free ports on 127.0.0.1 from {_FREE_PORTS.start} to {_FREE_PORTS.stop - 1}")
 
 
 def unavailable(wanted: Iterable[WantedSocket]) -> list[str]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
-from controlplane.up.sockets import WantedSocket, listening_process, unavailable, wanted_sockets
+import pytest
+
+from controlplane.up.sockets import WantedSocket, free_addresses, listening_process, unavailable, wanted_sockets
 from ringfence.kit.addresses import SocketAddress
 from tests.up_meshes import example_mesh
 
@@ -58,3 +61,28 @@ def test_all_that_are_taken_are_told_at_once() -> None:
 
 def test_a_port_that_nobody_listens_on_has_no_holder(free_port: Callable[[], int]) -> None:
     assert listening_process(free_port()) is None
+
+
+def test_free_addresses_are_all_different_and_free() -> None:
+    found = free_addresses(200)
+    assert len({address.port for address in found}) == 200
+    # The system gives these to outgoing connections, one of which could be there when a child starts again.
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(address.loopback and address.port < lowest for address in found)
+
+
+def test_an_address_that_is_drawn_twice_or_taken_is_given_once_or_not_at_all() -> None:
+    [taken, *free] = [address.port for address in free_addresses(3)]
+    drawn = iter([taken, free[0], free[0], taken, 20_001, free[1]])
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", taken))
+        found = free_addresses(2, but={20_001}, draw=lambda _low, _high: next(drawn))
+    assert [address.port for address in found] == free
+
+
+def test_where_no_port_is_free_it_says_so() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        with pytest.raises(OSError, match="no 1 free ports"):
+            free_addresses(1, draw=lambda _low, _high: port)
