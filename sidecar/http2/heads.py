@@ -28,6 +28,9 @@ _REMEMBERED_BLOCK_BYTES: Final = 2048
 _REMEMBERED_DEPTH: Final = 16
 _STATIC_ENTRY_BYTES: Final = 64
 _ENTRY_BYTES: Final = 600  # of an entry, its head and its fields, beside the strings
+_SETTLED_TABLES: Final = 64
+_FRUITLESS_TRIES: Final = 256
+_FRUITLESS_PERIOD: Final = 16
 DEFAULT_PROTOCOLS: Final = frozenset({b"websocket"})
 
 
@@ -57,7 +60,18 @@ class Heads:
     protocols           what an extended CONNECT may ask for, where the server offers it
     """
 
-    __slots__ = ("_filled", "_reader", "_remembered_bytes", "_strings", "protocols", "request_table", "response_table")
+    __slots__ = (
+        "_filled",
+        "_fruitless",
+        "_reader",
+        "_remembered_bytes",
+        "_strings",
+        "_tables",
+        "_tries",
+        "protocols",
+        "request_table",
+        "response_table",
+    )
 
     def __init__(
         self,
@@ -74,6 +88,9 @@ class Heads:
         self._strings: dict[bytes, bytes] = {}
         self._filled: list[Table] = []
         self._remembered_bytes = 0
+        self._tables: dict[tuple[int, tuple[Field, ...]], Table] = {}
+        self._tries = 0
+        self._fruitless = 0
         self.request_table = Table()
         """The empty table that each client begins with."""
         self.response_table = Table()
@@ -81,6 +98,8 @@ class Heads:
     def read(self, block: bytes, table: Table, ceiling_bytes: int) -> Entry:
         """Read ``block`` against ``table``, whose `Table.known` does not hold it; raises `BrokenError`."""
         fields, after = read_block(block, table, ceiling_bytes, self._strings)
+        if after is not table and after.depth > _REMEMBERED_DEPTH:
+            after = self._settled(table, after)
         changed = after is not table
         # No field can be longer than the table, a static entry, or what its own bytes decode to.
         longest = table.limit_bytes if changed else table.size_bytes
@@ -91,10 +110,38 @@ class Heads:
                 raise BrokenError(ENHANCE_YOUR_CALM, Broken.HEADER_BOMB, f"header list of {size} bytes")
         entry = Entry(fields, after if changed else None, size)
         if len(block) <= _REMEMBERED_BLOCK_BYTES and (
-            not changed or (table.depth < _REMEMBERED_DEPTH and after.limit_bytes == DEFAULT_TABLE_BYTES)
+            not changed
+            or (table.depth < _REMEMBERED_DEPTH and after.limit_bytes == DEFAULT_TABLE_BYTES)
+            or after.settled
         ):
             self._remember(block, table, entry, after.size_bytes if changed else 0)
         return entry
+
+    def _settled(self, table: Table, after: Table) -> Table:
+        """``after``, or a table of equal content that is known already.
+
+        An encoder that adds the same fields with every block (nginx adds ``date``, ``content-type`` and more, and never
+        refers to them) goes round in few tables, or stays in one, once its table is full: each entry that it adds
+        drives out an equal one. Tables are compared by content, which is all that a block can refer to, so a block
+        that leads back to ``table`` has not changed it. Where nothing ever comes back, only some blocks are tried.
+        """
+        self._tries += 1
+        if self._fruitless > _FRUITLESS_TRIES and self._tries % _FRUITLESS_PERIOD:
+            return after
+        if after.entries == table.entries and after.limit_bytes == table.limit_bytes:
+            self._fruitless = 0
+            return table
+        key = (after.limit_bytes, tuple(after.entries))
+        found = self._tables.get(key)
+        if found is not None:
+            self._fruitless = 0
+            return found
+        self._fruitless += 1
+        if len(self._tables) >= _SETTLED_TABLES:
+            self._tables.clear()
+        after.settled = True
+        self._tables[key] = after
+        return after
 
     def _remember(self, block: bytes, table: Table, entry: Entry, table_bytes: int) -> None:
         cost = _ENTRY_BYTES + 3 * len(block) + table_bytes

@@ -32,7 +32,7 @@ class NeverIndexed(tuple[bytes, bytes]):
 class Table:
     """One state of a dynamic table. ``entries`` has the newest last; it is never changed once the table is made."""
 
-    __slots__ = ("depth", "entries", "known", "limit_bytes", "size_bytes")
+    __slots__ = ("depth", "entries", "known", "limit_bytes", "settled", "size_bytes")
 
     def __init__(
         self,
@@ -47,5 +47,7 @@ class Table:
         """What the encoder allows itself, by its last size update."""
         self.depth = depth
         """Blocks that changed the table, from the empty one to this."""
+        self.settled = False
+        """`Heads` keeps it as the one table of its content, so what is read against it is worth keeping."""
         self.known: dict[bytes, Entry] = {}
         """Blocks read against this table; kept and bounded by `Heads`."""
