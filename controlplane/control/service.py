@@ -116,6 +116,10 @@ class ControlService(control_pb2_grpc.ControlServicer):
             self._metrics.streams_ended.labels(over.label).inc()
             if over.code is not grpc.StatusCode.OK:
                 await context.abort(over.code, over.details)
+        except Exception as error:  # the stream's border; gRPC's own would tell the sidecar what it was
+            self._metrics.task_failures.labels("stream").inc()
+            self._log.error("stream failed", peer=context.peer(), error=repr(error))
+            await context.abort(grpc.StatusCode.INTERNAL, "the control plane failed (its log has the reason)")
 
     def _prove(self, context: _Context) -> VerifiedPeer:
         try:

@@ -434,6 +434,21 @@ async def test_sidecar_that_does_not_read_is_let_go(plane: Plane) -> None:
         assert [rule.name for rule in (await orders.snapshot()).allowlists[0].rules] == ["a"]
 
 
+async def test_bug_ends_one_stream_and_stays_on_this_side(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trip(_session: Session) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(plane.distributor, "subscribe", trip)
+    async with plane.sidecar(plane.ca.svid(WEB)) as sidecar:
+        await sidecar.hello()
+        assert await sidecar.ending() is grpc.StatusCode.INTERNAL
+        assert "nobody thought" not in await sidecar.call.details()
+    [line] = [line for line in map(json.loads, plane.log.getvalue().splitlines()) if line["msg"] == "stream failed"]
+    assert "nobody thought of this" in line["error"]
+    failures = plane.metrics.registry.get_sample_value("ringfence_controlplane_task_failures_total", {"task": "stream"})
+    assert failures == 1
+
+
 async def test_stopping_tells_sidecars_to_come_back(plane: Plane) -> None:
     async with plane.sidecar(plane.ca.svid(WEB)) as sidecar:
         await sidecar.hello()
