@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from ringfence.kit.log import Logger
-from sidecar.local_http import LocalHttp, Page, Route, json_page
+from sidecar.local_http import LocalHttp, Page, Route, Verbs, json_page
 from sidecar.signals import ListenError
 from sidecar.state_folder import make_private_folder
 
@@ -27,11 +27,11 @@ _PROBE_SECONDS: Final = 1.0
 
 
 class AdminServer:
-    """Serves ``routes``: path to a function whose answer is shown as JSON."""
+    """Serves ``routes``: path to a function whose answer is shown as JSON, or to what reads its request itself."""
 
     def __init__(
         self,
-        routes: Mapping[str, Callable[[], object]],
+        routes: Mapping[str, Callable[[], object] | Verbs],
         *,
         log: Logger,
         owner: Callable[[], int] = os.geteuid,
@@ -43,7 +43,7 @@ class AdminServer:
         self._server: asyncio.Server | None = None
         self._made: tuple[Path, int, int] | None = None
         self.http = LocalHttp(
-            {path: _page_of(route) for path, route in routes.items()},
+            {path: route if isinstance(route, Verbs) else _page_of(route) for path, route in routes.items()},
             log=log,
             connection_limit=16,
             admits=self._admits,

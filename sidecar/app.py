@@ -11,6 +11,7 @@ import gc
 import random
 import signal
 import sys
+from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
@@ -24,18 +25,29 @@ from ringfence.policy.compile import PolicyError, compile_policy
 from ringfence.snapshot import Intercept, Snapshot
 from ringfence.spiffe import ChainVerifier, TrustBundle, X509Svid
 from sidecar.admin import AdminServer
+from sidecar.admin_pages import (
+    DrainPage,
+    LogLevelPage,
+    TapPage,
+    certs_document,
+    connections_document,
+    read_limit,
+)
 from sidecar.control import ControlStream, SnapshotRefused, open_control
 from sidecar.exposition import exposition
 from sidecar.identity import IdentityHolder, IdentityRefused, open_identity
 from sidecar.inbound import Inbound
+from sidecar.local_http import Asked, Page, Verbs, json_page
 from sidecar.metrics import SidecarMetrics
 from sidecar.outbound import ListenFailedError, Outbound
 from sidecar.process_metrics import ProcessMetrics
 from sidecar.recording import Recorder
 from sidecar.redirect.destination import original_destination
+from sidecar.relay import Relay
 from sidecar.settings import AccessLog, SidecarSettings
 from sidecar.signals import ListenError, SignalsServer
 from sidecar.tls import TlsIdentity
+from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
 
 # Requests leave no cycles behind; the default threshold would look for some every few hundred of them.
@@ -63,7 +75,11 @@ class _Sidecar:
         self._metrics = SidecarMetrics()
         self._process = ProcessMetrics()
         self._recorder = Recorder(
-            log=self._log, metrics=self._metrics, clock=clock, every_request=settings.log.access_log is AccessLog.ALL
+            log=self._log,
+            metrics=self._metrics,
+            clock=clock,
+            every_request=settings.log.access_log is AccessLog.ALL,
+            own_id=str(settings.identity.spiffe_id),
         )
         self._draining = False
         self._tls: TlsIdentity | None = None
@@ -141,7 +157,7 @@ class _Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, told)
         signals = SignalsServer(self._metrics_text, self.waiting_for, log=self._log.bind("signals"))
-        admin = AdminServer({"/config": self._config}, log=self._log.bind("admin"))
+        admin = AdminServer(self._admin_pages(stop), log=self._log.bind("admin"))
         listen = self._settings.signals
         try:
             if listen.listen is not None:
@@ -214,6 +230,39 @@ class _Sidecar:
 
     def _metrics_text(self) -> bytes:
         return exposition(chain(self._metrics.collect(), self._process.collect()))
+
+    def _admin_pages(self, stop: asyncio.Event) -> dict[str, Callable[[], object] | Verbs]:
+        """What the admin socket serves; ``stop`` is set by a drain, as by one SIGTERM."""
+        loop = asyncio.get_running_loop()
+
+        def drain() -> bool:
+            first = not stop.is_set()
+            stop.set()
+            return first
+
+        level = LogLevelPage(self._log)
+        return {
+            "/config": self._config,
+            "/certs": self._certs,
+            "/connections": Verbs(get=self._connections),
+            "/loglevel": Verbs(get=level.get, post=level.post),
+            "/drain": Verbs(post=DrainPage(drain, self._log).post),
+            "/tap": Verbs(get=TapPage(self._recorder.taps, loop.call_soon).get),
+        }
+
+    def _certs(self) -> dict[str, object]:
+        holder = self._holder
+        return certs_document(holder.svid, holder.left_seconds, self._bundles or holder.bundles, self._clock.now())
+
+    def _connections(self, asked: Asked) -> Page:
+        limit = read_limit(asked.query)
+        relays: list[Relay] = []
+        links: list[tuple[str, Link]] = []
+        if self._inbound is not None and self._outbound is not None:
+            relays = [relay for side in (self._inbound, self._outbound) for relay, _ in side.relays]
+            links = [("inbound", link) for link in self._inbound.links]
+            links += [("outbound", link) for link in self._outbound.pool.links]
+        return json_page(connections_document(relays, links, monotonic=self._clock.monotonic(), limit=limit))
 
     def _config(self) -> dict[str, object]:
         snapshot = self._control.snapshot

@@ -1,36 +1,84 @@
-"""A very small HTTP/1.1 server for the sidecar's own pages: one GET or HEAD a connection, then it closes.
+"""A very small HTTP/1.1 server for the sidecar's own pages: one request a connection, then it closes.
 
-It faces scrapers and probes, and whoever else can reach the port, so everything is bounded: connections, the head's
-size, and the time from connect to the last byte of the answer. One request a connection leaves no framing to get
-wrong: a body is refused, and whatever follows the head is never read as a request. Not on the data path.
+It faces scrapers and probes, and whoever else can reach the port, so everything is bounded: connections, the sizes of
+head and body, and the time from connect to the last byte of the answer. One request a connection leaves no framing to
+get wrong: only a POST that is served may have a body, of a length told beforehand, and whatever follows is never read
+as a request. An answer may go on as a feed, until either side closes. Not on the data path.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from ringfence.kit.log import Logger
 
 HEAD_LIMIT_BYTES: Final = 4_096
+BODY_LIMIT_BYTES: Final = 1_024
+_LINE_END: Final = "\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
+_LENGTH: Final = re.compile(rb"[0-9]{1,9}")
+
+
+class Feed(Protocol):
+    """What goes on being sent behind a page's body, by ``write``, until either side closes."""
+
+    def started(self, write: Callable[[bytes], None]) -> None: ...
+
+    def full(self) -> None:
+        """The reader is slow: write no more until ``room``."""
+
+    def room(self) -> None: ...
+
+    def gone(self) -> None:
+        """The connection is over; called once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer: status, media type and body."""
+    """An answer: status, media type and body, and what follows it, if anything does."""
 
     status: int
     media_type: str
     body: bytes
+    feed: Feed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, as far as a page may care for it."""
+
+    query: str
+    """Behind the "?", undecoded."""
+    body: bytes
+
+
+class BadRequestError(Exception):
+    """The request cannot be served as it is: status 400, with this line."""
 
 
 Route = Callable[[], Page]
 """Makes the answer for one path; it runs in the event loop and must not block."""
+
+Answering = Callable[[Asked], Page]
+"""A route that reads its request; raises BadRequestError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verbs:
+    """A path that is more than a page to look at."""
+
+    get: Answering | None = None
+    post: Answering | None = None
+
+    @property
+    def allow(self) -> str:
+        return ", ".join(("GET, HEAD",) * (self.get is not None) + ("POST",) * (self.post is not None))
 
 
 def json_page(value: object, status: int = 200) -> Page:
@@ -44,7 +92,7 @@ class LocalHttp:
 
     def __init__(
         self,
-        routes: Mapping[str, Route],
+        routes: Mapping[str, Route | Verbs],
         *,
         log: Logger,
         connection_limit: int = 64,
@@ -90,6 +138,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._head = bytearray()
+        self._post: tuple[Answering, Asked, int] | None = None  # waits for that many bytes of body
+        self._feed: Feed | None = None
         self._answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,72 +154,129 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._transport is None or self._answered:
             return
+        if self._post is not None:
+            self._body(data)
+            return
         self._head += data[: HEAD_LIMIT_BYTES + 1]
         end = self._head.find(_HEAD_END, 0, HEAD_LIMIT_BYTES)
         if end >= 0:
-            self._answer(bytes(self._head[:end]))
+            self._answer(bytes(self._head[:end]), bytes(self._head[end + 4 :]) + data[HEAD_LIMIT_BYTES + 1 :])
         elif len(self._head) >= HEAD_LIMIT_BYTES:
-            self._send(_plain(431, f"head above {HEAD_LIMIT_BYTES} bytes"), with_body=True)
+            self._send(plain_page(431, f"head above {HEAD_LIMIT_BYTES} bytes"), with_body=True)
 
     def eof_received(self) -> bool:
-        # A client that half-closes after its request still gets the answer.
-        if not self._answered:
+        # A client that half-closes after its request still gets the answer; one that wants a feed stays.
+        if not self._answered or self._feed is not None:
             self.abort()
-        return self._answered
+        return self._answered and self._feed is None
+
+    def pause_writing(self) -> None:
+        if self._feed is not None:
+            self._feed.full()
+
+    def resume_writing(self) -> None:
+        if self._feed is not None:
+            self._feed.room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
         self._transport = None
         self._server.leave(self)
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.gone()
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
-    def _answer(self, head: bytes) -> None:
+    def _answer(self, head: bytes, rest: bytes) -> None:
         request_line, *lines = head.split(b"\r\n")
         parts = request_line.split(b" ")
         if len(parts) != 3 or parts[2] not in (b"HTTP/1.1", b"HTTP/1.0") or not parts[1].startswith(b"/"):
-            self._send(_plain(400, "not an HTTP/1.1 request"), with_body=True)
+            self._send(plain_page(400, "not an HTTP/1.1 request"), with_body=True)
             return
         method, target, _ = parts
-        if method not in (b"GET", b"HEAD"):
-            self._send(_plain(405, "only GET and HEAD are served"), with_body=True)
+        path, _, query = target.decode("latin-1").partition("?")
+        route = self._server.routes.get(path)
+        allow = route.allow if isinstance(route, Verbs) else "GET, HEAD"
+        if method.decode("latin-1") not in allow.split(", "):
+            self._send(plain_page(405, f"this page serves {allow}"), with_body=True, allow=allow)
+            return
+        if method == b"POST" and isinstance(route, Verbs) and route.post is not None:
+            self._posted(route.post, query, lines, rest)
             return
         if any(name in (b"content-length", b"transfer-encoding") for name in map(_field_name, lines)):
-            self._send(_plain(400, "a request here has no body"), with_body=True)
+            self._send(plain_page(400, "a request here has no body"), with_body=True)
             return
-        self._send(self._page(target), with_body=method == b"GET")
+        self._send(self._page(path, route, query), with_body=method == b"GET")
 
-    def _page(self, target: bytes) -> Page:
-        path = target.partition(b"?")[0].decode("latin-1")
-        route = self._server.routes.get(path)
+    def _posted(self, post: Answering, query: str, lines: list[bytes], rest: bytes) -> None:
+        fields = [(_field_name(line), line.partition(b":")[2].strip()) for line in lines]
+        lengths = [value for name, value in fields if name == b"content-length"] or [b"0"]
+        if any(name == b"transfer-encoding" for name, _ in fields) or len(lengths) > 1:
+            self._send(plain_page(400, "a body here has one content-length and no transfer-encoding"), with_body=True)
+        elif _LENGTH.fullmatch(lengths[0]) is None:
+            self._send(plain_page(400, "content-length is no number"), with_body=True)
+        elif int(lengths[0]) > BODY_LIMIT_BYTES:
+            self._send(plain_page(413, f"body above {BODY_LIMIT_BYTES} bytes"), with_body=True)
+        else:
+            self._post = (post, Asked(query, b""), int(lengths[0]))
+            self._body(rest)
+
+    def _body(self, data: bytes) -> None:
+        assert self._post is not None
+        post, asked, length = self._post
+        asked = Asked(asked.query, (asked.body + data[:length])[:length])
+        self._post = (post, asked, length)
+        if len(asked.body) == length:
+            self._send(self._made(lambda: post(asked)), with_body=True)
+
+    def _page(self, path: str, route: Route | Verbs | None, query: str) -> Page:
         if route is None:
-            return _plain(404, f"no such page; there are: {' '.join(sorted(self._server.routes))}")
-        try:
-            return route()
-        except Exception as error:  # the page's fault ends this request, not the server
-            self._server.log.error("page failed", path=path, error=f"{type(error).__name__}: {error}")
-            return _plain(500, "the page failed; the log says why")
+            return plain_page(404, f"no such page; there are: {' '.join(sorted(self._server.routes))}")
+        if isinstance(route, Verbs):
+            get = route.get
+            assert get is not None  # else it would not be allowed
+            return self._made(lambda: get(Asked(query, b"")))
+        return self._made(route)
 
-    def _send(self, page: Page, *, with_body: bool) -> None:
+    def _made(self, make: Callable[[], Page]) -> Page:
+        try:
+            return make()
+        except BadRequestError as error:
+            return plain_page(400, str(error))
+        except Exception as error:  # the page's fault ends this request, not the server
+            path = self._head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
+            self._server.log.error("page failed", path=path, error=f"{type(error).__name__}: {error}")
+            return plain_page(500, "the page failed; the log says why")
+
+    def _send(self, page: Page, *, with_body: bool, allow: str = "") -> None:
         self._answered = True
         if self._transport is None:
             return
         head = (
             f"HTTP/1.1 {page.status} {HTTPStatus(page.status).phrase}\r\n"
-            f"content-type: {page.media_type}\r\ncontent-length: {len(page.body)}\r\n"
-            f"{'allow: GET, HEAD' + chr(13) + chr(10) if page.status == 405 else ''}"
+            f"content-type: {page.media_type}\r\n"
+            f"{f'content-length: {len(page.body)}{_LINE_END}' if page.feed is None else ''}"
+            f"{f'allow: {allow}{_LINE_END}' if allow else ''}"
             "cache-control: no-store\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
         )
         self._transport.write(head.encode("ascii") + (page.body if with_body else b""))
-        self._transport.close()
+        if page.feed is None or not with_body:
+            self._transport.close()
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._feed = page.feed
+        self._feed.started(self._transport.write)
 
 
 def _field_name(line: bytes) -> bytes:
     return line.partition(b":")[0].strip().lower()
 
 
-def _plain(status: int, text: str) -> Page:
+def plain_page(status: int, text: str) -> Page:
+    """One line of text."""
     return Page(status, "text/plain; charset=utf-8", text.encode() + b"\n")

@@ -1,5 +1,5 @@
 """What the sidecar says of the traffic: one place that turns ended connections, requests and denials into log lines and
-metrics, so that both tell one story. Adapter.
+metrics, and for whoever taps, so that all tell one story. Adapter.
 
 One line for each ended connection, each denial and each error; one for each request where ``access_log: all`` asks.
 """
@@ -15,6 +15,7 @@ from ringfence.policy.decide import Decision, Deny, Permit
 from sidecar.metrics import Count, Histogram, SidecarMetrics
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts
+from sidecar.tap import Seen, Taps
 
 _PATH_LIMIT_BYTES: Final = 512
 
@@ -59,10 +60,18 @@ class RequestSeries:
 class Recorder:
     """Writes what happened; shared by inbound and outbound."""
 
-    def __init__(self, *, log: Logger, metrics: SidecarMetrics, clock: Clock, every_request: bool) -> None:
+    def __init__(
+        self, *, log: Logger, metrics: SidecarMetrics, clock: Clock, every_request: bool, own_id: str = ""
+    ) -> None:
         self.metrics = metrics
         self.every_request = every_request
+        """Whether ``request_done`` is to be called: the log or a tap wants it."""
         self.monotonic = clock.monotonic
+        self.taps = Taps()
+        self.taps.changed = self._taps_changed
+        self._now = clock.now
+        self._own_id = own_id
+        self._logs_every = every_request
         self._log = log
         self._series: dict[tuple[str, str, str], RequestSeries] = {}
 
@@ -95,6 +104,11 @@ class Recorder:
         if detail:
             fields["detail"] = detail
         self._log.info("connection ended", **fields)
+        # Connections of HTTP are told request by request, those denied at our own door when that was.
+        told = isinstance(facts.decision, Deny) and facts.direction == "inbound"
+        if self.taps.any and facts.protocol == "tcp" and not told:
+            denied = isinstance(facts.decision, Deny) or reason not in ("closed", "reset")
+            self._tap("connection", facts, denied=denied, fields=fields, decision="deny" if denied else None)
 
     def connection_denied(self, facts: RelayFacts, decision: Deny, *, detail: str = "") -> None:
         self.metrics.denials.at(facts.direction, facts.peer, facts.service, str(decision.reason)).value += 1
@@ -102,6 +116,8 @@ class Recorder:
         if detail:
             fields["detail"] = detail
         self._log.warning("connection denied", **fields, origin=facts.origin)
+        if self.taps.any:
+            self._tap("connection", facts, denied=True, fields=fields)
 
     def request_refused(
         self, facts: RelayFacts, decision: Deny | None, told: Refusal, *, method: bytes, target: bytes, detail: str = ""
@@ -119,11 +135,21 @@ class Recorder:
         if detail:
             fields["detail"] = detail
         self._log.warning("request denied", **fields)
+        if self.taps.any:
+            self._tap("request", facts, denied=True, fields=fields, decision="deny")
 
     def request_done(
-        self, facts: RelayFacts, decision: Decision | None, *, method: bytes, target: bytes, status: int, seconds: float
+        self,
+        facts: RelayFacts,
+        decision: Decision | None,
+        *,
+        method: bytes,
+        target: bytes,
+        status: int,
+        seconds: float,
+        told: bool = False,
     ) -> None:
-        """One request, where every one is logged."""
+        """One request, where every one is logged or tapped; ``told``: its refusal went through ``request_refused``."""
         fields = self._fields(facts, decision)
         fields.update(
             request_id=new_request_id(),
@@ -132,7 +158,31 @@ class Recorder:
             status=status,
             duration_ms=round(seconds * 1000, 3),
         )
-        self._log.info("request", **fields)
+        if self._logs_every:
+            self._log.info("request", **fields)
+        if self.taps.any and not told and not isinstance(decision, Deny):
+            self._tap("request", facts, denied=False, fields=fields)
+
+    def _taps_changed(self) -> None:
+        self.every_request = self._logs_every or self.taps.any
+
+    def _tap(
+        self, event: str, facts: RelayFacts, *, denied: bool, fields: dict[str, object], decision: str | None = None
+    ) -> None:
+        """Tell the taps what the log line's ``fields`` say, with caller and called in place of the peer."""
+        caller = facts.peer if facts.direction == "inbound" else self._own_id
+
+        def line() -> dict[str, object]:
+            told: dict[str, object] = {"ts": round(self._now(), 3), "event": event, "from": caller, "to": facts.service}
+            for name, value in fields.items():
+                if name not in ("peer", "service"):
+                    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+                    told[name] = text if isinstance(text, int | float) else str(text)
+            if decision is not None:
+                told["decision"] = decision
+            return told
+
+        self.taps.tell(Seen(caller=caller, service=facts.service, denied=denied), line)
 
     def defect(self, facts: RelayFacts, error: Exception) -> None:
         self._log.error("defect", **self._fields(facts), detail=f"{type(error).__name__}: {error}")

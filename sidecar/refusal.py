@@ -68,6 +68,11 @@ def parse_refusal(value: bytes) -> Refusal | None:
     return Refusal(reason=reason, request_id=request_id, origin=origin)
 
 
+def is_told(local: object, header: bytes | None) -> bool:
+    """Whether a request's refusal was recorded when it happened: answered here, or by another sidecar that said so."""
+    return local is not None or (header is not None and parse_refusal(header) is not None)
+
+
 def status_of(reason: str) -> int:
     """HTTP status for a refusal; an unknown reason is a denial."""
     return _STATUS.get(reason, 403)

@@ -73,6 +73,11 @@ class Logger:
         child._fields = {**self._fields, **{key: _plain(value) for key, value in fields.items()}}
         return child
 
+    @property
+    def level(self) -> str:
+        """The level in force for this logger and all that share its stream."""
+        return next(name for name, number in LEVELS.items() if number == self._sink.level)
+
     def set_level(self, level: str) -> None:
         """Change the level for this logger and all that share its stream; KeyError if ``level`` is no level."""
         self._sink.level = LEVELS[level]

@@ -1,0 +1,175 @@
+"""What the admin socket tells and takes beyond the configuration: identities, connections, log level, drain, taps.
+
+Works from what is in the process, so all of it answers while the control plane is away. No page shows a key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+from ringfence.kit.log import LEVELS, Logger
+from ringfence.policy.decide import Deny, Permit
+from ringfence.spiffe import TrustBundle, X509Svid, fingerprint
+from sidecar.local_http import Asked, BadRequestError, Page, json_page, plain_page
+from sidecar.relay import Relay, RelayFacts
+from sidecar.tap import TAPS_LIMIT, Tap, TapFilterError, Taps, read_filter
+
+if TYPE_CHECKING:
+    from sidecar.tunnel.link import Link
+
+CONNECTIONS_SHOWN: Final = 1_000  # the loop stands still while a page is made: the full list must be asked for
+CONNECTIONS_LIMIT: Final = 10_000
+
+
+def certs_document(
+    svid: X509Svid | None, left_seconds: float, bundles: Sequence[TrustBundle], now: float
+) -> dict[str, object]:
+    """The own SVID and the trust bundles; ``left_seconds`` by the more cautious clock, times in RFC 3339."""
+    own = None
+    if svid is not None:
+        own = {
+            "spiffe_id": str(svid.spiffe_id),
+            "serial": svid.serial,
+            "not_before": _stamp(svid.not_before),
+            "not_after": _stamp(svid.not_after),
+            "left_seconds": round(left_seconds, 1),
+            "chain": [fingerprint(der) for der in svid.chain],
+        }
+    return {
+        "now": _stamp(now),
+        "svid": own,
+        "bundles": [
+            {"trust_domain": str(bundle.trust_domain), "roots": [fingerprint(root) for root in bundle.roots]}
+            for bundle in bundles
+        ],
+    }
+
+
+def read_limit(query: str) -> int:
+    """How many connections to show: ``limit=N`` or nothing. Raises BadRequestError."""
+    if not query:
+        return CONNECTIONS_SHOWN
+    try:
+        [(name, value)] = parse_qsl(query, keep_blank_values=True, max_num_fields=8)
+    except ValueError as error:
+        raise BadRequestError("give nothing but limit=N") from error
+    if name != "limit" or not (value.isascii() and value.isdigit() and len(value) < 9):
+        raise BadRequestError(f"{name[:80]}: {value[:80]!r} (give nothing but limit=N, a number)")
+    if not 1 <= int(value) <= CONNECTIONS_LIMIT:
+        raise BadRequestError(f"limit: {value} (give 1 to {CONNECTIONS_LIMIT})")
+    return int(value)
+
+
+def connections_document(
+    relays: Iterable[Relay], links: Iterable[tuple[str, Link]], *, monotonic: float, limit: int
+) -> dict[str, object]:
+    """Relays and links that live, at most ``limit`` of each, and how many more there are; ``links``: with direction."""
+    relays, links = list(relays), list(links)
+    return {
+        "connections": [_connection(relay.facts, monotonic) for relay in islice(relays, limit)],
+        "connections_left_out": max(0, len(relays) - limit),
+        "links": [_link(direction, link) for direction, link in islice(links, limit)],
+        "links_left_out": max(0, len(links) - limit),
+    }
+
+
+def _connection(facts: RelayFacts, monotonic: float) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "direction": facts.direction,
+        "peer": facts.peer,
+        "service": facts.service,
+        "port": facts.port,
+        "protocol": str(facts.protocol),
+        "age_seconds": round(monotonic - facts.started, 3),
+        "bytes_from_app": facts.bytes_from_app,
+        "bytes_to_app": facts.bytes_to_app,
+        "requests": facts.requests,
+    }
+    # On a port of HTTP each request is judged, and the connection is not.
+    if isinstance(facts.decision, Permit):
+        shown.update(decision="permit", policy=facts.decision.policy, rule=facts.decision.rule)
+    elif isinstance(facts.decision, Deny):
+        shown.update(decision="deny", reason=str(facts.decision.reason))
+    if facts.destination:
+        shown["destination"] = facts.destination
+    return shown
+
+
+def _link(direction: str, link: Link) -> dict[str, object]:
+    peer = link.peer
+    return {
+        "direction": direction,
+        "peer": str(peer.spiffe_id) if peer is not None else "",
+        "remote": link.remote_address,
+        "state": "draining" if link.machine.going_away else "ready" if link.ready else "handshake",
+        "streams": len(link.machine.streams),
+        "peer_not_after": _stamp(peer.not_after) if peer is not None else None,
+        "peer_serial": peer.serial if peer is not None else None,
+    }
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class LogLevelPage:
+    """``GET /loglevel`` and ``POST /loglevel {"level": "debug"}``, for the whole process until it ends."""
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+
+    def get(self, _: Asked) -> Page:
+        return json_page({"level": self._log.level})
+
+    def post(self, asked: Asked) -> Page:
+        try:
+            given = json.loads(asked.body)
+        except (ValueError, RecursionError) as error:
+            raise BadRequestError('the body is no JSON (give {"level": "debug"})') from error
+        if not isinstance(given, dict) or given.keys() != {"level"}:
+            raise BadRequestError('the body has other fields than one "level" (give {"level": "debug"})')
+        level = given["level"]
+        if not isinstance(level, str) or level not in LEVELS:
+            raise BadRequestError(f"level: {str(level)[:80]!r} (give one of {', '.join(LEVELS)})")
+        before = self._log.level
+        self._log.set_level(level)
+        self._log.log(level, "log level changed", {"before": before, "after": level})
+        return json_page({"level": level, "before": before})
+
+
+class DrainPage:
+    """``POST /drain``: what one SIGTERM does; asking again changes nothing."""
+
+    def __init__(self, drain: Callable[[], bool], log: Logger) -> None:
+        self._drain = drain
+        self._log = log
+
+    def post(self, asked: Asked) -> Page:
+        if asked.body:
+            raise BadRequestError("a drain has no body")
+        first = self._drain()
+        if first:
+            self._log.info("drain asked for")
+        return json_page({"draining": True, "already": not first})
+
+
+class TapPage:
+    """``GET /tap?denied=1&from=…&to=…``: JSON lines until either side closes."""
+
+    def __init__(self, taps: Taps, schedule: Callable[[Callable[[], None]], object]) -> None:
+        self._taps = taps
+        self._schedule = schedule
+
+    def get(self, asked: Asked) -> Page:
+        try:
+            wanted = read_filter(asked.query)
+        except TapFilterError as error:
+            raise BadRequestError(str(error)) from error
+        if len(self._taps) >= TAPS_LIMIT:
+            return plain_page(503, f"{TAPS_LIMIT} taps are open already (close one)")
+        return Page(200, "application/x-ndjson", b"", Tap(self._taps, wanted, self._schedule))
