@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,8 @@ def controlplane(
 
     It watches the files: a change is checked as a whole and put in force, or refused as a whole with file and line.
     """
+    # Or its C core writes a line of its own, past our log and its bounds, for each handshake that a stranger fails.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from controlplane.app import run_control_plane
     from controlplane.settings import ControlPlaneSettings
     from controlplane.start import StartRefusedError

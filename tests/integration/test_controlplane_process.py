@@ -280,6 +280,21 @@ def test_signals_tell_health_and_nothing_else(plane: Plane) -> None:
         assert fetch(ready["signals"], path)[0] == 404
 
 
+@pytest.mark.parametrize("port", ["join", "listen"])
+def test_strangers_cannot_write_into_the_log_by_failing_to_shake_hands(plane: Plane, port: str) -> None:
+    plane.init_authority()
+    ready = plane.start()
+    host, _, number = ready[port].rpartition(":")
+    for rubbish in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello"):
+        with socket.create_connection((host, int(number)), timeout=20) as stranger:
+            stranger.sendall(rubbish)
+            with contextlib.suppress(ConnectionResetError):
+                while stranger.recv(4096):
+                    pass
+    assert plane.stop() == 0
+    assert [line for line in (plane.folder / "log").read_text().splitlines() if not line.startswith("{")] == []
+
+
 @pytest.mark.parametrize("port", ["join", "listen", "signals"])
 def test_crowd_on_one_port_leaves_descriptors_for_the_others(plane: Plane, port: str) -> None:
     plane.init_authority()
