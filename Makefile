@@ -66,8 +66,7 @@ $(STAMPS)/venv:
 	@touch $@
 
 $(STAMPS)/system-%: .ci/system-packages | $(STAMPS)/venv
-	@bash .ci/system-packages $*
-	@touch $@
+	@if bash .ci/system-packages $*; then touch $@; fi
 
 LOCK_VENV := build/lock-venv
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(LOCK_VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras \
