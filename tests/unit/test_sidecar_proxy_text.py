@@ -1,0 +1,55 @@
+"""What an operator reads of the admin socket's documents."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.proxy_text import certs_lines, connections_lines, duration, size, tap_line
+
+WEB = "spiffe://shop.example/ns/shop/sa/web"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.9, "59 s"), (200, "3 m 20 s"), (7500, "2 h 5 m"), (4 * 86400 + 3600, "4 d 1 h")],
+)
+def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5.0 TiB")])
+def test_sizes_have_a_unit(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_an_svid_that_is_over_is_said_to_be() -> None:
+    svid = {"spiffe_id": WEB, "serial": "0a", "not_before": "x", "not_after": "y", "left_seconds": 0.0}
+    bundles = [{"trust_domain": "shop.example", "roots": ["ab"]}]
+    assert "left          none: it is over" in list(certs_lines({"svid": svid, "bundles": bundles}))
+    assert next(certs_lines({"svid": None, "bundles": []})) == "SVID          none yet"
+
+
+def test_what_was_left_out_is_told() -> None:
+    document = {"connections": [], "connections_left_out": 3, "links": [], "links_left_out": 0}
+    assert "and 3 more connections (--limit shows more)" in list(connections_lines(document))
+
+
+def test_a_denied_request_tells_its_reason_and_id() -> None:
+    line = tap_line(
+        {
+            "ts": 1.25, "event": "request", "direction": "inbound", "decision": "deny", "from": WEB,
+            "to": "shop/orders", "port": 8080, "protocol": "http", "method": "DELETE", "target": "/orders/1",
+            "reason": "method_not_allowed", "request_id": "ab12", "missed": 4,
+        }
+    )  # fmt: skip
+    assert line == (
+        f"00:00:01.250 deny   inbound  {WEB} -> shop/orders:8080 DELETE /orders/1 reason=method_not_allowed "
+        "request_id=ab12 (missed 4 before this)"
+    )
+
+
+def test_nothing_that_a_peer_chose_steers_the_terminal() -> None:
+    event = {"ts": 1.0, "event": "request", "direction": "inbound", "from": "", "to": "shop/orders", "port": 1}
+    line = tap_line({**event, "protocol": "http", "method": "GET", "target": "/\x1b]0;x\x07\x9b\u202e"})
+    assert line.isprintable()
+    assert "unauthenticated -> shop/orders:1 GET /\\x1b" in line
