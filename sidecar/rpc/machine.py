@@ -54,7 +54,6 @@ class RpcMachine:
         self._initial_send_window = h2.DEFAULT_WINDOW_BYTES
         self._peer_frame_bytes = h2.DEFAULT_FRAME_BYTES
         self._peer_stream_limit = 1
-        self._recv_window = WINDOW_BYTES
         self._uncredited_bytes = 0
         self._settings_seen = False
         self._next_id = 1
@@ -212,14 +211,10 @@ class RpcMachine:
     def _data(self, flags: int, stream_id: int, payload: bytes) -> None:
         self._known(stream_id, "DATA")
         length = len(payload)
-        if length > self._recv_window:
-            raise PeerError(h2.FLOW_CONTROL_ERROR, "more than the connection's window")
-        self._recv_window -= length
         self._uncredited_bytes += length
         if self._uncredited_bytes >= WINDOW_BYTES // 2:
-            # On arrival, since the stream's own window bounds what is kept.
+            # On arrival, so this window is never used up; what is kept is bounded by the stream's own.
             self._put(h2.window_update(0, self._uncredited_bytes))
-            self._recv_window += self._uncredited_bytes
             self._uncredited_bytes = 0
         content = h2.unpad(payload, flags)
         end = bool(flags & h2.FLAG_END_STREAM)
