@@ -7,7 +7,10 @@ stolen CA.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -74,7 +77,13 @@ def create_folder(
 
 
 def read_certificates(data_dir: Path) -> Hierarchy:
-    """The authority's certificates; needs no passphrase. DataFolderError if they are missing or do not fit together."""
+    """The authority's certificates; needs no passphrase.
+
+    DataFolderError if they are missing, do not fit together, or lie where others may write: whoever swaps the root or
+    the database decides whom the mesh trusts.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        _check_own(data_dir, data_dir.stat())
     return read_hierarchy(_read(data_dir, ROOT_CERTIFICATE), _read(data_dir, ISSUING_CERTIFICATE))
 
 
@@ -92,6 +101,7 @@ def _read(data_dir: Path, name: str) -> bytes:
     path = data_dir / name
     try:
         with path.open("rb") as file:
+            _check_own(path, os.fstat(file.fileno()))
             content = file.read(_CERTIFICATE_LIMIT_BYTES + 1)
     except FileNotFoundError as problem:
         raise DataFolderError(f"{data_dir} holds no authority: {name} is missing (ringfence ca init)") from problem
@@ -100,3 +110,8 @@ def _read(data_dir: Path, name: str) -> bytes:
     if len(content) > _CERTIFICATE_LIMIT_BYTES:
         raise DataFolderError(f"{path} is larger than {_CERTIFICATE_LIMIT_BYTES} bytes")
     return content
+
+
+def _check_own(path: Path, found: os.stat_result) -> None:
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        raise DataFolderError(f"{path} may be written by others (chmod go-w, and see that it is what it was)")

@@ -182,6 +182,21 @@ def test_a_database_open_to_others_is_refused(folder: Path) -> None:
         opened(folder)
 
 
+@pytest.mark.parametrize(("name", "mode"), [(".", 0o770), (".", 0o707), ("root.pem", 0o620), ("issuing.pem", 0o602)])
+def test_what_others_may_write_is_not_believed(folder: Path, name: str, mode: int) -> None:
+    # Whoever swaps the root, or the database, decides whom the mesh trusts.
+    (folder / name).chmod(mode)
+    with pytest.raises(DataFolderError, match="may be written by others"):
+        opened(folder)
+
+
+def test_what_others_may_read_of_the_certificates_is_no_secret(folder: Path) -> None:
+    folder.chmod(0o755)
+    (folder / "root.pem").chmod(0o644)
+    with opened(folder) as authority:
+        assert authority.trust_domain == SHOP
+
+
 def test_it_issues_to_workloads_of_its_own_trust_domain_only(folder: Path) -> None:
     with opened(folder) as authority:
         for refused in (control_plane_id(SHOP), SpiffeId.parse("spiffe://partner.example/ns/shop/sa/web")):
