@@ -91,10 +91,7 @@ class Relay(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's is no instance of it
         transport.set_write_buffer_limits(high=_APP_HIGH_BYTES)
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.transport = transport
+        self.transport = transport  # TCP_NODELAY is set: uvloop and asyncio do that
         if self.ended:
             transport.abort()
             return
