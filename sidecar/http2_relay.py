@@ -103,7 +103,13 @@ class Http2Relay(Relay):
         series.durations.observe(seconds)
         if self._recorder.every_request:
             self._recorder.request_done(
-                self.facts, decision, method=exchange.method, target=exchange.target, status=status, seconds=seconds
+                self.facts,
+                decision,
+                method=exchange.method,
+                target=exchange.target,
+                status=status,
+                seconds=seconds,
+                told=refusal.is_told(exchange.local, exchange.refusal),
             )
 
     def malformed(self, reason: Malformed, detail: str) -> Answer:

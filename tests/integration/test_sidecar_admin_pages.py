@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import Logger
 from sidecar.admin import AdminServer
 from sidecar.admin_pages import (
@@ -24,7 +25,10 @@ from sidecar.admin_pages import (
     read_limit,
 )
 from sidecar.local_http import Asked, BadRequestError, Page, Verbs, json_page
-from sidecar.tap import QUEUE_LIMIT_LINES, TAPS_LIMIT, Seen, Taps
+from sidecar.metrics import SidecarMetrics
+from sidecar.recording import Recorder
+from sidecar.relay import RelayFacts
+from sidecar.tap import QUEUE_LIMIT_LINES, TAPS_LIMIT, Seen, Tap, Taps, read_filter
 from tests.data_path import API, WEB, HttpClient, Mesh, echo_app, http_app, until
 from tests.pki import TestCa
 
@@ -283,6 +287,38 @@ async def test_the_callers_side_tells_what_the_other_refused(open_desk: Any) -> 
         client.close()
         writer.close()
         await until(lambda: len(desk.taps) == 0)
+
+
+async def test_a_refused_call_is_told_once_on_the_callers_side(open_desk: Any) -> None:
+    async with http_app() as app, Mesh(http_app=app) as mesh:
+        desk = await open_desk(mesh.web.recorder.taps)
+        reader, writer = await desk.tap()
+        client = await HttpClient.to(mesh.http_listen)
+        await client.ask("GET", "/admin")
+        await client.ask("GET", "/orders/1")
+        assert [(await line_of(reader))["target"] for _ in range(2)] == ["/admin", "/orders/1"]
+        client.close()
+        writer.close()
+        await until(lambda: len(desk.taps) == 0)
+
+
+def test_the_callers_side_names_its_own_identity_as_the_caller() -> None:
+    recorder = Recorder(
+        log=Logger("sidecar", stream=io.StringIO()),
+        metrics=SidecarMetrics(),
+        clock=SystemClock(),
+        every_request=False,
+        own_id=str(WEB),
+    )
+    lines: list[bytes] = []
+    later: list[Callable[[], None]] = []
+    Tap(recorder.taps, read_filter("from=web&to=shop/api"), later.append).started(lines.append)
+    for direction in ("outbound", "inbound"):  # in the second the peer, which is api, would be the caller
+        facts = RelayFacts(direction=direction, peer=str(API), service="shop/api", port=1, protocol="http", started=0.0)
+        recorder.request_done(facts, None, method=b"GET", target=b"/a\xff", status=200, seconds=0.1)
+    later.pop()()
+    [told] = [json.loads(line) for line in b"".join(lines).splitlines()]
+    assert (told["from"], told["target"], "decision" in told) == (str(WEB), "/a\\xff", False)
 
 
 async def test_a_fifth_tap_is_refused_until_one_closes(open_desk: Any) -> None:
