@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 
 from ringfence.policy.reasons import DenyReason
 from sidecar.http2.frames import CANCEL
-from sidecar.relay import abort_connection
+from sidecar.relay import abort_connection, close_connection
 from sidecar.tls import TlsEndedError, TlsEngine, TlsFailed, TlsFault
 from sidecar.tunnel.stream import StreamEndpoint
 
@@ -219,7 +219,7 @@ class DirectEnd(asyncio.Protocol):
         self._gone = True
         self._cancel_deadline()
         if self._transport is not None:
-            self._transport.close()
+            close_connection(self._transport)
 
     def reset(self, code: int) -> None:
         """End both directions at once, by RST; the endpoint is not told."""

@@ -68,6 +68,12 @@ class Http2Relay(Relay):
             self.inspector.cut()
         super().end(reason, detail, abort=abort, code=code)
 
+    def on_reset(self, code: int) -> None:
+        if code == NO_ERROR and self.inspector.idle:
+            self.end("closed")
+        else:
+            super().on_reset(code)
+
     def drain(self) -> None:
         """GOAWAY: the requests in flight end, and no new ones are taken."""
         self.inspector.drain()
@@ -81,6 +87,7 @@ class Http2Relay(Relay):
             self._watched = (progress, now)
         elif now - since > BEGUN_SECONDS:
             self.end(DenyReason.CALLER_TIMEOUT, f"{progress} not complete after {now - since:.0f} s")
+        super().sweep(now)
 
     # -- the judge ----------------------------------------------------------------------------------------------------
 

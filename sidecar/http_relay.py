@@ -37,7 +37,7 @@ class HttpRelay(Relay):
     _own_id: str
     _series: RequestSeries
     _monotonic: Callable[[], float]
-    _watched: tuple[str, int, float]
+    _watched: tuple[str, object, float]
 
     def inspect(self, heads: Heads, recorder: Recorder, own_id: str) -> None:
         """Second half of ``__init__``, which the two directions inherit from different relays."""
@@ -61,6 +61,12 @@ class HttpRelay(Relay):
             self.inspector.cut()
         super().end(reason, detail, abort=abort, code=code)
 
+    def on_reset(self, code: int) -> None:
+        if code == NO_ERROR and self.inspector.idle:
+            self.end("closed")
+        else:
+            super().on_reset(code)
+
     def drain(self) -> None:
         """Let the requests in flight end, the last with ``connection: close``, and take no more."""
         self.inspector.drain()
@@ -70,17 +76,15 @@ class HttpRelay(Relay):
     def sweep(self, now: float) -> None:
         """Called every few seconds: a client that began a request and does not go on is let go."""
         inspector = self.inspector
-        progress, size = inspector.progress, inspector.client_bytes
-        before, size_before, since = self._watched
-        if progress == "request_head" and progress == before:
-            late = now - since > HEAD_SECONDS
-        elif progress == "request_body" and progress == before and size == size_before:
-            late = now - since > BODY_IDLE_SECONDS
-        else:
-            self._watched = (progress, size, now)
-            return
-        if late:
+        progress = inspector.progress
+        # A head is late by when it began, that is, by the request before it; a body by its last piece.
+        mark: object = inspector.newest if progress == "request_head" else inspector.client_bytes
+        before, mark_before, since = self._watched
+        if progress not in ("request_head", "request_body") or progress != before or mark != mark_before:
+            self._watched = (progress, mark, now)
+        elif now - since > (HEAD_SECONDS if progress == "request_head" else BODY_IDLE_SECONDS):
             self.end(DenyReason.CALLER_TIMEOUT, f"{progress} not complete after {now - since:.0f} s")
+        super().sweep(now)
 
     # -- the judge ----------------------------------------------------------------------------------------------------
 

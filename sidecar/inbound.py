@@ -19,7 +19,7 @@ from sidecar import http2, proxy_v2, refusal
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
 from sidecar.http1 import Heads
-from sidecar.http2.frames import NO_ERROR
+from sidecar.http2.frames import CONNECT_ERROR, NO_ERROR
 from sidecar.inbound_direct import DirectCallers
 from sidecar.inbound_http import InboundHttpRelay
 from sidecar.inbound_http2 import InboundHttp2Relay
@@ -71,7 +71,7 @@ class Inbound:
         self._table: DecisionTable | None = None
         self._callers: dict[Link, Caller] = {}
         self._links: set[Link] = set()
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._connecting: dict[Relay, asyncio.Task[None]] = {}
         self.direct = DirectCallers(self, context=context, identity=identity, recorder=recorder)
         self._server: asyncio.Server | None = None
         self._draining = False
@@ -108,7 +108,7 @@ class Inbound:
             link.close(DenyReason.DRAINING, "the sidecar stops")
         for relay, _ in self.relays:
             relay.end(DenyReason.DRAINING, "the sidecar stops")
-        for task in list(self._connecting):
+        for task in list(self._connecting.values()):
             task.cancel()
 
     @property
@@ -228,8 +228,8 @@ class Inbound:
         task = asyncio.get_running_loop().create_task(
             self._connect_app(relay, port), name=f"connect to app {port.app_host}:{port.app_port}"
         )
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        self._connecting[relay] = task
+        task.add_done_callback(lambda _: self._connecting.pop(relay, None))
 
     async def _connect_app(self, relay: AnyInbound, port: Port) -> None:
         loop = asyncio.get_running_loop()
@@ -241,10 +241,11 @@ class Inbound:
                 relay, DenyReason.APP_TIMEOUT, f"the app took no connection in {APP_CONNECT_SECONDS:.0f} s"
             )
         except OSError as error:
-            self._unavailable(relay, DenyReason.APP_UNREACHABLE, f"{port.app_host}:{port.app_port}: {error.strerror}")
-        else:
-            if not relay.ended and isinstance(relay.stream, Stream):
-                relay.stream.machine.reply(relay.stream, [(b":status", b"200")])
+            where = f"{port.app_host}:{port.app_port}"
+            self._unavailable(relay, DenyReason.APP_UNREACHABLE, f"{where}: {error.strerror or error}")
+        except Exception as error:
+            self.relay_failed(relay, error)
+            self._unavailable(relay, DenyReason.INTERNAL_ERROR, type(error).__name__)
 
     # -- refusals -----------------------------------------------------------------------------------------------------
 
@@ -262,7 +263,9 @@ class Inbound:
             return
         relay.facts.request_id = new_request_id()
         relay.facts.origin = str(self._own_id)
-        if isinstance(relay.stream, Stream):
+        if relay.transport is not None:  # it was there for a moment, and CONNECT has its answer
+            relay.end(reason, detail, abort=True, code=CONNECT_ERROR)
+        elif isinstance(relay.stream, Stream):
             self._answer(relay.stream, reason, relay.facts.request_id)
         elif isinstance(relay, InboundHttpRelay | InboundHttp2Relay):
             relay.unavailable(reason, detail)
@@ -303,8 +306,17 @@ class Inbound:
 
     # -- relays -------------------------------------------------------------------------------------------------------
 
+    def relay_connected(self, relay: Relay) -> None:
+        """Answer the CONNECT, before a word of the app."""
+        self._connecting.pop(relay, None)
+        if isinstance(relay.stream, Stream):
+            relay.stream.machine.reply(relay.stream, [(b":status", b"200")])
+
     def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
         self.relays.discard(relay)
+        task = self._connecting.pop(relay, None)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
         if isinstance(relay.stream, DirectEnd):
             self.direct.forget(relay.stream)
         self._recorder.connection_ended(relay.facts, reason, detail)

@@ -12,7 +12,7 @@ from sidecar.http2.frames import CONNECT_ERROR
 from sidecar.http_relay import HttpRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
-from sidecar.relay import RelayFacts, RelayOwner
+from sidecar.relay import RelayFacts, RelayOwner, close_connection
 
 
 class InboundHttpRelay(HttpRelay):
@@ -33,6 +33,7 @@ class InboundHttpRelay(HttpRelay):
         self.app_port = port
         self._port = port.port
         self._unread_bytes = 0  # taken by a paused inspector, not yet credited
+        self._end_held = False  # the client's half-close waits behind what a paused inspector holds
         self._unavailable: tuple[DenyReason, str] | None = None
         self.inspect(heads, recorder, own_id)
 
@@ -88,6 +89,9 @@ class InboundHttpRelay(HttpRelay):
             self.end("reset", "the app's response was cut short", abort=True, code=CONNECT_ERROR)
         elif inspector.close_after and not self.ended:
             self._finish()
+        elif self._end_held and not inspector.paused and not self.ended:
+            self._end_held = False
+            super().on_end()
 
     def _finish(self) -> None:
         """The last response is out: end towards the client in order, then let the app go."""
@@ -95,7 +99,7 @@ class InboundHttpRelay(HttpRelay):
             self.stream.end()
         if self.transport is not None:
             self._app_ended = True
-            self.transport.close()
+            close_connection(self.transport)
 
     def unavailable(self, reason: DenyReason, detail: str) -> None:
         """The app cannot be had, and the caller has no sidecar that would tell it: answer its request, now or when it
@@ -122,7 +126,9 @@ class InboundHttpRelay(HttpRelay):
         self.inspector.client_eof()
         if self.inspector.attention:
             self._attend()
-        if not self.ended:
+        if self.inspector.paused:
+            self._end_held = True
+        elif not self.ended:
             super().on_end()
 
     def app_end(self) -> None:

@@ -9,7 +9,7 @@ from sidecar.caller import Caller
 from sidecar.http2 import Answer, Exchange, Heads, Malformed
 from sidecar.http2_relay import Http2Relay, answer_of
 from sidecar.recording import Recorder
-from sidecar.relay import RelayFacts, RelayOwner
+from sidecar.relay import RelayFacts, RelayOwner, close_connection
 
 
 class InboundHttp2Relay(Http2Relay):
@@ -73,7 +73,7 @@ class InboundHttp2Relay(Http2Relay):
                 self.stream.end()
             if self.transport is not None:
                 self._app_ended = True
-                self.transport.close()
+                close_connection(self.transport)
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 

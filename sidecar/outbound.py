@@ -106,7 +106,7 @@ class Outbound:
 
         def accept() -> asyncio.Protocol:
             if self._draining or len(self.relays) >= RELAY_LIMIT:
-                return TurnedAway()
+                return self._turned_away("")
             return Intercepted(self, destination_of)
 
         for host in ("127.0.0.1", "::1"):
@@ -142,11 +142,23 @@ class Outbound:
     def _acceptor(self, where: Destination) -> Callable[[], asyncio.Protocol]:
         def accept() -> asyncio.Protocol:
             upstream = self._upstreams.get(where)
+            service = f"{upstream.namespace}/{upstream.service}" if upstream is not None else ""
             if upstream is None or self._draining or len(self.relays) >= RELAY_LIMIT:
-                return TurnedAway()
-            return self._to_upstream(upstream) or TurnedAway()
+                return self._turned_away(service)
+            return self._to_upstream(upstream) or self._turned_away(service)
 
         return accept
+
+    def _turned_away(self, service: str) -> asyncio.Protocol:
+        """Close what comes now, and count it; there may be too many of them to log."""
+        if self._draining:
+            reason = DenyReason.DRAINING
+        elif len(self.relays) >= RELAY_LIMIT:
+            reason = DenyReason.OVERLOADED
+        else:
+            reason = DenyReason.UPSTREAM_UNREACHABLE
+        self._recorder.metrics.denials.at("outbound", "", service, reason).value += 1
+        return TurnedAway()
 
     def _to_upstream(self, upstream: Upstream) -> Relay | None:
         if not upstream.endpoints:
@@ -225,6 +237,9 @@ class Outbound:
         self.pool.close(DenyReason.DRAINING, "the sidecar stops")
 
     # -- relays -------------------------------------------------------------------------------------------------------
+
+    def relay_connected(self, relay: Relay) -> None:
+        """The app came to us: nothing waits for it."""
 
     def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
         self.relays.discard(relay)

@@ -9,6 +9,7 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Endpoint
 from sidecar import refusal
 from sidecar.http1 import Exchange, Heads, Malformed
+from sidecar.http2.frames import NO_ERROR
 from sidecar.http_relay import HttpRelay
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.recording import Recorder, new_request_id
@@ -36,6 +37,7 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
         OutboundRelay.__init__(self, owner, facts, pool, endpoint)
         self._asked = False
         self._lingering_bytes = -1  # dropped since the last response went out; -1: not yet
+        self._linger_timer: asyncio.TimerHandle | None = None
         self.inspect(heads, recorder, own_id)
 
     def open_on_connect(self) -> bool:
@@ -88,12 +90,14 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
             done = self.to_app(out, len(data))
         if inspector.attention:
             self._attend()
-        if was_paused and not inspector.paused:
+        if was_paused and not inspector.paused and not self.ended:
+            if self._app_ended:
+                super().app_end()  # what was held back went out before it
             self.on_writable()
         return done
 
     def on_writable(self) -> None:
-        if not self.inspector.paused:
+        if not self.inspector.paused and not self._app_ended and self.stream is not None and self.stream.writable:
             super().on_writable()
 
     def _attend(self) -> None:
@@ -121,7 +125,7 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
         self._lingering_bytes = 0
         transport.write_eof()
         transport.resume_reading()
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.end, "closed")
+        self._linger_timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.end, "closed")
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
@@ -133,7 +137,7 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
             return
         if self._lingering_bytes >= 0 or (self.stream is None and not self._asked):
             self.end("closed")  # it came, asked nothing, and left; or it has its last answer
-        else:
+        elif not self.inspector.paused:
             super().app_end()
 
     def on_end(self) -> None:
@@ -144,6 +148,12 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
             self._attend()
         if not self.ended and self._lingering_bytes < 0:
             super().on_end()
+
+    def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = NO_ERROR) -> None:
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
+        super().end(reason, detail, abort=abort, code=code)
 
     def refused(self, reason: str, detail: str) -> None:
         """Answer what the app has asked; what the mesh did to this connection is the answer's reason."""
@@ -189,7 +199,7 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
 
     def response(self, exchange: Exchange, status: int) -> None:
         if exchange.refusal is not None:
-            told = refusal.parse_refusal(exchange.refusal)
+            told = self.told_by_peer(exchange.refusal)
             if told is not None:
                 self._recorder.request_refused(self.facts, None, told, method=exchange.method, target=exchange.target)
 

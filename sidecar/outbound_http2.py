@@ -145,7 +145,7 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
 
     def response(self, exchange: Exchange, status: int) -> None:
         if exchange.refusal is not None:
-            told = refusal.parse_refusal(exchange.refusal)
+            told = self.told_by_peer(exchange.refusal)
             if told is not None:
                 reason = refusal.known_reason(told.reason)
                 decision = Deny(reason) if reason is not None else None

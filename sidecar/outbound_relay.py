@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import Final
 
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Endpoint
@@ -11,6 +13,8 @@ from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.pool import Pool
 from sidecar.tunnel.stream import Headers
+
+REPLY_SECONDS: Final = 10.0  # for the answer to CONNECT; longer than the other side gives its app
 
 
 class OutboundRelay(Relay):
@@ -23,7 +27,8 @@ class OutboundRelay(Relay):
         self._pool = pool
         self._endpoint = endpoint
         self._link: Link | None = None
-        self._replied = False
+        self.replied = False  # CONNECT was answered
+        self._waiting_since: float | None = None  # monotonic seconds, seen by ``sweep``
         self._told: refusal.Refusal | None = None
         self._unsent: list[bytes] = []  # read before there was a stream; one read at most
 
@@ -80,12 +85,12 @@ class OutboundRelay(Relay):
     def on_headers(self, headers: Headers) -> None:
         """The answer to CONNECT, or the trailers of a stream that policy ended."""
         fields = dict(headers)
-        self._told = refusal.parse_refusal(fields.get(refusal.HEADER, b""))
+        self._told = self.told_by_peer(fields.get(refusal.HEADER, b""))
         if self._told is not None:
             self.facts.request_id = self._told.request_id
             self.facts.origin = self._told.origin
-        if not self._replied:
-            self._replied = True
+        if not self.replied:
+            self.replied = True
             if fields.get(b":status") == b"200":
                 return
         if self._told is not None:
@@ -94,6 +99,20 @@ class OutboundRelay(Relay):
             self.refused(
                 DenyReason.UPSTREAM_UNREACHABLE, f"CONNECT answered {fields.get(b':status', b'?').decode('latin-1')}"
             )
+
+    def told_by_peer(self, value: bytes) -> refusal.Refusal | None:
+        """A refusal as the peer tells it; its origin is the peer, whatever it says there."""
+        told = refusal.parse_refusal(value)
+        return replace(told, origin=self.facts.peer) if told is not None and told.origin != self.facts.peer else told
+
+    def sweep(self, now: float) -> None:
+        super().sweep(now)
+        if self.stream is None or self.replied or self.ended:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = now
+        elif now - self._waiting_since > REPLY_SECONDS:
+            self.refused(DenyReason.UPSTREAM_TIMEOUT, f"no answer to CONNECT in {REPLY_SECONDS:.0f} s")
 
     def on_reset(self, code: int) -> None:
         link = self._link

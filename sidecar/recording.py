@@ -12,8 +12,8 @@ from typing import Final
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.decide import Decision, Deny, Permit
-from sidecar.metrics import Count, Histogram, SidecarMetrics
-from sidecar.refusal import Refusal
+from sidecar.metrics import OVERFLOW, Count, Histogram, SidecarMetrics
+from sidecar.refusal import Refusal, known_reason
 from sidecar.relay import RelayFacts
 from sidecar.tap import Seen, Taps
 
@@ -23,6 +23,11 @@ _PATH_LIMIT_BYTES: Final = 512
 def new_request_id() -> str:
     """An id that nobody can guess or count by; only what is refused, failed or logged has one."""
     return secrets.token_hex(8)
+
+
+def _label(reason: str) -> str:
+    """A reason as a metric's label: of a closed set, where a peer may have told any word."""
+    return reason if reason in ("closed", "reset") or known_reason(reason) is not None else OVERFLOW
 
 
 class RequestSeries:
@@ -87,7 +92,7 @@ class Recorder:
     def connection_ended(self, facts: RelayFacts, reason: str, detail: str) -> None:
         metrics = self.metrics
         direction, peer, service = facts.direction, facts.peer, facts.service
-        metrics.connections.at(direction, peer, service, facts.protocol, reason).value += 1
+        metrics.connections.at(direction, peer, service, facts.protocol, _label(reason)).value += 1
         metrics.bytes.at(direction, peer, service, "mesh").value += facts.bytes_from_app
         metrics.bytes.at(direction, peer, service, "app").value += facts.bytes_to_app
         fields = self._fields(facts)
@@ -123,7 +128,7 @@ class Recorder:
         self, facts: RelayFacts, decision: Deny | None, told: Refusal, *, method: bytes, target: bytes, detail: str = ""
     ) -> None:
         """A request that this sidecar refused, or that another did and told us (``told.origin``)."""
-        self.metrics.denials.at(facts.direction, facts.peer, facts.service, told.reason).value += 1
+        self.metrics.denials.at(facts.direction, facts.peer, facts.service, _label(told.reason)).value += 1
         fields = self._fields(facts, decision)
         fields.update(
             reason=told.reason,

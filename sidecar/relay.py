@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from ringfence.policy.decide import Decision
-from sidecar.http2.frames import CANCEL, CONNECT_ERROR, NO_ERROR
+from ringfence.policy.reasons import DenyReason
+from sidecar.http2.frames import CANCEL, CONNECT_ERROR, ENHANCE_YOUR_CALM, NO_ERROR
 from sidecar.tunnel.stream import Headers
 
 _APP_HIGH_BYTES: Final = 256 * 1024
 _LINGER_ABORT: Final = struct.pack("ii", 1, 0)
+CLOSE_SECONDS: Final = 30.0  # in which the reader of a closed connection must take something of what is left for it
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,6 +66,9 @@ class ByteStream(Protocol):
 class RelayOwner(Protocol):
     """Who keeps the relay: inbound or outbound."""
 
+    def relay_connected(self, relay: Relay) -> None:
+        """The app's side is there; nothing was read of it yet."""
+
     def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
         """Called once; ``reason`` is ``closed``, ``reset`` or a DenyReason."""
 
@@ -95,6 +100,7 @@ class Relay(asyncio.Protocol):
         if self.ended:
             transport.abort()
             return
+        self.owner.relay_connected(self)
         if self._early:
             early, self._early = self._early, []
             for data in early:
@@ -143,10 +149,11 @@ class Relay(asyncio.Protocol):
         """The inbound end expects none after CONNECT: trailers carry nothing for the app."""
 
     def on_reset(self, code: int) -> None:
-        if code == NO_ERROR:
+        if code == NO_ERROR and self._mesh_ended:
             self.end("closed")
         else:
-            self.end("reset", f"stream reset, code {code}", abort=True)
+            reason = DenyReason.OVERLOADED if code == ENHANCE_YOUR_CALM else "reset"
+            self.end(reason, f"stream reset, code {code}", abort=True)
 
     def on_writable(self) -> None:
         if self.transport is not None and not self.ended:
@@ -217,7 +224,7 @@ class Relay(asyncio.Protocol):
             if abort:
                 abort_connection(transport)
             else:
-                transport.close()
+                close_connection(transport)
         self.owner.relay_ended(self, reason, detail)
 
 
@@ -226,6 +233,22 @@ class TurnedAway(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
+
+
+def close_connection(transport: asyncio.Transport) -> None:
+    """End a TCP connection in order: what is buffered still goes out, for as long as the reader takes any of it."""
+    transport.close()
+    left_bytes = transport.get_write_buffer_size()
+    if left_bytes:
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, _close_late, transport, left_bytes)
+
+
+def _close_late(transport: asyncio.Transport, before_bytes: int) -> None:
+    left_bytes = transport.get_write_buffer_size()
+    if left_bytes >= before_bytes:
+        transport.abort()
+    elif left_bytes:
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, _close_late, transport, left_bytes)
 
 
 def abort_connection(transport: asyncio.Transport) -> None:

@@ -218,7 +218,7 @@ class Mesh:
         await self.api.inbound.listen("127.0.0.1", self.mesh_port)
         await self.web.outbound.prepare(self.upstreams)
         if self.kernel is not None:
-            await self.api.inbound.intercept(self.redirected["inbound"], self.kernel.destination_of)
+            await self.api.inbound.direct.intercept(self.redirected["inbound"], self.kernel.destination_of)
             await self.web.outbound.intercept(self.redirected["outbound"], self.kernel.destination_of)
         self.web.outbound.enforce(self.upstreams, self.egress)
         return self
@@ -276,7 +276,7 @@ class HttpClient:
 
 
 @contextlib.asynccontextmanager
-async def _serving(
+async def serving(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[int]:
     """A server on a free port; when it stops, so do the connections it took."""
@@ -320,7 +320,7 @@ async def http_app(seen: list[bytes] | None = None) -> AsyncIterator[int]:
                 await writer.drain()
         writer.close()
 
-    async with _serving(serve) as port:
+    async with serving(serve) as port:
         yield port
 
 
@@ -338,5 +338,5 @@ async def echo_app(greeting: bytes = b"") -> AsyncIterator[int]:
             await writer.drain()
         writer.close()
 
-    async with _serving(serve) as port:
+    async with serving(serve) as port:
         yield port

@@ -126,6 +126,11 @@ class Inspector(ResponseSide):
         return self._current is None
 
     @property
+    def newest(self) -> Exchange | None:
+        """The exchange whose request came last, ended or not."""
+        return self._newest
+
+    @property
     def progress(self) -> str:
         """For what the connection waits, so that a sweep can set its deadline: ``raw``, ``closed``, ``request_body``
         (of the newest request), ``request_head`` (begun, not complete), ``response`` or ``idle``."""
