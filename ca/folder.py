@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.errors import DataFolderError
 from ca.hierarchy import Hierarchy, read_hierarchy, same_key
-from ca.keys import flush_folder, load_key, save_key, write_private
+from ca.keys import load_key, save_key
+from ringfence.kit.private_file import flush_folder, replace_private
 
 ROOT_CERTIFICATE: Final = "root.pem"
 ROOT_KEY: Final = "root.key"
@@ -63,8 +64,8 @@ def create_folder(
         draft = Path(tempfile.mkdtemp(prefix=f".{data_dir.name}.", dir=data_dir.parent))  # mode 0700
         save_key(draft / ROOT_KEY, keys.root, passphrase, random_bytes)
         save_key(draft / ISSUING_KEY, keys.issuing, passphrase, random_bytes)
-        write_private(draft / ISSUING_CERTIFICATE, hierarchy.intermediate.public_bytes(Encoding.PEM))
-        write_private(draft / ROOT_CERTIFICATE, hierarchy.root.public_bytes(Encoding.PEM))
+        replace_private(draft / ISSUING_CERTIFICATE, hierarchy.intermediate.public_bytes(Encoding.PEM))
+        replace_private(draft / ROOT_CERTIFICATE, hierarchy.root.public_bytes(Encoding.PEM))
         # Replaces an empty folder, and fails on one that somebody filled in the meantime.
         draft.rename(data_dir)
         flush_folder(data_dir.parent)

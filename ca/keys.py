@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ca.errors import DataFolderError, PassphraseError
 from ca.pbes2 import decrypt_private_key, encrypt_private_key
+from ringfence.kit.private_file import replace_private
 
 _KEY_FILE_LIMIT_BYTES: Final = 16_384
 
@@ -21,36 +22,11 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` with mode 0600: flushed, then renamed into place, so no reader ever sees a half."""
-    draft = path.with_name(f".{path.name}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Make renames inside ``folder`` outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def save_key(
     path: Path, key: ec.EllipticCurvePrivateKey, passphrase: bytes, random_bytes: Callable[[int], bytes]
 ) -> None:
     """Write ``key`` to ``path``, PEM, encrypted."""
-    write_private(path, encrypt_private_key(key, passphrase, random_bytes))
+    replace_private(path, encrypt_private_key(key, passphrase, random_bytes))
 
 
 def load_key(path: Path, passphrase: bytes) -> ec.EllipticCurvePrivateKey:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Final
 
 from controlplane.push.revisions import Ledger, Stamp
+from ringfence.kit.private_file import replace_private
 from ringfence.wire.convert import REVISION_MAXIMUM
 
 _VERSION: Final = 1
@@ -50,23 +49,7 @@ class LedgerFile:
                 key: {"revision": stamp.revision, "digest": stamp.digest} for key, stamp in ledger.stamps.items()
             },
         }
-        beside = self.path.with_name(f"{self.path.name}.new")
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            with open(handle, "wb") as file:  # noqa: PTH123 a descriptor, so that the mode is right from the start
-                file.write(json.dumps(document, separators=(",", ":")).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            raise
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_private(self.path, json.dumps(document, separators=(",", ":")).encode())
 
 
 def _read(document: dict[str, object]) -> Ledger:

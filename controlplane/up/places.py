@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ringfence.kit.private_file import replace_private
+
 _PASSPHRASE_BYTES: Final = 32
 # sun_path holds 108 bytes with its closing NUL.
 _SOCKET_PATH_LIMIT_BYTES: Final = 107
@@ -118,21 +120,6 @@ def make_private_folder(path: Path, *, through_link: bool = True) -> None:
         raise PlaceError(f"{path} may be written by others (chmod 700 {path})")
 
 
-def write_secret(path: Path, content: bytes) -> None:
-    """Put ``content`` into ``path``, mode 0600, whole or not at all. OSError if it cannot be written."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
 def ensure_passphrase(path: Path, *, authority_exists: bool) -> bool:
     """Make a random passphrase at ``path`` if there is none; whether it was made.
 
@@ -149,7 +136,7 @@ def ensure_passphrase(path: Path, *, authority_exists: bool) -> bool:
             ) from None
         make_private_folder(path.parent)
         try:
-            write_secret(path, secrets.token_urlsafe(_PASSPHRASE_BYTES).encode() + b"\n")
+            replace_private(path, secrets.token_urlsafe(_PASSPHRASE_BYTES).encode() + b"\n")
         except OSError as error:
             raise PlaceError(f"{path} cannot be written: {error.strerror}") from error
         return True

@@ -26,12 +26,12 @@ from controlplane.up.children import (
 )
 from controlplane.up.groups import GroupKeeper
 from controlplane.up.operator import Operator, OperatorError
-from controlplane.up.places import write_secret
 from controlplane.up.probes import listening, ready_over_http
 from controlplane.up.restarts import describe_exit
 from controlplane.up.sockets import free_addresses, wanted_sockets
 from controlplane.up.supervisor import Child, ChildSpec, Listener, Supervisor, Tier
 from ringfence.kit.addresses import SocketAddress
+from ringfence.kit.private_file import replace_private
 from ringfence.spiffe import SpiffeId
 
 READY_SECONDS: Final = 60.0
@@ -139,7 +139,7 @@ class _Start:
 
     async def _mint(self, spiffe_id: SpiffeId, token_file: Path) -> None:
         token = await self._operator.mint_join_token(spiffe_id, _TOKEN_SECONDS)
-        write_secret(token_file, token.encode() + b"\n")
+        replace_private(token_file, token.encode() + b"\n")
 
     async def _app(self, service: Service) -> str | None:
         """Start it and wait until it listens; an app that does not is no reason to end the mesh, but is named."""

@@ -114,7 +114,7 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
         written.append(path)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ca.folder.write_private", full)
+    monkeypatch.setattr("ca.folder.replace_private", full)
     with pytest.raises(DataFolderError, match="No space left"):
         init_authority(tmp_path / "ca", SHOP, PASSPHRASE)
     assert written

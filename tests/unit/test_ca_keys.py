@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import stat
@@ -20,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ca.errors import DataFolderError, PassphraseError
-from ca.keys import load_key, new_key, save_key, write_private
+from ca.keys import load_key, new_key, save_key
 from ca.pbes2 import SCRYPT_P, decrypt_private_key, encrypt_private_key
+from ringfence.kit.private_file import replace_private
 
 PASSPHRASE = b"correct horse battery"
 
@@ -109,13 +109,8 @@ def test_openssl_reads_the_key_too_at_full_strength(tmp_path: Path, monkeypatch:
     assert subprocess.run(command, check=False, capture_output=True, timeout=30).returncode == 0
 
 
-def test_key_files_are_closed_to_others_whatever_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        write_private(tmp_path / "k", b"secret")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "k").stat().st_mode) == 0o600
+def test_key_files_are_closed_to_others(saved: Path) -> None:
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
@@ -133,19 +128,6 @@ def test_a_link_in_place_of_a_key_is_not_followed(saved: Path, tmp_path: Path) -
 
 
 def test_a_huge_key_file_is_not_read(tmp_path: Path) -> None:
-    write_private(tmp_path / "k", b"-" * 20_000)
+    replace_private(tmp_path / "k", b"-" * 20_000)
     with pytest.raises(DataFolderError, match="larger than"):
         load_key(tmp_path / "k", PASSPHRASE)
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_private(tmp_path / "k", b"old")
-
-    def full(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("ca.keys.os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_private(tmp_path / "k", b"new")
-    assert (tmp_path / "k").read_bytes() == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == ["k"]

@@ -196,17 +196,21 @@ async def test_policy_folder_may_move_while_it_runs(intake: Intake) -> None:
     assert (intake.refused(), intake.rules("orders")) == ([], ["from-web"])
 
 
-async def test_revision_that_cannot_be_recorded_is_not_published_and_tried_again(intake: Intake) -> None:
+async def test_revision_that_cannot_be_recorded_is_not_published_and_tried_again(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
     await intake.look()
     intake.files.allow("orders", "web")
-    blocked = intake.state / "revisions.json.new"
-    blocked.mkdir()  # stands for a disk that takes nothing
-    assert not await intake.look()
-    assert not await intake.look()
+    with monkeypatch.context() as disk:
+        disk.setattr("ringfence.kit.private_file.os.fsync", full)
+        assert not await intake.look()
+        assert not await intake.look()
     assert intake.rules("orders") == []
     assert "cannot be recorded" in intake.refused()[0]
     assert intake.logged("change refused") == 1
-    blocked.rmdir()
     assert await intake.look()
     assert (intake.refused(), intake.rules("orders")) == ([], ["from-web"])
 

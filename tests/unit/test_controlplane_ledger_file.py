@@ -51,10 +51,14 @@ def test_damaged_ledger_is_not_believed(tmp_path: Path, content: bytes) -> None:
         file.load()
 
 
-def test_failed_save_leaves_the_old_ledger(tmp_path: Path) -> None:
+def test_failed_save_leaves_the_old_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = LedgerFile(tmp_path / "revisions.json")
     file.save(LEDGER)
-    (tmp_path / "revisions.json.new").mkdir()  # stands for a disk that takes nothing
-    with pytest.raises(OSError, match="directory"):
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ringfence.kit.private_file.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
         file.save(Ledger(revision=10))
     assert file.load() == LEDGER

@@ -16,7 +16,6 @@ from controlplane.up.places import (
     ensure_passphrase,
     make_private_folder,
     only_one,
-    write_secret,
 )
 
 
@@ -91,16 +90,6 @@ def test_tests_keep_out_of_the_configuration_of_whoever_runs_them() -> None:
 
 def test_the_standard_state_lies_beside_the_mesh_file(tmp_path: Path) -> None:
     assert default_state(tmp_path / "mesh.yaml", "shop") == tmp_path / ".ringfence" / "shop"
-
-
-def test_a_secret_is_written_whole_and_for_its_owner_only(tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    file.write_text("an older and longer one, which others may read")
-    file.chmod(0o644)
-    write_secret(file, b"new")
-    assert file.read_bytes() == b"new"
-    assert _mode(file) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["token"]
 
 
 def test_a_state_folder_is_held_by_one_and_then_free_again(places: Places) -> None:
