@@ -25,6 +25,7 @@ import hpack
 from sidecar.http2 import frames as h2
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import FloodGuard
+from sidecar.tunnel.blocks import TABLE_BYTES, Decoder, Encoder
 from sidecar.tunnel.stream import STREAM_WINDOW_BYTES, Headers, Stream
 
 SETTING_RINGFENCE: Final = 0xF1CE
@@ -37,7 +38,6 @@ ROOM_BYTES: Final = 128 * 1024  # what is copied and encrypted in one go then st
 HEADER_BLOCK_LIMIT_BYTES: Final = 16 * 1024
 STREAM_LIMIT: Final = 4096
 _CONTINUATION_LIMIT: Final = 8
-_TABLE_BYTES: Final = 4096
 _LAST_CLIENT_ID: Final = (1 << 31) - 1
 
 _unpack_header = Struct(">HBBBL").unpack_from
@@ -116,9 +116,8 @@ class TunnelMachine:
         self._handler = handler
         self._schedule = schedule
         self._guard = FloodGuard(monotonic)
-        self._encoder = hpack.Encoder()
-        self._decoder = hpack.Decoder(max_header_list_size=HEADER_BLOCK_LIMIT_BYTES)
-        self._decoder.max_allowed_table_size = _TABLE_BYTES
+        self._encoder = Encoder()
+        self._decoder = Decoder(HEADER_BLOCK_LIMIT_BYTES)
         self._initial_send_window = h2.DEFAULT_WINDOW_BYTES
         self._recv_window = CONNECTION_WINDOW_BYTES
         self._unacked_bytes = 0
@@ -138,7 +137,7 @@ class TunnelMachine:
     def start(self) -> None:
         """Put out the preface (client), our settings and the connection window."""
         settings = {
-            h2.SETTING_HEADER_TABLE_SIZE: _TABLE_BYTES,
+            h2.SETTING_HEADER_TABLE_SIZE: TABLE_BYTES,
             h2.SETTING_MAX_CONCURRENT_STREAMS: STREAM_LIMIT,
             h2.SETTING_INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
             h2.SETTING_MAX_FRAME_SIZE: FRAME_LIMIT_BYTES,
@@ -217,8 +216,7 @@ class TunnelMachine:
                 self.forget(stream)
 
     def _headers_frame(self, stream_id: int, headers: Headers, *, end: bool) -> bytes:
-        # Without Huffman, which is Python here: each refusal has a new value, and a change of policy sends hundreds.
-        block = self._encoder.encode(headers, huffman=False)
+        block = self._encoder.encode(headers)
         flags = h2.FLAG_END_HEADERS | (h2.FLAG_END_STREAM if end else 0)
         return h2.frame(h2.HEADERS, flags, stream_id, block)
 
@@ -415,7 +413,7 @@ class TunnelMachine:
             return
         self._block = []
         try:
-            headers: Headers = [(name, value) for name, value in self._decoder.decode(b"".join(block), raw=True)]
+            headers = self._decoder.decode(b"".join(block))
         except hpack.HPACKError as error:
             raise PeerError(h2.COMPRESSION_ERROR, type(error).__name__) from error
         self._header_list(self._block_stream, headers, end=bool(self._block_parts))
@@ -504,7 +502,7 @@ class TunnelMachine:
         limit = values.get(h2.SETTING_MAX_CONCURRENT_STREAMS, STREAM_LIMIT if first else self.peer_stream_limit)
         self.peer_stream_limit = limit
         if h2.SETTING_HEADER_TABLE_SIZE in values:
-            self._encoder.header_table_size = min(values[h2.SETTING_HEADER_TABLE_SIZE], _TABLE_BYTES)
+            self._encoder.limit_table(values[h2.SETTING_HEADER_TABLE_SIZE])
         window = values.get(h2.SETTING_INITIAL_WINDOW_SIZE, self._initial_send_window)
         if window != self._initial_send_window:
             for stream in self.streams.values():
