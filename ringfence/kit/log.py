@@ -2,7 +2,8 @@
 
 Every line has ``ts`` (RFC 3339, UTC, milliseconds), ``level``, ``logger``, ``msg``; the rest are the caller's fields.
 Values must be plain (str, int, float, bool, None, list, dict); bytes and objects are shown by ``str`` and cut at 2 KiB,
-so that no peer can write a page into the log. JSON escaping makes line injection impossible.
+so that no peer can write a page into the log. All but printable ASCII is escaped, so that none can end a line or speak to
+the terminal of whoever reads it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _VALUE_LIMIT_CHARACTERS: Final = 2048
 
 
 # Made once: ``json.dumps`` with arguments of its own makes an encoder for each call.
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _plain(value: object) -> object:
