@@ -2,8 +2,8 @@
 
 Every line has ``ts`` (RFC 3339, UTC, milliseconds), ``level``, ``logger``, ``msg``; the rest are the caller's fields.
 Values must be plain (str, int, float, bool, None, list, dict); bytes and objects are shown by ``str`` and cut at 2 KiB,
-so that no peer can write a page into the log. All but printable ASCII is escaped, so that none can end a line or speak to
-the terminal of whoever reads it.
+so that no peer can write a page into the log. All but printable ASCII is escaped, so that none can end a line or speak
+to the terminal of whoever reads it.
 """
 
 from __future__ import annotations
