@@ -25,8 +25,11 @@ DestinationOf = Callable[[socket.socket], Destination | None]
 class Router(Protocol):
     """Says what becomes of a connection to a destination; the outbound side is one."""
 
+    def leads_to_mesh(self, destination: Destination) -> bool:
+        """Whether a mesh service is reached by ``destination``: then it is reached by the mesh or not at all."""
+
     def upstream_relay(self, destination: Destination) -> Relay | None:
-        """A relay to the mesh service at ``destination``, registered; None if there is none."""
+        """A relay to the mesh service at ``destination``, registered; None if it has no endpoint."""
 
     def egress_by_address(self, destination: Destination) -> Relay | None:
         """A relay to ``destination`` itself if an egress rule permits its address."""
@@ -37,15 +40,19 @@ class Router(Protocol):
     def egress_by_host(self, destination: Destination, told: Sniffed, first: bytes) -> Relay | None:
         """A relay to the host that the client told, if an egress rule permits it; ``first``: what was read already."""
 
-    def egress_denied(self, destination: Destination, reason: DenyReason, detail: str) -> None:
-        """Log and count a destination that nothing permits."""
+    def denied(self, destination: Destination, reason: DenyReason, detail: str) -> None:
+        """Log and count a connection that is led nowhere; ("", 0) when it is not known where it was going."""
 
 
 class Intercepted(asyncio.Protocol):
-    """One redirected connection, until it is known where it leads; then a relay takes its transport over."""
+    """One redirected connection, until it is known where it leads; then a relay takes its transport over.
 
-    def __init__(self, router: Router, destination_of: DestinationOf) -> None:
+    While it waits for the client to tell a host it is among the ``undecided``, which their owner bounds.
+    """
+
+    def __init__(self, router: Router, destination_of: DestinationOf, undecided: set[Intercepted]) -> None:
         self._router = router
+        self._undecided = undecided
         self._destination_of = destination_of
         self._destination: Destination = ("", 0)
         self._transport: asyncio.Transport | None = None
@@ -60,10 +67,18 @@ class Intercepted(asyncio.Protocol):
             self._deny(DenyReason.NOT_OWN_ADDRESS, "not redirected here")
             return
         self._destination = destination
-        relay = self._router.upstream_relay(destination) or self._router.egress_by_address(destination)
+        router = self._router
+        if router.leads_to_mesh(destination):
+            relay = router.upstream_relay(destination)
+            if relay is None:
+                self._deny(DenyReason.UPSTREAM_UNREACHABLE, "the service has no endpoint")
+                return
+        else:
+            relay = router.egress_by_address(destination)
         if relay is not None:
             self._hand_over(relay)
-        elif self._router.egress_asks_for_host(destination):
+        elif router.egress_asks_for_host(destination):
+            self._undecided.add(self)
             loop = asyncio.get_running_loop()
             self._deadline = loop.call_later(
                 HOST_SECONDS, self._deny, DenyReason.EGRESS_NOT_ALLOWED, "no host name was told in time"
@@ -96,14 +111,24 @@ class Intercepted(asyncio.Protocol):
         self._cancel()
         transport, self._transport = self._transport, None
         if transport is not None:
-            self._router.egress_denied(self._destination, reason, detail)
+            self._router.denied(self._destination, reason, detail)
             abort_connection(transport)
 
+    def turn_away(self) -> None:
+        """The sidecar stops: no longer wait for a host."""
+        self._deny(DenyReason.DRAINING, "the sidecar stops")
+
+    def eof_received(self) -> bool:
+        self._deny(DenyReason.EGRESS_NOT_ALLOWED, "ended before a host name was told")
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._cancel()
-        self._transport = None
+        if self._transport is not None:
+            # Nothing was led anywhere, yet who only looks whether somebody answers out there must not go unseen.
+            self._deny(DenyReason.EGRESS_NOT_ALLOWED, "left before a host name was told")
 
     def _cancel(self) -> None:
+        self._undecided.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

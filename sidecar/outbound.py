@@ -69,6 +69,7 @@ class Outbound:
         self._egress = EgressTable(())
         self._servers: dict[Destination, asyncio.Server] = {}
         self._intercepting: list[asyncio.Server] = []
+        self.undecided: set[Intercepted] = set()
         self._draining = False
         self._heads = Heads(refusal_name=refusal.HEADER)
         self._heads2 = http2.Heads(refusal_name=refusal.HEADER)
@@ -105,9 +106,9 @@ class Outbound:
         """Take the app's redirected connections on loopback ``port``, IPv4 and, where there is any, IPv6."""
 
         def accept() -> asyncio.Protocol:
-            if self._draining or len(self.relays) >= RELAY_LIMIT:
+            if self._draining or self._full:
                 return self._turned_away("")
-            return Intercepted(self, destination_of)
+            return Intercepted(self, destination_of, self.undecided)
 
         for host in ("127.0.0.1", "::1"):
             try:
@@ -133,8 +134,12 @@ class Outbound:
         known = {_name(upstream) for upstream in upstreams}
         for relay, leads in self.relays:
             if isinstance(leads, EgressFlow):
-                if self._egress_rule(leads) is None:
-                    relay.end(DenyReason.EGRESS_NOT_ALLOWED, "the egress rules changed")
+                rule = self._egress_rule(leads)
+                if rule is not None:
+                    relay.facts.decision = Permit("egress", rule)
+                    continue
+                self._deny(relay.facts, DenyReason.EGRESS_NOT_ALLOWED, "the egress rules changed")
+                relay.end(DenyReason.EGRESS_NOT_ALLOWED, "the egress rules changed")
             elif _name(leads) not in known:
                 relay.end(DenyReason.PORT_NOT_ALLOWED, "the upstream is gone")
         self.pool.keep(frozenset(endpoint for upstream in upstreams for endpoint in upstream.endpoints))
@@ -143,17 +148,21 @@ class Outbound:
         def accept() -> asyncio.Protocol:
             upstream = self._upstreams.get(where)
             service = f"{upstream.namespace}/{upstream.service}" if upstream is not None else ""
-            if upstream is None or self._draining or len(self.relays) >= RELAY_LIMIT:
+            if upstream is None or self._draining or self._full:
                 return self._turned_away(service)
             return self._to_upstream(upstream) or self._turned_away(service)
 
         return accept
 
+    @property
+    def _full(self) -> bool:
+        return len(self.relays) + len(self.undecided) >= RELAY_LIMIT
+
     def _turned_away(self, service: str) -> asyncio.Protocol:
         """Close what comes now, and count it; there may be too many of them to log."""
         if self._draining:
             reason = DenyReason.DRAINING
-        elif len(self.relays) >= RELAY_LIMIT:
+        elif self._full:
             reason = DenyReason.OVERLOADED
         else:
             reason = DenyReason.UPSTREAM_UNREACHABLE
@@ -169,9 +178,11 @@ class Outbound:
 
     # -- interception -------------------------------------------------------------------------------------------------
 
+    def leads_to_mesh(self, destination: Destination) -> bool:
+        return destination in self._by_address
+
     def upstream_relay(self, destination: Destination) -> Relay | None:
-        upstream = self._by_address.get(destination)
-        return self._to_upstream(upstream) if upstream is not None else None
+        return self._to_upstream(self._by_address[destination])
 
     def egress_by_address(self, destination: Destination) -> Relay | None:
         rule = self._egress.by_address(*destination)
@@ -186,7 +197,7 @@ class Outbound:
 
     def _to_outside(self, rule: str, address: str, host: str, port: int, first: bytes) -> Relay:
         facts = self._facts("", OUTSIDE, port, "tcp")
-        facts.destination = f"{host or address}:{port}"
+        facts.destination = _shown(host or address, port)
         facts.decision = Permit("egress", rule)
         relay = EgressRelay(self, facts, host or address, port, first)
         self.relays.add(relay, EgressFlow(address=address, host=host, port=port))
@@ -197,9 +208,16 @@ class Outbound:
             return self._egress.by_host(flow.host, flow.port)
         return self._egress.by_address(flow.address, flow.port)
 
-    def egress_denied(self, destination: Destination, reason: DenyReason, detail: str) -> None:
-        facts = self._facts("", OUTSIDE, destination[1], "tcp")
-        facts.destination = f"{destination[0]}:{destination[1]}"
+    def denied(self, destination: Destination, reason: DenyReason, detail: str) -> None:
+        upstream = self._by_address.get(destination)
+        if upstream is not None:
+            facts = self._facts("", f"{upstream.namespace}/{upstream.service}", upstream.port, upstream.protocol)
+        else:
+            facts = self._facts("", OUTSIDE, destination[1], "tcp")
+        facts.destination = _shown(*destination) if destination[0] else ""
+        self._deny(facts, reason, detail)
+
+    def _deny(self, facts: RelayFacts, reason: DenyReason, detail: str) -> None:
         facts.decision = decision = Deny(reason)
         facts.request_id = new_request_id()
         facts.origin = str(self._own_id)
@@ -229,6 +247,8 @@ class Outbound:
         self._draining = True
         for server in (*self._servers.values(), *self._intercepting):
             server.close()
+        for undecided in list(self.undecided):
+            undecided.turn_away()
         for relay, _ in self.relays:
             relay.drain()
         await self.relays.drained(drain_seconds)
@@ -256,6 +276,10 @@ class Outbound:
 
 def _name(upstream: Upstream) -> tuple[str, str, int, Protocol]:
     return (upstream.namespace, upstream.service, upstream.port, upstream.protocol)
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _taken(what: str, error: OSError) -> ListenFailedError:

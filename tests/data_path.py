@@ -213,6 +213,11 @@ class Mesh:
         assert self.kernel is not None
         return await self.kernel.dial(self.redirected["inbound"], ("127.0.0.1", port) if port is not None else None)
 
+    def lead_to(self, mesh_port: int) -> None:
+        """Have web's upstreams end at another mesh port of this host."""
+        end = replace(self.upstreams[0].endpoints[0], mesh_port=mesh_port)
+        self.web.outbound.enforce([replace(upstream, endpoints=(end,)) for upstream in self.upstreams])
+
     async def __aenter__(self) -> Mesh:
         self.enforce(*self.rules)
         await self.api.inbound.listen("127.0.0.1", self.mesh_port)
