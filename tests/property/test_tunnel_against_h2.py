@@ -44,7 +44,10 @@ def body(events: list[h2.events.Event]) -> bytes:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.binary(min_size=1, max_size=40_000), max_size=6), st.lists(st.binary(min_size=1, max_size=9000), max_size=4))
+@given(
+    st.lists(st.binary(min_size=1, max_size=40_000), max_size=6),
+    st.lists(st.binary(min_size=1, max_size=9000), max_size=4),
+)
 def test_our_server_serves_an_independent_client(answers: list[bytes], questions: list[bytes]) -> None:
     ours, theirs = End(server=True), oracle(client=True)
     ours.machine.start()
