@@ -11,12 +11,13 @@ from pathlib import Path
 
 
 def describe() -> dict[str, object]:
-    """The machine and the versions that the figures depend on, as plain JSON values."""
+    """The machine, its load at this moment and the versions that the figures depend on, as plain JSON values."""
     return {
         "cpu": _found(r"^model name\s*:\s*(.+)$", "/proc/cpuinfo"),
         "cores": os.cpu_count(),
         "memory_gib": round(int(_found(r"^MemTotal:\s*(\d+)", "/proc/meminfo") or 0) / 2**20),
         "kernel": platform.release(),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
         "packages": {
             name: _version(name) for name in ("ringfence", "uvloop", "pyopenssl", "cryptography", "httptools")

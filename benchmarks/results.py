@@ -9,7 +9,7 @@ so that every row reads alike: ``ratio`` is ours over theirs, and the bar is on 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TypeVar
@@ -129,8 +129,13 @@ def all_met(rows: Sequence[Row]) -> bool:
     return bool(rows) and all(row.met is not False for row in rows)
 
 
-def as_json(machine: dict[str, object], rows: Sequence[Row]) -> dict[str, object]:
-    """The report as plain JSON values: ``{"machine": {…}, "rows": [{…}, …], "met": bool}``."""
+def as_json(
+    machine: dict[str, object], rows: Sequence[Row], failed: Mapping[str, str] | None = None
+) -> dict[str, object]:
+    """The report as plain JSON values: ``{"machine": {…}, "rows": [{…}, …], "failed": {work: why}, "met": bool}``.
+
+    ``failed``: the works that have no figure; with one of them nothing is met.
+    """
     return {
         "machine": machine,
         "rows": [
@@ -150,7 +155,8 @@ def as_json(machine: dict[str, object], rows: Sequence[Row]) -> dict[str, object
             }
             for row in rows
         ],
-        "met": all_met(rows),
+        "failed": dict(failed or {}),
+        "met": all_met(rows) and not failed,
     }
 
 

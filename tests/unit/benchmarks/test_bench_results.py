@@ -85,8 +85,10 @@ def test_json_has_the_shape_that_all_works_share() -> None:
                 "met": True,
             }
         ],
+        "failed": {},
         "met": True,
     }
+    assert as_json({}, [row()], {"tcp": "nginx died"})["met"] is False
 
 
 def test_table_groups_levels_under_their_metric_and_names_a_missed_bar() -> None:

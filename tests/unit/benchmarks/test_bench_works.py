@@ -12,7 +12,8 @@ from benchmarks.chain import Chain, total
 from benchmarks.h2load import Outcome
 from benchmarks.loading import Turn, requests_for
 from benchmarks.profile import read_samples, tables
-from benchmarks.works import BenchmarkError, turns
+from benchmarks.results import Bar, Pair, Row, compare
+from benchmarks.works import BenchmarkError, Plan, Say, Work, turns
 
 
 def chain(name: str) -> Chain:
@@ -83,11 +84,28 @@ def test_json_without_a_file_goes_to_standard_output(monkeypatch: pytest.MonkeyP
     to_file = CliRunner().invoke(main, ["http1", "--json", str(tmp_path / "report.json")])
 
     report = json.loads(to_output.stdout)
-    assert set(report) == {"machine", "rows", "met"}
+    assert set(report) == {"machine", "rows", "failed", "met"}
     assert report["met"] is False
     assert to_output.exit_code == 3
     assert json.loads((tmp_path / "report.json").read_text()) == report
     assert "MISSED" in to_file.stdout
+
+
+def test_a_work_without_a_figure_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_plan: Plan, _say: Say) -> list[Row]:
+        raise BenchmarkError("nginx died")
+
+    met = compare("tcp", "c=8", "m", "envoy", [Pair(ours=1, theirs=1)], Bar(limit=1.0))
+    monkeypatch.setitem(WORKS, "http1", Work(name="http1", summary="", run=fails))
+    monkeypatch.setitem(WORKS, "tcp", Work(name="tcp", summary="", run=lambda _plan, _say: [met]))
+
+    done = CliRunner().invoke(main, ["http1", "tcp", "--json"])
+
+    report = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert report["failed"] == {"http1": "nginx died"}
+    assert [found["work"] for found in report["rows"]] == ["tcp"]
+    assert report["met"] is False
 
 
 @pytest.mark.parametrize("arguments", [["http9"], ["http1", "--levels", "1,x"], ["--levels", "0"], ["--rounds", "0"]])
