@@ -76,11 +76,8 @@ class RawPeer:
         if not data:
             self.over = True
             return
-        try:
-            self._plain += self._end.receive(data)
-        except SSL.Error:  # close_notify, or an alert
-            self.over = True
-        with contextlib.suppress(ConnectionError):
+        self._decrypt(data)
+        with contextlib.suppress(ConnectionError, RuntimeError):
             self.writer.write(self._end.outgoing())
         skipped = min(self._skip_bytes, len(self._plain))
         del self._plain[:skipped]
@@ -99,11 +96,28 @@ class RawPeer:
             )
             del self._plain[: 9 + size]
 
+    def _decrypt(self, data: bytes) -> None:
+        """Record by record, so that what came before an alert or the end still counts."""
+        connection = self._end.connection
+        connection.bio_write(data)
+        try:
+            if not self._end.established:
+                connection.do_handshake()
+                self._end.established = True
+            while True:
+                self._plain += connection.recv(16_384)
+        except SSL.WantReadError:
+            return
+        except SSL.Error:
+            self.over = True
+
     def send(self, *frames: bytes) -> None:
         """Send bytes inside TLS, whatever they are; nothing once the connection is over."""
+        data = b"".join(frames)
         with contextlib.suppress(ConnectionError, SSL.Error):
-            self._end.send(b"".join(frames))
-            self.writer.write(self._end.outgoing())
+            for at in range(0, len(data), 16_384):  # one record each
+                self._end.send(data[at : at + 16_384])
+                self.writer.write(self._end.outgoing())
 
     def headers(self, stream_id: int, *fields: tuple[bytes, bytes], end: bool = False) -> bytes:
         """A HEADERS frame; in the order in which it is made it must be sent (HPACK)."""
