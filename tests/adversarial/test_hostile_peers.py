@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -254,13 +255,6 @@ CUT_OFF: dict[str, tuple[Callable[[RawPeer], list[bytes]], int]] = {
         lambda _: [h2.frame(h2.HEADERS, h2.FLAG_END_HEADERS, 1, b"\xff\x80\x01")],
         h2.COMPRESSION_ERROR,
     ),
-    "data beyond the window": (
-        lambda peer: [
-            peer.connect(1, OWN_TCP),
-            *[h2.frame(h2.DATA, 0, 1, bytes(FRAME_LIMIT_BYTES))] * (STREAM_WINDOW_BYTES // FRAME_LIMIT_BYTES + 1),
-        ],
-        h2.FLOW_CONTROL_ERROR,
-    ),
     "a frame beyond the limit": (
         lambda _: [(FRAME_LIMIT_BYTES + 1).to_bytes(3, "big") + b"\0\0\0\0\0\1" + bytes(100)],
         h2.FRAME_SIZE_ERROR,
@@ -300,6 +294,23 @@ async def test_a_peer_that_breaks_the_protocol_is_told_its_crime_and_cut_off_alo
         assert (await bystander.next(h2.DATA, 1)).payload == b"still here"
         peer.close()
         bystander.close()
+
+
+async def test_data_beyond_the_window_is_a_crime_and_none_of_it_is_kept() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)  # the first connection fills it, and no other is ever made: nothing is consumed
+        with socket.create_connection(full.getsockname()):
+            async with calm_mesh(tcp_app=full.getsockname()[1]) as mesh:
+                peer = await dial(mesh)
+                piece = h2.frame(h2.DATA, 0, 3, bytes(FRAME_LIMIT_BYTES))
+                peer.send(peer.connect(1, OWN_TCP), peer.connect(3, OWN_TCP))
+                peer.send(*[piece] * (STREAM_WINDOW_BYTES // FRAME_LIMIT_BYTES))
+                assert await peer.alive()
+                peer.send(h2.frame(h2.DATA, 0, 3, b"one byte more"))
+                assert (await peer.next(h2.GOAWAY)).code == h2.FLOW_CONTROL_ERROR
+                await peer.ended()
+                peer.close()
 
 
 @pytest.mark.parametrize("plain", [True, False])
