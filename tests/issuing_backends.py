@@ -263,7 +263,8 @@ class RealBackend:
         )
         self.clock = TurnedClock()
         self.authority = open_authority(settings, self.clock)
-        self.servers = Servers(self.authority.issue_control_plane(lifetime_seconds=3600), self.bundle.roots[0], self.bundle)
+        own = self.authority.issue_control_plane(lifetime_seconds=3600)
+        self.servers = Servers(own, self.bundle.roots[0], self.bundle)
         add_joining(self.servers.joining, self.authority)
         add_renewal(self.servers.mutual, self.authority)
 
