@@ -17,7 +17,7 @@ from sidecar.http2.block import read_block
 from sidecar.http2.frames import ENHANCE_YOUR_CALM
 from sidecar.http2.head import HeadReader, RequestHead, ResponseHead
 from sidecar.http2.reasons import Broken, BrokenError, Malformed, MalformedError
-from sidecar.http2.table import DEFAULT_TABLE_BYTES, ENTRY_OVERHEAD_BYTES, Field, Table
+from sidecar.http2.table import ENTRY_OVERHEAD_BYTES, Field, Table
 
 LIST_LIMIT_BYTES: Final = 64 * 1024
 """A header list, as RFC 9113 section 6.5.2 counts it; above it a request is refused."""
@@ -31,23 +31,25 @@ _ENTRY_BYTES: Final = 600  # of an entry, its head and its fields, beside the st
 _SETTLED_TABLES: Final = 64
 _FRUITLESS_TRIES: Final = 256
 _FRUITLESS_PERIOD: Final = 16
+_SIZE_UPDATE: Final = 0x20
 DEFAULT_PROTOCOLS: Final = frozenset({b"websocket"})
 
 
 class Entry:
     """A block that was read: its fields, the table after it, and what they say, filled in when it is asked."""
 
-    __slots__ = ("after", "fields", "list_bytes", "request", "response", "trailers")
+    __slots__ = ("after", "fields", "list_bytes", "request", "request_trailers", "response", "response_trailers")
 
     def __init__(self, fields: list[Field], after: Table | None, list_bytes: int) -> None:
         self.fields = fields
         self.after = after
-        """None: the table is what it was."""
+        """None: the table is what it was, or one of equal content."""
         self.list_bytes = list_bytes
         """At least the size of the list; exact where it is near the limit."""
         self.request: RequestHead | None = None
         self.response: ResponseHead | None = None
-        self.trailers: ResponseHead | None = None
+        self.request_trailers: ResponseHead | None = None
+        self.response_trailers: ResponseHead | None = None
 
 
 class Heads:
@@ -109,10 +111,11 @@ class Heads:
             if size > LIST_CEILING_BYTES:
                 raise BrokenError(ENHANCE_YOUR_CALM, Broken.HEADER_BOMB, f"header list of {size} bytes")
         entry = Entry(fields, after if changed else None, size)
-        if len(block) <= _REMEMBERED_BLOCK_BYTES and (
-            not changed
-            or (table.depth < _REMEMBERED_DEPTH and after.limit_bytes == DEFAULT_TABLE_BYTES)
-            or after.settled
+        # Whether a size update is lawful depends on the connection, so a block with one is read every time.
+        if (
+            0 < len(block) <= _REMEMBERED_BLOCK_BYTES
+            and block[0] & 0xE0 != _SIZE_UPDATE
+            and (not changed or table.depth < _REMEMBERED_DEPTH or after.settled)
         ):
             self._remember(block, table, entry, after.size_bytes if changed else 0)
         return entry
@@ -168,15 +171,15 @@ class Heads:
         return head
 
     def request_trailers(self, entry: Entry) -> ResponseHead:
-        """Raises `MalformedError`. An entry is of one direction, so one place serves the trailers of both."""
+        """Raises `MalformedError`."""
         self._check_size(entry)
-        head = entry.trailers = self._reader.request_trailers(entry.fields)
+        head = entry.request_trailers = self._reader.request_trailers(entry.fields)
         return head
 
     def response_trailers(self, entry: Entry) -> ResponseHead:
         """Raises `MalformedError`."""
         self._check_size(entry)
-        head = entry.trailers = self._reader.response_trailers(entry.fields)
+        head = entry.response_trailers = self._reader.response_trailers(entry.fields)
         return head
 
     @staticmethod

@@ -167,7 +167,7 @@ class RequestDirection(Direction):
                 raise MalformedError(Malformed.STREAM_CLOSED, "HEADERS after the end of the request")
             if not end:
                 raise MalformedError(Malformed.BAD_TRAILER, "trailers that do not end the stream")
-            trailers = entry.trailers or self.heads.request_trailers(entry)
+            trailers = entry.request_trailers or self.heads.request_trailers(entry)
             if 0 < exchange.request_left < UNANNOUNCED_LEFT:
                 raise MalformedError(Malformed.LENGTH_MISMATCH, f"{exchange.request_left} bytes missing")
         except MalformedError:

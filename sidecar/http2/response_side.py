@@ -172,7 +172,7 @@ class ResponseDirection(Direction):
     def _trailers(self, exchange: Exchange, entry: Entry, end: bool) -> ResponseHead:
         if not end:
             raise MalformedError(Malformed.BAD_TRAILER, "trailers that do not end the stream")
-        trailers = entry.trailers or self.heads.response_trailers(entry)
+        trailers = entry.response_trailers or self.heads.response_trailers(entry)
         if 0 < exchange.response_left < UNANNOUNCED_LEFT:
             raise MalformedError(Malformed.LENGTH_MISMATCH, f"{exchange.response_left} bytes missing")
         if trailers.grpc_status is not None:
