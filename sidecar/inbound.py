@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from ringfence.policy.decide import CallerView, DecisionTable, Deny
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import Port, Protocol, Workload
+from ringfence.snapshot import Port, PortMode, Protocol, Workload
 from ringfence.spiffe import SpiffeId, VerifiedPeer
 from sidecar import http2, proxy_v2, refusal
 from sidecar.caller import Caller
@@ -101,13 +101,11 @@ class Inbound:
         self.direct.stop()
         for link in list(self._links):
             link.drain()
-        for relay, _ in self.relays:
-            relay.drain()
+        self.relays.drain()
         await self.relays.drained(drain_seconds)
         for link in list(self._links):
             link.close(DenyReason.DRAINING, "the sidecar stops")
-        for relay, _ in self.relays:
-            relay.end(DenyReason.DRAINING, "the sidecar stops")
+        self.relays.each(lambda relay, _: relay.end(DenyReason.DRAINING, "the sidecar stops"))
         for task in list(self._connecting.values()):
             task.cancel()
 
@@ -125,21 +123,28 @@ class Inbound:
         for caller in self._callers.values():
             caller.view = table.caller(caller.spiffe_id)
         self.direct.rejudge()
-        for relay, caller in self.relays:
-            assert isinstance(relay, InboundRelay | InboundHttpRelay | InboundHttp2Relay)
-            port = self._ports.get(_authority(relay.app_port.address, relay.app_port.port))
-            if port != relay.app_port:
-                self._end_denied(relay, Deny(DenyReason.NOT_OWN_ADDRESS))
-            elif isinstance(relay, InboundHttp2Relay):
-                relay.rejudge(caller.view)
-            elif isinstance(relay, InboundHttpRelay):
-                denied = relay.rejudge(caller.view)
-                if denied is not None:
-                    self._end_denied(relay, denied)
+        self.relays.each(self._rejudge)
+
+    def _rejudge(self, relay: Relay, caller: Caller) -> None:
+        """What is no matter of permission, as where the app listens now, ends nothing that lives."""
+        assert isinstance(relay, InboundRelay | InboundHttpRelay | InboundHttp2Relay)
+        before = relay.app_port
+        port = self._ports.get(_authority(before.address, before.port))
+        if port is None or port.protocol is not before.protocol:
+            self._end_denied(relay, Deny(DenyReason.NOT_OWN_ADDRESS))
+        elif caller.spiffe_id is None and port.mode is not PortMode.PERMISSIVE:
+            self._end_denied(relay, Deny(DenyReason.PLAINTEXT_REFUSED))
+        elif isinstance(relay, InboundHttp2Relay):
+            relay.rejudge(caller.view)
+        elif isinstance(relay, InboundHttpRelay):
+            denied = relay.rejudge(caller.view)
+            if denied is not None:
+                self._end_denied(relay, denied)
+        else:
+            decision = caller.view.connection(port.port)
+            if isinstance(decision, Deny):
+                self._end_denied(relay, decision)
             else:
-                decision = caller.view.connection(port.port)
-                if isinstance(decision, Deny):
-                    self._end_denied(relay, decision)
                 relay.facts.decision = decision
 
     def reverify(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from sidecar.relay import Relay
@@ -35,10 +35,27 @@ class LiveRelays(Generic[T]):
         if not self._table:
             self._none_left.set()
 
+    def each(self, act: Callable[[Relay, T], None]) -> None:
+        """Call ``act`` for each; one that fails is ended, and no other is passed over for it."""
+        for relay, known in self:
+            if relay.ended:
+                continue
+            try:
+                act(relay, known)
+            except Exception as error:
+                relay.owner.relay_failed(relay, error)
+                try:
+                    relay.end("reset", "defect", abort=True)
+                except Exception:  # of what its kind does at its end; the connection ends all the same
+                    Relay.end(relay, "reset", "defect", abort=True)
+
     def sweep(self, now: float) -> None:
         """Let those that wait too long for their client go (``now``: monotonic seconds)."""
-        for relay in list(self._table):
-            relay.sweep(now)
+        self.each(lambda relay, _: relay.sweep(now))
+
+    def drain(self) -> None:
+        """Have each come to an end of its own."""
+        self.each(lambda relay, _: relay.drain())
 
     async def drained(self, seconds: float) -> bool:
         """Wait until none is left, at most ``seconds``; False when some are."""

@@ -132,16 +132,19 @@ class Outbound:
         }
         self._egress = EgressTable(egress)
         known = {_name(upstream) for upstream in upstreams}
-        for relay, leads in self.relays:
+
+        def rejudge(relay: Relay, leads: Upstream | EgressFlow) -> None:
             if isinstance(leads, EgressFlow):
                 rule = self._egress_rule(leads)
                 if rule is not None:
                     relay.facts.decision = Permit("egress", rule)
-                    continue
+                    return
                 self._deny(relay.facts, DenyReason.EGRESS_NOT_ALLOWED, "the egress rules changed")
                 relay.end(DenyReason.EGRESS_NOT_ALLOWED, "the egress rules changed")
             elif _name(leads) not in known:
                 relay.end(DenyReason.PORT_NOT_ALLOWED, "the upstream is gone")
+
+        self.relays.each(rejudge)
         self.pool.keep(frozenset(endpoint for upstream in upstreams for endpoint in upstream.endpoints))
 
     def _acceptor(self, where: Destination) -> Callable[[], asyncio.Protocol]:
@@ -249,11 +252,9 @@ class Outbound:
             server.close()
         for undecided in list(self.undecided):
             undecided.turn_away()
-        for relay, _ in self.relays:
-            relay.drain()
+        self.relays.drain()
         await self.relays.drained(drain_seconds)
-        for relay, _ in self.relays:
-            relay.end(DenyReason.DRAINING, "the sidecar stops")
+        self.relays.each(lambda relay, _: relay.end(DenyReason.DRAINING, "the sidecar stops"))
         self.pool.close(DenyReason.DRAINING, "the sidecar stops")
 
     # -- relays -------------------------------------------------------------------------------------------------------

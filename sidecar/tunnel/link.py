@@ -278,7 +278,11 @@ class Link(asyncio.Protocol):
             self._owner.link_draining(self)
             return
         self._proofs_sent += 1
-        self.machine.prove(make_proof(self._engine, svid, self._proofs_sent))
+        try:
+            self.machine.prove(make_proof(self._engine, svid, self._proofs_sent))
+        except Exception as error:  # the other links are renewed all the same
+            self._defect(error)
+            return
         self._own_svid = svid
         self._arm_expiry()
 
@@ -323,10 +327,14 @@ class Link(asyncio.Protocol):
             self._context.log.warning("peer no longer trusted", peer=str(self.peer.spiffe_id), reason=str(error.reason))
             self.machine.goaway(h2.NO_ERROR, "no longer trusted")
             self.close(DenyReason.PEER_REFUSED, f"no longer trusted: {error.reason}")
+        except Exception as error:  # a peer about whom there is no verdict is not trusted; the others are looked at
+            self._defect(error)
 
     # -- machine's handler --------------------------------------------------------------------------------------------
 
     def on_connect(self, stream: Stream, headers: Headers) -> None:
+        if self.closed:  # by a frame in front of this one
+            return
         self._owner.link_connect(self, stream, headers)
 
     def on_drained(self) -> None:
