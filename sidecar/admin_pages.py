@@ -95,6 +95,8 @@ def _connection(facts: RelayFacts, monotonic: float) -> dict[str, object]:
         shown.update(decision="permit", policy=facts.decision.policy, rule=facts.decision.rule)
     elif isinstance(facts.decision, Deny):
         shown.update(decision="deny", reason=str(facts.decision.reason))
+    if facts.remote:
+        shown["remote"] = facts.remote
     if facts.destination:
         shown["destination"] = facts.destination
     return shown

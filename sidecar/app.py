@@ -357,6 +357,7 @@ class _Sidecar:
                 await self._inbound.direct.intercept(workload.intercept.inbound_port, original_destination)
                 await self._outbound.intercept(workload.intercept.outbound_port, original_destination)
             except (OSError, ListenFailedError) as error:
+                self._inbound.direct.stop()  # a later snapshot begins anew
                 raise SnapshotRefused(f"intercept of {workload.namespace}/{workload.service}: {error}") from error
             self._intercept = workload.intercept
         # From here on nothing can fail: the new state is in force between two turns of the loop.

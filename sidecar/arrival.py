@@ -80,14 +80,27 @@ class Arrival(asyncio.Protocol):
             return
         self._hand_over(data)
 
-    def _hand_over(self, first: bytes) -> None:
+    def eof_received(self) -> bool | None:
+        port = self._port
+        if port is not None and port.mode is PortMode.PERMISSIVE and port.protocol is PortProtocol.TCP:
+            taker = self._hand_over(b"")  # it has nothing to say, and the server may still have
+            return taker.eof_received() if taker is not None else False
+        self._refuse(DenyReason.CALLER_TIMEOUT, "left without a byte")
+        return False
+
+    def turn_away(self) -> None:
+        """The sidecar stops: no longer wait for the first byte."""
+        self._refuse(DenyReason.DRAINING, "the sidecar stops")
+
+    def _hand_over(self, first: bytes) -> asyncio.Protocol | None:
         transport, self._transport = self._transport, None
         self._cancel()
         if transport is None or self._port is None:
-            return
+            return None
         taker = self._owner.arrived(self, self._port, tls=first[:1] == bytes((_TLS_HANDSHAKE,)), first=first)
         transport.set_protocol(taker)
         taker.connection_made(transport)
+        return taker
 
     def _refuse(self, reason: DenyReason, detail: str) -> None:
         self._cancel()

@@ -17,6 +17,8 @@ from sidecar.tls import TlsEndedError, TlsEngine, TlsFailed, TlsFault
 from sidecar.tunnel.stream import StreamEndpoint
 
 HANDSHAKE_SECONDS: Final = 5.0
+LINGER_SECONDS: Final = 2.0
+_LINGER_LIMIT_BYTES: Final = 1024 * 1024
 _HIGH_BYTES: Final = 256 * 1024
 
 
@@ -28,6 +30,9 @@ class DirectOwner(Protocol):
 
     def direct_refused(self, end: DirectEnd, reason: DenyReason, code: str, detail: str) -> None:
         """The handshake failed: ``code`` is the verification reason or the TLS fault."""
+
+    def direct_closed(self, end: DirectEnd) -> None:
+        """Its TCP connection is gone; the last that is heard of it."""
 
 
 class DirectEnd(asyncio.Protocol):
@@ -45,7 +50,9 @@ class DirectEnd(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._full = False
         self._remote_ended = False
-        self._gone = False
+        self._fin_sent = False
+        self._gone = False  # over for its owner; what is left of the connection takes care of itself
+        self._dropped_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
 
     # -- transport ----------------------------------------------------------------------------------------------------
@@ -69,22 +76,30 @@ class DirectEnd(asyncio.Protocol):
             self.data_received(first)
 
     def data_received(self, data: bytes) -> None:
+        if self._gone:
+            self._drop(data)
+            return
         engine = self.engine
         if engine is None:
             self._deliver(data)
             return
+        ready = engine.established
         try:
-            ready = engine.established
             plain = engine.receive(data)
             if not ready:
                 self._write(engine.outgoing())
                 if engine.established:
-                    self._cancel_deadline()
-                    self.owner.direct_ready(self)
+                    self._become_ready()
             if plain:
                 self._deliver(plain)
         except TlsEndedError as end:
+            if engine.established and not ready:  # the peer's first words and its last came in one read
+                self._become_ready()
             self._tls_ended(end)
+
+    def _become_ready(self) -> None:
+        self._cancel_deadline()
+        self.owner.direct_ready(self)
 
     def _tls_ended(self, end: TlsEndedError) -> None:
         assert self.engine is not None
@@ -110,10 +125,7 @@ class DirectEnd(asyncio.Protocol):
         if self._gone:
             return
         self.owner.direct_refused(self, reason, code, detail)
-        self._gone = True
-        self._cancel_deadline()
-        if self._transport is not None:
-            self._transport.close()
+        self._close()
 
     def _deliver(self, data: bytes) -> None:
         endpoint = self.endpoint
@@ -124,13 +136,23 @@ class DirectEnd(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.pause_reading()
 
+    def _drop(self, data: bytes) -> None:
+        self._dropped_bytes += len(data)
+        if self._dropped_bytes > _LINGER_LIMIT_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+
     def eof_received(self) -> bool:
+        if self._gone:
+            if self._transport is not None:
+                close_connection(self._transport)
+            return False
         if self.engine is not None and not self._remote_ended:
             # TCP ended before close_notify: what was read may be cut short (RFC 8446 section 6.1).
             if self.engine.established:
                 self.reset(CANCEL)
                 self._tell_reset()
             else:
+                self._remote_ended = True
                 self._refuse(DenyReason.PEER_REFUSED, "closed", "connection closed during the handshake")
             return False
         self._ended_remotely()
@@ -150,7 +172,12 @@ class DirectEnd(asyncio.Protocol):
         self._cancel_deadline()
         if not self._gone:
             self._gone = True
+            if self.engine is not None and not self.engine.established:
+                self.owner.direct_refused(
+                    self, DenyReason.PEER_REFUSED, "closed", "connection lost during the handshake"
+                )
             self._tell_reset()
+        self.owner.direct_closed(self)
 
     def _tell_reset(self) -> None:
         endpoint, self.endpoint = self.endpoint, None
@@ -166,7 +193,7 @@ class DirectEnd(asyncio.Protocol):
             self.endpoint.on_writable()
 
     def _write(self, data: bytes) -> None:
-        if data and self._transport is not None:
+        if data and self._transport is not None and not self._fin_sent:
             self._transport.write(data)
 
     def _cancel_deadline(self) -> None:
@@ -206,8 +233,14 @@ class DirectEnd(asyncio.Protocol):
             self._write(self.engine.outgoing())
         if self._remote_ended:
             self._close()
-        elif self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
+        else:
+            self._fin()
+
+    def _fin(self) -> None:
+        transport = self._transport
+        if transport is not None and not self._fin_sent and not transport.is_closing():
+            self._fin_sent = True
+            transport.write_eof()
 
     def close(self) -> None:
         """Send what is buffered, then end both directions; the endpoint is told nothing more."""
@@ -216,10 +249,21 @@ class DirectEnd(asyncio.Protocol):
         self._close()
 
     def _close(self) -> None:
+        """End in order. What the peer still sends is read and dropped for a while: bytes that nobody read when the
+        socket is closed reset the connection, and destroy what is on its way to the peer (RFC 9112 section 9.6)."""
+        if self._gone:
+            return
         self._gone = True
         self._cancel_deadline()
-        if self._transport is not None:
-            close_connection(self._transport)
+        transport = self._transport
+        if transport is None:
+            return
+        if self._remote_ended:
+            close_connection(transport)
+            return
+        self._fin()
+        transport.resume_reading()
+        self._deadline = asyncio.get_running_loop().call_later(LINGER_SECONDS, close_connection, transport)
 
     def reset(self, code: int) -> None:
         """End both directions at once, by RST; the endpoint is not told."""

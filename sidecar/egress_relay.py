@@ -63,6 +63,9 @@ class EgressRelay(Relay):
         """Only a TLS end is refused; this one is plain."""
         self.end(reason, f"{code}: {detail}", abort=True)
 
+    def direct_closed(self, end: DirectEnd) -> None:
+        """The relay was told of the end already."""
+
     def to_mesh(self, data: bytes) -> None:
         if self.stream is None:  # uvloop may hand over one read after ``pause_reading``
             self._unsent.append(data)

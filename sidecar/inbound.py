@@ -148,9 +148,10 @@ class Inbound:
                 relay.facts.decision = decision
 
     def reverify(self) -> None:
-        """New bundles: links whose peer is no longer trusted end."""
+        """New bundles: what belongs to a peer that is no longer trusted ends."""
         for link in list(self._links):
             link.reverify()
+        self.direct.reverify()
 
     def _end_denied(self, relay: Relay, decision: Deny) -> None:
         self._deny(relay.facts, decision, relay.stream)

@@ -11,14 +11,16 @@ import errno
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.decide import CallerView, Deny
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import Port
+from ringfence.snapshot import Port, PortMode
 from ringfence.snapshot import Protocol as PortProtocol
-from ringfence.spiffe import SpiffeId, VerifiedPeer
+from ringfence.spiffe import SpiffeId, VerificationError, VerifiedPeer
 from sidecar.arrival import Arrival
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
+from sidecar.http2.frames import CANCEL
 from sidecar.interception import Destination, DestinationOf
 from sidecar.listening import listen
 from sidecar.recording import Recorder
@@ -28,6 +30,8 @@ from sidecar.tunnel.link_context import LinkContext
 
 ARRIVAL_LIMIT: Final = 16_384
 LONGEST_TIMER_SECONDS: Final = 3600.0
+GRACE_SECONDS: Final = 30.0  # in which HTTP ends between requests before an SVID is over,
+GRACE_SHARE: Final = 0.1  # but no larger share than this of what was left of it
 _ALPN: Final[dict[PortProtocol, bytes | None]] = {
     PortProtocol.HTTP: b"http/1.1",
     PortProtocol.HTTP2: b"h2",
@@ -65,7 +69,7 @@ class Admitter(Protocol):
 
 
 class DirectCallers:
-    """The redirected connections to one workload, and what is known of each that was let in."""
+    """The redirected connections to one workload, and what is known of each: from its arrival until it is closed."""
 
     def __init__(
         self, admitter: Admitter, *, context: LinkContext, identity: Callable[[], TlsIdentity], recorder: Recorder
@@ -76,14 +80,19 @@ class DirectCallers:
         self._recorder = recorder
         self._servers: list[asyncio.Server] = []
         self._arrivals: set[Arrival] = set()
-        self._callers: dict[DirectEnd, Caller] = {}
+        self._ends: dict[DirectEnd, _Admission] = {}
+
+    @property
+    def open_count(self) -> int:
+        """Connections that are open, whatever has become of them."""
+        return len(self._arrivals) + len(self._ends)
 
     async def intercept(self, port: int, destination_of: DestinationOf) -> None:
         """Take what the kernel redirects of connections to the workload, on every address; OSError if it cannot."""
 
         def accept() -> asyncio.Protocol:
-            if len(self._callers) + len(self._arrivals) >= ARRIVAL_LIMIT or not self._admitter.accepting:
-                self._recorder.metrics.handshake_failures.at("inbound", "overloaded").value += 1
+            if self.open_count >= ARRIVAL_LIMIT or not self._admitter.accepting:
+                self._context.count_failure("inbound", "overloaded")
                 return TurnedAway()
             arrival = Arrival(self, destination_of)
             self._arrivals.add(arrival)
@@ -99,18 +108,33 @@ class DirectCallers:
                 raise
 
     def stop(self) -> None:
-        """Take nothing new."""
+        """Take nothing new, and nothing of those that were not let in yet."""
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for arrival in list(self._arrivals):
+            arrival.turn_away()
+        for end, admission in list(self._ends.items()):
+            if admission.caller is None:
+                end.reset(CANCEL)
 
     def rejudge(self) -> None:
         """A new policy: every caller gets its view of it."""
-        for caller in self._callers.values():
-            caller.view = self._admitter.view_of(caller.spiffe_id)
+        for admission in self._ends.values():
+            if admission.caller is not None:
+                admission.caller.view = self._admitter.view_of(admission.caller.spiffe_id)
+
+    def reverify(self) -> None:
+        """New bundles: connections of peers whose chain leads to none of them end."""
+        for end, admission in list(self._ends.items()):
+            if admission.peer is not None:
+                self._verify(end, admission.peer)
 
     def forget(self, end: DirectEnd) -> None:
-        self._callers.pop(end, None)
+        """Its relay has ended; what is left of the connection still counts until it is closed."""
+        admission = self._ends.get(end)
+        if admission is not None:
+            admission.over()
 
     # -- the arrivals' owner ------------------------------------------------------------------------------------------
 
@@ -119,72 +143,143 @@ class DirectCallers:
 
     def arrived(self, arrival: Arrival, port: Port, *, tls: bool, first: bytes) -> asyncio.Protocol:
         self._arrivals.discard(arrival)
-        engine = self._identity().direct_server(_ALPN[port.protocol]) if tls else None
-        return DirectEnd(_Admission(self, port), engine, first=first)
+        identity = self._identity()
+        admission = _Admission(self, port, identity)
+        end = DirectEnd(admission, identity.direct_server(_ALPN[port.protocol]) if tls else None, first=first)
+        self._ends[end] = admission
+        return end
 
     def arrival_refused(
         self, arrival: Arrival, remote: Destination, port: Port | None, reason: DenyReason, detail: str
     ) -> None:
         self._arrivals.discard(arrival)
+        self._deny(port, remote, reason, detail)
+
+    def _deny(self, port: Port | None, remote: Destination, reason: DenyReason, detail: str) -> None:
         facts = self._admitter.facts_of("")
         facts.port = port.port if port is not None else 0
         facts.protocol = port.protocol if port is not None else "tcp"
-        facts.destination = f"from {remote[0]}"
+        facts.remote = _shown(remote)
         self._admitter.deny(facts, Deny(reason), detail)
 
     # -- the ends' owner ----------------------------------------------------------------------------------------------
 
-    def admitted(self, end: DirectEnd, port: Port) -> None:
-        """Connected and verified: a caller with the identity that it proved by TLS, or with none."""
+    def admitted(self, end: DirectEnd, admission: _Admission) -> None:
+        """Connected and verified: a caller with the identity that it proved by TLS, or with none.
+
+        What was looked up when it arrived may have changed since, so it is looked up again.
+        """
         admitter = self._admitter
-        peer = end.engine.peer if end.engine is not None else None
+        was, peer = admission.port, end.engine.peer if end.engine is not None else None
+        port = admitter.port_at((was.address, was.port))
+        if port is None:
+            self._deny(was, end.remote, DenyReason.NOT_OWN_ADDRESS, "the workload no longer has this port")
+            end.reset(CANCEL)
+            return
+        if peer is None and port.mode is not PortMode.PERMISSIVE:
+            self._deny(port, end.remote, DenyReason.PLAINTEXT_REFUSED, "plaintext to a strict port")
+            end.reset(CANCEL)
+            return
+        if peer is not None and admission.identity is not self._identity() and not self._verify(end, peer):
+            return
         spiffe_id = peer.spiffe_id if peer is not None else None
-        caller = Caller(spiffe_id=spiffe_id, view=admitter.view_of(spiffe_id))
-        if peer is not None:
-            caller.tell(admitter.identity_of(peer))
+        caller = admission.caller = Caller(spiffe_id=spiffe_id, view=admitter.view_of(spiffe_id))
         facts = admitter.facts_of(str(spiffe_id or ""))
+        facts.remote = _shown(end.remote)
         if peer is None:
             # So that a team can see who still blocks ``strict``.
             self._recorder.metrics.plaintext.at(admitter.service, str(port.port), end.remote[0]).value += 1
-            facts.destination = f"from {end.remote[0]}"
         else:
-            self._arm_expiry(end, peer)
-        self._callers[end] = caller
+            caller.tell(admitter.identity_of(peer))
+            self._watch(end, admission, peer)
         admitter.admit(end, port, caller, facts, end.remote)
 
     def refused(self, end: DirectEnd, code: str, detail: str) -> None:
         self._context.count_failure("inbound", code)
-        remote = f"{end.remote[0]}:{end.remote[1]}"
+        remote = _shown(end.remote)
         self._context.log.warning("handshake refused", direction="inbound", reason=code, detail=detail, remote=remote)
 
-    def _arm_expiry(self, end: DirectEnd, peer: VerifiedPeer) -> None:
-        """A direct peer cannot prove a newer SVID on its connection, so the connection ends with the one it showed."""
-        left = max(0.0, min(peer.not_after - self._context.clock.now(), LONGEST_TIMER_SECONDS))
-        asyncio.get_running_loop().call_later(left, self._over, end, peer)
+    def closed(self, end: DirectEnd) -> None:
+        admission = self._ends.pop(end, None)
+        if admission is not None:
+            admission.over()
 
-    def _over(self, end: DirectEnd, peer: VerifiedPeer) -> None:
-        if end not in self._callers:
+    # -- the life of an identity --------------------------------------------------------------------------------------
+
+    def _verify(self, end: DirectEnd, peer: VerifiedPeer) -> bool:
+        try:
+            self._context.verifier.verify(peer.chain_der, self._context.clock.now())
+        except VerificationError as error:
+            self._context.log.warning("peer no longer trusted", peer=str(peer.spiffe_id), reason=str(error.reason))
+            _cut(end, DenyReason.PEER_REFUSED, f"no longer trusted: {error.reason}")
+            return False
+        return True
+
+    def _watch(self, end: DirectEnd, admission: _Admission, peer: VerifiedPeer) -> None:
+        """A direct peer cannot prove a newer SVID on its connection, nor be shown ours: with the first of the two that
+        ends, so does the connection. HTTP is drained before, so that no request of a client that renews is cut off."""
+        admission.peer = peer
+        admission.until = min(peer.not_after, admission.identity.svid.not_after)
+        left = admission.until - self._context.clock.now()
+        admission.grace_seconds = min(GRACE_SECONDS, max(0.0, left) * GRACE_SHARE)
+        self._arm(end, admission, left - admission.grace_seconds)
+
+    def _arm(self, end: DirectEnd, admission: _Admission, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        admission.timer = loop.call_later(max(0.0, min(seconds, LONGEST_TIMER_SECONDS)), self._look, end, admission)
+
+    def _look(self, end: DirectEnd, admission: _Admission) -> None:
+        left = admission.until - self._context.clock.now()
+        if left <= 0:
+            whose = "the peer's" if admission.peer and admission.until == admission.peer.not_after else "our own"
+            _cut(end, DenyReason.IDENTITY_EXPIRED, f"{whose} SVID is over")
             return
-        if self._context.clock.now() < peer.not_after:
-            self._arm_expiry(end, peer)
+        if left > admission.grace_seconds:
+            self._arm(end, admission, left - admission.grace_seconds)
             return
-        relay = end.endpoint
-        if isinstance(relay, Relay):
-            relay.end(DenyReason.IDENTITY_EXPIRED, "the peer's SVID is over", abort=True)
-        end.reset(0)
+        self._arm(end, admission, left)
+        if not admission.drained and isinstance(end.endpoint, Relay):
+            admission.drained = True
+            end.endpoint.drain()
 
 
 class _Admission:
-    """The owner of one direct caller's connection: it knows which port was dialled."""
+    """The owner of one direct caller's connection: what was known when it came, and what it was let in with."""
 
-    __slots__ = ("_callers", "_port")
+    __slots__ = ("_callers", "caller", "drained", "grace_seconds", "identity", "peer", "port", "timer", "until")
 
-    def __init__(self, callers: DirectCallers, port: Port) -> None:
+    def __init__(self, callers: DirectCallers, port: Port, identity: TlsIdentity) -> None:
         self._callers = callers
-        self._port = port
+        self.port = port
+        self.identity = identity
+        self.caller: Caller | None = None  # None: not let in yet
+        self.peer: VerifiedPeer | None = None  # with TLS, once let in
+        self.until = 0.0  # Unix seconds: the earlier end of the two SVIDs
+        self.grace_seconds = 0.0
+        self.drained = False
+        self.timer: asyncio.TimerHandle | None = None
+
+    def over(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     def direct_ready(self, end: DirectEnd) -> None:
-        self._callers.admitted(end, self._port)
+        self._callers.admitted(end, self)
 
     def direct_refused(self, end: DirectEnd, reason: DenyReason, code: str, detail: str) -> None:
         self._callers.refused(end, code, detail)
+
+    def direct_closed(self, end: DirectEnd) -> None:
+        self._callers.closed(end)
+
+
+def _cut(end: DirectEnd, reason: DenyReason, detail: str) -> None:
+    relay = end.endpoint
+    if isinstance(relay, Relay):
+        relay.end(reason, detail, abort=True)
+    end.reset(CANCEL)
+
+
+def _shown(remote: Destination) -> str:
+    return str(SocketAddress(*remote))

@@ -48,9 +48,11 @@ class InboundHttpRelay(HttpRelay):
             return True
         done = True
         if self._unavailable is not None:
-            asked = inspector.outstanding()
+            asked = [exchange for exchange in inspector.outstanding() if exchange.local is None]
             if asked:
                 self._answer_unavailable(asked[0])
+            elif inspector.attention:
+                self._attend()
             return True
         if out:
             done = self.to_app(out, len(data))
@@ -109,6 +111,19 @@ class InboundHttpRelay(HttpRelay):
         asked = self.inspector.outstanding()
         if asked:
             self._answer_unavailable(asked[0])
+        elif self._mesh_ended:
+            self.end(reason, detail)
+
+    def sweep(self, now: float) -> None:
+        super().sweep(now)
+        if self._unavailable is not None and self.inspector.progress == "idle":
+            self._leave(*self._unavailable)  # the client may come again when the app has
+
+    def _leave(self, reason: DenyReason, detail: str) -> None:
+        """There is no app and no request to answer: end in order."""
+        if self.stream is not None:
+            self.stream.end()
+        self.end(reason, detail)
 
     def _answer_unavailable(self, exchange: Exchange) -> None:
         assert self._unavailable is not None
@@ -126,6 +141,9 @@ class InboundHttpRelay(HttpRelay):
         self.inspector.client_eof()
         if self.inspector.attention:
             self._attend()
+        if self._unavailable is not None and not self.ended:
+            self._leave(*self._unavailable)
+            return
         if self.inspector.paused:
             self._end_held = True
         elif not self.ended:

@@ -209,6 +209,8 @@ class Recorder:
                 fields["nearest"] = decision.nearest
         if facts.request_id:
             fields["request_id"] = facts.request_id
+        if facts.remote:
+            fields["remote"] = facts.remote
         if facts.destination:
             fields["destination"] = facts.destination
         return fields

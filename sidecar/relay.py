@@ -37,6 +37,7 @@ class RelayFacts:
     decision: Decision | None = None
     request_id: str = ""
     origin: str = ""  # SPIFFE ID of the sidecar that refused, if one did
+    remote: str = ""  # address of a caller without a tunnel; never a metric's label
     destination: str = ""  # outside the mesh: what was dialled; never a metric's label, since an app chooses it
     requests: int = 0
     bytes_from_app: int = 0

@@ -64,23 +64,49 @@ class DirectClient:
 
     @classmethod
     async def over(
-        cls, pair: tuple[asyncio.StreamReader, asyncio.StreamWriter], svid: X509Svid | None, **context: object
+        cls,
+        pair: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        svid: X509Svid | None,
+        *,
+        reading: bool = True,
+        **context: object,
     ) -> DirectClient:
         """Shake hands on a connection; raises SSL.Error or ConnectionError when the server will not.
 
         By TLS 1.3 the client is done before the server has judged its certificate: a refusal of that is read later.
+        ``reading``: read from now on; else from ``pump`` on.
         """
         client = cls(*pair, svid, **context)
+        try:
+            pair[1].write(await client.shake_but_hold())
+        except BaseException:
+            pair[1].close()
+            raise
+        if reading:
+            client.pump()
+        return client
+
+    async def shake_but_hold(self) -> bytes:
+        """Shake hands; the last flight is not sent but returned."""
         async with asyncio.timeout(10):
             while True:
                 try:
-                    client._tls.do_handshake()
-                    break
+                    self._tls.do_handshake()
+                    return self.held()
                 except SSL.WantReadError:
-                    await client._swap()
-        client._send()
-        client._pump = asyncio.get_running_loop().create_task(client._read())
-        return client
+                    await self._swap()
+
+    def held(self) -> bytes:
+        """What waits to be sent."""
+        pieces = []
+        with contextlib.suppress(SSL.WantReadError):
+            while True:
+                pieces.append(self._tls.bio_read(65536))
+        return b"".join(pieces)
+
+    def pump(self) -> None:
+        """Read from now on."""
+        self._pump = asyncio.get_running_loop().create_task(self._read())
 
     @property
     def alpn(self) -> bytes:
@@ -96,7 +122,7 @@ class DirectClient:
         return SpiffeId.parse(uri)
 
     def write(self, data: bytes) -> None:
-        self._tls.send(data)
+        self._tls.sendall(data)
         self._send()
 
     async def drain(self) -> None:
@@ -105,9 +131,10 @@ class DirectClient:
     def half_close(self, last: bytes = b"") -> None:
         """Say ``last`` and close_notify in one write; what the peer says is still read."""
         if last:
-            self._tls.send(last)
+            self._tls.sendall(last)
         self._tls.shutdown()
-        self._send()
+        if self._pump is not None:
+            self._send()
 
     def close(self) -> None:
         if self._pump is not None:
@@ -115,9 +142,7 @@ class DirectClient:
         self._out.close()
 
     def _send(self) -> None:
-        with contextlib.suppress(SSL.WantReadError):
-            while True:
-                self._out.write(self._tls.bio_read(65536))
+        self._out.write(self.held())
 
     async def _swap(self) -> None:
         self._send()
