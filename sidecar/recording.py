@@ -102,7 +102,7 @@ class Recorder:
             bytes_to_app=facts.bytes_to_app,
             duration_ms=round((self.monotonic() - facts.started) * 1000, 3),
         )
-        if facts.protocol == "http":
+        if facts.protocol != "tcp":
             fields["requests"] = facts.requests
         if facts.origin:
             fields["origin"] = facts.origin

@@ -1,0 +1,185 @@
+"""One place tells log and metrics: they agree, what peers choose is bounded, and every line names who, what and why."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from ringfence.kit.clock import FakeClock
+from ringfence.kit.log import Logger
+from ringfence.policy.decide import Deny, Permit
+from ringfence.policy.reasons import DenyReason
+from sidecar.metrics import OVERFLOW, SERIES_LIMIT, SidecarMetrics
+from sidecar.recording import Recorder
+from sidecar.refusal import Refusal
+from sidecar.relay import RelayFacts
+
+WEB = "spiffe://shop.example/ns/shop/sa/web"
+API = "spiffe://shop.example/ns/shop/sa/api"
+PERMIT = Permit("shop/orders-callers", "web-reads")
+
+
+class Recorded:
+    def __init__(self, *, every: bool = False) -> None:
+        self.stream = io.StringIO()
+        self.clock = FakeClock()
+        self.metrics = SidecarMetrics()
+        log = Logger("sidecar", stream=self.stream, clock=self.clock)
+        self.recorder = Recorder(log=log, metrics=self.metrics, clock=self.clock, every_request=every, own_id=API)
+
+    def facts(self, **parts: Any) -> RelayFacts:
+        known: dict[str, Any] = {
+            "direction": "inbound",
+            "peer": WEB,
+            "service": "shop/orders",
+            "port": 8080,
+            "protocol": "http",
+            "started": self.clock.monotonic(),
+        }
+        return RelayFacts(**(known | parts))
+
+    @property
+    def line(self) -> dict[str, Any]:
+        [line] = self.stream.getvalue().splitlines()
+        found = json.loads(line)
+        assert isinstance(found, dict)
+        return found
+
+
+def test_an_ended_connection_tells_who_what_how_much_how_long_and_why() -> None:
+    seen = Recorded()
+    facts = seen.facts(decision=PERMIT, bytes_from_app=10, bytes_to_app=20, requests=3)
+    seen.clock.advance(1.5)
+    seen.recorder.connection_ended(facts, "closed", "")
+    line = seen.line
+    assert line["msg"] == "connection ended"
+    expected = {
+        "direction": "inbound",
+        "peer": WEB,
+        "service": "shop/orders",
+        "port": 8080,
+        "protocol": "http",
+        "decision": "permit",
+        "policy": "shop/orders-callers",
+        "rule": "web-reads",
+        "reason": "closed",
+        "bytes_from_app": 10,
+        "bytes_to_app": 20,
+        "duration_ms": 1500.0,
+        "requests": 3,
+    }
+    assert {key: line[key] for key in expected} == expected
+    assert seen.metrics.connections.at("inbound", WEB, "shop/orders", "http", "closed").value == 1
+    assert seen.metrics.bytes.at("inbound", WEB, "shop/orders", "mesh").value == 10
+    assert seen.metrics.bytes.at("inbound", WEB, "shop/orders", "app").value == 20
+
+
+def test_only_connections_that_carry_requests_tell_their_number() -> None:
+    for protocol, told in (("tcp", False), ("http", True), ("http2", True), ("grpc", True)):
+        seen = Recorded()
+        seen.recorder.connection_ended(seen.facts(protocol=protocol), "closed", "")
+        assert ("requests" in seen.line) is told
+
+
+def test_a_denial_tells_its_reason_its_id_and_the_nearest_rule_to_the_operator() -> None:
+    seen = Recorded()
+    denied = Deny(DenyReason.METHOD_NOT_ALLOWED, "shop/orders-callers web-reads")
+    told = Refusal(reason=denied.reason, request_id="ab12", origin=API)
+    seen.recorder.request_refused(seen.facts(), denied, told, method=b"DELETE", target=b"/orders/1")
+    line = seen.line
+    assert line["level"] == "warning"
+    assert (line["decision"], line["reason"], line["nearest"]) == (
+        "deny",
+        "method_not_allowed",
+        "shop/orders-callers web-reads",
+    )
+    assert (line["request_id"], line["origin"], line["method"], line["target"]) == ("ab12", API, "DELETE", "/orders/1")
+    assert seen.metrics.denials.at("inbound", WEB, "shop/orders", "method_not_allowed").value == 1
+
+
+def test_a_denied_connection_is_counted_by_its_reason() -> None:
+    seen = Recorded()
+    denied = Deny(DenyReason.CALLER_NOT_ALLOWED)
+    seen.recorder.connection_denied(seen.facts(decision=denied, request_id="cd", origin=API), denied, detail="why")
+    assert (seen.line["request_id"], seen.line["origin"], seen.line["detail"]) == ("cd", API, "why")
+    assert seen.metrics.denials.at("inbound", WEB, "shop/orders", "caller_not_allowed").value == 1
+
+
+def test_a_reason_that_a_peer_made_up_is_logged_and_counted_as_other() -> None:
+    seen = Recorded()
+    for number in range(50):
+        word = "made_up_" + "abcdefghij"[number % 10] * (number // 10 + 1)
+        told = Refusal(reason=word, request_id="ab", origin=API)
+        seen.recorder.request_refused(seen.facts(), None, told, method=b"GET", target=b"/")
+        seen.recorder.connection_ended(seen.facts(), word, "")
+    assert len(seen.stream.getvalue().splitlines()) == 100
+    assert seen.metrics.denials.at("inbound", WEB, "shop/orders", OVERFLOW).value == 50
+    assert len(seen.metrics.denials.table) == len(seen.metrics.connections.table) == 1
+
+
+def test_what_a_client_wrote_is_cut_and_cannot_end_a_line() -> None:
+    seen = Recorded()
+    told = Refusal(reason=DenyReason.PATH_AMBIGUOUS, request_id="ab", origin=API)
+    target = b"/" + b'\n{"msg":"connection ended"}\xff\x1b[2J' * 1000
+    seen.recorder.request_refused(seen.facts(), None, told, method=b"M" * 10_000, target=target, detail="d" * 10_000)
+    assert len(seen.stream.getvalue()) < 8_192
+    assert seen.line["msg"] == "request denied"
+    assert "\x1b" not in seen.stream.getvalue()
+
+
+def test_callers_beyond_the_limit_are_counted_together_and_cost_nothing_more() -> None:
+    seen = Recorded()
+    for number in range(SERIES_LIMIT + 100):
+        peer = f"spiffe://shop.example/ns/shop/sa/n{number}"
+        series = seen.recorder.series("inbound", peer, "shop/orders")
+        series.count(PERMIT, 200).value += 1
+        series.durations.observe(0.001)
+        seen.recorder.connection_ended(seen.facts(peer=peer), "closed", "")
+    for family in (seen.metrics.requests, seen.metrics.connections, seen.metrics.durations):
+        assert len(family.table) == SERIES_LIMIT + 1
+    total = sum(count.value for count in seen.metrics.requests.table.values())
+    assert total == SERIES_LIMIT + 100
+    assert len(seen.recorder._series) <= 1000
+
+
+def test_statuses_that_an_app_makes_up_stay_within_the_bound() -> None:
+    seen = Recorded()
+    series = seen.recorder.series("inbound", WEB, "shop/orders")
+    for status in range(100, 1000):
+        for rule in range(3):
+            series.count(Permit("p", str(rule)), status).value += 1
+    assert len(series.by_verdict) <= 1000
+    assert len(seen.metrics.requests.table) <= SERIES_LIMIT + 1
+    assert sum(count.value for count in seen.metrics.requests.table.values()) == 2700
+
+
+def test_a_verdict_is_counted_under_its_policy_and_rule_or_its_reason() -> None:
+    seen = Recorded()
+    series = seen.recorder.series("inbound", WEB, "shop/orders")
+    series.count(PERMIT, 200).value += 1
+    series.count(Deny(DenyReason.PATH_NOT_ALLOWED, "never a label"), 403).value += 1
+    series.count(None, 502).value += 1
+    assert set(seen.metrics.requests.table) == {
+        ("inbound", WEB, "shop/orders", "shop/orders-callers", "web-reads", "", "200"),
+        ("inbound", WEB, "shop/orders", "", "", "path_not_allowed", "403"),
+        ("inbound", WEB, "shop/orders", "", "", "", "502"),
+    }
+
+
+def test_requests_are_logged_only_where_every_one_is() -> None:
+    for every in (False, True):
+        seen = Recorded(every=every)
+        assert seen.recorder.every_request is every
+        seen.recorder.request_done(seen.facts(), PERMIT, method=b"GET", target=b"/x", status=200, seconds=0.25)
+        if every:
+            assert (seen.line["msg"], seen.line["status"], seen.line["duration_ms"]) == ("request", 200, 250.0)
+        else:
+            assert not seen.stream.getvalue()
+
+
+def test_a_defect_is_one_line_that_names_the_connection_and_the_error() -> None:
+    seen = Recorded()
+    seen.recorder.defect(seen.facts(), ValueError("odd\nthing"))
+    assert (seen.line["level"], seen.line["msg"], seen.line["peer"]) == ("error", "defect", WEB)
+    assert seen.line["detail"] == "ValueError: odd\nthing"
