@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 import hpack
 
 from sidecar.http2 import Answer, Broken, Exchange, Heads, Inspector, Malformed, literal
@@ -319,7 +321,7 @@ class Pair(Judging):
                 self.request_trailers[event.stream_id] = [(bytes(n), bytes(v)) for n, v in event.headers]
             elif isinstance(event, h2.events.DataReceived):
                 self.uploads[event.stream_id] += event.data
-                self.server.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                _credit(self.server, event)
             elif isinstance(event, h2.events.StreamReset):
                 self.server_resets[event.stream_id] = event.error_code
             elif isinstance(event, h2.events.StreamEnded):
@@ -336,11 +338,20 @@ class Pair(Judging):
                 self.response_trailers[event.stream_id] = [(bytes(n), bytes(v)) for n, v in event.headers]
             elif isinstance(event, h2.events.DataReceived):
                 self.downloads[event.stream_id] += event.data
-                self.client.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                _credit(self.client, event)
             elif isinstance(event, h2.events.StreamReset):
                 self.client_resets[event.stream_id] = event.error_code
             elif isinstance(event, h2.events.StreamEnded):
                 self.ended_at_client.add(event.stream_id)
+
+
+def _credit(end: h2.connection.H2Connection, event: h2.events.DataReceived) -> None:
+    """Open both windows again at once: hyper-h2's own bookkeeping waits for ever where a window was made small."""
+    if event.flow_controlled_length:
+        end.increment_flow_control_window(event.flow_controlled_length)
+        if event.stream_ended is None:
+            with suppress(h2.exceptions.StreamClosedError):
+                end.increment_flow_control_window(event.flow_controlled_length, event.stream_id)
 
 
 def bytewise(data: bytes) -> Iterable[bytes]:

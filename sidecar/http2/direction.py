@@ -395,7 +395,7 @@ class Direction:
         if len(frame) != h2.HEADER_BYTES + 4:
             raise PeerError(h2.FRAME_SIZE_ERROR, "WINDOW_UPDATE")
         increment = int.from_bytes(frame[9:], "big") & h2.LARGEST_WINDOW_BYTES
-        if increment < SMALLEST_UPDATE_BYTES:
+        if 0 < increment < SMALLEST_UPDATE_BYTES:
             self.guard.spend("window")
         self.settle(1, 0)
         if not stream_id:
