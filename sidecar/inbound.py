@@ -87,7 +87,8 @@ class Inbound:
 
     def _accept(self) -> asyncio.Protocol:
         if len(self._links) >= LINK_LIMIT or self._table is None or self._draining:
-            self._recorder.metrics.handshake_failures.at("inbound", "overloaded").value += 1
+            reason = "draining" if self._draining else "no_snapshot" if self._table is None else "overloaded"
+            self._context.count_failure("inbound", reason)
             return TurnedAway()
         link = Link(self._identity().server(), server=True, owner=self, context=self._context)
         self._links.add(link)
@@ -176,7 +177,14 @@ class Inbound:
         return f"By={self._own_id};Hash={peer.leaf_sha256};URI={peer.spiffe_id}"
 
     def link_draining(self, link: Link) -> None:
-        """The client opens no more streams; the living ones go on."""
+        """The client opens no more streams here: HTTP ends between requests, what is opaque goes on."""
+        leaving = self._callers.get(link)
+
+        def drain(relay: Relay, caller: Caller) -> None:
+            if caller is leaving:
+                relay.drain()
+
+        self.relays.each(drain)
 
     def link_lost(self, link: Link) -> None:
         self._links.discard(link)

@@ -34,6 +34,7 @@ from sidecar.recording import Recorder, new_request_id
 from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.sniff import Sniffed
 from sidecar.tls import TlsIdentity
+from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
 from sidecar.tunnel.pool import Pool
 
@@ -78,7 +79,7 @@ class Outbound:
         def established() -> None:
             tunnels.value += 1
 
-        self.pool = Pool(context=context, identity=identity, established=established)
+        self.pool = Pool(context=context, identity=identity, established=established, draining=self._link_draining)
         self.relays: LiveRelays[Upstream | EgressFlow] = LiveRelays()
 
     # -- upstreams ----------------------------------------------------------------------------------------------------
@@ -258,6 +259,15 @@ class Outbound:
         self.pool.close(DenyReason.DRAINING, "the sidecar stops")
 
     # -- relays -------------------------------------------------------------------------------------------------------
+
+    def _link_draining(self, link: Link) -> None:
+        """HTTP moves to another link between requests; what is opaque stays to its end."""
+
+        def drain(relay: Relay, _: object) -> None:
+            if isinstance(relay, OutboundRelay) and relay.uses(link):
+                relay.drain()
+
+        self.relays.each(drain)
 
     def relay_connected(self, relay: Relay) -> None:
         """The app came to us: nothing waits for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from typing import Final
 
@@ -14,6 +15,8 @@ from sidecar.tunnel.link import Link
 from sidecar.tunnel.pool import Pool
 from sidecar.tunnel.stream import Headers
 
+_INTERIM: Final = re.compile(rb"1[0-9][0-9]").fullmatch
+_SUCCESS: Final = re.compile(rb"2[0-9][0-9]").fullmatch  # RFC 9110 section 9.3.6: any of these
 REPLY_SECONDS: Final = 10.0  # for the answer to CONNECT; longer than the other side gives its app
 
 
@@ -36,6 +39,10 @@ class OutboundRelay(Relay):
         super().connection_made(transport)
         if self.open_on_connect():
             self.open_stream()
+
+    def uses(self, link: Link) -> bool:
+        """Whether its stream is one of this link's."""
+        return self._link is link
 
     def open_on_connect(self) -> bool:
         """Whether the stream is wanted before the app's first byte, since the server may speak first."""
@@ -89,16 +96,14 @@ class OutboundRelay(Relay):
         if self._told is not None:
             self.facts.request_id = self._told.request_id
             self.facts.origin = self._told.origin
-        if not self.replied:
-            self.replied = True
-            if fields.get(b":status") == b"200":
-                return
         if self._told is not None:
+            self.replied = True
             self.refused(self._told.reason, f"refused by {self._told.origin}")
-        else:
-            self.refused(
-                DenyReason.UPSTREAM_UNREACHABLE, f"CONNECT answered {fields.get(b':status', b'?').decode('latin-1')}"
-            )
+        elif not self.replied:
+            status = fields.get(b":status", b"")
+            self.replied = not _INTERIM(status)
+            if self.replied and not _SUCCESS(status):
+                self.refused(DenyReason.UPSTREAM_UNREACHABLE, f"CONNECT answered {status.decode('latin-1')}")
 
     def told_by_peer(self, value: bytes) -> refusal.Refusal | None:
         """A refusal as the peer tells it; its origin is the peer, whatever it says there."""

@@ -275,6 +275,7 @@ class Link(asyncio.Protocol):
             return
         svid = self._context.svid
         if not self.machine.peer_is_ringfence:
+            self.drain()
             self._owner.link_draining(self)
             return
         self._proofs_sent += 1

@@ -32,11 +32,18 @@ class Pool:
     """Ready links by endpoint. Connecting is single-flight: many app connections may wait for one handshake."""
 
     def __init__(
-        self, *, context: LinkContext, identity: Callable[[], TlsIdentity], established: Callable[[], None]
+        self,
+        *,
+        context: LinkContext,
+        identity: Callable[[], TlsIdentity],
+        established: Callable[[], None],
+        draining: Callable[[Link], None] = lambda _: None,
     ) -> None:
+        """``established`` is called for each link that is ready, ``draining`` for each that takes no more streams."""
         self._context = context
         self._identity = identity
         self._established = established
+        self._draining = draining
         self._links: dict[Endpoint, list[Link]] = {}
         self._endpoints: dict[Link, Endpoint] = {}
         self._waiters: dict[Endpoint, list[LinkWaiter]] = {}
@@ -169,6 +176,7 @@ class Pool:
         if link in links:
             links.remove(link)
         link.machine.going_away = True
+        self._draining(link)
         if not link.machine.streams:
             link.close(None, "drained")
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from sidecar.http1.outstanding import OUTSTANDING_LIMIT
 from sidecar.http2 import frames as h2
 from sidecar.http_relay import HEAD_SECONDS
 from sidecar.outbound_relay import REPLY_SECONDS
-from tests.data_path import API, TCP_PORT, HttpClient, Mesh, echo_app, http_app, serving, until
+from tests.data_path import API, HTTP_PORT, TCP_PORT, WEB, HttpClient, Mesh, echo_app, http_app, serving, until
 from tests.integration.test_links import forever, lead_to
 from tests.raw_peer import RawPeer, raw_server
 
@@ -264,3 +265,108 @@ async def test_an_app_port_without_upload_room_stops_the_client_and_nobody_else(
             assert link.machine.kept_bytes < 1 << 20
         big.close()
         other.close()
+
+
+async def test_an_upload_whose_link_is_lost_gets_its_answer_although_the_client_goes_on_sending() -> None:
+    begun = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        begun.set()
+        while await reader.read(65536):
+            pass
+
+    async with app_of(serve) as app, Mesh(http_app=app) as mesh:
+        for _ in range(5):
+            begun.clear()
+            client = await HttpClient.to(mesh.http_listen)
+            client.writer.write(b"POST /orders/1 HTTP/1.1\r\nhost: api\r\ncontent-length: 1000000000\r\n\r\n")
+            await begun.wait()
+
+            async def upload(writer: asyncio.StreamWriter = client.writer) -> None:
+                with contextlib.suppress(ConnectionError):
+                    while not writer.is_closing():
+                        writer.write(bytes(65536))
+                        await writer.drain()
+
+            sending = asyncio.ensure_future(upload())
+            for link in mesh.api.links:
+                link.close(None, "lost")
+            reply = await client.reply()
+            assert (reply.status, reply.json()["reason"]) == (502, "upstream_unreachable")
+            client.writer.transport.abort()
+            await sending
+        await at_rest(mesh)
+        ended = mesh.web.log("connection ended")
+        assert [line["reason"] for line in ended] == ["upstream_unreachable"] * 5
+
+
+@pytest.mark.parametrize("first", [[b"200"], [b"204"], [b"103", b"200"]])
+async def test_any_yes_to_connect_is_a_yes_and_trailers_end_in_order(first: list[bytes]) -> None:
+    async def serve(peer: RawPeer) -> None:
+        request = await peer.next(h2.HEADERS)
+        number = request.stream_id
+        for status in first:
+            peer.send(peer.headers(number, (b":status", status)))
+        peer.send(h2.frame(h2.DATA, 0, number, b"hello"), peer.headers(number, (b"x-sum", b"1"), end=True))
+        await peer.ended()
+
+    async with Mesh() as mesh, raw_server(mesh.ca.svid(API), serve) as port:
+        mesh.lead_to(port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", mesh.tcp_listen)
+        assert await asyncio.wait_for(reader.read(), 10) == b"hello"
+        writer.close()
+        await until(lambda: len(mesh.web.log("connection ended")) == 1)
+        assert mesh.web.log("connection ended")[0]["reason"] == "closed"
+
+
+async def test_http_leaves_a_link_that_drains_between_requests_and_opaque_bytes_stay() -> None:
+    gate = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b"/orders/slow" in head:
+                await gate.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    async with app_of(serve) as app, echo_app() as tcp, Mesh(http_app=app, tcp_app=tcp) as mesh:
+        busy, idle = await HttpClient.to(mesh.http_listen), await HttpClient.to(mesh.http_listen)
+        reader, writer = await asyncio.open_connection("127.0.0.1", mesh.tcp_listen)
+        assert (await idle.ask("GET", "/orders/1")).status == 200
+        asked = asyncio.ensure_future(busy.ask("GET", "/orders/slow"))
+        await until(lambda: len(mesh.api.inbound.relays) == 3)
+        mesh.web.outbound.enforce([replace(up, endpoints=()) for up in mesh.upstreams])
+        mesh.web.outbound.enforce(mesh.upstreams)
+        assert await asyncio.wait_for(idle.reader.read(), 10) == b""
+        assert not asked.done()
+        gate.set()
+        reply = await asked
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        writer.write(b"ping")
+        assert await asyncio.wait_for(reader.readexactly(4), 10) == b"ping"
+        again = await HttpClient.to(mesh.http_listen)
+        assert (await again.ask("GET", "/orders/1")).status == 200
+        assert len(mesh.web.outbound.pool.links) == 2
+        for one in (busy.writer, idle.writer, again.writer, writer):
+            one.close()
+        await until(lambda: len(mesh.web.outbound.pool.links) == 1)
+
+
+async def test_a_client_that_cannot_prove_itself_anew_is_asked_to_leave_at_our_renewal() -> None:
+    async with http_app() as app, echo_app() as tcp, Mesh(http_app=app, tcp_app=tcp) as mesh:
+        peer = await RawPeer.dial(mesh.mesh_port, mesh.ca.svid(WEB))  # it announces no extension of ours
+        peer.send(peer.connect(1, b"127.0.0.1:%d" % TCP_PORT), peer.connect(3, b"127.0.0.1:%d" % HTTP_PORT))
+        peer.send(h2.frame(h2.DATA, 0, 3, GET))
+        await peer.next(h2.DATA, 3)
+        mesh.api.renew(mesh.ca.svid(API))
+        goaway = await peer.next(h2.GOAWAY)
+        assert (goaway.code, goaway.payload[:4]) == (h2.NO_ERROR, b"\0\0\0\3")
+        while not (await peer.next(h2.DATA, 3)).flags & h2.FLAG_END_STREAM:
+            pass
+        peer.send(h2.frame(h2.DATA, h2.FLAG_END_STREAM, 1, b"ping"))
+        assert (await peer.next(h2.DATA, 1)).payload == b"ping"
+        peer.send(h2.rst_stream(3, h2.NO_ERROR))
+        await peer.ended()
+        peer.close()
+        await until(lambda: not mesh.api.links)
