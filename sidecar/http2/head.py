@@ -26,6 +26,8 @@ UNANNOUNCED_LEFT: Final = 1 << 61
 _REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":path", b":authority", b":protocol"})
 _REQUEST_WANTED: Final = frozenset({b"host", b"content-length", b"content-type", b"te", b"expect"})
 _RESPONSE_WANTED: Final = frozenset({b"content-length", b"grpc-status"})
+_TRAILERS: Final = [b"trailers"]
+_KNOWN_HOSTS: Final = 256
 _GRPC: Final = b"application/grpc"
 _STATUSES: Final = {b"%d" % status: status for status in range(100, 600) if status != 101}
 
@@ -48,7 +50,6 @@ class RequestHead:
 
     def __init__(
         self,
-        *,
         fields: list[Field],
         kept: list[Field] | None,
         method: bytes,
@@ -126,12 +127,21 @@ class ResponseHead:
 class HeadReader:
     """Reads lists of fields by one set of names. See `Heads` for the parameters."""
 
-    __slots__ = ("_protocols", "_refusal_name", "_request", "_request_trailers", "_response", "_response_trailers")
+    __slots__ = (
+        "_hosts",
+        "_protocols",
+        "_refusal_name",
+        "_request",
+        "_request_trailers",
+        "_response",
+        "_response_trailers",
+    )
 
     def __init__(self, names: FieldNames, refusal_name: bytes | None, protocols: frozenset[bytes]) -> None:
         told = frozenset({refusal_name} if refusal_name else ())
         self._refusal_name = refusal_name
         self._protocols = protocols
+        self._hosts: set[bytes] = set()  # lawful ones, seen lately
         self._request = FieldRules(wanted=_REQUEST_WANTED, names=names)
         self._response = FieldRules(wanted=_RESPONSE_WANTED | told, names=names)
         self._request_trailers = FieldRules(
@@ -152,9 +162,11 @@ class HeadReader:
             pseudo[name] = value
         named, kept = self._request.sift(fields, len(pseudo))
         method, target, protocol = self._line(pseudo)
-        host = _host(pseudo, named)
-        te = named.get(b"te")
-        if te is not None and (len(te) != 1 or te[0].lower() != b"trailers"):
+        host = pseudo.get(b":authority", b"")
+        if host not in self._hosts or b"host" in named:
+            host = self._host(pseudo, named)
+        te = named.get(b"te", _TRAILERS)
+        if te != _TRAILERS and (len(te) != 1 or te[0].lower() != b"trailers"):
             raise MalformedError(Malformed.CONNECTION_FIELD, f"te {shown(b','.join(te))}")
         expect = named.get(b"expect")
         if expect is not None and (len(expect) != 1 or expect[0].lower() != b"100-continue"):
@@ -162,17 +174,8 @@ class HeadReader:
         length = _length(named) if b"content-length" in named else UNANNOUNCED
         if length and length != UNANNOUNCED and method == b"TRACE":
             raise MalformedError(Malformed.BODY_ON_TRACE, "TRACE with a body")
-        return RequestHead(
-            fields=fields,
-            kept=kept,
-            method=method,
-            target=target,
-            host=host,
-            length=length,
-            grpc=_is_grpc(named.get(b"content-type")),
-            expect_continue=expect is not None,
-            protocol=protocol,
-        )
+        grpc = b"content-type" in named and _is_grpc(named[b"content-type"])
+        return RequestHead(fields, kept, method, target, host, length, grpc, expect is not None, protocol)
 
     def _line(self, pseudo: dict[bytes, bytes]) -> tuple[bytes, bytes, bytes]:
         """Method, target and protocol; what HTTP/1.x has in its request line."""
@@ -197,6 +200,25 @@ class HeadReader:
         if len(target) > REQUEST_LINE_LIMIT_BYTES:
             raise MalformedError(Malformed.HEAD_TOO_LARGE, f"target of {len(target)} bytes")
         return method, target, protocol
+
+    def _host(self, pseudo: dict[bytes, bytes], named: Named) -> bytes:
+        """The one authority that :authority and Host agree upon; raises `MalformedError`."""
+        hosts = named.get(b"host", [])
+        authority = pseudo.get(b":authority")
+        if len(hosts) > 1:
+            raise MalformedError(Malformed.HOST_DUPLICATE, f"hosts {shown(b','.join(hosts))}")
+        if authority is None:
+            if not hosts:
+                raise MalformedError(Malformed.HOST_MISSING, "neither :authority nor host")
+            authority = hosts[0]
+        elif hosts and hosts[0] != authority and hosts[0].lower() != authority.lower():
+            raise MalformedError(Malformed.HOST_MISMATCH, f":authority {shown(authority)}, host {shown(hosts[0])}")
+        if not is_authority(authority):
+            raise MalformedError(Malformed.HOST_INVALID, f"authority {shown(authority)}")
+        if len(self._hosts) >= _KNOWN_HOSTS:
+            self._hosts.clear()
+        self._hosts.add(authority)
+        return authority
 
     def response(self, fields: list[Field]) -> ResponseHead:
         """Raises `MalformedError`."""
@@ -233,23 +255,6 @@ class HeadReader:
         return told[0] if told is not None and len(told) == 1 else None
 
 
-def _host(pseudo: dict[bytes, bytes], named: Named) -> bytes:
-    """The one authority that :authority and Host agree upon; raises `MalformedError`."""
-    hosts = named.get(b"host", [])
-    authority = pseudo.get(b":authority")
-    if len(hosts) > 1:
-        raise MalformedError(Malformed.HOST_DUPLICATE, f"hosts {shown(b','.join(hosts))}")
-    if authority is None:
-        if not hosts:
-            raise MalformedError(Malformed.HOST_MISSING, "neither :authority nor host")
-        authority = hosts[0]
-    elif hosts and hosts[0] != authority and hosts[0].lower() != authority.lower():
-        raise MalformedError(Malformed.HOST_MISMATCH, f":authority {shown(authority)}, host {shown(hosts[0])}")
-    if not is_authority(authority):
-        raise MalformedError(Malformed.HOST_INVALID, f"authority {shown(authority)}")
-    return authority
-
-
 def _length(named: Named) -> int:
     """The announced length; raises `MalformedError`."""
     try:
@@ -258,9 +263,9 @@ def _length(named: Named) -> int:
         raise MalformedError(Malformed(error.reason), error.detail) from error
 
 
-def _is_grpc(types: list[bytes] | None) -> bool:
+def _is_grpc(types: list[bytes]) -> bool:
     """Whether the content is gRPC (and not gRPC-Web, which is read as HTTP)."""
-    return types is not None and types[0].startswith(_GRPC) and types[0][len(_GRPC) :][:1] in (b"", b"+", b";")
+    return types[0].startswith(_GRPC) and types[0][len(_GRPC) :][:1] in (b"", b"+", b";")
 
 
 def _grpc_status(named: Named) -> int | None:
