@@ -45,6 +45,11 @@ CREDIT_FOR_FRAME: Final = 10
 """Frames about windows and dead streams that an end may send for each DATA frame that it got and each stream."""
 SMALLEST_UPDATE_BYTES: Final = 64
 """A smaller window update is counted: nobody honest opens a window byte by byte."""
+UNREAD_LIMIT_BYTES: Final = 1024 * 1024
+"""Frames made here that an end may leave unread; a thousand answers are less than half of it."""
+_UNREAD_ASK_BYTES: Final = 32 * 1024
+UNREAD_OPAQUE: Final = b"rf-read?"
+_UNREAD_PING: Final = h2.ping(UNREAD_OPAQUE)
 LARGEST_ID: Final = (1 << 31) - 1
 _SMALL_UPDATE: Final = (SMALLEST_UPDATE_BYTES - 1).to_bytes(4, "big")
 _RESERVED_BIT: Final = b"\x80"
@@ -74,6 +79,7 @@ class Direction:
         "_must_clear",
         "_need",
         "_parts",
+        "_unread_asked",
         "began",
         "ceiling_bytes",
         "credit",
@@ -93,6 +99,7 @@ class Direction:
         "streams",
         "table",
         "unacked",
+        "unread_bytes",
         "window",
     )
 
@@ -130,6 +137,9 @@ class Direction:
         """Streams that are gone but for the sender's last frames; whether these pass."""
         self.forgotten = 0
         self.credit = CREDIT_LIMIT
+        self.unread_bytes = 0
+        """Made here for the receiver since it last showed that it reads."""
+        self._unread_asked = False
         self._block: OpenBlock | None = None
         self._parts: list[bytes] = []
         self._have = 0
@@ -138,9 +148,17 @@ class Direction:
     # --- bytes ---
 
     def put(self, frames: bytes) -> None:
-        """Send ``frames``, made on this side, to the receiver."""
+        """Send ``frames``, made on this side, to the receiver.
+
+        Frames that pass are held back by an adapter that reads no more; what is made here is not, so the receiver is
+        asked by a ping, from time to time, whether it has read it.
+        """
         self.out.append(frames)
         self.shared.attention = True
+        self.unread_bytes += len(frames)
+        if self.unread_bytes > _UNREAD_ASK_BYTES and not self._unread_asked:
+            self._unread_asked = True
+            self.out.append(_UNREAD_PING)
 
     def take(self) -> bytes:
         """All that there is for the receiver."""
@@ -498,11 +516,19 @@ class Direction:
         if stream_id or len(frame) != h2.HEADER_BYTES + 8:
             raise PeerError(h2.PROTOCOL_ERROR if stream_id else h2.FRAME_SIZE_ERROR, "PING")
         self.guard.spend("ping")
-        if not (flags & h2.FLAG_ACK and self.ping_acked(frame[h2.HEADER_BYTES :])):
-            self.out.append(frame)
+        if flags & h2.FLAG_ACK:
+            opaque = frame[h2.HEADER_BYTES :]
+            other = self.other
+            if other._unread_asked and opaque == UNREAD_OPAQUE:
+                other._unread_asked = False
+                other.unread_bytes = 0
+                return
+            if self.ping_acked(opaque):
+                return
+        self.out.append(frame)
 
     def ping_acked(self, opaque: bytes) -> bool:
-        """Whether this acknowledges a ping of ours."""
+        """Whether this acknowledges the ping of a drain."""
         return False
 
 

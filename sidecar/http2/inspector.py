@@ -21,8 +21,8 @@ whoever broke it.
 
 The adapter writes what a call returns, and then, if `attention` is set, looks at the rest: `take_client`, `take_server`
 (bytes to send after what the call returned), `close_after`. Whatever is returned ends between two frames. There is no
-`paused`: an adapter bounds what it holds for a slow reader by not reading from the other side, and from a client that
-does not read its answers.
+`paused`: an adapter bounds what it holds for a slow reader by not reading from the other side; of what is made here an
+end may leave a bounded amount unread (`Direction.put`), then it is cut off.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from collections.abc import Callable
 
 from sidecar.http2 import frames as h2
 from sidecar.http2.answer import Answer
-from sidecar.http2.direction import LARGEST_ID
+from sidecar.http2.direction import LARGEST_ID, UNREAD_LIMIT_BYTES
 from sidecar.http2.exchange import Exchange, Judge
 from sidecar.http2.frames import PeerError
-from sidecar.http2.guard import APP_BUDGETS, FloodGuard
+from sidecar.http2.guard import APP_BUDGETS, FloodError, FloodGuard
 from sidecar.http2.heads import Heads
 from sidecar.http2.request_side import RequestDirection
 from sidecar.http2.response_side import ResponseDirection
@@ -72,7 +72,10 @@ class Inspector:
         if self._shared.close_after:
             return b""
         try:
-            return self._feed_client(data)
+            passed = self._feed_client(data)
+            if self._responses.unread_bytes > UNREAD_LIMIT_BYTES:
+                self._shared.break_client(FloodError("unread"))
+            return passed
         except PeerError as error:
             self._shared.break_client(error)
             return self._requests.take()
@@ -83,7 +86,10 @@ class Inspector:
         if self._shared.close_after:
             return b""
         try:
-            return self._feed_server(data)
+            passed = self._feed_server(data)
+            if self._requests.unread_bytes > UNREAD_LIMIT_BYTES:
+                self._shared.break_server(FloodError("unread"))
+            return passed
         except PeerError as error:
             self._shared.break_server(error)
             return self._responses.take()

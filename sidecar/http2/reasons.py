@@ -89,6 +89,8 @@ class Broken(StrEnum):
     """Window updates out of proportion to the data, or a few bytes at a time (CVE-2019-9511, -9517)."""
     UNKNOWN_FLOOD = "unknown_flood"
     GOAWAY_FLOOD = "goaway_flood"
+    UNREAD_FLOOD = "unread_flood"
+    """Masses of answers asked for and not read."""
 
 
 ANSWERED: Final = frozenset(
@@ -125,6 +127,7 @@ _BY_FLOOD: Final = {
     "window": Broken.WINDOW_FLOOD,
     "unknown": Broken.UNKNOWN_FLOOD,
     "goaway": Broken.GOAWAY_FLOOD,
+    "unread": Broken.UNREAD_FLOOD,
 }
 
 

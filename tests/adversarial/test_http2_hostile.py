@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from sidecar.http1.lines import METHODS, REQUEST_LINE_LIMIT_BYTES
 from sidecar.http2 import Broken, Malformed, literal
 from sidecar.http2 import frames as f
-from sidecar.http2.direction import BLOCK_LIMIT_BYTES, CONTINUATIONS_LIMIT, CREDIT_LIMIT, LATE_LIMIT
+from sidecar.http2.direction import BLOCK_LIMIT_BYTES, CONTINUATIONS_LIMIT, CREDIT_LIMIT, LATE_LIMIT, UNREAD_LIMIT_BYTES
 from sidecar.http2.guard import APP_BUDGETS
 from sidecar.http2.literal import encode
 from sidecar.http2.mediation import STREAM_LIMIT
 from sidecar.http2.reasons import ANSWERED
-from tests.http2_ends import GET, GRPC, OK, POST, Between, Fields, bytewise
+from tests.http2_ends import FORBIDDEN, GET, GRPC, OK, POST, Between, Fields, bytewise, cut
 
 PREFACE = f.PREFACE + f.settings({})
 METHOD, SCHEME, PATH, AUTHORITY = GET
@@ -500,6 +500,36 @@ def test_a_large_header_list_costs_the_stream_only() -> None:
     assert wire.flaws == [Malformed.HEAD_TOO_LARGE]
     wire.ask(3)
     assert wire.to_server.headers(3) == [GET]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_client_that_reads_no_answers_gets_no_more_of_them(reads: bool) -> None:
+    wire = Between(refuses=lambda _: True)
+    inspector = wire.inspector
+    block = encode(POST)
+    written = 0
+    stream_id = 1
+    while not inspector.close_after and written < UNREAD_LIMIT_BYTES * 3 // 2:
+        assert inspector.from_client(f.frame(f.HEADERS, 4, stream_id, block)) == b""
+        stream_id += 2
+        for frame in cut(inspector.take_client()):
+            written += 9 + len(frame.payload)
+            if reads and frame.kind == f.PING:
+                assert inspector.from_client(f.ping(frame.payload, ack=True)) == b""  # ours: the app never sees it
+    assert wire.flaws == ([] if reads else [Broken.UNREAD_FLOOD])
+    assert reads or written < UNREAD_LIMIT_BYTES + 1000
+
+
+def test_an_app_that_reads_no_window_updates_gets_no_more_of_them() -> None:
+    wire = Between()
+    wire.client(f.window_update(0, 1 << 30))
+    wire.ask(1)
+    wire.tell(lambda: wire.inspector.revoke(wire.exchanges[0], FORBIDDEN))
+    for _ in range(UNREAD_LIMIT_BYTES // 13 // 100):
+        wire.server(f.frame(f.DATA, 0, 1, b"x") * 100)
+    assert wire.flaws == []
+    wire.server(f.frame(f.DATA, 0, 1, b"x") * 200)
+    assert wire.flaws == [Broken.UNREAD_FLOOD]
 
 
 def test_frames_on_streams_long_gone_are_forgotten_not_fatal() -> None:
