@@ -37,7 +37,12 @@ def unfit(reason: str) -> NoReturn:
 def administrator() -> None:
     if os.geteuid() != 0:
         unfit("network namespaces need root")
-    for program, package in (("ip", "iproute2"), ("nft", "nftables"), ("iptables-legacy", "iptables"), ("curl", "curl")):
+    for program, package in (
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
+        ("iptables-legacy", "iptables"),
+        ("curl", "curl"),
+    ):
         if shutil.which(program, path=environment()["PATH"]) is None:
             unfit(f"{program} is not installed (apt-get install {package})")
     try:
