@@ -6,7 +6,8 @@ Owns framing, header compression, flow control and the refusal of all that two r
 request may do is the judge's to say, which the adapter brings; where the bytes go is the adapter's.
 
 Reading order: `frames`, `guard`, `reasons`, then headers: `table`, `block`, `literal`, `fields`, `head`, `heads`, then
-the connection: `exchange`, `answer`, `mediation`, `direction`, `request_side`, `response_side`, `streams`, `inspector`.
+the connection: `exchange`, `messages`, `answer`, `mediation`, `reading`, `direction`, `request_side`, `response_side`,
+`streams`, `inspector`.
 """
 
 from sidecar.http2.answer import Answer

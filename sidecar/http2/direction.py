@@ -1,8 +1,8 @@
 """One sender's frames on their way to one receiver: cut from the bytes, checked, and passed on as they are.
 
-Owns what the two directions of a connection have in common: frame by frame reading, the frames that concern the whole
-connection, windows, settings, late frames of streams that are gone, and the step of the two HPACK tables. What header
-blocks and content mean is `request_side`'s and `response_side`'s, which also hold the hot loops.
+Owns what the two directions of a connection have in common beside `reading`: the frames that concern the whole
+connection, windows, settings, and the step of the two HPACK tables. What header blocks and content mean is
+`request_side`'s and `response_side`'s, which also hold the hot loops.
 
 In step. A block may pass unchanged only while the receiver's dynamic table equals the sender's (`table`). It stays
 equal as long as the receiver is sent every block that changes the sender's table, just as it came. The first such
@@ -10,16 +10,13 @@ block that is kept back, or passed on without a field, ends that for good (`with
 empty its table and keep it empty, and gets every later block written anew, without any reference to a table. What an
 index means to the receiver can then no longer depend on what it was sent before: it is sent none.
 
-Late frames. A stream that was reset lives on in frames that are still under way (RFC 9113 section 5.1). Those towards
-an end that has reset the stream itself pass, as they would without us. Those of a stream that was ended here are
-dropped, and their sender is given back its window.
+Late frames of a stream that was reset pass towards an end that has reset it itself, as they would without us. Those of
+a stream that was ended here are dropped, and their sender is given back its window.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from sidecar.http2 import frames as h2
@@ -30,66 +27,32 @@ from sidecar.http2.head import RequestHead, ResponseHead
 from sidecar.http2.heads import Entry, Heads
 from sidecar.http2.literal import SIZE_UPDATE_ZERO
 from sidecar.http2.mediation import Told, mediate, settings_frame
+from sidecar.http2.reading import LARGEST_ID, SMALLEST_UPDATE_BYTES, FrameReader, pack_header
 from sidecar.http2.reasons import Broken, BrokenError, Malformed, MalformedError
-from sidecar.http2.table import DEFAULT_TABLE_BYTES, Table
+from sidecar.http2.table import Table
 
 if TYPE_CHECKING:
     from sidecar.http2.streams import Streams
 
-BLOCK_LIMIT_BYTES: Final = 64 * 1024
-CONTINUATIONS_LIMIT: Final = 16
-LATE_LIMIT: Final = 1024
 UNACKED_SETTINGS_LIMIT: Final = 16
 CREDIT_LIMIT: Final = 10_000
 CREDIT_FOR_FRAME: Final = 10
 """Frames about windows and dead streams that an end may send for each DATA frame that it got and each stream."""
-SMALLEST_UPDATE_BYTES: Final = 64
-"""A smaller window update is counted: nobody honest opens a window byte by byte."""
 UNREAD_LIMIT_BYTES: Final = 1024 * 1024
 """Frames made here that an end may leave unread; a thousand answers are less than half of it."""
 _UNREAD_ASK_BYTES: Final = 32 * 1024
 UNREAD_OPAQUE: Final = b"rf-read?"
 _UNREAD_PING: Final = h2.ping(UNREAD_OPAQUE)
-LARGEST_ID: Final = (1 << 31) - 1
-_SMALL_UPDATE: Final = (SMALLEST_UPDATE_BYTES - 1).to_bytes(4, "big")
-_RESERVED_BIT: Final = b"\x80"
-
-unpack_header = Struct(">HBBBL").unpack_from
-_pack_header = Struct(">HBBBL").pack
 
 
-class OpenBlock:
-    """A header block whose last frame has not come."""
-
-    __slots__ = ("end", "parts", "size_bytes", "stream_id")
-
-    def __init__(self, stream_id: int, end: bool, part: bytes) -> None:
-        self.stream_id = stream_id
-        self.end = end
-        self.parts = [part]
-        self.size_bytes = len(part)
-
-
-class Direction:
+class Direction(FrameReader):
     """See the module's docstring. ``other`` is the opposite direction, whose receiver is this one's sender."""
 
     __slots__ = (
-        "_block",
-        "_have",
         "_must_clear",
-        "_need",
-        "_parts",
         "_unread_asked",
-        "began",
-        "ceiling_bytes",
         "credit",
-        "forgotten",
-        "frame_limit_bytes",
-        "guard",
-        "heads",
         "in_step",
-        "known",
-        "late",
         "other",
         "out",
         "own_room_bytes",
@@ -97,7 +60,6 @@ class Direction:
         "receiver_window_bytes",
         "shared",
         "streams",
-        "table",
         "unacked",
         "unread_bytes",
         "window",
@@ -109,41 +71,26 @@ class Direction:
     other: Direction
 
     def __init__(self, shared: Streams, heads: Heads, guard: FloodGuard, table: Table) -> None:
+        super().__init__(heads, guard, table)
         self.shared = shared
         self.streams = shared.streams
-        self.heads = heads
-        self.guard = guard
         self.out: list[bytes] = []
         """Whole frames for the receiver."""
-        self.began = False
-        """The sender's first SETTINGS has passed."""
-        self.table = table
-        """The sender's dynamic table, as its encoder has it."""
-        self.known: Callable[[bytes], Entry | None] = table.known.get
-        self.ceiling_bytes = DEFAULT_TABLE_BYTES
         self.in_step = True
         self._must_clear = False
         self.window = h2.DEFAULT_WINDOW_BYTES
         """What the sender may still send on the connection, by all that it was told."""
         self.own_room_bytes = 0
         """Of the receiver's connection window: not told to the sender, kept for content that is made here."""
-        self.frame_limit_bytes = h2.DEFAULT_FRAME_BYTES
         self.receiver_frame_bytes = h2.DEFAULT_FRAME_BYTES
         self.receiver_window_bytes = h2.DEFAULT_WINDOW_BYTES
         """Of a new stream."""
         self.unacked: deque[Told] = deque()
         """Settings of the sender that the receiver has not acknowledged."""
-        self.late: dict[int, bool] = {}
-        """Streams that are gone but for the sender's last frames; whether these pass."""
-        self.forgotten = 0
         self.credit = CREDIT_LIMIT
         self.unread_bytes = 0
         """Made here for the receiver since it last showed that it reads."""
         self._unread_asked = False
-        self._block: OpenBlock | None = None
-        self._parts: list[bytes] = []
-        self._have = 0
-        self._need = 0
 
     # --- bytes ---
 
@@ -169,34 +116,6 @@ class Direction:
         out.clear()
         return joined
 
-    def drop_input(self) -> None:
-        self._parts.clear()
-        self._have = self._need = 0
-        self._block = None
-
-    @property
-    def in_block(self) -> bool:
-        """A header block, or a frame, has begun and is not complete."""
-        return self._block is not None or bool(self._parts)
-
-    def gather(self, data: bytes) -> bytes:
-        """Put ``data`` behind what was kept; b"" while a frame is incomplete."""
-        self._parts.append(data)
-        self._have += len(data)
-        if self._have < self._need:
-            return b""
-        joined = b"".join(self._parts)
-        self._parts.clear()
-        self._have = 0
-        return joined
-
-    def keep(self, rest: bytes, need: int) -> None:
-        """Keep the beginning of a frame until ``need`` bytes of it have come."""
-        if rest:
-            self._parts.append(rest)
-        self._have = len(rest)
-        self._need = need
-
     def settle(self, updates: int, passed: int) -> None:
         """Account for a run: frames about windows from the sender, DATA frames to the receiver."""
         if passed:
@@ -212,17 +131,14 @@ class Direction:
     def slow(self, kind: int, flags: int, stream_id: int, frame: bytes) -> None:
         """One frame, with its header; what passes is put into ``out``. Raises PeerError."""
         stream_id &= LARGEST_ID
-        block = self._block
-        if block is not None:
-            if kind != h2.CONTINUATION or stream_id != block.stream_id:
-                raise PeerError(h2.PROTOCOL_ERROR, "header block interrupted")
-            self._continuation(block, flags, frame[h2.HEADER_BYTES :])
+        if self._block is not None:
+            self.take_continuation(kind, flags, stream_id, frame)
         elif not self.began and kind != h2.SETTINGS:
             raise PeerError(h2.PROTOCOL_ERROR, "first frame is not SETTINGS")
         elif kind == h2.DATA:
             self._data(flags, stream_id, frame)
         elif kind == h2.HEADERS:
-            self._headers(flags, stream_id, frame)
+            self.take_headers(flags, stream_id, frame)
         elif kind == h2.WINDOW_UPDATE:
             self._window_update(stream_id, frame)
         elif kind == h2.RST_STREAM:
@@ -298,28 +214,7 @@ class Direction:
 
     # --- header blocks ---
 
-    def _headers(self, flags: int, stream_id: int, frame: bytes) -> None:
-        fragment = h2.unpad(frame[h2.HEADER_BYTES :], flags, priority=True)
-        end = bool(flags & h2.FLAG_END_STREAM)
-        if flags & h2.FLAG_END_HEADERS:
-            self._whole_block(stream_id, end, fragment)
-        else:
-            self._block = OpenBlock(stream_id, end, fragment)
-
-    def _continuation(self, block: OpenBlock, flags: int, fragment: bytes) -> None:
-        block.parts.append(fragment)
-        block.size_bytes += len(fragment)
-        if len(block.parts) > CONTINUATIONS_LIMIT:
-            detail = f"header block in more than {CONTINUATIONS_LIMIT} frames"
-            raise BrokenError(h2.ENHANCE_YOUR_CALM, Broken.CONTINUATION_FLOOD, detail)
-        if block.size_bytes > BLOCK_LIMIT_BYTES:
-            detail = f"header block above {BLOCK_LIMIT_BYTES} bytes"
-            raise BrokenError(h2.ENHANCE_YOUR_CALM, Broken.HEADER_BOMB, detail)
-        if flags & h2.FLAG_END_HEADERS:
-            self._block = None
-            self._whole_block(block.stream_id, block.end, b"".join(block.parts))
-
-    def _whole_block(self, stream_id: int, end: bool, block: bytes) -> None:
+    def whole_block(self, stream_id: int, end: bool, block: bytes) -> None:
         try:
             replaced = self.take_block(stream_id, end, block)
         except MalformedError as error:
@@ -336,19 +231,6 @@ class Direction:
         Raises `MalformedError` for a flaw of a living stream, which the caller hands to `fault` in its turn; PeerError.
         """
         raise NotImplementedError
-
-    def read(self, block: bytes) -> Entry:
-        """Read ``block`` and go on to the table after it."""
-        entry = self.known(block)
-        if entry is None:
-            entry = self.heads.read(block, self.table, self.ceiling_bytes)
-        after = entry.after
-        if after is not None:
-            self.table = after
-            self.known = after.known.get
-        elif self.known is _nothing_known:
-            self.known = self.table.known.get
-        return entry
 
     def withhold(self, entry: Entry) -> None:
         """The receiver is not sent ``entry`` as it came: if that changed the sender's table, they are out of step."""
@@ -370,7 +252,7 @@ class Direction:
         length = len(block)
         if length > self.receiver_frame_bytes:
             return h2.header_frames(stream_id, block, end=end, limit_bytes=self.receiver_frame_bytes)
-        return _pack_header(length >> 8, length & 0xFF, h2.HEADERS, 5 if end else 4, stream_id) + block
+        return pack_header(length >> 8, length & 0xFF, h2.HEADERS, 5 if end else 4, stream_id) + block
 
     def own_block(self, block: bytes) -> bytes:
         """``block``, which refers to no table, as it may be sent to the receiver now."""
@@ -385,29 +267,9 @@ class Direction:
 
     # --- streams that are gone ---
 
-    def remember_late(self, stream_id: int, *, passes: bool) -> None:
-        """The stream is gone, but the sender may not know it yet."""
-        if len(self.late) >= LATE_LIMIT:
-            oldest = next(iter(self.late))
-            del self.late[oldest]
-            self.forgotten = max(self.forgotten, oldest)
-        self.late[stream_id] = passes
-
     def check_not_idle(self, stream_id: int) -> None:
         if not stream_id & 1 or stream_id > self.shared.last_id:
             raise BrokenError(h2.PROTOCOL_ERROR, Broken.STREAM_ID, f"frame on idle stream {stream_id}")
-
-    def late_passes(self, stream_id: int, end: bool) -> bool:
-        """Whether DATA or HEADERS on a stream that is gone pass; PeerError if the sender must know that it is gone."""
-        self.check_not_idle(stream_id)
-        passes = self.late.get(stream_id)
-        if passes is None:
-            if stream_id > self.forgotten:
-                raise BrokenError(h2.STREAM_CLOSED, Broken.STREAM_CLOSED, f"frame on closed stream {stream_id}")
-            return False
-        if end:
-            del self.late[stream_id]
-        return passes
 
     def _window_update(self, stream_id: int, frame: bytes) -> None:
         if len(frame) != h2.HEADER_BYTES + 4:
@@ -506,9 +368,7 @@ class Direction:
             later = [each.frame_bytes for each in unacked if each.frame_bytes is not None]
             self.frame_limit_bytes = max(told.frame_bytes, *later, h2.DEFAULT_FRAME_BYTES)
         if told.table_bytes is not None:
-            self.ceiling_bytes = max([told.table_bytes, *(each.table_bytes or 0 for each in unacked)])
-            if self.table.limit_bytes > self.ceiling_bytes:
-                self.known = _nothing_known  # the next block must be read: it has to lower the limit
+            self.lower_ceiling(max([told.table_bytes, *(each.table_bytes or 0 for each in unacked)]))
         if not told.ours:
             self.out.append(frame)
 
@@ -530,12 +390,3 @@ class Direction:
     def ping_acked(self, opaque: bytes) -> bool:
         """Whether this acknowledges the ping of a drain."""
         return False
-
-
-def is_plain_update(payload: bytes) -> bool:
-    """Whether ``payload`` of a WINDOW_UPDATE opens the window, by enough, and has no reserved bit set."""
-    return _SMALL_UPDATE < payload < _RESERVED_BIT
-
-
-def _nothing_known(_: bytes) -> Entry | None:
-    return None

@@ -31,11 +31,12 @@ from collections.abc import Callable
 
 from sidecar.http2 import frames as h2
 from sidecar.http2.answer import Answer
-from sidecar.http2.direction import LARGEST_ID, UNREAD_LIMIT_BYTES
+from sidecar.http2.direction import UNREAD_LIMIT_BYTES
 from sidecar.http2.exchange import Exchange, Judge
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import APP_BUDGETS, FloodError, FloodGuard
 from sidecar.http2.heads import Heads
+from sidecar.http2.reading import LARGEST_ID
 from sidecar.http2.request_side import RequestDirection
 from sidecar.http2.response_side import ResponseDirection
 from sidecar.http2.streams import DRAIN_PING, Streams

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from sidecar.http2 import frames as h2
-from sidecar.http2.direction import LARGEST_ID, Direction, is_plain_update, unpack_header
+from sidecar.http2.direction import Direction
 from sidecar.http2.exchange import Exchange
 from sidecar.http2.frames import PREFACE, PeerError
 from sidecar.http2.guard import FloodGuard
 from sidecar.http2.head import UNANNOUNCED_LEFT
 from sidecar.http2.heads import Entry, Heads
 from sidecar.http2.mediation import STREAM_LIMIT
+from sidecar.http2.messages import count_request, request_head, request_trailers
+from sidecar.http2.reading import LARGEST_ID, is_plain_update, unpack_header
 from sidecar.http2.reasons import Broken, BrokenError, Malformed, MalformedError
 from sidecar.http2.streams import DRAIN_PING, Streams
 
@@ -135,11 +137,7 @@ class RequestDirection(Direction):
             self._turn_away(stream_id, end)
             return b""
         try:
-            head = entry.request or self.heads.request(entry)
-            if end and 0 < head.length < UNANNOUNCED_LEFT:
-                raise MalformedError(Malformed.LENGTH_MISMATCH, f"no content, {head.length} bytes announced")
-            if head.protocol and not shared.connect_offered:
-                raise MalformedError(Malformed.BAD_METHOD, "extended CONNECT, which the server has not offered")
+            head = request_head(self.heads, entry, end, connect_offered=shared.connect_offered)
         except MalformedError as error:
             self.withhold(entry)
             shared.malformed_request(stream_id, not end, entry.fields, error)
@@ -163,13 +161,7 @@ class RequestDirection(Direction):
             self.withhold(entry)
             return b""
         try:
-            if not exchange.request_open:
-                raise MalformedError(Malformed.STREAM_CLOSED, "HEADERS after the end of the request")
-            if not end:
-                raise MalformedError(Malformed.BAD_TRAILER, "trailers that do not end the stream")
-            trailers = entry.request_trailers or self.heads.request_trailers(entry)
-            if 0 < exchange.request_left < UNANNOUNCED_LEFT:
-                raise MalformedError(Malformed.LENGTH_MISMATCH, f"{exchange.request_left} bytes missing")
+            trailers = request_trailers(self.heads, exchange, entry, end)
         except MalformedError:
             self.withhold(entry)
             raise
@@ -190,14 +182,7 @@ class RequestDirection(Direction):
     # --- content and ends ---
 
     def count(self, exchange: Exchange, content_bytes: int, end: bool) -> Malformed | None:
-        if not exchange.request_open:
-            return Malformed.STREAM_CLOSED
-        left = exchange.request_left - content_bytes
-        if left < 0 or (end and 0 < left < UNANNOUNCED_LEFT):
-            return Malformed.LENGTH_MISMATCH
-        exchange.request_left = left
-        exchange.request_bytes += content_bytes
-        return None
+        return count_request(exchange, content_bytes, end)
 
     def ended(self, exchange: Exchange) -> None:
         exchange.request_open = False

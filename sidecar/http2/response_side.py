@@ -6,17 +6,17 @@ from __future__ import annotations
 from typing import Final
 
 from sidecar.http2 import frames as h2
-from sidecar.http2.direction import Direction, is_plain_update, unpack_header
+from sidecar.http2.direction import Direction
 from sidecar.http2.exchange import Exchange
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import FloodGuard
-from sidecar.http2.head import UNANNOUNCED_LEFT, ResponseHead
-from sidecar.http2.heads import Entry, Heads
+from sidecar.http2.head import UNANNOUNCED_LEFT
+from sidecar.http2.heads import Heads
+from sidecar.http2.messages import count_response, response_head, response_trailers
+from sidecar.http2.reading import is_plain_update, unpack_header
 from sidecar.http2.reasons import Broken, BrokenError, Malformed, MalformedError
 from sidecar.http2.streams import Streams
 
-INTERIM_LIMIT: Final = 32
-"""1xx responses to one request."""
 OWN_ROOM_BYTES: Final = 4096
 """Of the client's connection window, for the content of answers made on this side."""
 
@@ -138,7 +138,12 @@ class ResponseDirection(Direction):
         if not exchange.response_open:
             raise BrokenError(h2.STREAM_CLOSED, Broken.STREAM_CLOSED, "HEADERS after the end of the response")
         try:
-            head = self._trailers(exchange, entry, end) if exchange.status else self._head(exchange, entry, end)
+            if exchange.status:
+                head = response_trailers(self.heads, exchange, entry, end)
+            else:
+                head = response_head(self.heads, exchange, entry, end)
+                if head.status >= 200:
+                    self._judge_response(exchange, head.status)
         except MalformedError:
             self.withhold(entry)
             raise
@@ -148,52 +153,10 @@ class ResponseDirection(Direction):
             self.ended(exchange)
         return passed
 
-    def _head(self, exchange: Exchange, entry: Entry, end: bool) -> ResponseHead:
-        """The header section of an interim or of the final response."""
-        head = entry.response or self.heads.response(entry)
-        status = head.status
-        if status < 200:
-            exchange.interim += 1
-            if end:
-                raise MalformedError(Malformed.BAD_STATUS, f"status {status} ends the stream")
-            if exchange.interim > INTERIM_LIMIT:
-                raise MalformedError(Malformed.TOO_MANY_INTERIM, f"more than {INTERIM_LIMIT} interim responses")
-            return head
-        left = 0 if exchange.method == b"HEAD" else head.length
-        if end and 0 < left < UNANNOUNCED_LEFT:
-            raise MalformedError(Malformed.LENGTH_MISMATCH, f"no content, {left} bytes announced")
-        exchange.response_left = left
-        exchange.status = status
-        exchange.grpc_status = head.grpc_status
-        exchange.refusal = head.refusal
-        self._judge_response(exchange, status)
-        return head
-
-    def _trailers(self, exchange: Exchange, entry: Entry, end: bool) -> ResponseHead:
-        if not end:
-            raise MalformedError(Malformed.BAD_TRAILER, "trailers that do not end the stream")
-        trailers = entry.response_trailers or self.heads.response_trailers(entry)
-        if 0 < exchange.response_left < UNANNOUNCED_LEFT:
-            raise MalformedError(Malformed.LENGTH_MISMATCH, f"{exchange.response_left} bytes missing")
-        if trailers.grpc_status is not None:
-            exchange.grpc_status = trailers.grpc_status
-        if trailers.refusal is not None:
-            exchange.refusal = trailers.refusal
-        return trailers
-
     # --- content and ends ---
 
     def count(self, exchange: Exchange, content_bytes: int, end: bool) -> Malformed | None:
-        if not exchange.response_open:
-            raise BrokenError(h2.STREAM_CLOSED, Broken.STREAM_CLOSED, "DATA after the end of the response")
-        if not exchange.status:
-            return Malformed.UNEXPECTED_RESPONSE
-        left = exchange.response_left - content_bytes
-        if left < 0 or (end and 0 < left < UNANNOUNCED_LEFT):
-            return Malformed.LENGTH_MISMATCH
-        exchange.response_left = left
-        exchange.response_bytes += content_bytes
-        return None
+        return count_response(exchange, content_bytes, end)
 
     def ended(self, exchange: Exchange) -> None:
         exchange.response_open = False

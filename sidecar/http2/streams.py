@@ -10,11 +10,12 @@ from typing import Final
 
 from sidecar.http2 import frames as h2
 from sidecar.http2.answer import Answer
-from sidecar.http2.direction import LARGEST_ID, Direction
+from sidecar.http2.direction import Direction
 from sidecar.http2.exchange import Exchange, Judge
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import FloodError
 from sidecar.http2.mediation import OWN_SETTINGS, Told
+from sidecar.http2.reading import LARGEST_ID
 from sidecar.http2.reasons import ANSWERED, Malformed, MalformedError, reason_of
 from sidecar.http2.table import Field
 

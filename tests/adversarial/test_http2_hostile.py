@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from sidecar.http1.lines import METHODS, REQUEST_LINE_LIMIT_BYTES
 from sidecar.http2 import Broken, Malformed, literal
 from sidecar.http2 import frames as f
-from sidecar.http2.direction import BLOCK_LIMIT_BYTES, CONTINUATIONS_LIMIT, CREDIT_LIMIT, LATE_LIMIT, UNREAD_LIMIT_BYTES
+from sidecar.http2.direction import CREDIT_LIMIT, UNREAD_LIMIT_BYTES
 from sidecar.http2.guard import APP_BUDGETS
 from sidecar.http2.literal import encode
 from sidecar.http2.mediation import STREAM_LIMIT
+from sidecar.http2.reading import BLOCK_LIMIT_BYTES, CONTINUATIONS_LIMIT, LATE_LIMIT
 from sidecar.http2.reasons import ANSWERED
 from tests.http2_ends import FORBIDDEN, GET, GRPC, OK, POST, Between, Fields, bytewise, cut
 

@@ -7,7 +7,7 @@ import pytest
 from sidecar.http2 import Exchange, Heads, Malformed, literal
 from sidecar.http2 import frames as f
 from sidecar.http2.mediation import STREAM_LIMIT
-from sidecar.http2.response_side import INTERIM_LIMIT
+from sidecar.http2.messages import INTERIM_LIMIT
 from tests.http2_ends import (
     BAD_GATEWAY,
     FORBIDDEN,
