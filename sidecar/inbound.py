@@ -24,7 +24,7 @@ from sidecar.inbound_direct import DirectCallers
 from sidecar.inbound_http import InboundHttpRelay
 from sidecar.inbound_http2 import InboundHttp2Relay
 from sidecar.interception import Destination
-from sidecar.listening import listen
+from sidecar.listening import Listen, listen
 from sidecar.live import LiveRelays
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
@@ -60,19 +60,26 @@ class Inbound:
     """The inbound side of the sidecar: one listener, its links, their relays."""
 
     def __init__(
-        self, *, context: LinkContext, identity: Callable[[], TlsIdentity], recorder: Recorder, own_id: SpiffeId
+        self,
+        *,
+        context: LinkContext,
+        identity: Callable[[], TlsIdentity],
+        recorder: Recorder,
+        own_id: SpiffeId,
+        listen: Listen = listen,
     ) -> None:
         self._context = context
         self._identity = identity
         self._recorder = recorder
         self._own_id = own_id
+        self._listen = listen
         self._ports: dict[bytes, Port] = {}
         self.service = ""
         self._table: DecisionTable | None = None
         self._callers: dict[Link, Caller] = {}
         self._links: set[Link] = set()
         self._connecting: dict[Relay, asyncio.Task[None]] = {}
-        self.direct = DirectCallers(self, context=context, identity=identity, recorder=recorder)
+        self.direct = DirectCallers(self, context=context, identity=identity, recorder=recorder, listen=listen)
         self._server: asyncio.Server | None = None
         self._draining = False
         self._heads = Heads()
@@ -83,7 +90,7 @@ class Inbound:
 
     async def listen(self, host: str, port: int) -> None:
         """Open the mesh port; OSError when it cannot be had."""
-        self._server = await listen(self._accept, host, port, backlog=1024)
+        self._server = await self._listen(self._accept, host, port, backlog=1024)
 
     def _accept(self) -> asyncio.Protocol:
         if len(self._links) >= LINK_LIMIT or self._table is None or self._draining:

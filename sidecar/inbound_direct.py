@@ -22,7 +22,7 @@ from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
 from sidecar.http2.frames import CANCEL
 from sidecar.interception import Destination, DestinationOf
-from sidecar.listening import listen
+from sidecar.listening import Listen, listen
 from sidecar.recording import Recorder
 from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.tls import TlsIdentity
@@ -72,12 +72,19 @@ class DirectCallers:
     """The redirected connections to one workload, and what is known of each: from its arrival until it is closed."""
 
     def __init__(
-        self, admitter: Admitter, *, context: LinkContext, identity: Callable[[], TlsIdentity], recorder: Recorder
+        self,
+        admitter: Admitter,
+        *,
+        context: LinkContext,
+        identity: Callable[[], TlsIdentity],
+        recorder: Recorder,
+        listen: Listen = listen,
     ) -> None:
         self._admitter = admitter
         self._context = context
         self._identity = identity
         self._recorder = recorder
+        self._listen = listen
         self._servers: list[asyncio.Server] = []
         self._arrivals: set[Arrival] = set()
         self._ends: dict[DirectEnd, _Admission] = {}
@@ -100,7 +107,7 @@ class DirectCallers:
 
         for host in ("0.0.0.0", "::"):
             try:
-                self._servers.append(await listen(accept, host, port, backlog=1024))
+                self._servers.append(await self._listen(accept, host, port, backlog=1024))
             except OSError as error:
                 if host == "::" and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     continue

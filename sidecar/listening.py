@@ -7,6 +7,15 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable
+from typing import Protocol
+
+
+class Listen(Protocol):
+    """How a part of the data path comes by a listener: ``listen``, or ``listen_beside``."""
+
+    async def __call__(
+        self, factory: Callable[[], asyncio.BaseProtocol], host: str, port: int, *, backlog: int
+    ) -> asyncio.Server: ...
 
 
 async def listen(

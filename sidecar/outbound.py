@@ -25,7 +25,7 @@ from sidecar.egress import EgressTable
 from sidecar.egress_relay import EgressRelay
 from sidecar.http1 import Heads
 from sidecar.interception import Destination, DestinationOf, Intercepted
-from sidecar.listening import listen
+from sidecar.listening import Listen, listen
 from sidecar.live import LiveRelays
 from sidecar.outbound_http import OutboundHttpRelay
 from sidecar.outbound_http2 import OutboundHttp2Relay
@@ -60,11 +60,18 @@ class Outbound:
     """The outbound side of the sidecar: its listeners, the pool of links, the relays."""
 
     def __init__(
-        self, *, context: LinkContext, identity: Callable[[], TlsIdentity], recorder: Recorder, own_id: SpiffeId
+        self,
+        *,
+        context: LinkContext,
+        identity: Callable[[], TlsIdentity],
+        recorder: Recorder,
+        own_id: SpiffeId,
+        listen: Listen = listen,
     ) -> None:
         self._context = context
         self._recorder = recorder
         self._own_id = own_id
+        self._listen = listen
         self._upstreams: dict[Destination, Upstream] = {}
         self._by_address: dict[Destination, Upstream] = {}
         self._egress = EgressTable(())
@@ -95,7 +102,7 @@ class Outbound:
             if where in self._servers or not upstream.has_listener:
                 continue
             try:
-                self._servers[where] = await listen(self._acceptor(where), *where, backlog=1024)
+                self._servers[where] = await self._listen(self._acceptor(where), *where, backlog=1024)
             except OSError as error:
                 for done in opened:
                     self._servers.pop(done).close()
@@ -113,7 +120,7 @@ class Outbound:
 
         for host in ("127.0.0.1", "::1"):
             try:
-                self._intercepting.append(await listen(accept, host, port, backlog=1024))
+                self._intercepting.append(await self._listen(accept, host, port, backlog=1024))
             except OSError as error:
                 if host == "::1" and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     continue  # a machine without IPv6 has none to redirect either
@@ -124,10 +131,8 @@ class Outbound:
 
     def enforce(self, upstreams: Sequence[Upstream], egress: Sequence[EgressRule] = ()) -> None:
         """The upstreams and egress rules in force from now on; what they no longer lead to or permit ends."""
-        wanted = {(up.listen_host, up.listen_port): up for up in upstreams if up.has_listener}
-        for where in self._servers.keys() - wanted.keys():
-            self._servers.pop(where).close()
-        self._upstreams = wanted
+        self._upstreams = {(up.listen_host, up.listen_port): up for up in upstreams if up.has_listener}
+        self.discard()
         self._by_address = {
             (address, upstream.port): upstream for upstream in upstreams for address in upstream.addresses
         }
@@ -147,6 +152,11 @@ class Outbound:
 
         self.relays.each(rejudge)
         self.pool.keep(frozenset(endpoint for upstream in upstreams for endpoint in upstream.endpoints))
+
+    def discard(self) -> None:
+        """Close the listening ports that lead to no upstream in force."""
+        for where in self._servers.keys() - self._upstreams.keys():
+            self._servers.pop(where).close()
 
     def _acceptor(self, where: Destination) -> Callable[[], asyncio.Protocol]:
         def accept() -> asyncio.Protocol:

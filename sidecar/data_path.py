@@ -1,0 +1,276 @@
+"""The data path of one event loop, whole: what a sidecar runs once, and each of its workers for itself.
+
+``prepare`` does all of a snapshot that can fail, ``enforce`` the rest between two turns of the loop, ``renewed`` brings
+a new identity. A request then comes in at ``outbound``, crosses ``tunnel``, arrives at ``inbound`` and is judged by
+``ringfence.policy``. Knows nothing of attestation, of the control plane or of administration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from ringfence.kit.clock import Clock
+from ringfence.kit.log import Logger
+from ringfence.policy.compile import PolicyError, compile_policy
+from ringfence.policy.decide import DecisionTable
+from ringfence.snapshot import Intercept, Snapshot, Workload
+from ringfence.spiffe import ChainVerifier, SpiffeId, TrustBundle, X509Svid
+from sidecar.inbound import Inbound
+from sidecar.listening import Listen, listen
+from sidecar.metrics import SidecarMetrics
+from sidecar.outbound import ListenFailedError, Outbound
+from sidecar.recording import Recorder
+from sidecar.redirect.destination import original_destination
+from sidecar.relay import Relay
+from sidecar.tls import TlsIdentity
+from sidecar.tunnel.link import Link
+from sidecar.tunnel.link_context import LinkContext
+
+_SWEEP_SECONDS: Final = 5.0
+
+
+class CannotEnforceError(Exception):
+    """A snapshot that cannot be put in force; what was in force still is. The text says why, and names the setting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """A snapshot of which nothing can fail any more."""
+
+    snapshot: Snapshot
+    table: DecisionTable
+    bundles: tuple[TrustBundle, ...]
+
+
+class DataPath:
+    """Inbound and outbound of one workload, and what they share."""
+
+    def __init__(
+        self,
+        *,
+        own_id: SpiffeId,
+        clock: Clock,
+        log: Logger,
+        metrics: SidecarMetrics,
+        recorder: Recorder,
+        listen: Listen = listen,
+    ) -> None:
+        self.draining = False
+        self.bundles: tuple[TrustBundle, ...] = ()
+        """In force; empty before the first snapshot."""
+        self._own_id = own_id
+        self._clock = clock
+        self._log = log
+        self._metrics = metrics
+        self._recorder = recorder
+        self._listen = listen
+        self._svid: X509Svid | None = None
+        self._issued_bundles: tuple[TrustBundle, ...] = ()
+        self._tls: TlsIdentity | None = None
+        self._inbound: Inbound | None = None
+        self._outbound: Outbound | None = None
+        self._context: LinkContext | None = None
+        self._mesh_listen: tuple[str, int] | None = None
+        self._intercept: Intercept | None = None
+        self._prepared: _Prepared | None = None
+        self._declare_gauges(metrics)
+
+    def _declare_gauges(self, metrics: SidecarMetrics) -> None:
+        metrics.gauge(
+            "ringfence_connections_open_inbound",
+            "Streams from the mesh joined to the app",
+            lambda: float(len(self._inbound.relays)) if self._inbound is not None else 0.0,
+        )
+        metrics.gauge(
+            "ringfence_connections_open_outbound",
+            "App connections to upstreams",
+            lambda: float(len(self._outbound.relays)) if self._outbound is not None else 0.0,
+        )
+        metrics.gauge(
+            "ringfence_tunnels_open", "Mesh connections open, both directions", lambda: float(len(self.links))
+        )
+
+    @property
+    def relays(self) -> list[Relay]:
+        """Those that live."""
+        sides = (self._inbound, self._outbound)
+        return [relay for side in sides if side is not None for relay, _ in side.relays]
+
+    @property
+    def links(self) -> list[tuple[str, Link]]:
+        """Those that live, each with its direction."""
+        if self._inbound is None or self._outbound is None:
+            return []
+        inbound = [("inbound", link) for link in self._inbound.links]
+        return inbound + [("outbound", link) for link in self._outbound.pool.links]
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def sweep(self) -> None:
+        """Deadlines that are not worth a timer each, for ever."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = self._clock.monotonic()
+            for side in (self._inbound, self._outbound):
+                if side is not None:
+                    side.relays.sweep(now)
+
+    async def drain(self, seconds: float, at_once: asyncio.Event) -> None:
+        """Take nothing new; what lives may end within ``seconds``, or until ``at_once`` is set."""
+        self.draining = True
+        if self._inbound is None or self._outbound is None:
+            return
+        self._log.info("draining", seconds=seconds, connections=len(self._inbound.relays) + len(self._outbound.relays))
+        ends = [
+            asyncio.ensure_future(self._outbound.close(seconds)),
+            asyncio.ensure_future(self._inbound.close(seconds)),
+        ]
+        hurry = asyncio.ensure_future(at_once.wait())
+        all_ended = asyncio.gather(*ends)
+        await asyncio.wait((all_ended, hurry), return_when=asyncio.FIRST_COMPLETED)
+        if not all_ended.done():
+            all_ended.cancel()
+            await self._outbound.close(0.0)
+            await self._inbound.close(0.0)
+        hurry.cancel()
+
+    # -- identity -----------------------------------------------------------------------------------------------------
+
+    def renewed(self, svid: X509Svid, bundles: tuple[TrustBundle, ...]) -> None:
+        """A new SVID: new handshakes use it, living links prove it. ``bundles``: as the CA gave them with it."""
+        self._svid, self._issued_bundles = svid, bundles
+        if self._context is None or self._inbound is None or self._outbound is None:
+            return
+        self._tls = TlsIdentity(svid, self.bundles or bundles, self._clock)
+        self._context.svid = svid
+        self._outbound.pool.renew()
+        for link in self._inbound.links:
+            link.renew()
+
+    def _identity(self) -> TlsIdentity:
+        assert self._tls is not None
+        return self._tls
+
+    # -- policy -------------------------------------------------------------------------------------------------------
+
+    async def apply(self, snapshot: Snapshot) -> None:
+        """Put a snapshot in force, whole or not at all; CannotEnforceError says why not."""
+        await self.prepare(snapshot)
+        self.enforce()
+
+    async def prepare(self, snapshot: Snapshot) -> None:
+        """Do all of ``apply`` that can fail; the older snapshot stays in force until ``enforce``."""
+        svid = self._svid
+        if svid is None:
+            raise CannotEnforceError("no identity yet")
+        workload = snapshot.workload
+        if self._mesh_listen is not None and self._mesh_listen != (workload.mesh_host, workload.mesh_port):
+            moved = f"{workload.mesh_host}:{workload.mesh_port}"
+            raise CannotEnforceError(f"the mesh port moved to {moved}: restart the sidecar")
+        try:
+            table = compile_policy(
+                snapshot.allowlists,
+                trust_domain=workload.spiffe_id.trust_domain,
+                http_ports=[port.port for port in workload.ports if port.protocol.is_http],
+            )
+        except PolicyError as error:
+            raise CannotEnforceError(str(error)) from error
+        bundles = snapshot.bundles or self._issued_bundles
+        if self._context is None:
+            self._begin(svid, bundles)
+        await self._open_ports(snapshot)
+        self._prepared = _Prepared(snapshot=snapshot, table=table, bundles=bundles)
+
+    def _begin(self, svid: X509Svid, bundles: tuple[TrustBundle, ...]) -> None:
+        self._tls = TlsIdentity(svid, bundles, self._clock)
+        self._context = LinkContext(
+            clock=self._clock,
+            log=self._log,
+            svid=svid,
+            verifier=ChainVerifier(bundles),
+            count_failure=self._count_failure,
+            count_broken=self._count_broken,
+            count_proof=self._count_proof,
+        )
+        self.bundles = bundles
+        self._inbound = Inbound(
+            context=self._context,
+            identity=self._identity,
+            recorder=self._recorder,
+            own_id=self._own_id,
+            listen=self._listen,
+        )
+        self._outbound = Outbound(
+            context=self._context,
+            identity=self._identity,
+            recorder=self._recorder,
+            own_id=self._own_id,
+            listen=self._listen,
+        )
+
+    async def _open_ports(self, snapshot: Snapshot) -> None:
+        """The local listeners, the mesh port, the interception ports, as far as they are not open."""
+        assert self._inbound is not None
+        assert self._outbound is not None
+        workload = snapshot.workload
+        try:
+            await self._outbound.prepare(snapshot.upstreams)
+        except ListenFailedError as error:
+            raise CannotEnforceError(str(error)) from error
+        if self._mesh_listen is None:
+            try:
+                await self._inbound.listen(workload.mesh_host, workload.mesh_port)
+            except OSError as error:
+                raise CannotEnforceError(f"{mesh_port_words(workload)}: {error.strerror}") from error
+            self._mesh_listen = (workload.mesh_host, workload.mesh_port)
+        if workload.intercept != self._intercept:
+            if self._intercept is not None or workload.intercept is None:
+                raise CannotEnforceError("the interception ports changed: restart the sidecar")
+            try:
+                await self._inbound.direct.intercept(workload.intercept.inbound_port, original_destination)
+                await self._outbound.intercept(workload.intercept.outbound_port, original_destination)
+            except (OSError, ListenFailedError) as error:
+                self._inbound.direct.stop()  # a later snapshot begins anew
+                raise CannotEnforceError(f"intercept of {workload.namespace}/{workload.service}: {error}") from error
+            self._intercept = workload.intercept
+
+    def enforce(self) -> None:
+        """Put what was prepared in force: nothing can fail, and it is done between two turns of the loop."""
+        prepared, self._prepared = self._prepared, None
+        assert prepared is not None
+        assert self._inbound is not None
+        assert self._outbound is not None
+        assert self._context is not None
+        assert self._svid is not None
+        snapshot = prepared.snapshot
+        self._inbound.enforce(snapshot.workload, prepared.table)
+        self._outbound.enforce(snapshot.upstreams, snapshot.egress)
+        if prepared.bundles != self.bundles:
+            self.bundles = prepared.bundles
+            self._tls = TlsIdentity(self._svid, prepared.bundles, self._clock)
+            self._context.verifier = ChainVerifier(prepared.bundles)
+            self._inbound.reverify()
+            self._outbound.pool.reverify()
+
+    def discard(self) -> None:
+        """Forget what was prepared, and close the listeners that were opened for it alone."""
+        self._prepared = None
+        if self._outbound is not None:
+            self._outbound.discard()
+
+    def _count_failure(self, direction: str, reason: str) -> None:
+        self._metrics.handshake_failures.at(direction, reason).value += 1
+
+    def _count_broken(self, direction: str, reason: str) -> None:
+        self._metrics.tunnel_errors.at(direction, reason).value += 1
+
+    def _count_proof(self, outcome: str) -> None:
+        self._metrics.reproofs.at(outcome).value += 1
+
+
+def mesh_port_words(workload: Workload) -> str:
+    """The mesh port of a workload, as an error names it."""
+    where = f"{workload.mesh_host}:{workload.mesh_port}"
+    return f"service {workload.namespace}/{workload.service}, mesh port {where}"
