@@ -18,13 +18,14 @@ STAMPS := $(VENV)/.ready
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
-.PHONY: help run test check format bench gen lock clean
+.PHONY: help run test check format bench soak gen lock clean
 help:
 	@echo 'make run    the demo mesh (ARGS="--once": one round of calls, then end)'
 	@echo 'make test   all tests (ARGS go to pytest)'
 	@echo 'make check  format, lint, types, import contracts, generated code up to date'
 	@echo 'make format write what the formatter and the linter can mend'
 	@echo 'make bench  measure against the peers (ARGS="http1 --quick")'
+	@echo 'make soak   mixed load for ten minutes while identities and policies change (ARGS="--minutes 60")'
 	@echo 'make gen    write ringfence/wire/gen from the .proto files'
 	@echo 'make lock   write requirements/*.txt anew from pyproject.toml'
 	@echo 'make clean  remove the virtual environment, caches and build results'
@@ -48,6 +49,9 @@ format: $(STAMPS)/check
 
 bench: $(STAMPS)/bench $(STAMPS)/system-bench
 	@exec $(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(STAMPS)/check
+	@exec $(BIN)/python -m benchmarks.soak $(ARGS)
 
 gen: $(STAMPS)/check
 	$(BIN)/python -m ringfence.wire.generate

@@ -166,12 +166,17 @@ def chains(
 
 @contextlib.contextmanager
 def control_plane(
-    home: Path, services: Sequence[Service], policies: Mapping[str, Document], ports: Sequence[int]
+    home: Path,
+    services: Sequence[Service],
+    policies: Mapping[str, Document],
+    ports: Sequence[int],
+    lifetime_seconds: int | None = None,
 ) -> Iterator[ControlPlane]:
-    """Write the mesh and its policies, and run a control plane of its own CA on ``ports`` (join, listen, signals)."""
+    """Write the mesh and its policies, and run a control plane of its own CA on ``ports`` (join, listen, signals);
+    ``lifetime_seconds`` of the SVIDs, else the mesh's own."""
     join, listen, signals = ports
     (home / "policies").mkdir()
-    _write_document(home, "mesh", mesh_document(services, join, listen, signals))
+    _write_document(home, "mesh", mesh_document(services, join, listen, signals, lifetime_seconds))
     for name, document in policies.items():
         _write_document(home / "policies", name, document)
     passphrase = home / "passphrase"

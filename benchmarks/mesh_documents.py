@@ -66,8 +66,11 @@ class Service:
         return document
 
 
-def mesh_document(services: Sequence[Service], join: int, listen: int, signals: int) -> Document:
-    """The ``mesh.yaml`` of ``services`` with a control plane on these ports."""
+def mesh_document(
+    services: Sequence[Service], join: int, listen: int, signals: int, lifetime_seconds: int | None = None
+) -> Document:
+    """The ``mesh.yaml`` of ``services`` with a control plane on these ports; ``lifetime_seconds`` of their SVIDs."""
+    identities: Document = {"identities": {"lifetime": f"{lifetime_seconds}s"}} if lifetime_seconds else {}
     return {
         "apiVersion": "ringfence.io/v1alpha1",
         "kind": "Mesh",
@@ -80,6 +83,7 @@ def mesh_document(services: Sequence[Service], join: int, listen: int, signals: 
                 "listen": f"127.0.0.1:{listen}",
                 "signals": f"127.0.0.1:{signals}",
             },
+            **identities,
             "services": [service.as_document() for service in services],
         },
     }
