@@ -34,6 +34,7 @@ from sidecar.admin_pages import (
 from sidecar.control import ControlStream, SnapshotRefused, open_control
 from sidecar.data_path import CannotEnforceError, DataPath
 from sidecar.exposition import exposition
+from sidecar.gauges import declare_gauges
 from sidecar.identity import IdentityHolder, IdentityRefused, open_identity
 from sidecar.local_http import Asked, Page, Verbs, json_page
 from sidecar.metrics import SidecarMetrics
@@ -91,29 +92,7 @@ class _Sidecar:
             log=self._log.bind("control"),
             version=__version__,
         )
-        self._declare_gauges(sink)
-
-    def _declare_gauges(self, sink: LogSink) -> None:
-        metrics, holder, control = self._metrics, self._holder, self._control
-        metrics.gauge(
-            "ringfence_svid_expiry_timestamp_seconds",
-            "When the SVID in use ends (Unix seconds); 0 without one",
-            lambda: holder.svid.not_after if holder.svid is not None else 0.0,
-        )
-        metrics.gauge(
-            "ringfence_snapshot_revision",
-            "Revision enforced; 0 without one",
-            lambda: float(control.snapshot.revision) if control.snapshot is not None else 0.0,
-        )
-        metrics.gauge(
-            "ringfence_control_plane_staleness_seconds",
-            "Since the control plane was last heard; 0 while connected",
-            control.staleness_seconds,
-        )
-        metrics.total("ringfence_svid_renewals", "SVIDs received", lambda: float(holder.renewals))
-        metrics.total("ringfence_svid_failures", "Attempts to get an SVID that failed", lambda: float(holder.failures))
-        metrics.total("ringfence_snapshots_refused", "Snapshots refused", lambda: float(control.refused))
-        metrics.total("ringfence_log_lines_dropped", "Log lines nobody took", lambda: float(sink.dropped))
+        declare_gauges(self._metrics, holder=self._holder, control=self._control, sink=sink, clock=clock)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -225,6 +204,6 @@ class _Sidecar:
 
     async def _apply(self, snapshot: Snapshot) -> None:
         try:
-            await self._data_path.apply(snapshot)
+            await self._data_path.apply(snapshot, self._control.received)
         except CannotEnforceError as error:
             raise SnapshotRefused(str(error)) from error

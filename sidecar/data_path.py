@@ -17,6 +17,7 @@ from ringfence.policy.compile import PolicyError, compile_policy
 from ringfence.policy.decide import DecisionTable
 from ringfence.snapshot import Intercept, Snapshot, Workload
 from ringfence.spiffe import ChainVerifier, SpiffeId, TrustBundle, X509Svid
+from sidecar.gauges import declare_traffic_gauges
 from sidecar.inbound import Inbound
 from sidecar.listening import Listen, listen
 from sidecar.metrics import SidecarMetrics
@@ -42,6 +43,8 @@ class _Prepared:
     snapshot: Snapshot
     table: DecisionTable
     bundles: tuple[TrustBundle, ...]
+    received: float
+    """When it arrived, monotonic seconds, in whichever process that was."""
 
 
 class DataPath:
@@ -75,22 +78,12 @@ class DataPath:
         self._mesh_listen: tuple[str, int] | None = None
         self._intercept: Intercept | None = None
         self._prepared: _Prepared | None = None
-        self._declare_gauges(metrics)
+        declare_traffic_gauges(metrics, self._sides)
 
-    def _declare_gauges(self, metrics: SidecarMetrics) -> None:
-        metrics.gauge(
-            "ringfence_connections_open_inbound",
-            "Streams from the mesh joined to the app",
-            lambda: float(len(self._inbound.relays)) if self._inbound is not None else 0.0,
-        )
-        metrics.gauge(
-            "ringfence_connections_open_outbound",
-            "App connections to upstreams",
-            lambda: float(len(self._outbound.relays)) if self._outbound is not None else 0.0,
-        )
-        metrics.gauge(
-            "ringfence_tunnels_open", "Mesh connections open, both directions", lambda: float(len(self.links))
-        )
+    def _sides(self) -> tuple[Inbound, Outbound] | None:
+        if self._inbound is None or self._outbound is None:
+            return None
+        return self._inbound, self._outbound
 
     @property
     def relays(self) -> list[Relay]:
@@ -155,13 +148,17 @@ class DataPath:
 
     # -- policy -------------------------------------------------------------------------------------------------------
 
-    async def apply(self, snapshot: Snapshot) -> None:
+    async def apply(self, snapshot: Snapshot, received: float | None = None) -> None:
         """Put a snapshot in force, whole or not at all; CannotEnforceError says why not."""
-        await self.prepare(snapshot)
+        await self.prepare(snapshot, received)
         self.enforce()
 
-    async def prepare(self, snapshot: Snapshot) -> None:
-        """Do all of ``apply`` that can fail; the older snapshot stays in force until ``enforce``."""
+    async def prepare(self, snapshot: Snapshot, received: float | None = None) -> None:
+        """Do all of ``apply`` that can fail; the older snapshot stays in force until ``enforce``.
+
+        ``received``: when it arrived, monotonic seconds, if that is not now.
+        """
+        received = self._clock.monotonic() if received is None else received
         svid = self._svid
         if svid is None:
             raise CannotEnforceError("no identity yet")
@@ -181,7 +178,7 @@ class DataPath:
         if self._context is None:
             self._begin(svid, bundles)
         await self._open_ports(snapshot)
-        self._prepared = _Prepared(snapshot=snapshot, table=table, bundles=bundles)
+        self._prepared = _Prepared(snapshot=snapshot, table=table, bundles=bundles, received=received)
 
     def _begin(self, svid: X509Svid, bundles: tuple[TrustBundle, ...]) -> None:
         self._tls = TlsIdentity(svid, bundles, self._clock)
@@ -193,6 +190,7 @@ class DataPath:
             count_failure=self._count_failure,
             count_broken=self._count_broken,
             count_proof=self._count_proof,
+            time_handshake=self._time_handshake,
         )
         self.bundles = bundles
         self._inbound = Inbound(
@@ -244,7 +242,7 @@ class DataPath:
         assert self._outbound is not None
         assert self._context is not None
         assert self._svid is not None
-        snapshot = prepared.snapshot
+        snapshot, endings = prepared.snapshot, self._recorder.endings
         self._inbound.enforce(snapshot.workload, prepared.table)
         self._outbound.enforce(snapshot.upstreams, snapshot.egress)
         if prepared.bundles != self.bundles:
@@ -253,12 +251,21 @@ class DataPath:
             self._context.verifier = ChainVerifier(prepared.bundles)
             self._inbound.reverify()
             self._outbound.pool.reverify()
+        # What was newly denied is closed by now, but for the last frames that the links send in this turn of the loop.
+        ended = self._recorder.endings > endings
+        asyncio.get_running_loop().call_soon(self._time_revision, prepared.received, ended)
+
+    def _time_revision(self, received: float, ended: bool) -> None:
+        self._metrics.revisions.at("yes" if ended else "no").observe(self._clock.monotonic() - received)
 
     def discard(self) -> None:
         """Forget what was prepared, and close the listeners that were opened for it alone."""
         self._prepared = None
         if self._outbound is not None:
             self._outbound.discard()
+
+    def _time_handshake(self, direction: str, seconds: float) -> None:
+        self._metrics.handshakes.at(direction).observe(seconds)
 
     def _count_failure(self, direction: str, reason: str) -> None:
         self._metrics.handshake_failures.at(direction, reason).value += 1

@@ -108,6 +108,8 @@ class Http2Relay(Relay):
         status = exchange.status or (exchange.local.status if exchange.local is not None else 0)
         series.count(decision, status).value += 1
         series.durations.observe(seconds)
+        if exchange.cut:
+            series.resets.value += 1
         if self._recorder.every_request:
             self._recorder.request_done(
                 self.facts,
@@ -120,10 +122,12 @@ class Http2Relay(Relay):
             )
 
     def malformed(self, reason: Malformed, detail: str) -> Answer:
+        self._recorder.violation(self.facts, by="client", reason=reason)
         kind = _MALFORMED.get(reason, DenyReason.PROTOCOL_ERROR)
         return self._answer(kind, None, detail=f"{reason}: {detail}")
 
     def broken(self, by_client: bool, reason: Broken, detail: str) -> None:
+        self._recorder.violation(self.facts, by="client" if by_client else "server", reason=reason)
         whose = "the client" if by_client else "the server"
         self._recorder.request_refused(
             self.facts,

@@ -105,6 +105,8 @@ class HttpRelay(Relay):
         status = exchange.status or _status_counted(exchange)
         series.count(decision, status).value += 1
         series.durations.observe(seconds)
+        if exchange.cut:
+            series.resets.value += 1
         if self._recorder.every_request:
             self._recorder.request_done(
                 self.facts,
@@ -117,6 +119,7 @@ class HttpRelay(Relay):
             )
 
     def malformed(self, reason: Malformed, detail: str) -> bytes:
+        self._recorder.violation(self.facts, by="client", reason=reason)
         kind = _MALFORMED.get(reason, DenyReason.PROTOCOL_ERROR)
         return self._answer(kind, method=b"", target=b"", detail=f"{reason}: {detail}")
 

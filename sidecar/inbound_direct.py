@@ -151,7 +151,7 @@ class DirectCallers:
     def arrived(self, arrival: Arrival, port: Port, *, tls: bool, first: bytes) -> asyncio.Protocol:
         self._arrivals.discard(arrival)
         identity = self._identity()
-        admission = _Admission(self, port, identity)
+        admission = _Admission(self, port, identity, self._context.clock.monotonic())
         end = DirectEnd(admission, identity.direct_server(_ALPN[port.protocol]) if tls else None, first=first)
         self._ends[end] = admission
         return end
@@ -178,6 +178,8 @@ class DirectCallers:
         """
         admitter = self._admitter
         was, peer = admission.port, end.engine.peer if end.engine is not None else None
+        if peer is not None:
+            self._context.time_handshake("inbound", self._context.clock.monotonic() - admission.began)
         port = admitter.port_at((was.address, was.port))
         if port is None:
             self._deny(was, end.remote, DenyReason.NOT_OWN_ADDRESS, "the workload no longer has this port")
@@ -253,10 +255,22 @@ class DirectCallers:
 class _Admission:
     """The owner of one direct caller's connection: what was known when it came, and what it was let in with."""
 
-    __slots__ = ("_callers", "caller", "drained", "grace_seconds", "identity", "peer", "port", "timer", "until")
+    __slots__ = (
+        "_callers",
+        "began",
+        "caller",
+        "drained",
+        "grace_seconds",
+        "identity",
+        "peer",
+        "port",
+        "timer",
+        "until",
+    )
 
-    def __init__(self, callers: DirectCallers, port: Port, identity: TlsIdentity) -> None:
+    def __init__(self, callers: DirectCallers, port: Port, identity: TlsIdentity, began: float) -> None:
         self._callers = callers
+        self.began = began  # monotonic seconds
         self.port = port
         self.identity = identity
         self.caller: Caller | None = None  # None: not let in yet

@@ -185,6 +185,7 @@ class InboundHttpRelay(HttpRelay):
         """Counted when it is done."""
 
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
+        self._recorder.violation(self.facts, by="server", reason=reason)
         kind = DenyReason.APP_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
         story = f"the app's response: {reason}: {detail}"
         return self._answer(kind, method=exchange.method, target=exchange.target, detail=story, status=502)

@@ -130,6 +130,7 @@ class InboundHttp2Relay(Http2Relay):
         """Counted when it is done."""
 
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> Answer | None:
+        self._recorder.violation(self.facts, by="server", reason=reason)
         kind = DenyReason.APP_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
         return self._answer(kind, exchange, detail=f"the app's response: {reason}: {detail}", status=502)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from sidecar.exposition import Family, Kind
@@ -97,11 +98,22 @@ class Histograms:
         return family
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """A family as it is documented; ``name`` as it is scraped."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+
 class SidecarMetrics:
-    """All families; ``gauges`` are read when scraped."""
+    """All families; gauges and totals are read when scraped (``sidecar.gauges`` declares them)."""
 
     def __init__(self) -> None:
-        self.requests = Counts(
+        self._families: list[Counts | Histograms] = []
+        self.requests = self._counts(
             "ringfence_requests",
             "HTTP requests judged, by verdict and response code",
             "direction",
@@ -112,17 +124,32 @@ class SidecarMetrics:
             "reason",
             "code",
         )
-        self.durations = Histograms(
+        self.durations = self._histograms(
             "ringfence_request_duration_seconds",
             "From the request's head to the end of its response",
             "direction",
             "peer",
             "service",
         )
-        self.denials = Counts(
+        self.resets = self._counts(
+            "ringfence_request_resets",
+            "HTTP requests that ended before both their messages were whole",
+            "direction",
+            "peer",
+            "service",
+        )
+        self.denials = self._counts(
             "ringfence_denials", "Calls refused by this sidecar", "direction", "peer", "service", "reason"
         )
-        self.connections = Counts(
+        self.violations = self._counts(
+            "ringfence_http_violations",
+            "HTTP messages and connections refused for their form, by the rule or the limit that they broke",
+            "direction",
+            "protocol",
+            "by",
+            "reason",
+        )
+        self.connections = self._counts(
             "ringfence_connections",
             "App connections that ended, by why",
             "direction",
@@ -131,54 +158,74 @@ class SidecarMetrics:
             "protocol",
             "reason",
         )
-        self.bytes = Counts(
+        self.bytes = self._counts(
             "ringfence_bytes", "App bytes relayed, counted when a connection ends", "direction", "peer", "service", "to"
         )
-        self.handshake_failures = Counts(
+        self.handshakes = self._histograms(
+            "ringfence_handshake_duration_seconds",
+            "From a mesh connection to its verified peer; its count is that of handshakes that succeeded",
+            "direction",
+        )
+        self.handshake_failures = self._counts(
             "ringfence_handshake_failures", "Mesh handshakes refused", "direction", "reason"
         )
-        self.plaintext = Counts(
+        self.plaintext = self._counts(
             "ringfence_plaintext_callers",
             "Plaintext connections let in by permissive ports",
             "service",
             "port",
             "caller",
         )
-        self.reproofs = Counts("ringfence_reproofs", "Renewed identities proved on living connections", "outcome")
-        self.tunnels = Counts("ringfence_tunnels", "Mesh connections established", "direction")
-        self.tunnel_errors = Counts(
+        self.reproofs = self._counts("ringfence_reproofs", "Renewed identities proved on living connections", "outcome")
+        self.tunnels = self._counts("ringfence_tunnels", "Mesh connections established", "direction")
+        self.tunnel_errors = self._counts(
             "ringfence_tunnel_errors",
-            "Mesh connections cut off for what their peer did or failed to do",
+            "Mesh connections cut off for what their peer did or failed to do, by HTTP/2 error, or by limit (…_flood)",
             "direction",
             "reason",
         )
-        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
-        self._totals: list[tuple[str, str, Callable[[], float]]] = []
+        self.revisions = self._histograms(
+            "ringfence_revision_duration_seconds",
+            "From a revision's arrival to the last close of what it newly denies; ended: whether there was any",
+            "ended",
+        )
+        self._read: list[tuple[Kind, str, str, Callable[[], float]]] = []
+
+    def _counts(self, name: str, help_text: str, *labels: str) -> Counts:
+        family = Counts(name, help_text, *labels)
+        self._families.append(family)
+        return family
+
+    def _histograms(self, name: str, help_text: str, *labels: str) -> Histograms:
+        family = Histograms(name, help_text, *labels)
+        self._families.append(family)
+        return family
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """A value that is read when scraped."""
-        self._gauges.append((name, help_text, read))
+        self._read.append((Kind.GAUGE, name, help_text, read))
 
     def total(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """A counter kept elsewhere, read when scraped."""
-        self._totals.append((name, help_text, read))
+        self._read.append((Kind.COUNTER, name, help_text, read))
+
+    def declared(self) -> Iterator[Declared]:
+        """Every family, none of them read."""
+        for family in self._families:
+            counter = isinstance(family, Counts)
+            yield Declared(
+                name=f"{family.name}_total" if counter else family.name,
+                kind=Kind.COUNTER if counter else Kind.HISTOGRAM,
+                labels=family.labels,
+                help=family.help,
+            )
+        for kind, name, help_text, _ in self._read:
+            yield Declared(name=f"{name}_total" if kind is Kind.COUNTER else name, kind=kind, labels=(), help=help_text)
 
     def collect(self) -> Iterator[Family]:
-        for family in (
-            self.requests,
-            self.denials,
-            self.connections,
-            self.bytes,
-            self.handshake_failures,
-            self.plaintext,
-            self.reproofs,
-            self.tunnels,
-            self.tunnel_errors,
-        ):
+        for family in self._families:
             yield family.collect()
-        yield self.durations.collect()
-        for kind, readings in ((Kind.GAUGE, self._gauges), (Kind.COUNTER, self._totals)):
-            for name, help_text, read in readings:
-                single = Family(name=name, help=help_text, kind=kind)
-                single.add((), read())
-                yield single
+        for kind, name, help_text, read in self._read:
+            single = Family(name=name, help=help_text, kind=kind)
+            single.add((), read())
+            yield single

@@ -204,6 +204,7 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
                 self._recorder.request_refused(self.facts, None, told, method=exchange.method, target=exchange.target)
 
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
+        self._recorder.violation(self.facts, by="server", reason=reason)
         kind = DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
         story = f"{reason}: {detail}"
         return self._answer(kind, method=exchange.method, target=exchange.target, detail=story, status=502)

@@ -154,5 +154,6 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
                 )
 
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> Answer | None:
+        self._recorder.violation(self.facts, by="server", reason=reason)
         kind = DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
         return self._answer(kind, exchange, detail=f"{reason}: {detail}", status=502)

@@ -33,7 +33,7 @@ def _label(reason: str) -> str:
 class RequestSeries:
     """Counters of the requests of one caller to one service, bound once and then found by verdict and status."""
 
-    __slots__ = ("_direction", "_metrics", "_peer", "_service", "by_verdict", "durations")
+    __slots__ = ("_direction", "_metrics", "_peer", "_service", "by_verdict", "durations", "resets")
 
     def __init__(self, metrics: SidecarMetrics, direction: str, peer: str, service: str) -> None:
         self._metrics = metrics
@@ -41,6 +41,7 @@ class RequestSeries:
         self._peer = peer
         self._service = service
         self.durations: Histogram = metrics.durations.at(direction, peer, service)
+        self.resets: Count = metrics.resets.at(direction, peer, service)
         self.by_verdict: dict[tuple[Decision | None, int], Count] = {}
 
     def count(self, decision: Decision | None, status: int) -> Count:
@@ -79,6 +80,12 @@ class Recorder:
         self._logs_every = every_request
         self._log = log
         self._series: dict[tuple[str, str, str], RequestSeries] = {}
+        self.endings = 0
+        """Connections that ended and requests that were refused so far: a revision that ended any has raised it."""
+
+    def violation(self, facts: RelayFacts, *, by: str, reason: str) -> None:
+        """The client or the server broke a rule of HTTP, or a limit; ``reason`` is of a closed set."""
+        self.metrics.violations.at(facts.direction, facts.protocol, by, reason).value += 1
 
     def series(self, direction: str, peer: str, service: str) -> RequestSeries:
         key = (direction, peer, service)
@@ -90,6 +97,7 @@ class Recorder:
         return found
 
     def connection_ended(self, facts: RelayFacts, reason: str, detail: str) -> None:
+        self.endings += 1
         metrics = self.metrics
         direction, peer, service = facts.direction, facts.peer, facts.service
         metrics.connections.at(direction, peer, service, facts.protocol, _label(reason)).value += 1
@@ -128,6 +136,7 @@ class Recorder:
         self, facts: RelayFacts, decision: Deny | None, told: Refusal, *, method: bytes, target: bytes, detail: str = ""
     ) -> None:
         """A request that this sidecar refused, or that another did and told us (``told.origin``)."""
+        self.endings += 1
         self.metrics.denials.at(facts.direction, facts.peer, facts.service, _label(told.reason)).value += 1
         fields = self._fields(facts, decision)
         fields.update(

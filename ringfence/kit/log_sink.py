@@ -37,8 +37,13 @@ class LogSink:
         """Lines that were not written: no room for them, or a target that takes none."""
         return self._dropped_full + self._dropped_broken
 
+    @property
+    def waiting_characters(self) -> int:
+        """Taken and not yet written."""
+        return self._taken_characters - self._given_characters
+
     def write(self, text: str) -> int:
-        if self._taken_characters - self._given_characters > LIMIT_CHARACTERS:
+        if self.waiting_characters > LIMIT_CHARACTERS:
             self._dropped_full += 1
             return 0
         self._taken_characters += len(text)

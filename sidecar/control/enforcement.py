@@ -36,8 +36,16 @@ class Outcome:
 class Enforcement:
     """The snapshot in force and how it got there."""
 
-    def __init__(self, *, spiffe_id: SpiffeId, on_snapshot: OnSnapshot, log: Logger) -> None:
+    def __init__(
+        self,
+        *,
+        spiffe_id: SpiffeId,
+        on_snapshot: OnSnapshot,
+        log: Logger,
+        monotonic: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._spiffe_id = spiffe_id
+        self._monotonic = monotonic
         self._on_snapshot = on_snapshot
         self._log = log
         self._one_at_a_time = asyncio.Lock()
@@ -45,6 +53,8 @@ class Enforcement:
         self.snapshot: Snapshot | None = None
         self.refused = 0
         """Snapshots that were not put in force."""
+        self.received = 0.0
+        """When the snapshot that was taken last arrived, monotonic seconds: before it was read, or waited its turn."""
 
     @property
     def revision(self) -> int:
@@ -56,7 +66,9 @@ class Enforcement:
 
         With ``only_if_none`` nothing happens, and None is returned, when there is one in force already.
         """
+        received = self._monotonic()
         async with self._one_at_a_time:
+            self.received = received
             if only_if_none and self.snapshot is not None:
                 return None
             digest = hashlib.sha256(message.SerializeToString(deterministic=True)).digest()

@@ -82,7 +82,9 @@ class ControlStream:
         self._patience_seconds = patience_seconds
         self._answer_seconds = answer_seconds
         self._wait = wait
-        self._enforcement = Enforcement(spiffe_id=holder.spiffe_id, on_snapshot=on_snapshot, log=log)
+        self._enforcement = Enforcement(
+            spiffe_id=holder.spiffe_id, on_snapshot=on_snapshot, log=log, monotonic=clock.monotonic
+        )
         self._session: Session | None = None
         self._taking: set[asyncio.Future[Outcome]] = set()
         self._settled = asyncio.Event()
@@ -106,6 +108,11 @@ class ControlStream:
     def refused(self) -> int:
         """Snapshots that were not put in force."""
         return self._enforcement.refused
+
+    @property
+    def received(self) -> float:
+        """When the snapshot that is being put in force, or was last, arrived; monotonic seconds."""
+        return self._enforcement.received
 
     @property
     def last_contact(self) -> float | None:

@@ -40,10 +40,10 @@ APP_BUDGETS: Final[Mapping[str, tuple[float, float]]] = {
 
 
 class FloodError(PeerError):
-    """The budget for frames of ``kind`` is used up."""
+    """The budget for frames of ``kind`` is used up, or another limit that only a flood meets."""
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(ENHANCE_YOUR_CALM, f"too many frames of kind {kind}")
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(ENHANCE_YOUR_CALM, detail or f"too many frames of kind {kind}")
         self.kind = kind
 
 

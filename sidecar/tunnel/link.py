@@ -19,6 +19,7 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.spiffe import VerificationError, VerifiedPeer
 from sidecar.http2 import frames as h2
 from sidecar.http2.frames import PeerError
+from sidecar.http2.guard import FloodError
 from sidecar.reprove import check_proof, make_proof
 from sidecar.tls import TlsEndedError, TlsEngine, TlsFailed, TlsFault
 from sidecar.tunnel.link_context import LinkContext, LinkOwner
@@ -51,6 +52,7 @@ class Link(asyncio.Protocol):
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._own_svid = context.svid
         self._verifier = context.verifier  # what the handshake is judged by
+        self._began = context.clock.monotonic()
         self._proofs_sent = 0
         self._proofs_checked = 0
         self.machine = TunnelMachine(
@@ -125,6 +127,10 @@ class Link(asyncio.Protocol):
         self._unread_bytes = 0
         self.machine.set_room(ROOM_BYTES)
 
+    @property
+    def _direction(self) -> str:
+        return "inbound" if self._server else "outbound"
+
     def _write(self, data: bytes) -> None:
         if data and self._transport is not None:
             self._transport.write(data)
@@ -162,6 +168,8 @@ class Link(asyncio.Protocol):
             raise RuntimeError("handshake ended without a verified peer")
         self._cancel("handshake")
         self.ready = True
+        context = self._context
+        context.time_handshake(self._direction, context.clock.monotonic() - self._began)
         if self._verifier is not self._context.verifier:
             self.reverify()  # the bundles changed during the handshake
             if self.closed:
@@ -204,7 +212,11 @@ class Link(asyncio.Protocol):
     def _peer_broke(self, error: PeerError) -> None:
         if not self.closed:
             self.machine.goaway(error.code, error.detail)
-            self._broken(DenyReason.PROTOCOL_ERROR, h2.ERROR_NAMES.get(error.code, "protocol_error"), error.detail)
+            if isinstance(error, FloodError):
+                code = f"{error.kind}_flood"
+            else:
+                code = h2.ERROR_NAMES.get(error.code, "protocol_error")
+            self._broken(DenyReason.PROTOCOL_ERROR, code, error.detail)
 
     def _defect(self, error: Exception) -> None:
         """A defect of ours met while handling this link: it ends, and no other does."""
@@ -214,7 +226,7 @@ class Link(asyncio.Protocol):
 
     def _broken(self, reason: DenyReason, code: str, detail: str) -> None:
         """Log, count and end a link that cannot go on; ``code`` is of a closed set."""
-        direction = "inbound" if self._server else "outbound"
+        direction = self._direction
         self._context.count_broken(direction, code)
         self._context.log.warning(
             "tunnel broken",
@@ -228,7 +240,7 @@ class Link(asyncio.Protocol):
 
     def _refused(self, reason: DenyReason, code: str, detail: str) -> None:
         """Log and count a handshake that failed: only the side that refused knows the reason."""
-        direction = "inbound" if self._server else "outbound"
+        direction = self._direction
         self.end_reason = reason
         self.end_detail = f"{code}: {detail}"
         self._context.count_failure(direction, code)

@@ -49,3 +49,4 @@ class LinkContext:
     count_failure: Callable[[str, str], None]  # direction, reason: handshakes that failed
     count_broken: Callable[[str, str], None] = field(default=lambda _direction, _reason: None)  # links that broke
     count_proof: Callable[[str], None] = field(default=lambda _outcome: None)
+    time_handshake: Callable[[str, float], None] = field(default=lambda _direction, _seconds: None)

@@ -24,7 +24,7 @@ import hpack
 
 from sidecar.http2 import frames as h2
 from sidecar.http2.frames import PeerError
-from sidecar.http2.guard import FloodGuard
+from sidecar.http2.guard import FloodError, FloodGuard
 from sidecar.tunnel.blocks import TABLE_BYTES, Decoder, Encoder
 from sidecar.tunnel.stream import STREAM_WINDOW_BYTES, Headers, Stream
 
@@ -407,8 +407,10 @@ class TunnelMachine:
     def _block_part(self, flags: int, fragment: bytes) -> None:
         block = self._block
         block.append(fragment)
-        if sum(map(len, block)) > HEADER_BLOCK_LIMIT_BYTES or len(block) > _CONTINUATION_LIMIT:
-            raise PeerError(h2.ENHANCE_YOUR_CALM, "header block too large")
+        if sum(map(len, block)) > HEADER_BLOCK_LIMIT_BYTES:
+            raise FloodError("header_block", f"header block above {HEADER_BLOCK_LIMIT_BYTES} bytes")
+        if len(block) > _CONTINUATION_LIMIT:
+            raise FloodError("continuation", f"header block in more than {_CONTINUATION_LIMIT} frames")
         if not flags & h2.FLAG_END_HEADERS:
             return
         self._block = []

@@ -141,6 +141,11 @@ class Pool:
                 self.link_draining(link)
 
     @property
+    def waiting(self) -> int:
+        """App connections that wait for a link."""
+        return sum(map(len, self._waiters.values()))
+
+    @property
     def links(self) -> frozenset[Link]:
         return frozenset(self._endpoints)
 

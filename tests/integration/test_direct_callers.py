@@ -374,8 +374,10 @@ async def test_a_new_policy_ends_exactly_the_newly_denied() -> None:
         for reader, writer in everyone:
             await lives(reader, writer)
 
+        endings = mesh.api.recorder.endings
         mesh.enforce(rule("api", API, ports=[TCP_PORT]), *PLAIN[:2])
 
+        assert mesh.api.recorder.endings == endings + 5  # at once: what times a revision looks right after it
         for client in web:
             await ended(client.reader)
         for reader, writer in everyone[5:]:

@@ -10,6 +10,8 @@ from ringfence.kit.clock import FakeClock
 from ringfence.kit.log import Logger
 from ringfence.policy.decide import Deny, Permit
 from ringfence.policy.reasons import DenyReason
+from sidecar.http1 import Malformed
+from sidecar.http2 import Broken
 from sidecar.metrics import OVERFLOW, SERIES_LIMIT, SidecarMetrics
 from sidecar.recording import Recorder
 from sidecar.refusal import Refusal
@@ -183,3 +185,13 @@ def test_a_defect_is_one_line_that_names_the_connection_and_the_error() -> None:
     seen.recorder.defect(seen.facts(), ValueError("odd\nthing"))
     assert (seen.line["level"], seen.line["msg"], seen.line["peer"]) == ("error", "defect", WEB)
     assert seen.line["detail"] == "ValueError: odd\nthing"
+
+
+def test_a_broken_rule_of_http_is_counted_by_who_broke_which() -> None:
+    seen = Recorded()
+    seen.recorder.violation(seen.facts(), by="client", reason=Malformed.BARE_LF)
+    seen.recorder.violation(seen.facts(protocol="grpc"), by="client", reason=Broken.PING_FLOOD)
+    assert set(seen.metrics.violations.table) == {
+        ("inbound", "http", "client", "bare_lf"),
+        ("inbound", "grpc", "client", "ping_flood"),
+    }

@@ -1,0 +1,58 @@
+"""``docs/metrics.md`` as the declarations have it; ``python -m tests.metrics_document`` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, cast
+
+from sidecar.exposition import Kind
+from sidecar.gauges import declare_gauges, declare_traffic_gauges
+from sidecar.metrics import BUCKETS_SECONDS, OVERFLOW, SERIES_LIMIT, Declared, SidecarMetrics
+from sidecar.process_metrics import ProcessMetrics
+
+DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "metrics.md"
+_HEAD: Final = f"""# Metrics of a sidecar
+
+Served as `/metrics` (Prometheus text format) on the `signals` address. Written from the declarations in
+`sidecar/metrics.py` and `sidecar/gauges.py` by `python -m tests.metrics_document`; a test holds the two together.
+
+Label values come from closed sets, or from tables of at most {SERIES_LIMIT:,} series a family: what comes after is
+counted under `{OVERFLOW}`. `peer` is a SPIFFE ID, `service` is `namespace/name`, `direction` is `inbound` or
+`outbound`, `by` is `client` or `server`, `to` is `app` or `mesh`, `reason` is a word of `ringfence/policy/reasons.py`
+unless the help says otherwise. Of `ringfence_http_violations_total` it is a word of `sidecar/http1/reasons.py` or
+`sidecar/http2/reasons.py`: each flood limit of HTTP/2 has its own.
+
+Histograms are in seconds, with the bounds {", ".join(f"{bound:g}" for bound in BUCKETS_SECONDS)}.
+
+| metric | kind | labels | what it is |
+|---|---|---|---|
+"""
+
+
+def declared() -> list[Declared]:
+    """All families that a sidecar serves, by name."""
+    metrics = SidecarMetrics()
+    nothing = cast(Any, None)  # nothing is read
+    declare_gauges(metrics, holder=nothing, control=nothing, sink=nothing, clock=nothing)
+    declare_traffic_gauges(metrics, nothing)
+    return sorted([*metrics.declared(), *_process()], key=lambda one: one.name)
+
+
+def _process() -> Iterable[Declared]:
+    for family in ProcessMetrics().collect():
+        name = f"{family.name}_total" if family.kind is Kind.COUNTER else family.name
+        yield Declared(name=name, kind=family.kind, labels=tuple(family.labels), help=family.help)
+
+
+def document() -> str:
+    """The whole file."""
+    rows = [
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.help} |\n"
+        for one in declared()
+    ]
+    return _HEAD + "".join(rows)
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document())
