@@ -5,7 +5,7 @@ Made by the control plane, sent by ``ringfence.wire``, enforced by the sidecar. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ringfence.policy.model import Allowlist
@@ -59,7 +59,10 @@ class Intercept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """The workload that the sidecar stands beside; ``intercept`` is None where the app calls explicit listeners."""
+    """The workload that the sidecar stands beside; ``intercept`` is None where the app calls explicit listeners.
+
+    ``instance``: which one of the service's; empty where the service has but one and did not name it.
+    """
 
     service: str
     namespace: str
@@ -68,16 +71,22 @@ class Workload:
     mesh_port: int
     ports: tuple[Port, ...]
     intercept: Intercept | None = None
+    instance: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One instance of an upstream service: its mesh port, its address in CONNECT, and who must answer there."""
+    """One instance of an upstream service: its mesh port, its address in CONNECT, and who must answer there.
+
+    ``ready``: whether it can serve, as far as the mesh knows; one that cannot is chosen only where no other can. It
+    tells how an endpoint is now, not which one it is, so it is no part of equality: links and counts stay with it.
+    """
 
     mesh_host: str
     mesh_port: int
     address: str
     spiffe_id: SpiffeId
+    ready: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

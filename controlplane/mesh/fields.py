@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
 
 from ringfence.kit.addresses import PORT_MAXIMUM, AddressError, SocketAddress, parse_ip
+from ringfence.kit.labels import LABEL_MEND, is_label
 from ringfence.policy.problems import Problem, shown
 from ringfence.policy.yamlnodes import MappingReader, ValueReader
 
@@ -17,8 +17,6 @@ LOOPBACK: Final = "127.0.0.1"
 SHORTEST_LIFETIME_SECONDS: Final = 2
 LONGEST_LIFETIME_SECONDS: Final = 30 * 86400
 _IP_MEND: Final = f"write one such as {LOOPBACK}"
-_LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
-_LABEL_MEND: Final = "use up to 63 lower-case letters, digits and hyphens, and no hyphen first or last"
 
 
 def bounded(reader: MappingReader, key: str, limit: int) -> list[ValueReader]:
@@ -48,10 +46,10 @@ class Fields:
         """A name as written, and whether it is one: what refers to a bad name should still find it."""
         text = reader.text(key) if default is None else reader.text(key, default=default)
         if not text or key not in reader:
-            return text, bool(text) and _LABEL.fullmatch(text) is not None
-        valid = _LABEL.fullmatch(text) is not None
+            return text, is_label(text)
+        valid = is_label(text)
         if not valid:
-            reader.problem(f"{key} {shown(text)} is not a valid name", _LABEL_MEND, key=key)
+            reader.problem(f"{key} {shown(text)} is not a valid name", LABEL_MEND, key=key)
         return text, valid
 
     def port(self, reader: MappingReader, key: str, *, default: int | None = None) -> int | None:

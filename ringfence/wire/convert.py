@@ -38,6 +38,7 @@ from ringfence.wire.fields import (
     read_cidr,
     read_host_pattern,
     read_ip,
+    read_label,
     read_list,
     read_method,
     read_name,
@@ -115,6 +116,7 @@ def _workload_to_wire(workload: Workload) -> control_pb2.Workload:
             for port in workload.ports
         ],
         intercept=_intercept_to_wire(workload.intercept),
+        instance=workload.instance,
     )
 
 
@@ -138,6 +140,7 @@ def _upstream_to_wire(upstream: Upstream) -> control_pb2.Upstream:
                 mesh_port=endpoint.mesh_port,
                 address=endpoint.address,
                 spiffe_id=str(endpoint.spiffe_id),
+                not_ready=not endpoint.ready,
             )
             for endpoint in upstream.endpoints
         ],
@@ -244,6 +247,7 @@ def _workload(message: control_pb2.Workload) -> Workload:
         mesh_port=mesh_port,
         ports=ports,
         intercept=_intercept(message.intercept, mesh_port) if message.HasField("intercept") else None,
+        instance=read_label("workload.instance", message.instance) if message.instance else "",
     )
 
 
@@ -296,6 +300,7 @@ def _endpoint(path: str, message: control_pb2.Endpoint) -> Endpoint:
         mesh_port=read_port(f"{path}.mesh_port", message.mesh_port),
         address=read_ip(f"{path}.address", message.address),
         spiffe_id=read_spiffe_id(f"{path}.spiffe_id", message.spiffe_id),
+        ready=not message.not_ready,
     )
 
 

@@ -13,6 +13,7 @@ from cryptography import x509
 
 from ringfence.kit.addresses import AddressError, check_port, parse_cidr, parse_ip
 from ringfence.kit.host_patterns import HostPatternError, parse_host_pattern
+from ringfence.kit.labels import is_label
 from ringfence.policy.callers import PatternError, parse_spiffe_id_pattern
 from ringfence.policy.model import SpiffeIdPattern
 from ringfence.policy.paths import TemplateError, parse_template
@@ -52,6 +53,13 @@ def check_unique(path: str, keys: Iterable[Hashable]) -> None:
 def read_name(path: str, text: str) -> str:
     """Printable text of 1 to 253 characters."""
     return _bounded(path, text, _NAME_LIMIT_CHARACTERS)
+
+
+def read_label(path: str, text: str) -> str:
+    """A DNS label: it also names files."""
+    if not is_label(text):
+        raise WireError(f"{path}: {text[:64]!r} is not a label")
+    return text
 
 
 def read_ip(path: str, text: str) -> str:

@@ -51,10 +51,15 @@ class Pool:
         self._closed = False
 
     def choose(self, endpoints: Sequence[Endpoint]) -> Endpoint:
-        """The less loaded of two endpoints drawn at random (by open streams)."""
+        """The less loaded of two endpoints drawn at random (by open streams), ready ones where there are any."""
         if len(endpoints) == 1:
             return endpoints[0]
         first, second = random.sample(endpoints, 2)
+        if not (first.ready and second.ready):
+            able = [endpoint for endpoint in endpoints if endpoint.ready] or endpoints
+            if len(able) == 1:
+                return able[0]
+            first, second = random.sample(able, 2)
         return first if self._load(first) <= self._load(second) else second
 
     def _load(self, endpoint: Endpoint) -> int:

@@ -65,7 +65,9 @@ ALLOWLISTS = st.builds(
     name=NAME,
     rules=st.lists(RULES, max_size=4, unique_by=lambda rule: rule.name).map(tuple),
 )
-ENDPOINTS = st.builds(Endpoint, mesh_host=HOSTS, mesh_port=PORTS, address=HOSTS, spiffe_id=WORKLOADS)
+ENDPOINTS = st.builds(
+    Endpoint, mesh_host=HOSTS, mesh_port=PORTS, address=HOSTS, spiffe_id=WORKLOADS, ready=st.booleans()
+)
 LISTENERS = st.one_of(st.just(("", 0)), st.tuples(HOSTS, PORTS))
 UPSTREAMS = st.builds(
     lambda listener, **parts: Upstream(listen_host=listener[0], listen_port=listener[1], **parts),

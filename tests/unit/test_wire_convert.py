@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 
 import pytest
 
@@ -59,6 +59,7 @@ def snapshot() -> Snapshot:
                 ),
             ),
             intercept=Intercept(inbound_port=15006, outbound_port=15001),
+            instance="b",
         ),
         upstreams=(
             Upstream(
@@ -68,7 +69,12 @@ def snapshot() -> Snapshot:
                 protocol=Protocol.HTTP,
                 listen_host="127.0.0.1",
                 listen_port=9102,
-                endpoints=(Endpoint(mesh_host="10.0.0.2", mesh_port=15008, address="10.0.0.2", spiffe_id=PAYMENTS),),
+                endpoints=(
+                    Endpoint(mesh_host="10.0.0.2", mesh_port=15008, address="10.0.0.2", spiffe_id=PAYMENTS),
+                    Endpoint(
+                        mesh_host="10.0.0.3", mesh_port=15008, address="10.0.0.3", spiffe_id=PAYMENTS, ready=False
+                    ),
+                ),
                 addresses=("10.0.0.2", "10.96.0.2"),
             ),
             Upstream(
@@ -113,7 +119,15 @@ def snapshot() -> Snapshot:
 def test_what_is_sent_arrives() -> None:
     sent = snapshot()
     received = pb.Snapshot.FromString(snapshot_to_wire(sent).SerializeToString())
-    assert snapshot_from_wire(received) == sent
+    arrived = snapshot_from_wire(received)
+    assert arrived == sent
+    assert [end.ready for end in arrived.upstreams[0].endpoints] == [True, False]  # no part of equality
+
+
+def test_endpoint_of_a_sender_that_knows_no_readiness_is_ready() -> None:
+    message = snapshot_to_wire(snapshot())
+    message.upstreams[0].endpoints[1].ClearField("not_ready")
+    assert all(end.ready for end in snapshot_from_wire(message).upstreams[0].endpoints)
 
 
 def _set(path: str, value: object) -> Callable[[pb.Snapshot], None]:
@@ -150,6 +164,12 @@ def _clear(name: str, of: Callable[[pb.Snapshot], object] = lambda message: mess
     return lambda message: of(message).ClearField(name)  # type: ignore[attr-defined, no-any-return]
 
 
+def _at_one_place(endpoints: MutableSequence[pb.Endpoint]) -> None:
+    """Two that differ in their readiness alone, which makes nothing another endpoint."""
+    endpoints[1].CopyFrom(endpoints[0])
+    endpoints[1].not_ready = not endpoints[0].not_ready
+
+
 def _rule(message: pb.Snapshot) -> pb.Rule:
     return message.allowlists[0].rules[0]
 
@@ -161,6 +181,9 @@ REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
     ("workload.namespace", _set("workload.namespace", "bank")),
     ("workload.service", _set("workload.service", "")),
     ("workload.service", _set("workload.service", "or\nders")),
+    ("workload.instance", _set("workload.instance", "../b")),
+    ("workload.instance", _set("workload.instance", "B")),
+    ("workload.instance", _set("workload.instance", "b" * 64)),
     ("workload.spiffe_id", _set("workload.spiffe_id", "spiffe://shop.example/ns/shop/sa/a%2fb")),
     ("workload.spiffe_id", _set("workload.spiffe_id", "https://shop.example/ns/shop/sa/orders")),
     ("workload.namespace", _set("workload.spiffe_id", "spiffe://shop.example/orders")),
@@ -212,6 +235,7 @@ REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
     ("egress[1].cidrs[0]", _set("egress[1].cidrs[0]", "10.1.0.0")),
     ("egress[1].cidrs[1]", _set("egress[1].cidrs[1]", "2001:db8::/129")),
     ("upstreams[0].endpoints[1]", _repeat("upstreams[0].endpoints")),
+    ("upstreams[0].endpoints[1]", lambda message: _at_one_place(message.upstreams[0].endpoints)),
     ("upstreams[0].endpoints[0].spiffe_id", _set("upstreams[0].endpoints[0].spiffe_id", "")),
     ("upstreams[0].endpoints[0].mesh_port", _set("upstreams[0].endpoints[0].mesh_port", 0)),
     ("upstreams[0].endpoints[0].address", _set("upstreams[0].endpoints[0].address", "10.0.0.2:80")),

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ringfence/wire/gen/control.proto\x12\x14ringfence.control.v1\"\xb7\x01\n\rSidecarReport\x12,\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.ringfence.control.v1.HelloH\x00\x12\x34\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32%.ringfence.control.v1.AcknowledgementH\x00\x12\x38\n\x08identity\x18\x03 \x01(\x0b\x32$.ringfence.control.v1.IdentityReportH\x00\x42\x08\n\x06report\"A\n\x05Hello\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x15\n\rheld_revision\x18\x03 \x01(\x04\"_\n\x0f\x41\x63knowledgement\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x19\n\x11\x65nforced_revision\x18\x04 \x01(\x04\"G\n\x0eIdentityReport\x12\x12\n\nnot_before\x18\x01 \x01(\x03\x12\x11\n\tnot_after\x18\x02 \x01(\x03\x12\x0e\n\x06serial\x18\x03 \x01(\t\"\x97\x02\n\x08Snapshot\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x30\n\x08workload\x18\x02 \x01(\x0b\x32\x1e.ringfence.control.v1.Workload\x12\x31\n\tupstreams\x18\x03 \x03(\x0b\x32\x1e.ringfence.control.v1.Upstream\x12\x33\n\nallowlists\x18\x04 \x03(\x0b\x32\x1f.ringfence.control.v1.Allowlist\x12-\n\x07\x62undles\x18\x05 \x03(\x0b\x32\x1c.ringfence.control.v1.Bundle\x12\x30\n\x06\x65gress\x18\x06 \x03(\x0b\x32 .ringfence.control.v1.EgressRule\"\xc6\x01\n\x08Workload\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x11\n\tspiffe_id\x18\x03 \x01(\t\x12\x11\n\tmesh_host\x18\x04 \x01(\t\x12\x11\n\tmesh_port\x18\x05 \x01(\r\x12)\n\x05ports\x18\x06 \x03(\x0b\x32\x1a.ringfence.control.v1.Port\x12\x32\n\tintercept\x18\x07 \x01(\x0b\x32\x1f.ringfence.control.v1.Intercept\"8\n\tIntercept\x12\x14\n\x0cinbound_port\x18\x01 \x01(\r\x12\x15\n\routbound_port\x18\x02 \x01(\r\"\x81\x01\n\x04Port\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x10\n\x08\x61pp_host\x18\x04 \x01(\t\x12\x10\n\x08\x61pp_port\x18\x05 \x01(\r\x12\x0c\n\x04mode\x18\x06 \x01(\t\x12\x16\n\x0eproxy_protocol\x18\x07 \x01(\x08\"\xbe\x01\n\x08Upstream\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x10\n\x08protocol\x18\x04 \x01(\t\x12\x13\n\x0blisten_host\x18\x05 \x01(\t\x12\x13\n\x0blisten_port\x18\x06 \x01(\r\x12\x31\n\tendpoints\x18\x07 \x03(\x0b\x32\x1e.ringfence.control.v1.Endpoint\x12\x11\n\taddresses\x18\x08 \x03(\t\"T\n\x08\x45ndpoint\x12\x11\n\tmesh_host\x18\x01 \x01(\t\x12\x11\n\tmesh_port\x18\x02 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\tspiffe_id\x18\x04 \x01(\t\"W\n\tAllowlist\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05rules\x18\x03 \x03(\x0b\x32\x1a.ringfence.control.v1.Rule\"p\n\x04Rule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04\x66rom\x18\x02 \x03(\x0b\x32\x1d.ringfence.control.v1.Callers\x12\r\n\x05ports\x18\x03 \x03(\r\x12\x0f\n\x07methods\x18\x04 \x03(\t\x12\r\n\x05paths\x18\x05 \x03(\t\"o\n\x07\x43\x61llers\x12\x13\n\tspiffe_id\x18\x01 \x01(\tH\x00\x12\x13\n\tnamespace\x18\x02 \x01(\tH\x00\x12\x16\n\x0ctrust_domain\x18\x03 \x01(\tH\x00\x12\x19\n\x0funauthenticated\x18\x04 \x01(\x08H\x00\x42\x07\n\x05match\"G\n\nEgressRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05hosts\x18\x02 \x03(\t\x12\r\n\x05\x63idrs\x18\x03 \x03(\t\x12\r\n\x05ports\x18\x04 \x03(\r\"-\n\x06\x42undle\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\r\n\x05roots\x18\x02 \x03(\x0c\x32_\n\x07\x43ontrol\x12T\n\tSubscribe\x12#.ringfence.control.v1.SidecarReport\x1a\x1e.ringfence.control.v1.Snapshot(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ringfence/wire/gen/control.proto\x12\x14ringfence.control.v1\"\xf3\x01\n\rSidecarReport\x12,\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.ringfence.control.v1.HelloH\x00\x12\x34\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32%.ringfence.control.v1.AcknowledgementH\x00\x12\x38\n\x08identity\x18\x03 \x01(\x0b\x32$.ringfence.control.v1.IdentityReportH\x00\x12:\n\treadiness\x18\x04 \x01(\x0b\x32%.ringfence.control.v1.ReadinessReportH\x00\x42\x08\n\x06report\"\\\n\x05Hello\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x15\n\rheld_revision\x18\x03 \x01(\x04\x12\x19\n\x11workload_instance\x18\x04 \x01(\t\"_\n\x0f\x41\x63knowledgement\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x19\n\x11\x65nforced_revision\x18\x04 \x01(\x04\"G\n\x0eIdentityReport\x12\x12\n\nnot_before\x18\x01 \x01(\x03\x12\x11\n\tnot_after\x18\x02 \x01(\x03\x12\x0e\n\x06serial\x18\x03 \x01(\t\"0\n\x0fReadinessReport\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x97\x02\n\x08Snapshot\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x30\n\x08workload\x18\x02 \x01(\x0b\x32\x1e.ringfence.control.v1.Workload\x12\x31\n\tupstreams\x18\x03 \x03(\x0b\x32\x1e.ringfence.control.v1.Upstream\x12\x33\n\nallowlists\x18\x04 \x03(\x0b\x32\x1f.ringfence.control.v1.Allowlist\x12-\n\x07\x62undles\x18\x05 \x03(\x0b\x32\x1c.ringfence.control.v1.Bundle\x12\x30\n\x06\x65gress\x18\x06 \x03(\x0b\x32 .ringfence.control.v1.EgressRule\"\xd8\x01\n\x08Workload\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x11\n\tspiffe_id\x18\x03 \x01(\t\x12\x11\n\tmesh_host\x18\x04 \x01(\t\x12\x11\n\tmesh_port\x18\x05 \x01(\r\x12)\n\x05ports\x18\x06 \x03(\x0b\x32\x1a.ringfence.control.v1.Port\x12\x32\n\tintercept\x18\x07 \x01(\x0b\x32\x1f.ringfence.control.v1.Intercept\x12\x10\n\x08instance\x18\x08 \x01(\t\"8\n\tIntercept\x12\x14\n\x0cinbound_port\x18\x01 \x01(\r\x12\x15\n\routbound_port\x18\x02 \x01(\r\"\x81\x01\n\x04Port\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x10\n\x08\x61pp_host\x18\x04 \x01(\t\x12\x10\n\x08\x61pp_port\x18\x05 \x01(\r\x12\x0c\n\x04mode\x18\x06 \x01(\t\x12\x16\n\x0eproxy_protocol\x18\x07 \x01(\x08\"\xbe\x01\n\x08Upstream\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x10\n\x08protocol\x18\x04 \x01(\t\x12\x13\n\x0blisten_host\x18\x05 \x01(\t\x12\x13\n\x0blisten_port\x18\x06 \x01(\r\x12\x31\n\tendpoints\x18\x07 \x03(\x0b\x32\x1e.ringfence.control.v1.Endpoint\x12\x11\n\taddresses\x18\x08 \x03(\t\"g\n\x08\x45ndpoint\x12\x11\n\tmesh_host\x18\x01 \x01(\t\x12\x11\n\tmesh_port\x18\x02 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\tspiffe_id\x18\x04 \x01(\t\x12\x11\n\tnot_ready\x18\x05 \x01(\x08\"W\n\tAllowlist\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x05rules\x18\x03 \x03(\x0b\x32\x1a.ringfence.control.v1.Rule\"p\n\x04Rule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04\x66rom\x18\x02 \x03(\x0b\x32\x1d.ringfence.control.v1.Callers\x12\r\n\x05ports\x18\x03 \x03(\r\x12\x0f\n\x07methods\x18\x04 \x03(\t\x12\r\n\x05paths\x18\x05 \x03(\t\"o\n\x07\x43\x61llers\x12\x13\n\tspiffe_id\x18\x01 \x01(\tH\x00\x12\x13\n\tnamespace\x18\x02 \x01(\tH\x00\x12\x16\n\x0ctrust_domain\x18\x03 \x01(\tH\x00\x12\x19\n\x0funauthenticated\x18\x04 \x01(\x08H\x00\x42\x07\n\x05match\"G\n\nEgressRule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05hosts\x18\x02 \x03(\t\x12\r\n\x05\x63idrs\x18\x03 \x03(\t\x12\r\n\x05ports\x18\x04 \x03(\r\"-\n\x06\x42undle\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\r\n\x05roots\x18\x02 \x03(\x0c\x32_\n\x07\x43ontrol\x12T\n\tSubscribe\x12#.ringfence.control.v1.SidecarReport\x1a\x1e.ringfence.control.v1.Snapshot(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,35 +32,37 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ringfence.wire.gen.control_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SIDECARREPORT']._serialized_start=59
-  _globals['_SIDECARREPORT']._serialized_end=242
-  _globals['_HELLO']._serialized_start=244
-  _globals['_HELLO']._serialized_end=309
-  _globals['_ACKNOWLEDGEMENT']._serialized_start=311
-  _globals['_ACKNOWLEDGEMENT']._serialized_end=406
-  _globals['_IDENTITYREPORT']._serialized_start=408
-  _globals['_IDENTITYREPORT']._serialized_end=479
-  _globals['_SNAPSHOT']._serialized_start=482
-  _globals['_SNAPSHOT']._serialized_end=761
-  _globals['_WORKLOAD']._serialized_start=764
-  _globals['_WORKLOAD']._serialized_end=962
-  _globals['_INTERCEPT']._serialized_start=964
-  _globals['_INTERCEPT']._serialized_end=1020
-  _globals['_PORT']._serialized_start=1023
-  _globals['_PORT']._serialized_end=1152
-  _globals['_UPSTREAM']._serialized_start=1155
-  _globals['_UPSTREAM']._serialized_end=1345
-  _globals['_ENDPOINT']._serialized_start=1347
-  _globals['_ENDPOINT']._serialized_end=1431
-  _globals['_ALLOWLIST']._serialized_start=1433
-  _globals['_ALLOWLIST']._serialized_end=1520
-  _globals['_RULE']._serialized_start=1522
-  _globals['_RULE']._serialized_end=1634
-  _globals['_CALLERS']._serialized_start=1636
-  _globals['_CALLERS']._serialized_end=1747
-  _globals['_EGRESSRULE']._serialized_start=1749
-  _globals['_EGRESSRULE']._serialized_end=1820
-  _globals['_BUNDLE']._serialized_start=1822
-  _globals['_BUNDLE']._serialized_end=1867
-  _globals['_CONTROL']._serialized_start=1869
-  _globals['_CONTROL']._serialized_end=1964
+  _globals['_SIDECARREPORT']._serialized_end=302
+  _globals['_HELLO']._serialized_start=304
+  _globals['_HELLO']._serialized_end=396
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=398
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=493
+  _globals['_IDENTITYREPORT']._serialized_start=495
+  _globals['_IDENTITYREPORT']._serialized_end=566
+  _globals['_READINESSREPORT']._serialized_start=568
+  _globals['_READINESSREPORT']._serialized_end=616
+  _globals['_SNAPSHOT']._serialized_start=619
+  _globals['_SNAPSHOT']._serialized_end=898
+  _globals['_WORKLOAD']._serialized_start=901
+  _globals['_WORKLOAD']._serialized_end=1117
+  _globals['_INTERCEPT']._serialized_start=1119
+  _globals['_INTERCEPT']._serialized_end=1175
+  _globals['_PORT']._serialized_start=1178
+  _globals['_PORT']._serialized_end=1307
+  _globals['_UPSTREAM']._serialized_start=1310
+  _globals['_UPSTREAM']._serialized_end=1500
+  _globals['_ENDPOINT']._serialized_start=1502
+  _globals['_ENDPOINT']._serialized_end=1605
+  _globals['_ALLOWLIST']._serialized_start=1607
+  _globals['_ALLOWLIST']._serialized_end=1694
+  _globals['_RULE']._serialized_start=1696
+  _globals['_RULE']._serialized_end=1808
+  _globals['_CALLERS']._serialized_start=1810
+  _globals['_CALLERS']._serialized_end=1921
+  _globals['_EGRESSRULE']._serialized_start=1923
+  _globals['_EGRESSRULE']._serialized_end=1994
+  _globals['_BUNDLE']._serialized_start=1996
+  _globals['_BUNDLE']._serialized_end=2041
+  _globals['_CONTROL']._serialized_start=2043
+  _globals['_CONTROL']._serialized_end=2138
 # @@protoc_insertion_point(module_scope)

@@ -27,6 +27,7 @@ class SidecarReport(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     ACK_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
+    READINESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """first message of a stream, exactly once"""
@@ -35,18 +36,21 @@ class SidecarReport(_message.Message):
     def ack(self) -> Global___Acknowledgement: ...
     @_builtins.property
     def identity(self) -> Global___IdentityReport: ...
+    @_builtins.property
+    def readiness(self) -> Global___ReadinessReport: ...
     def __init__(
         self,
         *,
         hello: Global___Hello | None = ...,
         ack: Global___Acknowledgement | None = ...,
         identity: Global___IdentityReport | None = ...,
+        readiness: Global___ReadinessReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "hello", b"hello", "identity", b"identity", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "hello", b"hello", "identity", b"identity", "readiness", b"readiness", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "hello", b"hello", "identity", b"identity", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "hello", b"hello", "identity", b"identity", "readiness", b"readiness", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "ack", "identity"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "ack", "identity", "readiness"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
@@ -59,21 +63,25 @@ class Hello(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
     HELD_REVISION_FIELD_NUMBER: _builtins.int
+    WORKLOAD_INSTANCE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     instance: _builtins.str
     """random, made at process start: tells a restart from a reconnect"""
     held_revision: _builtins.int
     """0: none"""
+    workload_instance: _builtins.str
+    """which of the service's instances it stands beside; empty: its only, unnamed one"""
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         instance: _builtins.str = ...,
         held_revision: _builtins.int = ...,
+        workload_instance: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_revision", b"held_revision", "instance", b"instance", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_revision", b"held_revision", "instance", b"instance", "version", b"version", "workload_instance", b"workload_instance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -136,6 +144,31 @@ class IdentityReport(_message.Message):
 Global___IdentityReport: _TypeAlias = IdentityReport  # noqa: Y015
 
 @_typing.final
+class ReadinessReport(_message.Message):
+    """Whether the workload can serve; until one is sent on a stream it can."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ready: _builtins.bool
+    reason: _builtins.str
+    """why not"""
+    def __init__(
+        self,
+        *,
+        ready: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ready", b"ready", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadinessReport: _TypeAlias = ReadinessReport  # noqa: Y015
+
+@_typing.final
 class Snapshot(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -190,12 +223,15 @@ class Workload(_message.Message):
     MESH_PORT_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
     INTERCEPT_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     namespace: _builtins.str
     spiffe_id: _builtins.str
     mesh_host: _builtins.str
     """where the inbound mesh port listens"""
     mesh_port: _builtins.int
+    instance: _builtins.str
+    """empty: the service's only, unnamed one"""
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Port]: ...
     @_builtins.property
@@ -212,10 +248,11 @@ class Workload(_message.Message):
         mesh_port: _builtins.int = ...,
         ports: _abc.Iterable[Global___Port] | None = ...,
         intercept: Global___Intercept | None = ...,
+        instance: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["intercept", b"intercept"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["intercept", b"intercept", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "namespace", b"namespace", "ports", b"ports", "service", b"service", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "intercept", b"intercept", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "namespace", b"namespace", "ports", b"ports", "service", b"service", "spiffe_id", b"spiffe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -341,12 +378,15 @@ class Endpoint(_message.Message):
     MESH_PORT_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     SPIFFE_ID_FIELD_NUMBER: _builtins.int
+    NOT_READY_FIELD_NUMBER: _builtins.int
     mesh_host: _builtins.str
     mesh_port: _builtins.int
     address: _builtins.str
     """with Upstream.port: the CONNECT authority"""
     spiffe_id: _builtins.str
     """who must answer there"""
+    not_ready: _builtins.bool
+    """to be chosen only where no other endpoint is ready"""
     def __init__(
         self,
         *,
@@ -354,10 +394,11 @@ class Endpoint(_message.Message):
         mesh_port: _builtins.int = ...,
         address: _builtins.str = ...,
         spiffe_id: _builtins.str = ...,
+        not_ready: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "not_ready", b"not_ready", "spiffe_id", b"spiffe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
