@@ -11,18 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-SNIFF_LIMIT_BYTES: Final = 16 * 1024
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_HANDSHAKE_RECORD: Final = 0x16
-_CLIENT_HELLO: Final = 1
+from sidecar.client_hello import HANDSHAKE_RECORD, HELLO_LIMIT_BYTES, host_name, read_hello
+from sidecar.http2.frames import PREFACE
+
+SNIFF_LIMIT_BYTES: Final = HELLO_LIMIT_BYTES
 _METHOD: Final = re.compile(rb"[A-Z]{3,16} ")
 _METHOD_BEGUN: Final = re.compile(rb"[A-Z]{1,16}")
 # Blanks around the name are no field name to a strict reader, but to a lenient one they are: such a line counts, too.
 _HOST_FIELD: Final = re.compile(rb"\n[ \t]*host[ \t]*:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n(.?))", re.IGNORECASE | re.DOTALL)
 _BARE_BREAK: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
-_HOST_NAME: Final = re.compile(
-    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
-)
 
 
 class Kind(StrEnum):
@@ -58,16 +55,21 @@ def sniff(data: bytes) -> Sniffed | None:
 
 
 def _kind(data: bytes) -> Kind | None:
-    if data[0] == _HANDSHAKE_RECORD:
+    if data[0] == HANDSHAKE_RECORD:
         if len(data) < 3:
             return None
         return Kind.TLS if data[1] == 3 and data[2] <= 4 else Kind.OPAQUE
-    if _PREFACE.startswith(data[: len(_PREFACE)]):
-        return Kind.HTTP2 if len(data) >= len(_PREFACE) else None
+    if PREFACE.startswith(data[: len(PREFACE)]):
+        return Kind.HTTP2 if len(data) >= len(PREFACE) else None
     if _METHOD.match(data):
         return Kind.HTTP1
     begun = _METHOD_BEGUN.fullmatch(data)
     return None if begun else Kind.OPAQUE
+
+
+def _server_name(data: bytes) -> str | None:
+    hello = read_hello(data)
+    return hello.server_name if hello is not None else None
 
 
 def _http_host(data: bytes) -> str | None:
@@ -94,88 +96,3 @@ def _authority_in(line: bytes) -> bytes | None:
         return target
     _scheme, mark, after = target.partition(b"://")
     return after.partition(b"/")[0].partition(b"?")[0] if mark else b""
-
-
-def host_name(value: bytes) -> str:
-    """A DNS name in ``value`` without its port, lower case; "" if it is none."""
-    text = value.decode("ascii", "replace").lower()
-    name, colon, port = text.partition(":")
-    if (colon and not port.isascii()) or (port and not port.isdigit()):
-        return ""
-    name = name.removesuffix(".")
-    return name if _HOST_NAME.fullmatch(name) else ""
-
-
-class _ShortError(Exception):
-    """The bytes end before the field does, or after it where they must not."""
-
-
-class _Reader:
-    """Reads big-endian fields of a ClientHello."""
-
-    __slots__ = ("_data", "_end", "_pos")
-
-    def __init__(self, data: bytes, start: int, end: int) -> None:
-        self._data = data
-        self._pos = start
-        self._end = end
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "big")
-
-    def take(self, size: int) -> bytes:
-        if self._pos + size > self._end:
-            raise _ShortError
-        piece = self._data[self._pos : self._pos + size]
-        self._pos += size
-        return piece
-
-    def within(self, size: int) -> None:
-        """What is left must be exactly ``size`` bytes."""
-        if self._pos + size != self._end:
-            raise _ShortError
-
-    @property
-    def more(self) -> bool:
-        return self._pos < self._end
-
-
-def _server_name(data: bytes) -> str | None:
-    """``server_name`` of a ClientHello (RFC 6066 section 3), which may span records; None: more bytes needed."""
-    hello = bytearray()
-    pos = 0
-    while pos + 5 <= len(data):
-        if data[pos] != _HANDSHAKE_RECORD:
-            return ""
-        size = int.from_bytes(data[pos + 3 : pos + 5], "big")
-        hello += data[pos + 5 : pos + 5 + size]
-        pos += 5 + size
-        if hello and hello[0] != _CLIENT_HELLO:
-            return ""
-        if len(hello) >= 4 and len(hello) >= 4 + (whole := int.from_bytes(hello[1:4], "big")):
-            try:
-                return _name_in(_Reader(bytes(hello), 4, 4 + whole))
-            except _ShortError:
-                return ""
-    return None
-
-
-def _name_in(reader: _Reader) -> str:
-    """The one name asked for; "" if there is none, or if two readers could find two."""
-    reader.take(2 + 32)  # version, random
-    reader.take(reader.number(1))  # session id
-    reader.take(reader.number(2))  # cipher suites
-    reader.take(reader.number(1))  # compression methods
-    reader.within(reader.number(2))  # all extensions
-    found: list[str] = []
-    while reader.more:
-        kind = reader.number(2)
-        body = reader.take(reader.number(2))
-        if kind == 0:
-            names = _Reader(body, 0, len(body))
-            names.within(names.number(2))
-            while names.more:
-                is_host = names.number(1) == 0
-                name = names.take(names.number(2))
-                found.append(host_name(name) if is_host and b":" not in name else "")
-    return found[0] if len(found) == 1 else ""

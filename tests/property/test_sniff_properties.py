@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidecar.sniff import SNIFF_LIMIT_BYTES, Kind, host_name, sniff
+from sidecar.client_hello import host_name
+from sidecar.sniff import SNIFF_LIMIT_BYTES, Kind, sniff
 
 LABELS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 HOSTS = st.lists(LABELS, min_size=1, max_size=5).map(".".join)

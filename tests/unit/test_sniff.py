@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from OpenSSL import SSL
 
-from sidecar.sniff import SNIFF_LIMIT_BYTES, Kind, Sniffed, host_name, sniff
+from sidecar.client_hello import host_name
+from sidecar.sniff import SNIFF_LIMIT_BYTES, Kind, Sniffed, sniff
 from tests.client_hello import client_hello
 
 
