@@ -71,6 +71,7 @@ class _Sidecar:
             metrics=self._metrics,
             clock=clock,
             every_request=settings.log.access_log is AccessLog.ALL,
+            sample=settings.log.access_log_sample,
             own_id=str(settings.identity.spiffe_id),
         )
         self._data_path = DataPath(

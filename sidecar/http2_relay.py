@@ -17,6 +17,7 @@ from sidecar.http2.frames import NO_ERROR
 from sidecar.recording import Recorder, RequestSeries, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import Relay
+from sidecar.trace_context import trace_id_of
 
 _MALFORMED: Final = {
     Malformed.BAD_TARGET: DenyReason.PATH_AMBIGUOUS,
@@ -119,6 +120,7 @@ class Http2Relay(Relay):
                 status=status,
                 seconds=seconds,
                 told=refusal.is_told(exchange.local, exchange.refusal),
+                trace_id=trace_id_of(exchange),
             )
 
     def malformed(self, reason: Malformed, detail: str) -> Answer:
@@ -129,14 +131,9 @@ class Http2Relay(Relay):
     def broken(self, by_client: bool, reason: Broken, detail: str) -> None:
         self._recorder.violation(self.facts, by="client" if by_client else "server", reason=reason)
         whose = "the client" if by_client else "the server"
-        self._recorder.request_refused(
-            self.facts,
-            Deny(DenyReason.PROTOCOL_ERROR),
-            self._telling(DenyReason.PROTOCOL_ERROR),
-            method=b"",
-            target=b"",
-            detail=f"{whose} broke HTTP/2: {reason}: {detail}",
-        )
+        story = f"{whose} broke HTTP/2: {reason}: {detail}"
+        told = self._telling(DenyReason.PROTOCOL_ERROR)
+        self._refused_by(told, Deny(DenyReason.PROTOCOL_ERROR), None, story)
 
     def _telling(self, reason: str) -> Refusal:
         return Refusal(reason=reason, request_id=new_request_id(), origin=self._own_id)
@@ -144,12 +141,17 @@ class Http2Relay(Relay):
     def _answer(self, kind: DenyReason, exchange: Exchange | None, *, detail: str, status: int | None = None) -> Answer:
         """Record a refusal of ours and make the answer that tells it."""
         told = self._telling(kind)
+        self._refused_by(told, Deny(kind), exchange, detail)
+        return answer_of(told, status=status)
+
+    def _refused_by(self, told: Refusal, decision: Deny | None, exchange: Exchange | None, detail: str = "") -> None:
+        """Record a refusal, ours or another sidecar's; ``exchange`` None: of no request, or of many."""
         self._recorder.request_refused(
             self.facts,
-            Deny(kind),
+            decision,
             told,
             method=exchange.method if exchange is not None else b"",
             target=exchange.target if exchange is not None else b"",
             detail=detail,
+            trace_id=trace_id_of(exchange) if exchange is not None else "",
         )
-        return answer_of(told, status=status)

@@ -19,6 +19,7 @@ from sidecar.http2.frames import NO_ERROR
 from sidecar.recording import Recorder, RequestSeries, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import Relay
+from sidecar.trace_context import trace_id_of
 
 # A target that two readers could take for two things is the path's fault, whichever layer saw it first.
 _MALFORMED: Final = {
@@ -116,20 +117,31 @@ class HttpRelay(Relay):
                 status=status,
                 seconds=seconds,
                 told=refusal.is_told(exchange.local, exchange.refusal),
+                trace_id=trace_id_of(exchange),
             )
 
     def malformed(self, reason: Malformed, detail: str) -> bytes:
         self._recorder.violation(self.facts, by="client", reason=reason)
         kind = _MALFORMED.get(reason, DenyReason.PROTOCOL_ERROR)
-        return self._answer(kind, method=b"", target=b"", detail=f"{reason}: {detail}")
+        return self._answer(kind, None, detail=f"{reason}: {detail}")
 
-    def _answer(
-        self, kind: DenyReason, *, method: bytes, target: bytes, detail: str, status: int | None = None
-    ) -> bytes:
+    def _answer(self, kind: DenyReason, exchange: Exchange | None, *, detail: str, status: int | None = None) -> bytes:
         """Record a refusal of ours and make the response that tells it."""
         told = Refusal(reason=kind, request_id=new_request_id(), origin=self._own_id)
-        self._recorder.request_refused(self.facts, Deny(kind), told, method=method, target=target, detail=detail)
+        self._refused_by(told, Deny(kind), exchange, detail)
         return refusal.http_response(told, status=status)
+
+    def _refused_by(self, told: Refusal, decision: Deny | None, exchange: Exchange | None, detail: str = "") -> None:
+        """Record a refusal, ours or another sidecar's; ``exchange`` None: of what was no request."""
+        self._recorder.request_refused(
+            self.facts,
+            decision,
+            told,
+            method=exchange.method if exchange is not None else b"",
+            target=exchange.target if exchange is not None else b"",
+            detail=detail,
+            trace_id=trace_id_of(exchange) if exchange is not None else "",
+        )
 
 
 def _status_counted(exchange: Exchange) -> int:

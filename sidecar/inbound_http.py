@@ -128,7 +128,7 @@ class InboundHttpRelay(HttpRelay):
     def _answer_unavailable(self, exchange: Exchange) -> None:
         assert self._unavailable is not None
         reason, detail = self._unavailable
-        self.inspector.fail(self._answer(reason, method=exchange.method, target=exchange.target, detail=detail))
+        self.inspector.fail(self._answer(reason, exchange, detail=detail))
         answer = self.inspector.take_client()
         if answer and self.stream is not None:
             self.stream.send(answer)
@@ -178,7 +178,7 @@ class InboundHttpRelay(HttpRelay):
 
     def _refuse(self, exchange: Exchange, decision: Deny) -> None:
         told = Refusal(reason=decision.reason, request_id=new_request_id(), origin=self._own_id)
-        self._recorder.request_refused(self.facts, decision, told, method=exchange.method, target=exchange.target)
+        self._refused_by(told, decision, exchange)
         self.inspector.refuse(exchange, refusal.http_response(told), close=False)
 
     def response(self, exchange: Exchange, status: int) -> None:
@@ -188,7 +188,7 @@ class InboundHttpRelay(HttpRelay):
         self._recorder.violation(self.facts, by="server", reason=reason)
         kind = DenyReason.APP_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
         story = f"the app's response: {reason}: {detail}"
-        return self._answer(kind, method=exchange.method, target=exchange.target, detail=story, status=502)
+        return self._answer(kind, exchange, detail=story, status=502)
 
     def rejudge(self, view: CallerView) -> Deny | None:
         """The first of the requests in flight that the new policy denies; they were judged by an older one."""

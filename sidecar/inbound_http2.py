@@ -123,7 +123,7 @@ class InboundHttp2Relay(Http2Relay):
 
     def _denial(self, exchange: Exchange, decision: Deny) -> Answer:
         told = self._telling(decision.reason)
-        self._recorder.request_refused(self.facts, decision, told, method=exchange.method, target=exchange.target)
+        self._refused_by(told, decision, exchange)
         return answer_of(told)
 
     def response(self, exchange: Exchange, status: int) -> None:

@@ -167,9 +167,7 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
                 request_id=self.facts.request_id or new_request_id(),
                 origin=self.facts.origin or self._own_id,
             )
-            self._recorder.request_refused(
-                self.facts, None, told, method=asked[0].method, target=asked[0].target, detail=detail
-            )
+            self._refused_by(told, None, asked[0], detail)
             status = refusal.status_of(reason)
             # What broke lies between the sidecars: the app's request is not to blame.
             inspector.fail(refusal.http_response(told, status=502 if 400 <= status < 500 and status != 403 else status))
@@ -201,10 +199,10 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
         if exchange.refusal is not None:
             told = self.told_by_peer(exchange.refusal)
             if told is not None:
-                self._recorder.request_refused(self.facts, None, told, method=exchange.method, target=exchange.target)
+                self._refused_by(told, None, exchange)
 
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
         self._recorder.violation(self.facts, by="server", reason=reason)
         kind = DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
         story = f"{reason}: {detail}"
-        return self._answer(kind, method=exchange.method, target=exchange.target, detail=story, status=502)
+        return self._answer(kind, exchange, detail=story, status=502)

@@ -121,7 +121,7 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
                 request_id=self.facts.request_id or new_request_id(),
                 origin=self.facts.origin or self._own_id,
             )
-            self._recorder.request_refused(self.facts, None, told, method=b"", target=b"", detail=detail)
+            self._refused_by(told, None, None, detail)
             inspector.fail(answer_of(told))
             answer = inspector.take_client()
             if answer:
@@ -149,9 +149,7 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
             if told is not None:
                 reason = refusal.known_reason(told.reason)
                 decision = Deny(reason) if reason is not None else None
-                self._recorder.request_refused(
-                    self.facts, decision, told, method=exchange.method, target=exchange.target
-                )
+                self._refused_by(told, decision, exchange)
 
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> Answer | None:
         self._recorder.violation(self.facts, by="server", reason=reason)

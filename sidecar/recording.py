@@ -1,12 +1,15 @@
 """What the sidecar says of the traffic: one place that turns ended connections, requests and denials into log lines and
 metrics, and for whoever taps, so that all tell one story. Adapter.
 
-One line for each ended connection, each denial and each error; one for each request where ``access_log: all`` asks.
+One line for each ended connection, each denial and each error; where ``accessLog: all`` asks, one for each request, or
+for a share of them.
 """
 
 from __future__ import annotations
 
+import random
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 from ringfence.kit.clock import Clock
@@ -16,6 +19,7 @@ from sidecar.metrics import OVERFLOW, Count, Histogram, SidecarMetrics
 from sidecar.refusal import Refusal, known_reason
 from sidecar.relay import RelayFacts
 from sidecar.tap import Seen, Taps
+from sidecar.trace_context import is_drawn
 
 _PATH_LIMIT_BYTES: Final = 512
 
@@ -67,8 +71,18 @@ class Recorder:
     """Writes what happened; shared by inbound and outbound."""
 
     def __init__(
-        self, *, log: Logger, metrics: SidecarMetrics, clock: Clock, every_request: bool, own_id: str = ""
+        self,
+        *,
+        log: Logger,
+        metrics: SidecarMetrics,
+        clock: Clock,
+        every_request: bool,
+        sample: float = 1.0,
+        own_id: str = "",
+        draw: Callable[[], float] = random.random,
     ) -> None:
+        """``sample``: of the requests that ``every_request`` logs, this share; errors and denials are always logged.
+        ``draw`` decides, 0 to 1, for requests that are part of no trace."""
         self.metrics = metrics
         self.every_request = every_request
         """Whether ``request_done`` is to be called: the log or a tap wants it."""
@@ -78,6 +92,8 @@ class Recorder:
         self._now = clock.now
         self._own_id = own_id
         self._logs_every = every_request
+        self._sample = sample
+        self._draw = draw
         self._log = log
         self._series: dict[tuple[str, str, str], RequestSeries] = {}
         self.endings = 0
@@ -133,7 +149,15 @@ class Recorder:
             self._tap("connection", facts, denied=True, fields=fields)
 
     def request_refused(
-        self, facts: RelayFacts, decision: Deny | None, told: Refusal, *, method: bytes, target: bytes, detail: str = ""
+        self,
+        facts: RelayFacts,
+        decision: Deny | None,
+        told: Refusal,
+        *,
+        method: bytes,
+        target: bytes,
+        detail: str = "",
+        trace_id: str = "",
     ) -> None:
         """A request that this sidecar refused, or that another did and told us (``told.origin``)."""
         self.endings += 1
@@ -146,6 +170,8 @@ class Recorder:
             method=method,
             target=target[:_PATH_LIMIT_BYTES],
         )
+        if trace_id:
+            fields["trace_id"] = trace_id
         if detail:
             fields["detail"] = detail
         self._log.warning("request denied", **fields)
@@ -162,8 +188,13 @@ class Recorder:
         status: int,
         seconds: float,
         told: bool = False,
+        trace_id: str = "",
     ) -> None:
         """One request, where every one is logged or tapped; ``told``: its refusal went through ``request_refused``."""
+        failed = told or isinstance(decision, Deny) or not 100 <= status < 500
+        logged = self._logs_every and (failed or self._sampled(trace_id))
+        if not logged and not self.taps.any:
+            return
         fields = self._fields(facts, decision)
         fields.update(
             request_id=new_request_id(),
@@ -172,10 +203,18 @@ class Recorder:
             status=status,
             duration_ms=round(seconds * 1000, 3),
         )
-        if self._logs_every:
+        if trace_id:
+            fields["trace_id"] = trace_id
+        if logged:
             self._log.info("request", **fields)
         if self.taps.any and not told and not isinstance(decision, Deny):
             self._tap("request", facts, denied=False, fields=fields)
+
+    def _sampled(self, trace_id: str) -> bool:
+        """By the trace where there is one, so that all sidecars of a trace log it, or none."""
+        if self._sample >= 1.0:
+            return True
+        return is_drawn(trace_id, self._sample) if trace_id else self._draw() < self._sample
 
     def _taps_changed(self) -> None:
         self.every_request = self._logs_every or self.taps.any

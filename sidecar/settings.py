@@ -22,6 +22,7 @@ from sidecar.settings_values import (
     parse_level,
     parse_lifetime,
     parse_path,
+    parse_share,
     parse_workload_id,
 )
 
@@ -113,6 +114,9 @@ class LogSettings:
 
     access_log: AccessLog
 
+    access_log_sample: float
+    """Of the requests that ``access_log: all`` asks for, this share (0 to 1); denials and errors are always logged."""
+
     level: str
     """``debug``, ``info``, ``warning`` or ``error``."""
 
@@ -145,6 +149,7 @@ class SidecarSettings:
             "signals": _shown(self.signals.listen),
             "admin_socket": str(self.signals.admin_socket),
             "access_log": str(self.log.access_log),
+            "access_log_sample": self.log.access_log_sample,
             "log_level": self.log.level,
             "drain_seconds": self.drain_seconds,
         }
@@ -184,6 +189,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
     listen: HostPort | None = reader.optional("signals", parse_host_port, None)
     admin_socket = reader.socket_path(state)
     access_log = reader.optional("access-log", parse_access_log, AccessLog.DENIED)
+    sample = reader.access_log_sample(access_log)
     level = reader.optional("log-level", parse_level, "info")
     drain = reader.optional("drain", parse_duration, 10.0)
     if reader.problems or spiffe_id is None or join is None or control is None or trust is None or state is None:
@@ -200,7 +206,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
         ),
         control=ControlSettings(address=control, state_dir=state),
         signals=SignalsSettings(listen=listen, admin_socket=admin_socket),
-        log=LogSettings(access_log=access_log, level=level),
+        log=LogSettings(access_log=access_log, access_log_sample=sample, level=level),
         drain_seconds=drain,
     )
 
@@ -245,6 +251,12 @@ class _Reader:
             )
             return None
         return TrustSettings(root_fingerprint=fingerprint, bundle_file=bundle)
+
+    def access_log_sample(self, access_log: AccessLog) -> float:
+        if "access-log-sample" in self._given and access_log is not AccessLog.ALL:
+            origin = self._given["access-log-sample"].origin
+            self.problems.append(f"{origin}: a sample of requests that are not logged (set the access log to all)")
+        return self.optional("access-log-sample", parse_share, 1.0)
 
     def socket_path(self, state: Path | None) -> Path:
         given = self._given.get("admin-socket")

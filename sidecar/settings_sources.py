@@ -14,6 +14,7 @@ from sidecar.settings import Given, SettingsError
 
 API_VERSION: Final = "ringfence.io/v1alpha1"
 KIND: Final = "Sidecar"
+SHARE: Final = "SHARE"
 _ENVIRONMENT_PREFIX: Final = "RINGFENCE_SIDECAR_"
 
 
@@ -42,7 +43,8 @@ SETTINGS: Final = (
     Setting("lifetime", ("lifetime",), "DURATION", "Lifetime to ask for, such as 1h  [default: the CA's]"),
     Setting("signals", ("signals",), "HOST:PORT", "Where to serve /healthz, /readyz, /metrics  [default: nowhere]"),
     Setting("admin-socket", ("adminSocket",), "PATH", "Unix socket for the owner  [default: DIR/run/admin.sock]"),
-    Setting("access-log", ("accessLog",), "denied|all", "Requests that get a log line  [default: denied]"),
+    Setting("access-log", ("accessLog", "mode"), "denied|all", "Requests that get a log line  [default: denied]"),
+    Setting("access-log-sample", ("accessLog", "sample"), SHARE, "Share of all that is logged  [default: 1]"),
     Setting("log-level", ("logLevel",), "LEVEL", "debug, info, warning or error  [default: info]"),
     Setting("drain", ("drain",), "DURATION", "Time for connections to finish after SIGTERM  [default: 10s]"),
 )
@@ -84,14 +86,18 @@ def given_by_document(path: Path) -> dict[str, Given]:
         metadata.text("name", default="")
         metadata.finish()
         spec = document.mapping("spec")
-        control_plane = spec.mapping("controlPlane", default=None)
+        groups = {
+            "controlPlane": spec.mapping("controlPlane", default=None),
+            "accessLog": spec.mapping("accessLog", default=None, short="mode"),
+        }
         for setting in SETTINGS:
-            holder = control_plane if len(setting.field) == 2 else spec
+            holder = groups[setting.field[0]] if len(setting.field) == 2 else spec
             value = holder.value(setting.field[-1], None)
             if value is not None:
                 origin = f"{path}:{value.node.line}:{value.node.column}"
-                given[setting.key] = Given(value.text(), origin, path.parent)
-        for mapping in (control_plane, spec, document):
+                text = f"{value.share():.9f}" if setting.metavar == SHARE else value.text()
+                given[setting.key] = Given(text, origin, path.parent)
+        for mapping in (*groups.values(), spec, document):
             mapping.finish()
     elif not problems:
         problems.append(Problem(str(path), 1, 1, "no document", f"write one of kind {KIND}"))

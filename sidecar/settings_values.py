@@ -12,6 +12,7 @@ from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId
 
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,62})(?:\.[a-zA-Z0-9][a-zA-Z0-9_-]{0,62})*")
 _DURATION: Final = re.compile(r"([0-9]{1,7})(ms|s|m|h)")
+_SHARE: Final = re.compile(r"0(?:\.[0-9]{1,9})?|1(?:\.0{1,9})?")
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -99,6 +100,13 @@ def parse_access_log(text: str) -> AccessLog:
         return AccessLog(text)
     except ValueError:
         raise ValueError(f"unknown value: {text[:80]!r} (one of {', '.join(AccessLog)})") from None
+
+
+def parse_share(text: str) -> float:
+    """A share of all, from 0 to 1, as a decimal number; ValueError else."""
+    if _SHARE.fullmatch(text) is None:
+        raise ValueError(f"not a share: {text[:80]!r} (a number from 0 to 1, such as 0.1)")
+    return float(text)
 
 
 def parse_level(text: str) -> str:

@@ -11,11 +11,19 @@ from ringfence.snapshot import EgressRule, Intercept, PortMode, Protocol
 from ringfence.spiffe import SpiffeId, TrustDomain
 
 
-class AccessLog(StrEnum):
+class AccessLogMode(StrEnum):
     """Which requests a sidecar logs one by one; denials and errors always are."""
 
     DENIED = "denied"
     ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLog:
+    """``sample``: the share of all requests that is logged, where the mode asks for all."""
+
+    mode: AccessLogMode = AccessLogMode.DENIED
+    sample: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Final
 from controlplane.mesh.drafts import InterceptDraft, PortDraft, ServiceDraft, UpstreamDraft
 from controlplane.mesh.egress import read_egress
 from controlplane.mesh.fields import LOOPBACK, Fields, bounded
-from controlplane.mesh.model import AccessLog, Run
+from controlplane.mesh.model import AccessLog, AccessLogMode, Run
 from ringfence.policy.problems import shown
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.snapshot import Intercept, PortMode, Protocol
@@ -38,7 +38,7 @@ def read_service(fields: Fields, reader: MappingReader, trust_domain: TrustDomai
         address=fields.ip(reader, "address", default=LOOPBACK),
         mesh_port=fields.port(reader, "mesh"),
         signals=fields.socket_address(reader, "signals"),
-        access_log=AccessLog(reader.choice("accessLog", AccessLog, default=AccessLog.DENIED)),
+        access_log=_access_log(reader.mapping("accessLog", default=None, short="mode")),
         virtual_addresses=fields.distinct(
             reader, "virtualAddresses", VIRTUAL_ADDRESS_LIMIT, fields.ip_item, "remove it, or write an address"
         ),
@@ -53,6 +53,17 @@ def read_service(fields: Fields, reader: MappingReader, trust_domain: TrustDomai
     )
     reader.finish()
     return draft
+
+
+def _access_log(reader: MappingReader) -> AccessLog:
+    """``accessLog``: a mode, or a mapping of a mode and what share of all to log."""
+    mode = AccessLogMode(reader.choice("mode", AccessLogMode, default=AccessLogMode.DENIED))
+    value = reader.value("sample", None)
+    sample = value.share() if value is not None else 1.0
+    if value is not None and mode is not AccessLogMode.ALL:
+        value.problem("sample of requests that are not logged", "add mode: all, or remove it")
+    reader.finish()
+    return AccessLog(mode=mode, sample=sample)
 
 
 def _spiffe_id(reader: MappingReader, trust_domain: TrustDomain, namespace: str, account: str) -> SpiffeId | None:

@@ -77,7 +77,8 @@ def sidecar_child(launch: MeshLaunch, service: Service, signals: SocketAddress, 
         *("--state", str(places.sidecar(*names))),
         *("--signals", str(signals)),
         *("--admin-socket", str(places.sidecar_admin_socket(*names))),
-        *("--access-log", str(service.access_log)),
+        *("--access-log", str(service.access_log.mode)),
+        *_sample(service.access_log.sample),
         *("--drain", f"{_SIDECAR_DRAIN_SECONDS}s"),
     )
     return ChildSpec(
@@ -86,6 +87,10 @@ def sidecar_child(launch: MeshLaunch, service: Service, signals: SocketAddress, 
         launch=Launch(command=command, directory=Path("/"), environment=_own_environment(launch.environment)),
         grace_seconds=_SIDECAR_GRACE_SECONDS,
     )
+
+
+def _sample(share: float) -> tuple[str, ...]:
+    return ("--access-log-sample", f"{share:.9f}") if share < 1.0 else ()
 
 
 def app_child(launch: MeshLaunch, service: Service, run: Run) -> ChildSpec:

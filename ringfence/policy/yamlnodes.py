@@ -47,6 +47,7 @@ from ringfence.policy.yamlscalars import (
     read_choice,
     read_duration,
     read_integer,
+    read_share,
     read_text,
 )
 from ringfence.policy.yamltree import MappingNode, Node, RefusedNode, ScalarNode, SequenceNode, load_yaml
@@ -112,6 +113,10 @@ class ValueReader:
     def integer(self, low: int, high: int) -> int:
         """A decimal integer from ``low`` to ``high``; ``low`` stands in."""
         return self._scalar(lambda node: read_integer(node, low, high), "a whole number", low)
+
+    def share(self) -> float:
+        """A share of all: a decimal number from 0 to 1; 0 stands in."""
+        return self._scalar(read_share, "a number", 0.0)
 
     def boolean(self) -> bool:
         """``true`` or ``false``, nothing else; False stands in."""
@@ -279,10 +284,19 @@ class MappingReader:
         value = self.value(key, default)
         return value.parsed(parse, mend) if value is not None else None
 
-    def mapping(self, key: str, *, default: object = _REQUIRED) -> MappingReader:
-        """The mapping at ``key``; absent: an empty one with ``present`` False."""
+    def mapping(self, key: str, *, default: object = _REQUIRED, short: str | None = None) -> MappingReader:
+        """The mapping at ``key``; absent: an empty one with ``present`` False.
+
+        ``short``: a single value stands for a mapping that has just that key.
+        """
         value = self.value(key, default)
-        return value.mapping() if value is not None else MappingReader(None, self.file, self._problems, key)
+        if value is None:
+            return MappingReader(None, self.file, self._problems, key)
+        node = value.node
+        if short is not None and isinstance(node, ScalarNode) and not _is_empty(node):
+            name = ScalarNode(node.line, node.column, short, True)
+            node = MappingNode(node.line, node.column, ((name, node),))
+        return MappingReader(node, self.file, self._problems, key)
 
     def sequence(self, key: str, *, default: object = _REQUIRED) -> list[ValueReader]:
         """The items of the list at ``key``; none if absent."""

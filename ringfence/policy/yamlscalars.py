@@ -17,6 +17,7 @@ _NOT_TEXT: Final = re.compile(
     re.IGNORECASE,
 )
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
+_SHARE: Final = re.compile(r"0(?:\.[0-9]{1,9})?|1(?:\.0{1,9})?")
 _DURATION: Final = re.compile(
     r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?(?:([0-9]{1,9})ms)?"
 )
@@ -73,6 +74,14 @@ def read_integer(node: ScalarNode, low: int, high: int) -> int:
     if not low <= number <= high:
         raise UnreadableError(f"{number} is out of range", f"from {low} to {high}")
     return number
+
+
+def read_share(node: ScalarNode) -> float:
+    """A share of all, from 0 to 1, as a decimal number of at most nine places."""
+    text = _plain_value(node, "a number")
+    if not _SHARE.fullmatch(text):
+        raise UnreadableError(f"{shown(text)} is no share of all", "write a number from 0 to 1, such as 0.1")
+    return float(text)
 
 
 def read_boolean(node: ScalarNode) -> bool:

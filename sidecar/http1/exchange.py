@@ -10,6 +10,7 @@ from typing import Protocol
 
 from sidecar.http1.head import RequestFields
 from sidecar.http1.reasons import Malformed
+from sidecar.trace_context import Span
 
 
 class Exchange:
@@ -58,8 +59,8 @@ class Exchange:
         """The judge's: its clock when it was asked."""
         self.decision: object = None
         """The judge's."""
-        self.note: object = None
-        """The judge's."""
+        self.note: Span | None = None
+        """The judge's: what it times this request by, if it does."""
 
     @property
     def host(self) -> bytes:

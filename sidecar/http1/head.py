@@ -12,6 +12,7 @@ both take it, and both end the head, and the message if it has no body, at the s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Final
@@ -22,6 +23,7 @@ from sidecar.http1.fields import FieldNames, Named, join_block, read_block, toke
 from sidecar.http1.framing import CODING_NAME, HOST, LENGTH_NAME, host_of, request_length, response_length
 from sidecar.http1.lines import read_status_line
 from sidecar.http1.reasons import Malformed, MalformedError, shown
+from sidecar.trace_context import SEVERAL
 
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 """First line, fields and the empty line together."""
@@ -45,6 +47,7 @@ _USUAL_OPTIONS: Final = {
     b" keep-alive": [b"keep-alive"],
     b" Keep-Alive": [b"keep-alive"],
 }
+_TRACEPARENT: Final = re.compile(rb"\r\ntraceparent:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE).findall
 _VERSION_PREFIX: Final = len(b" HTTP/1.1\r\n")
 
 
@@ -52,6 +55,7 @@ class RequestFields:
     """What the field block of a request says. Shared by all requests with that block; never changed once made."""
 
     __slots__ = (
+        "_traceparent",
         "block",
         "expect_continue",
         "forward",
@@ -91,6 +95,15 @@ class RequestFields:
         """Lower-case tokens of an upgrade offer that is passed on."""
         self.untouched = block[_VERSION_PREFIX:] == forward
         self.plain = keep_alive and length >= 0 and not upgrade and not expect_continue and http11
+        self._traceparent: bytes | None = None
+
+    @property
+    def traceparent(self) -> bytes:
+        """The value of the one ``traceparent``; empty if there is none, `SEVERAL` if there are more."""
+        if self._traceparent is None:
+            found: list[bytes] = _TRACEPARENT(self.block)
+            self._traceparent = b"" if not found else found[0] if len(found) == 1 else SEVERAL
+        return self._traceparent
 
     def first(self, name: bytes) -> bytes | None:
         """The first value of field ``name`` as the client sent it, private or not; None if absent. Not for the hot

@@ -11,6 +11,7 @@ from typing import Protocol
 from sidecar.http2.answer import Answer
 from sidecar.http2.head import UNANNOUNCED, RequestHead
 from sidecar.http2.reasons import Broken, Malformed
+from sidecar.trace_context import Span
 
 
 class Exchange:
@@ -68,8 +69,8 @@ class Exchange:
         """The judge's: its clock when it was asked."""
         self.decision: object = None
         """The judge's."""
-        self.note: object = None
-        """The judge's."""
+        self.note: Span | None = None
+        """The judge's: what it times this request by, if it does."""
 
     @property
     def host(self) -> bytes:

@@ -17,6 +17,7 @@ from sidecar.http2.fields import FORBIDDEN_REQUEST_TRAILERS, FORBIDDEN_RESPONSE_
 from sidecar.http2.literal import encode
 from sidecar.http2.reasons import Malformed, MalformedError
 from sidecar.http2.table import Field
+from sidecar.trace_context import SEVERAL, TRACEPARENT
 
 UNANNOUNCED: Final = 1 << 62
 """In place of a length: none was announced."""
@@ -37,6 +38,7 @@ class RequestHead:
 
     __slots__ = (
         "_literal",
+        "_traceparent",
         "expect_continue",
         "fields",
         "grpc",
@@ -76,6 +78,15 @@ class RequestHead:
         self.protocol = protocol
         """Of an extended CONNECT (RFC 8441); else empty."""
         self._literal: bytes | None = None
+        self._traceparent: bytes | None = None
+
+    @property
+    def traceparent(self) -> bytes:
+        """The value of the one ``traceparent``; empty if there is none, `SEVERAL` if there are more."""
+        if self._traceparent is None:
+            found = [value for name, value in self.fields if name == TRACEPARENT]
+            self._traceparent = b"" if not found else found[0] if len(found) == 1 else SEVERAL
+        return self._traceparent
 
     @property
     def literal(self) -> bytes:

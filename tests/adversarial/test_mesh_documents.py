@@ -459,7 +459,39 @@ CHANGES = [
         "accessLog: denied",
         "accessLog: some",
         [
-            "16:18: accessLog 'some' is not known (use one of denied, all)",
+            "16:18: mode 'some' is not known (use one of denied, all)",
+        ],
+    ),
+    (
+        "a sample of an access log that is none",
+        "accessLog: denied",
+        "accessLog: {mode: all, sample: 10%}",
+        [
+            "16:38: sample '10%' is no share of all (write a number from 0 to 1, such as 0.1)",
+        ],
+    ),
+    (
+        "a sample above all",
+        "accessLog: denied",
+        "accessLog: {mode: all, sample: 1.5}",
+        [
+            "16:38: sample '1.5' is no share of all (write a number from 0 to 1, such as 0.1)",
+        ],
+    ),
+    (
+        "a sample of requests that are not logged",
+        "accessLog: denied",
+        "accessLog: {sample: 0.5}",
+        [
+            "16:27: sample of requests that are not logged (add mode: all, or remove it)",
+        ],
+    ),
+    (
+        "an access log with a field too many",
+        "accessLog: denied",
+        "accessLog: {mode: all, sampel: 0.5}",
+        [
+            "16:30: unknown field 'sampel' in accessLog (did you mean sample?)",
         ],
     ),
     (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from ringfence.kit.clock import FakeClock
@@ -23,12 +24,20 @@ PERMIT = Permit("shop/orders-callers", "web-reads")
 
 
 class Recorded:
-    def __init__(self, *, every: bool = False) -> None:
+    def __init__(self, *, every: bool = False, sample: float = 1.0, draws: Sequence[float] = ()) -> None:
         self.stream = io.StringIO()
         self.clock = FakeClock()
         self.metrics = SidecarMetrics()
         log = Logger("sidecar", stream=self.stream, clock=self.clock)
-        self.recorder = Recorder(log=log, metrics=self.metrics, clock=self.clock, every_request=every, own_id=API)
+        self.recorder = Recorder(
+            log=log,
+            metrics=self.metrics,
+            clock=self.clock,
+            every_request=every,
+            sample=sample,
+            own_id=API,
+            draw=iter(draws).__next__,
+        )
 
     def facts(self, **parts: Any) -> RelayFacts:
         known: dict[str, Any] = {
@@ -195,3 +204,42 @@ def test_a_broken_rule_of_http_is_counted_by_who_broke_which() -> None:
         ("inbound", "http", "client", "bare_lf"),
         ("inbound", "grpc", "client", "ping_flood"),
     }
+
+
+def test_of_all_requests_a_share_is_logged_by_draw_or_by_trace() -> None:
+    seen = Recorded(every=True, sample=0.25, draws=[0.2, 0.25, 0.9])
+    ask = {"method": b"GET", "target": b"/x", "status": 200, "seconds": 0.1}
+    for _ in range(3):
+        seen.recorder.request_done(seen.facts(), PERMIT, **ask)  # type: ignore[arg-type]
+    assert "trace_id" not in seen.line  # one line, for the first draw
+    low, high = "4bf92f3577b34da6a3c" + "3" * 13, "4bf92f3577b34da6a3c" + "4" * 13
+    for trace_id in (low, high) * 2:
+        seen.recorder.request_done(seen.facts(), PERMIT, trace_id=trace_id, **ask)  # type: ignore[arg-type]
+    lines = [json.loads(line) for line in seen.stream.getvalue().splitlines()]
+    assert [line.get("trace_id") for line in lines] == [None, low, low]
+
+
+def test_errors_and_denials_are_logged_whatever_the_share() -> None:
+    seen = Recorded(every=True, sample=0.0, draws=[0.0] * 9)
+    denied = Deny(DenyReason.PATH_NOT_ALLOWED)
+    for decision, status, told in (
+        (PERMIT, 200, False),
+        (PERMIT, 404, False),
+        (PERMIT, 500, False),
+        (PERMIT, 0, False),
+        (denied, 403, False),
+        (None, 502, True),
+        (None, 200, False),
+    ):
+        seen.recorder.request_done(
+            seen.facts(), decision, method=b"GET", target=b"/x", status=status, seconds=0.1, told=told
+        )
+    lines = [json.loads(line) for line in seen.stream.getvalue().splitlines()]
+    assert [line["status"] for line in lines] == [500, 0, 403, 502]
+
+
+def test_a_refusal_is_found_by_its_trace() -> None:
+    seen = Recorded()
+    told = Refusal(reason=DenyReason.PATH_NOT_ALLOWED, request_id="ab", origin=API)
+    seen.recorder.request_refused(seen.facts(), None, told, method=b"GET", target=b"/", trace_id="a" * 32)
+    assert (seen.line["trace_id"], seen.line["request_id"]) == ("a" * 32, "ab")

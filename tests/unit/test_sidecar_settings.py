@@ -84,6 +84,20 @@ def test_a_document_says_the_same_with_paths_from_its_folder(tmp_path: Path) -> 
     assert settings.drain_seconds == 0.5
 
 
+def test_an_access_log_may_name_the_share_of_all_that_it_wants(tmp_path: Path) -> None:
+    path = tmp_path / "orders.yaml"
+    path.write_text(DOCUMENT.replace("accessLog: all", "accessLog: {mode: all, sample: 0.25}"))
+    settings = load(given_by_document(path))
+    assert (settings.log.access_log, settings.log.access_log_sample) == (AccessLog.ALL, 0.25)
+    assert load(given_by_flags(FLAGS | {"access-log": "all"})).log.access_log_sample == 1.0
+    assert load(given_by_flags(FLAGS | {"access-log": "all", "access-log-sample": "0.000000001"}))
+    for wrong in ("1.1", "-0.1", "10%", "1e-3", ".5", "nan", ""):
+        [line] = problems_of(access_log="all", access_log_sample=wrong)
+        assert line.startswith("--access-log-sample: not a share"), wrong
+    [line] = problems_of(access_log_sample="0.5")
+    assert line == "--access-log-sample: a sample of requests that are not logged (set the access log to all)"
+
+
 def test_flags_win_over_variables_and_variables_over_the_document(tmp_path: Path) -> None:
     path = tmp_path / "orders.yaml"
     path.write_text(DOCUMENT)
