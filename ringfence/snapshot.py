@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ringfence.policy.model import Allowlist
+from ringfence.routing.model import RateLimit, Route
 from ringfence.spiffe import SpiffeId, TrustBundle
 
 
@@ -38,6 +39,7 @@ class Port:
     """A port of the workload: ``port`` is what policies and CONNECT name, ``app_*`` where the app listens.
 
     ``proxy_protocol``: the app is told its caller by a PROXY protocol version 2 header; on ``tcp`` ports only.
+    ``limits``: how much of its callers the port takes.
     """
 
     port: int
@@ -47,6 +49,7 @@ class Port:
     app_port: int
     mode: PortMode = PortMode.STRICT
     proxy_protocol: bool = False
+    limits: tuple[RateLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,7 @@ class Upstream:
     Without a listening port ``listen_host`` is empty and ``listen_port`` 0: never the system's choice of a port.
     ``addresses``: the IP addresses that, with ``port``, mean this upstream; in a workload with ``intercept`` no two
     upstreams have the same (address, port).
+    ``route``: how it is reached; None: by the defaults.
     """
 
     service: str
@@ -106,6 +110,7 @@ class Upstream:
     listen_port: int
     endpoints: tuple[Endpoint, ...]
     addresses: tuple[str, ...] = ()
+    route: Route | None = None
 
     @property
     def has_listener(self) -> bool:

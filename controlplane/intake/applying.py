@@ -88,7 +88,8 @@ class Applier:
             if problems:
                 self._refuse(problems)
                 return True
-        contents = build_snapshots(configuration.document.mesh, configuration.allowlists, self._bundles(), 1)
+        mesh, allowlists, routes = configuration.document.mesh, configuration.allowlists, configuration.routes
+        contents = build_snapshots(mesh, allowlists, self._bundles(), 1, routes)
         ledger, catalog = await asyncio.to_thread(advance, self._ledger, contents)
         unsendable = await asyncio.to_thread(_unsendable, catalog, self._distributor.catalog)
         if unsendable:

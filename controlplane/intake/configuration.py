@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controlplane.mesh.document import MeshDocument
 from ringfence.policy.model import Allowlist
 from ringfence.policy.problems import Problem
+from ringfence.routing.bind import Routes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What was judged good as a whole; ``allowlists``: full service name -> those that protect it."""
+    """What was judged good as a whole; ``allowlists``: full service name -> those that protect it; ``routes``: the same
+    and port -> how it is reached."""
 
     document: MeshDocument
     allowlists: Mapping[str, tuple[Allowlist, ...]]
+    routes: Routes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

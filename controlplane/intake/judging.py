@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from controlplane.intake.configuration import Configuration
 from controlplane.intake.sources import PolicyFolder, SourceFiles
 from controlplane.mesh.document import MeshDocument, read_mesh
 from ringfence.kit.watch import FileContent
+from ringfence.policy import documents as allowlists
 from ringfence.policy.bind import ServicePorts, bind
-from ringfence.policy.documents import Document, read_documents
+from ringfence.policy.documents import AllowlistDocument, read_allowlist
+from ringfence.policy.envelope import KindReader, read_kinds
 from ringfence.policy.problems import Problem
 from ringfence.policy.yamltree import MappingNode, ScalarNode, load_yaml
+from ringfence.routing import documents as routes
+from ringfence.routing.bind import bind_routes
+from ringfence.routing.documents import RouteDocument, read_route
 from ringfence.snapshot import PortMode
 
+Document = AllowlistDocument | RouteDocument
+
 _STANDARD_FOLDER: str = "policies"
+_KINDS: Mapping[str, KindReader[Document]] = {allowlists.KIND: read_allowlist, routes.KIND: read_route}
 
 
 def policy_folder_named(source: bytes) -> str | None:
@@ -58,11 +67,12 @@ class Judge:
             )
             for service in document.mesh.services
         }
-        allowlists, found = bind(documents, services)
-        problems = [*problems, *found]
+        protecting, found = bind([one for one in documents if isinstance(one, AllowlistDocument)], services)
+        leading, misled = bind_routes([one for one in documents if isinstance(one, RouteDocument)], services)
+        problems = [*problems, *found, *misled]
         if problems:
             return None, sorted(problems)
-        return Configuration(document=document, allowlists=allowlists), []
+        return Configuration(document=document, allowlists=protecting, routes=leading), []
 
     def _policies(self, folder: PolicyFolder, document: MeshDocument | None) -> tuple[list[Document], list[Problem]]:
         if folder.error:
@@ -94,4 +104,4 @@ def _documents(file: FileContent) -> tuple[list[Document], list[Problem]]:
     name = str(file.path)
     if file.error:
         return [], [Problem(name, 1, 1, f"cannot be read: {file.error}", "make it readable, or move it away")]
-    return read_documents(file.content, name)
+    return read_kinds(file.content, name, _KINDS)

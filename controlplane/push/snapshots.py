@@ -7,9 +7,11 @@ else's: its memory does not grow with the mesh, and a stolen one betrays only it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from controlplane.mesh.model import Mesh, Service, UpstreamReference
 from ringfence.policy.model import Allowlist
+from ringfence.routing.bind import Routes
 from ringfence.snapshot import Endpoint, Port, Snapshot, Upstream, Workload
 from ringfence.spiffe import SpiffeId, TrustBundle
 
@@ -19,19 +21,21 @@ def build_snapshots(
     allowlists: Mapping[str, tuple[Allowlist, ...]],
     bundles: Iterable[TrustBundle],
     revision: int,
+    routes: Routes = MappingProxyType({}),
 ) -> dict[SpiffeId, Snapshot]:
     """One snapshot for each workload of ``mesh``, all stamped ``revision``.
 
     ``allowlists`` are bound: full service name -> those that protect it; a service that is not in it is protected by
-    none and so refuses everybody. Whatever order the documents had, equal configurations give equal snapshots.
+    none and so refuses everybody. ``routes``, bound as well: how callers reach it, and what it takes of them. Whatever
+    order the documents had, equal configurations give equal snapshots.
     """
     services = {service.full_name: service for service in mesh.services}
     ordered_bundles = tuple(sorted(bundles, key=lambda bundle: bundle.trust_domain.name))
     return {
         service.spiffe_id: Snapshot(
             revision=revision,
-            workload=_workload(service),
-            upstreams=_upstreams(service, services),
+            workload=_workload(service, routes),
+            upstreams=_upstreams(service, services, routes),
             allowlists=tuple(sorted(allowlists.get(service.full_name, ()), key=lambda listed: listed.full_name)),
             bundles=ordered_bundles,
             egress=tuple(sorted(service.egress, key=lambda rule: rule.name)),
@@ -40,7 +44,8 @@ def build_snapshots(
     }
 
 
-def _workload(service: Service) -> Workload:
+def _workload(service: Service, routes: Routes) -> Workload:
+    held = routes.get(service.full_name, {})
     return Workload(
         service=service.name,
         namespace=service.namespace,
@@ -56,6 +61,7 @@ def _workload(service: Service) -> Workload:
                 app_port=port.app.port,
                 mode=port.mode,
                 proxy_protocol=port.proxy_protocol,
+                limits=held[port.port].limits if port.port in held else (),
             )
             for port in sorted(service.ports, key=lambda port: port.port)
         ),
@@ -63,10 +69,11 @@ def _workload(service: Service) -> Workload:
     )
 
 
-def _upstreams(service: Service, services: Mapping[str, Service]) -> tuple[Upstream, ...]:
+def _upstreams(service: Service, services: Mapping[str, Service], routes: Routes) -> tuple[Upstream, ...]:
     found: list[Upstream] = []
     for reference in sorted(service.upstreams, key=_order):
         target = services[reference.service]
+        held = routes.get(reference.service, {}).get(reference.port)
         endpoint = Endpoint(
             mesh_host=target.address,
             mesh_port=target.mesh_port,
@@ -83,6 +90,7 @@ def _upstreams(service: Service, services: Mapping[str, Service]) -> tuple[Upstr
                 listen_port=reference.listen.port if reference.listen is not None else 0,
                 endpoints=(endpoint,),
                 addresses=tuple(dict.fromkeys((endpoint.address, *sorted(target.virtual_addresses)))),
+                route=held.route if held is not None else None,
             )
         )
     return tuple(found)

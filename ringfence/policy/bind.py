@@ -52,7 +52,8 @@ def bind(
                 problems.extend(_check_rule(rule, places, document.service_full_name, service))
             bound.setdefault(document.service_full_name, []).append(allowlist)
         elif document.service and allowlist.namespace:
-            problems.append(_unknown_service(document, services))
+            place = document.service_place
+            problems.append(unknown_service("an allowlist", allowlist.namespace, document.service, place, services))
     if problems:
         return {}, sorted(problems)
     return {
@@ -60,16 +61,18 @@ def bind(
     }, []
 
 
-def _unknown_service(document: Document, services: Mapping[str, ServicePorts]) -> Problem:
-    namespace = document.allowlist.namespace
-    message = f"namespace {namespace} has no service {shown(document.service)}"
-    elsewhere = sorted(name for name in services if name.endswith(f"/{document.service}"))
+def unknown_service(
+    what: str, namespace: str, service: str, place: Place, services: Mapping[str, ServicePorts]
+) -> Problem:
+    """The problem of a document (``what``, with its article) for a service that its namespace does not have."""
+    message = f"namespace {namespace} has no service {shown(service)}"
+    elsewhere = sorted(name for name in services if name.endswith(f"/{service}"))
     here = sorted(name.removeprefix(f"{namespace}/") for name in services if name.startswith(f"{namespace}/"))
-    if elsewhere and nearest(document.service, here) is None:
-        mend = f"{elsewhere[0]} exists: an allowlist stands in the namespace of the service"
+    if elsewhere and nearest(service, here) is None:
+        mend = f"{elsewhere[0]} exists: {what} stands in the namespace of the service"
     else:
-        mend = choose_from(document.service, here) or "no service of the mesh is in that namespace"
-    return document.service_place.problem(message, mend)
+        mend = choose_from(service, here) or "no service of the mesh is in that namespace"
+    return place.problem(message, mend)
 
 
 def _check_rule(rule: Rule, places: RulePlaces, service_name: str, service: ServicePorts) -> Iterable[Problem]:

@@ -51,6 +51,7 @@ from ringfence.wire.fields import (
     read_word,
 )
 from ringfence.wire.gen import control_pb2
+from ringfence.wire.routes import limits_to_wire, read_limits, read_route, route_to_wire
 
 __all__ = ["WireError", "snapshot_from_wire", "snapshot_to_wire"]
 
@@ -112,6 +113,7 @@ def _workload_to_wire(workload: Workload) -> control_pb2.Workload:
                 app_port=port.app_port,
                 mode=port.mode.value,
                 proxy_protocol=port.proxy_protocol,
+                limits=limits_to_wire(port.limits),
             )
             for port in workload.ports
         ],
@@ -145,6 +147,7 @@ def _upstream_to_wire(upstream: Upstream) -> control_pb2.Upstream:
             for endpoint in upstream.endpoints
         ],
         addresses=upstream.addresses,
+        route=route_to_wire(upstream.route),
     )
 
 
@@ -272,6 +275,7 @@ def _port(path: str, message: control_pb2.Port) -> Port:
         # Absent means the narrower mode, as a sender that knows no modes means it.
         mode=read_word(f"{path}.mode", message.mode, PortMode) if message.mode else PortMode.STRICT,
         proxy_protocol=message.proxy_protocol,
+        limits=read_limits(f"{path}.limits", message.limits, http=protocol.is_http),
     )
 
 
@@ -282,15 +286,17 @@ def _upstream(path: str, message: control_pb2.Upstream) -> Upstream:
     check_unique(f"{path}.addresses", addresses)
     # Port 0 elsewhere is the system's choice, and an empty host every address: only both together mean "none".
     listens = bool(message.listen_host or message.listen_port)
+    protocol = read_word(f"{path}.protocol", message.protocol, Protocol)
     return Upstream(
         service=read_name(f"{path}.service", message.service),
         namespace=read_name(f"{path}.namespace", message.namespace),
         port=read_port(f"{path}.port", message.port),
-        protocol=read_word(f"{path}.protocol", message.protocol, Protocol),
+        protocol=protocol,
         listen_host=read_ip(f"{path}.listen_host", message.listen_host) if listens else "",
         listen_port=read_port(f"{path}.listen_port", message.listen_port) if listens else 0,
         endpoints=endpoints,
         addresses=addresses,
+        route=read_route(f"{path}.route", message.route, http=protocol.is_http) if message.HasField("route") else None,
     )
 
 

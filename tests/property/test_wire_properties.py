@@ -17,6 +17,20 @@ from ringfence.policy.model import (
     TrustDomainCallers,
     UnauthenticatedCallers,
 )
+from ringfence.routing.model import (
+    UNPROCESSED,
+    CircuitBreaker,
+    Outliers,
+    Per,
+    Rate,
+    RateLimit,
+    RequestTimeouts,
+    Retries,
+    RetryOn,
+    Route,
+    RouteMatch,
+    Timeouts,
+)
 from ringfence.snapshot import (
     EgressRule,
     Endpoint,
@@ -68,14 +82,76 @@ ALLOWLISTS = st.builds(
 ENDPOINTS = st.builds(
     Endpoint, mesh_host=HOSTS, mesh_port=PORTS, address=HOSTS, spiffe_id=WORKLOADS, ready=st.booleans()
 )
+SECONDS = st.none() | st.floats(1, 60)
+ON = st.lists(st.sampled_from(RetryOn), min_size=1, max_size=5, unique=True).map(tuple)
+RETRIES = st.builds(Retries, attempts=st.integers(0, 10), on=ON, idempotent=st.just(True), per_try_seconds=SECONDS)
+PLAIN_RETRIES = st.builds(
+    Retries, attempts=st.integers(0, 10), on=st.just(UNPROCESSED), budget_percent=st.integers(0, 100)
+)
+OPEN = st.none() | st.integers(1, 1_000_000)
+OUTLIERS = st.none() | st.builds(
+    Outliers,
+    consecutive=st.integers(1, 10_000),
+    interval_seconds=st.floats(0.1, 3600),
+    ejection_seconds=st.floats(0.1, 3600),
+    max_ejected_percent=st.integers(0, 100),
+)
+MATCHES = st.builds(
+    RouteMatch,
+    name=NAME,
+    methods=st.sampled_from([("GET",), ("GET", "PUT")]),
+    paths=st.sampled_from([(), ("/a",), ("/a/{id}", "/**")]),
+    timeouts=st.none() | st.builds(RequestTimeouts, response_head_seconds=SECONDS, request_seconds=SECONDS),
+    retries=st.none() | RETRIES,
+)
+COMMON = {"name": NAME, "max_age_seconds": SECONDS, "outliers": OUTLIERS, "panic_percent": st.integers(0, 100)}
+OPAQUE_ROUTES = st.builds(
+    Route,
+    **COMMON,
+    timeouts=st.builds(Timeouts, connect_seconds=SECONDS, idle_seconds=SECONDS),
+    retries=PLAIN_RETRIES,
+    circuit_breaker=st.builds(CircuitBreaker, connections=OPEN, pending=OPEN),
+)
+HTTP_ROUTES = st.builds(
+    Route,
+    **COMMON,
+    timeouts=st.builds(Timeouts, response_head_seconds=SECONDS, request_seconds=SECONDS),
+    retries=RETRIES,
+    circuit_breaker=st.builds(CircuitBreaker, requests=OPEN),
+    matches=st.lists(MATCHES, max_size=1).map(tuple),
+)
+RATES = st.builds(Rate, amount=st.integers(1, 2**50), seconds=st.sampled_from([1, 60, 3600]))
+COUNTED_LIMITS = st.builds(RateLimit, name=NAME, per=st.sampled_from(Per), connections=RATES, bytes=st.none() | RATES)
+REQUEST_LIMITS = st.builds(
+    RateLimit,
+    name=NAME,
+    per=st.sampled_from(Per),
+    methods=st.sampled_from([(), ("GET",)]),
+    paths=st.sampled_from([(), ("/a/{id}",)]),
+    requests=RATES,
+    burst=st.none() | st.integers(1, 1_000_000_000),
+)
+
+
+def _limits(protocol: Protocol) -> st.SearchStrategy[tuple[RateLimit, ...]]:
+    limits = COUNTED_LIMITS | REQUEST_LIMITS if protocol.is_http else COUNTED_LIMITS
+    return st.lists(limits, max_size=3, unique_by=lambda limit: limit.name).map(tuple)
+
+
 LISTENERS = st.one_of(st.just(("", 0)), st.tuples(HOSTS, PORTS))
 UPSTREAMS = st.builds(
-    lambda listener, **parts: Upstream(listen_host=listener[0], listen_port=listener[1], **parts),
+    lambda listener, speaks, **parts: Upstream(
+        listen_host=listener[0], listen_port=listener[1], protocol=speaks[0], route=speaks[1], **parts
+    ),
     LISTENERS,
+    st.sampled_from(Protocol).flatmap(
+        lambda protocol: st.tuples(
+            st.just(protocol), st.none() | OPAQUE_ROUTES | (HTTP_ROUTES if protocol.is_http else st.nothing())
+        )
+    ),
     service=NAME,
     namespace=NAME,
     port=PORTS,
-    protocol=st.sampled_from(Protocol),
     endpoints=st.lists(ENDPOINTS, max_size=3, unique=True).map(tuple),
     addresses=st.lists(HOSTS, max_size=3, unique=True).map(tuple),
 )
@@ -113,6 +189,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         app_port=PORTS,
         mode=st.sampled_from(PortMode),
         proxy_protocol=st.just(False) if protocol.is_http else st.booleans(),
+        limits=_limits(protocol),
     )
     mesh_port, inbound, outbound = draw(st.lists(PORTS, min_size=3, max_size=3, unique=True))
     upstreams = draw(st.lists(UPSTREAMS, max_size=3, unique_by=_identity))

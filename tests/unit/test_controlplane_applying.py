@@ -86,6 +86,32 @@ async def test_policy_change_is_put_in_force(intake: Intake) -> None:
     assert (intake.distributor.catalog.revision, intake.rules("orders")) == (3, [])
 
 
+async def test_a_route_stands_beside_the_allowlists_and_is_put_in_force_like_them(intake: Intake) -> None:
+    intake.files.allow("orders", "web")
+    await intake.look()
+    file = intake.files.policies / "orders-route.yaml"
+    text = (
+        "apiVersion: ringfence.io/v1alpha1\nkind: Route\nmetadata: {name: orders, namespace: shop}\n"
+        "spec: {service: orders, timeouts: {connect: 1s}}\n"
+    )
+    file.write_text(text)
+    assert await intake.look()
+    assert intake.refused() == []
+    routes = {
+        upstream.service: upstream.route.name if upstream.route is not None else None
+        for snapshot in intake.distributor.catalog.snapshots.values()
+        for upstream in snapshot.upstreams
+    }
+    assert routes["orders"] == "shop/orders"
+    revision = intake.distributor.catalog.revision
+    file.write_text(text.replace("service: orders", "service: ordres"))
+    assert await intake.look()
+    assert intake.refused() == [
+        "policies/orders-route.yaml:4:17: namespace shop has no service 'ordres' (did you mean orders?)"
+    ]
+    assert (intake.distributor.catalog.revision, intake.rules("orders")) == (revision, ["from-web"])
+
+
 async def test_unauthenticated_callers_need_a_permissive_port(intake: Intake) -> None:
     file = intake.files.allow("orders", "web")
     mesh = intake.files.mesh_file.read_text()

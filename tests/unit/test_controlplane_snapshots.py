@@ -10,6 +10,8 @@ from controlplane.mesh.model import Mesh
 from controlplane.push.revisions import Catalog, Ledger, advance
 from controlplane.push.snapshots import build_snapshots
 from ringfence.policy.model import Allowlist, NamespaceCallers, Rule
+from ringfence.routing.bind import PortRoute
+from ringfence.routing.model import Per, Rate, RateLimit, Route
 from ringfence.snapshot import EgressRule, Intercept, PortMode, Protocol, Snapshot
 from ringfence.spiffe import SpiffeId
 from ringfence.wire.convert import snapshot_from_wire, snapshot_to_wire
@@ -55,6 +57,20 @@ def test_sidecar_is_told_only_its_own_share() -> None:
     assert [found.name for found in orders.allowlists] == ["orders"]
     assert snapshots[identity("web")].allowlists == ()
     assert snapshots[identity("payments")].upstreams == ()
+
+
+def test_a_route_goes_to_the_callers_and_its_limits_to_the_service() -> None:
+    limit = RateLimit(name="all", per=Per.ROUTE, connections=Rate(amount=1, seconds=1))
+    route = Route(name="shop/orders", max_age_seconds=60)
+    routes = {"shop/orders": {8080: PortRoute(route=route, limits=(limit,))}}
+    found = mesh("web", "orders", "payments")
+    snapshots = build_snapshots(found, {}, [BUNDLE], 1, routes)
+    (to_orders,) = snapshots[identity("web")].upstreams
+    (to_payments,) = snapshots[identity("orders")].upstreams
+    assert (to_orders.service, to_orders.port, to_orders.route) == ("orders", 8080, route)
+    assert to_payments.route is None
+    assert [port.limits for port in snapshots[identity("orders")].workload.ports] == [(limit,)]
+    assert [port.limits for port in snapshots[identity("web")].workload.ports] == [()]
 
 
 def test_upstream_bears_the_mesh_address_and_port_of_its_target() -> None:

@@ -6,7 +6,8 @@ import textwrap
 
 import pytest
 
-from ringfence.policy.documents import METHODS, read_documents
+from ringfence.policy.documents import read_documents
+from ringfence.policy.lists import METHODS
 from ringfence.policy.model import (
     NamespaceCallers,
     Rule,

@@ -293,6 +293,7 @@ class Port(_message.Message):
     APP_PORT_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     PROXY_PROTOCOL_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     port: _builtins.int
     """the service port: what policies and CONNECT name"""
     protocol: _builtins.str
@@ -306,6 +307,8 @@ class Port(_message.Message):
     """"strict" | "permissive"; empty is strict"""
     proxy_protocol: _builtins.bool
     """version 2, to the app; "tcp" ports only"""
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit]: ...
     def __init__(
         self,
         *,
@@ -316,10 +319,11 @@ class Port(_message.Message):
         app_port: _builtins.int = ...,
         mode: _builtins.str = ...,
         proxy_protocol: _builtins.bool = ...,
+        limits: _abc.Iterable[Global___RateLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app_host", b"app_host", "app_port", b"app_port", "mode", b"mode", "port", b"port", "protocol", b"protocol", "proxy_protocol", b"proxy_protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app_host", b"app_host", "app_port", b"app_port", "limits", b"limits", "mode", b"mode", "port", b"port", "protocol", b"protocol", "proxy_protocol", b"proxy_protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -337,6 +341,7 @@ class Upstream(_message.Message):
     LISTEN_PORT_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     namespace: _builtins.str
     port: _builtins.int
@@ -350,6 +355,10 @@ class Upstream(_message.Message):
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """with port: what the app dials when it means this upstream"""
 
+    @_builtins.property
+    def route(self) -> Global___Route:
+        """absent: the defaults"""
+
     def __init__(
         self,
         *,
@@ -361,10 +370,11 @@ class Upstream(_message.Message):
         listen_port: _builtins.int = ...,
         endpoints: _abc.Iterable[Global___Endpoint] | None = ...,
         addresses: _abc.Iterable[_builtins.str] | None = ...,
+        route: Global___Route | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "endpoints", b"endpoints", "listen_host", b"listen_host", "listen_port", b"listen_port", "namespace", b"namespace", "port", b"port", "protocol", b"protocol", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "endpoints", b"endpoints", "listen_host", b"listen_host", "listen_port", b"listen_port", "namespace", b"namespace", "port", b"port", "protocol", b"protocol", "route", b"route", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -403,6 +413,339 @@ class Endpoint(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015
+
+@_typing.final
+class Route(_message.Message):
+    """How callers reach one port of a service. An absent optional field leaves the default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TIMEOUTS_FIELD_NUMBER: _builtins.int
+    MAX_AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    CIRCUIT_BREAKER_FIELD_NUMBER: _builtins.int
+    OUTLIERS_FIELD_NUMBER: _builtins.int
+    PANIC_PERCENT_FIELD_NUMBER: _builtins.int
+    MATCHES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """<namespace>/<name>"""
+    max_age_seconds: _builtins.float
+    """of a mesh connection"""
+    panic_percent: _builtins.int
+    @_builtins.property
+    def timeouts(self) -> Global___Timeouts: ...
+    @_builtins.property
+    def retries(self) -> Global___Retries: ...
+    @_builtins.property
+    def circuit_breaker(self) -> Global___CircuitBreaker: ...
+    @_builtins.property
+    def outliers(self) -> Global___Outliers: ...
+    @_builtins.property
+    def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteMatch]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        timeouts: Global___Timeouts | None = ...,
+        max_age_seconds: _builtins.float | None = ...,
+        retries: Global___Retries | None = ...,
+        circuit_breaker: Global___CircuitBreaker | None = ...,
+        outliers: Global___Outliers | None = ...,
+        panic_percent: _builtins.int = ...,
+        matches: _abc.Iterable[Global___RouteMatch] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_age_seconds", b"_max_age_seconds", "circuit_breaker", b"circuit_breaker", "max_age_seconds", b"max_age_seconds", "outliers", b"outliers", "retries", b"retries", "timeouts", b"timeouts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_age_seconds", b"_max_age_seconds", "circuit_breaker", b"circuit_breaker", "matches", b"matches", "max_age_seconds", b"max_age_seconds", "name", b"name", "outliers", b"outliers", "panic_percent", b"panic_percent", "retries", b"retries", "timeouts", b"timeouts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_age_seconds: _TypeAlias = _typing.Literal["max_age_seconds"]  # noqa: Y015
+    _WhichOneofArgType__max_age_seconds: _TypeAlias = _typing.Literal["_max_age_seconds", b"_max_age_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_age_seconds) -> _WhichOneofReturnType__max_age_seconds | None: ...
+
+Global___Route: _TypeAlias = Route  # noqa: Y015
+
+@_typing.final
+class Timeouts(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONNECT_SECONDS_FIELD_NUMBER: _builtins.int
+    RESPONSE_HEAD_SECONDS_FIELD_NUMBER: _builtins.int
+    REQUEST_SECONDS_FIELD_NUMBER: _builtins.int
+    IDLE_SECONDS_FIELD_NUMBER: _builtins.int
+    connect_seconds: _builtins.float
+    response_head_seconds: _builtins.float
+    request_seconds: _builtins.float
+    idle_seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        connect_seconds: _builtins.float | None = ...,
+        response_head_seconds: _builtins.float | None = ...,
+        request_seconds: _builtins.float | None = ...,
+        idle_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_connect_seconds", b"_connect_seconds", "_idle_seconds", b"_idle_seconds", "_request_seconds", b"_request_seconds", "_response_head_seconds", b"_response_head_seconds", "connect_seconds", b"connect_seconds", "idle_seconds", b"idle_seconds", "request_seconds", b"request_seconds", "response_head_seconds", b"response_head_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connect_seconds", b"_connect_seconds", "_idle_seconds", b"_idle_seconds", "_request_seconds", b"_request_seconds", "_response_head_seconds", b"_response_head_seconds", "connect_seconds", b"connect_seconds", "idle_seconds", b"idle_seconds", "request_seconds", b"request_seconds", "response_head_seconds", b"response_head_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__connect_seconds: _TypeAlias = _typing.Literal["connect_seconds"]  # noqa: Y015
+    _WhichOneofArgType__connect_seconds: _TypeAlias = _typing.Literal["_connect_seconds", b"_connect_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__idle_seconds: _TypeAlias = _typing.Literal["idle_seconds"]  # noqa: Y015
+    _WhichOneofArgType__idle_seconds: _TypeAlias = _typing.Literal["_idle_seconds", b"_idle_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__request_seconds: _TypeAlias = _typing.Literal["request_seconds"]  # noqa: Y015
+    _WhichOneofArgType__request_seconds: _TypeAlias = _typing.Literal["_request_seconds", b"_request_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__response_head_seconds: _TypeAlias = _typing.Literal["response_head_seconds"]  # noqa: Y015
+    _WhichOneofArgType__response_head_seconds: _TypeAlias = _typing.Literal["_response_head_seconds", b"_response_head_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__connect_seconds) -> _WhichOneofReturnType__connect_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__idle_seconds) -> _WhichOneofReturnType__idle_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_seconds) -> _WhichOneofReturnType__request_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__response_head_seconds) -> _WhichOneofReturnType__response_head_seconds | None: ...
+
+Global___Timeouts: _TypeAlias = Timeouts  # noqa: Y015
+
+@_typing.final
+class Retries(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ON_FIELD_NUMBER: _builtins.int
+    IDEMPOTENT_FIELD_NUMBER: _builtins.int
+    BUDGET_PERCENT_FIELD_NUMBER: _builtins.int
+    PER_TRY_SECONDS_FIELD_NUMBER: _builtins.int
+    attempts: _builtins.int
+    """after the first; 0: none"""
+    idempotent: _builtins.bool
+    budget_percent: _builtins.int
+    per_try_seconds: _builtins.float
+    @_builtins.property
+    def on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        attempts: _builtins.int = ...,
+        on: _abc.Iterable[_builtins.str] | None = ...,
+        idempotent: _builtins.bool = ...,
+        budget_percent: _builtins.int = ...,
+        per_try_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_per_try_seconds", b"_per_try_seconds", "per_try_seconds", b"per_try_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_per_try_seconds", b"_per_try_seconds", "attempts", b"attempts", "budget_percent", b"budget_percent", "idempotent", b"idempotent", "on", b"on", "per_try_seconds", b"per_try_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__per_try_seconds: _TypeAlias = _typing.Literal["per_try_seconds"]  # noqa: Y015
+    _WhichOneofArgType__per_try_seconds: _TypeAlias = _typing.Literal["_per_try_seconds", b"_per_try_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__per_try_seconds) -> _WhichOneofReturnType__per_try_seconds | None: ...
+
+Global___Retries: _TypeAlias = Retries  # noqa: Y015
+
+@_typing.final
+class CircuitBreaker(_message.Message):
+    """What one caller's sidecar may have open at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    connections: _builtins.int
+    pending: _builtins.int
+    requests: _builtins.int
+    def __init__(
+        self,
+        *,
+        connections: _builtins.int | None = ...,
+        pending: _builtins.int | None = ...,
+        requests: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_connections", b"_connections", "_pending", b"_pending", "_requests", b"_requests", "connections", b"connections", "pending", b"pending", "requests", b"requests"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connections", b"_connections", "_pending", b"_pending", "_requests", b"_requests", "connections", b"connections", "pending", b"pending", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__connections: _TypeAlias = _typing.Literal["connections"]  # noqa: Y015
+    _WhichOneofArgType__connections: _TypeAlias = _typing.Literal["_connections", b"_connections"]  # noqa: Y015
+    _WhichOneofReturnType__pending: _TypeAlias = _typing.Literal["pending"]  # noqa: Y015
+    _WhichOneofArgType__pending: _TypeAlias = _typing.Literal["_pending", b"_pending"]  # noqa: Y015
+    _WhichOneofReturnType__requests: _TypeAlias = _typing.Literal["requests"]  # noqa: Y015
+    _WhichOneofArgType__requests: _TypeAlias = _typing.Literal["_requests", b"_requests"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__connections) -> _WhichOneofReturnType__connections | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pending) -> _WhichOneofReturnType__pending | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests) -> _WhichOneofReturnType__requests | None: ...
+
+Global___CircuitBreaker: _TypeAlias = CircuitBreaker  # noqa: Y015
+
+@_typing.final
+class Outliers(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSECUTIVE_FIELD_NUMBER: _builtins.int
+    INTERVAL_SECONDS_FIELD_NUMBER: _builtins.int
+    EJECTION_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_EJECTED_PERCENT_FIELD_NUMBER: _builtins.int
+    consecutive: _builtins.int
+    interval_seconds: _builtins.float
+    ejection_seconds: _builtins.float
+    max_ejected_percent: _builtins.int
+    def __init__(
+        self,
+        *,
+        consecutive: _builtins.int = ...,
+        interval_seconds: _builtins.float = ...,
+        ejection_seconds: _builtins.float = ...,
+        max_ejected_percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consecutive", b"consecutive", "ejection_seconds", b"ejection_seconds", "interval_seconds", b"interval_seconds", "max_ejected_percent", b"max_ejected_percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Outliers: _TypeAlias = Outliers  # noqa: Y015
+
+@_typing.final
+class RouteMatch(_message.Message):
+    """Other settings for some requests; the most specific one holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    METHODS_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    TIMEOUTS_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def timeouts(self) -> Global___RequestTimeouts: ...
+    @_builtins.property
+    def retries(self) -> Global___Retries: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        methods: _abc.Iterable[_builtins.str] | None = ...,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+        timeouts: Global___RequestTimeouts | None = ...,
+        retries: Global___Retries | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retries", b"retries", "timeouts", b"timeouts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["methods", b"methods", "name", b"name", "paths", b"paths", "retries", b"retries", "timeouts", b"timeouts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RouteMatch: _TypeAlias = RouteMatch  # noqa: Y015
+
+@_typing.final
+class RequestTimeouts(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_HEAD_SECONDS_FIELD_NUMBER: _builtins.int
+    REQUEST_SECONDS_FIELD_NUMBER: _builtins.int
+    response_head_seconds: _builtins.float
+    request_seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        response_head_seconds: _builtins.float | None = ...,
+        request_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_request_seconds", b"_request_seconds", "_response_head_seconds", b"_response_head_seconds", "request_seconds", b"request_seconds", "response_head_seconds", b"response_head_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_request_seconds", b"_request_seconds", "_response_head_seconds", b"_response_head_seconds", "request_seconds", b"request_seconds", "response_head_seconds", b"response_head_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__request_seconds: _TypeAlias = _typing.Literal["request_seconds"]  # noqa: Y015
+    _WhichOneofArgType__request_seconds: _TypeAlias = _typing.Literal["_request_seconds", b"_request_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__response_head_seconds: _TypeAlias = _typing.Literal["response_head_seconds"]  # noqa: Y015
+    _WhichOneofArgType__response_head_seconds: _TypeAlias = _typing.Literal["_response_head_seconds", b"_response_head_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_seconds) -> _WhichOneofReturnType__request_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__response_head_seconds) -> _WhichOneofReturnType__response_head_seconds | None: ...
+
+Global___RequestTimeouts: _TypeAlias = RequestTimeouts  # noqa: Y015
+
+@_typing.final
+class RateLimit(_message.Message):
+    """What a port takes; at least one rate is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PER_FIELD_NUMBER: _builtins.int
+    METHODS_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    BURST_FIELD_NUMBER: _builtins.int
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    per: _builtins.str
+    """"caller" | "route" """
+    burst: _builtins.int
+    @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def requests(self) -> Global___Rate: ...
+    @_builtins.property
+    def connections(self) -> Global___Rate: ...
+    @_builtins.property
+    def bytes(self) -> Global___Rate: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        per: _builtins.str = ...,
+        methods: _abc.Iterable[_builtins.str] | None = ...,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+        requests: Global___Rate | None = ...,
+        burst: _builtins.int | None = ...,
+        connections: Global___Rate | None = ...,
+        bytes: Global___Rate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_burst", b"_burst", "burst", b"burst", "bytes", b"bytes", "connections", b"connections", "requests", b"requests"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_burst", b"_burst", "burst", b"burst", "bytes", b"bytes", "connections", b"connections", "methods", b"methods", "name", b"name", "paths", b"paths", "per", b"per", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__burst: _TypeAlias = _typing.Literal["burst"]  # noqa: Y015
+    _WhichOneofArgType__burst: _TypeAlias = _typing.Literal["_burst", b"_burst"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__burst) -> _WhichOneofReturnType__burst | None: ...
+
+Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
+
+@_typing.final
+class Rate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    amount: _builtins.int
+    seconds: _builtins.int
+    def __init__(
+        self,
+        *,
+        amount: _builtins.int = ...,
+        seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rate: _TypeAlias = Rate  # noqa: Y015
 
 @_typing.final
 class Allowlist(_message.Message):

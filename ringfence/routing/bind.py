@@ -1,0 +1,81 @@
+"""Binds Route documents to the ports of services, and finds what cannot hold there. Pure.
+
+A route names a service of its own namespace and no other, so the owner of a namespace routes nobody else's hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ringfence.policy.bind import OPAQUE, ServicePorts, unknown_service
+from ringfence.policy.problems import Place, Problem, shown
+from ringfence.routing.documents import RouteDocument
+from ringfence.routing.model import RateLimit, Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortRoute:
+    """What a document says of one port: to callers, and to the workload itself."""
+
+    route: Route
+    limits: tuple[RateLimit, ...] = ()
+
+
+Routes = Mapping[str, Mapping[int, PortRoute]]
+"""Full service name -> port -> what holds there."""
+
+
+def bind_routes(
+    documents: Iterable[RouteDocument], services: Mapping[str, ServicePorts]
+) -> tuple[dict[str, dict[int, PortRoute]], list[Problem]]:
+    """The routes of each service that has any, and all problems between documents and services.
+
+    The order of ``documents`` does not matter. When there is any problem nothing is bound.
+    """
+    problems: list[Problem] = []
+    bound: dict[str, dict[int, PortRoute]] = {}
+    names: dict[str, Place] = {}
+    taken: dict[tuple[str, int], RouteDocument] = {}
+    # The first by file and line keeps its name and its ports, whatever order the files were read in.
+    for document in sorted(documents, key=lambda document: document.name_place):
+        held = names.setdefault(document.route.name, document.name_place)
+        if held is not document.name_place and document.namespace and not document.route.name.endswith("/"):
+            message = f"duplicate route {shown(document.route.name)}"
+            problems.append(document.name_place.problem(message, f"first given at {held}: rename one"))
+        service = services.get(document.service_full_name)
+        if service is None:
+            if document.service and document.namespace:
+                place = document.service_place
+                problems.append(unknown_service("a route", document.namespace, document.service, place, services))
+            continue
+        for port, place in _ports(document, service, problems):
+            first = taken.setdefault((document.service_full_name, port), document)
+            if first is not document:
+                message = f"port {port} of {document.service_full_name} has the route {first.route.name} already"
+                mend = f"at {first.name_place}: merge the two, or name different ports"
+                problems.append(place.problem(message, mend))
+            ports = bound.setdefault(document.service_full_name, {})
+            ports[port] = PortRoute(route=document.route, limits=document.limits)
+    return (bound, []) if not problems else ({}, sorted(problems))
+
+
+def _ports(document: RouteDocument, service: ServicePorts, problems: list[Problem]) -> Iterable[tuple[int, Place]]:
+    """The ports of the service that the document is for, each with where it says so."""
+    name = document.service_full_name
+    for port, place in document.ports:
+        if port not in service.ports:
+            known = ", ".join(str(number) for number in sorted(service.ports)) or "none: it has no ports"
+            problems.append(place.problem(f"{name} has no port {port}", f"its ports: {known}"))
+    named = document.ports or tuple((port, document.service_place) for port in sorted(service.ports))
+    meant = [(port, place) for port, place in named if port in service.ports]
+    opaque = [port for port, _ in meant if service.ports[port] == OPAQUE]
+    if opaque:
+        problems.extend(
+            place.problem(
+                f"{what} speaks of requests, but port {opaque[0]} of {name} carries opaque TCP",
+                "remove it, or name only HTTP ports in ports",
+            )
+            for what, place in document.http
+        )
+    return meant
