@@ -321,7 +321,7 @@ class Pair(Judging):
                 self.request_trailers[event.stream_id] = [(bytes(n), bytes(v)) for n, v in event.headers]
             elif isinstance(event, h2.events.DataReceived):
                 self.uploads[event.stream_id] += event.data
-                _credit(self.server, event)
+                credit(self.server, event)
             elif isinstance(event, h2.events.StreamReset):
                 self.server_resets[event.stream_id] = event.error_code
             elif isinstance(event, h2.events.StreamEnded):
@@ -338,14 +338,14 @@ class Pair(Judging):
                 self.response_trailers[event.stream_id] = [(bytes(n), bytes(v)) for n, v in event.headers]
             elif isinstance(event, h2.events.DataReceived):
                 self.downloads[event.stream_id] += event.data
-                _credit(self.client, event)
+                credit(self.client, event)
             elif isinstance(event, h2.events.StreamReset):
                 self.client_resets[event.stream_id] = event.error_code
             elif isinstance(event, h2.events.StreamEnded):
                 self.ended_at_client.add(event.stream_id)
 
 
-def _credit(end: h2.connection.H2Connection, event: h2.events.DataReceived) -> None:
+def credit(end: h2.connection.H2Connection, event: h2.events.DataReceived) -> None:
     """Open both windows again at once: hyper-h2's own bookkeeping waits for ever where a window was made small."""
     if event.flow_controlled_length:
         end.increment_flow_control_window(event.flow_controlled_length)

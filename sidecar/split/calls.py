@@ -1,0 +1,432 @@
+"""The calls of one connection of the app: where each goes, and how one ends before its time. Sans-IO.
+
+A call waits while no endpoint can take it: for the leg that was chosen, as long as that has its time to open, else for
+any. It is sent again, elsewhere, where its endpoint has provably not begun with it (it said so, or was never sent it)
+and all that was sent is still here. Everything else that an endpoint leaves unfinished ends in the call's own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.balance import Member, Outcome
+from sidecar.http2 import frames as h2
+from sidecar.http2.answer import Answer
+from sidecar.http2.exchange import Exchange, Judge
+from sidecar.http2.frames import PeerError
+from sidecar.http2.guard import FloodError
+from sidecar.http2.reading import LARGEST_ID
+from sidecar.http2.reasons import ANSWERED, Malformed, MalformedError, reason_of
+from sidecar.http2.streams import DRAIN_PING
+from sidecar.http2.table import Field
+from sidecar.split.call import Call
+from sidecar.split.chooser import Chooser
+
+if TYPE_CHECKING:
+    from sidecar.split.client_end import ClientEnd
+    from sidecar.split.end import End
+    from sidecar.split.leg import Leg
+
+ATTEMPTS_LIMIT: Final = 3
+"""How often a call is sent again."""
+REST_SECONDS: Final = 1.0
+"""For an endpoint that could not be had or went away, while there are others."""
+_CHOICES: Final = 8
+
+
+class Unprocessed(StrEnum):
+    """How it is known that an endpoint has not begun with a request; closed set."""
+
+    GOAWAY = "goaway"
+    REFUSED_STREAM = "refused_stream"
+
+
+class SplitJudge(Judge, Protocol):
+    """What the adapter is asked and told, beside what any judge is."""
+
+    def unreachable(self, exchange: Exchange, cause: object) -> Answer:
+        """No endpoint can be had for ``exchange``, or the one that had it is gone: what to tell the client. ``cause``
+        is what the adapter said of the leg that failed last; None if none did."""
+
+    def sent_again(self, exchange: Exchange, why: Unprocessed) -> None:
+        """``exchange`` is on its way to another endpoint."""
+
+
+class Calls:
+    """State that all ends of one app connection share; `Splitter` is its face for the adapter."""
+
+    __slots__ = (
+        "_make_leg",
+        "_resting",
+        "chooser",
+        "client",
+        "client_ended",
+        "close_after",
+        "draining",
+        "judge",
+        "last_cause",
+        "leaving",
+        "legs",
+        "monotonic",
+        "to_close",
+        "to_open",
+        "touched",
+        "turning_away",
+        "waiting",
+    )
+
+    client: ClientEnd
+
+    def __init__(
+        self,
+        judge: SplitJudge,
+        chooser: Chooser,
+        monotonic: Callable[[], float],
+        make_leg: Callable[[Member, int], Leg],
+    ) -> None:
+        self.judge = judge
+        self.chooser = chooser
+        self.monotonic = monotonic
+        self._make_leg = make_leg
+        self._resting: dict[Member, float] = {}
+        self.legs: dict[Member, Leg] = {}
+        """Those that take requests, or will."""
+        self.leaving: set[Leg] = set()
+        """Those that take no new ones, and still have some."""
+        self.waiting: dict[Call, None] = {}
+        self.last_cause: object = None
+        self.touched: list[End] = []
+        self.to_open: list[Leg] = []
+        self.to_close: list[Leg] = []
+        self.draining = False
+        self.turning_away = False
+        """Requests from now on are ignored: the client knows that they were not processed."""
+        self.client_ended = False
+        self.close_after = False
+
+    def touch(self, end: End) -> None:
+        end.touched = True
+        self.touched.append(end)
+
+    # --- where a call goes ---
+
+    def place(self, call: Call) -> None:
+        """Send ``call`` to the endpoint that is chosen for it, or have it wait."""
+        avoid = call.avoid
+        for _ in range(_CHOICES):
+            member = self.chooser.choose(avoid)
+            if member is None:
+                break
+            leg = self.legs.get(member)
+            if leg is None and not self._rests(member):
+                leg = self._open(member)
+            if leg is not None:
+                if leg.takes:
+                    self._begin(call, leg)
+                    return
+                if not leg.ready and not leg.late_to_open:
+                    self._wait(call, leg)
+                    return
+            avoid = (*avoid, member)
+        if any(member not in call.avoid for member in self.legs):
+            self._wait(call, None)
+            return
+        member = self.chooser.choose(call.avoid)
+        if member is not None and member not in self.legs:
+            self._wait(call, self._open(member))
+        else:
+            self.lose(call, self.last_cause)
+
+    def _begin(self, call: Call, leg: Leg) -> None:
+        if call.waiting_since is not None:
+            call.waiting_since = call.wants = None
+            del self.waiting[call]
+        call.begun = self.monotonic()
+        self.chooser.begun(leg.member)
+        leg.begin(call)
+
+    def _wait(self, call: Call, leg: Leg | None) -> None:
+        call.wants = leg
+        if call.waiting_since is None:
+            call.waiting_since = self.monotonic()
+            self.waiting[call] = None
+
+    def _place_waiting(self, wanted: Leg) -> None:
+        """``wanted`` cannot be waited for any more."""
+        for call in [call for call in self.waiting if call.wants is wanted]:
+            call.wants = None
+            self.place(call)
+
+    def freed(self, leg: Leg) -> None:
+        """``leg`` takes requests, and some wait."""
+        for call in list(self.waiting):
+            if not leg.takes:
+                return
+            if call.wants in (leg, None) and leg.member not in call.avoid:
+                self._begin(call, leg)
+
+    # --- legs ---
+
+    def _open(self, member: Member) -> Leg:
+        leg = self.legs[member] = self._make_leg(member, self.client.peer_window_bytes)
+        self.to_open.append(leg)
+        return leg
+
+    def _rests(self, member: Member) -> bool:
+        until = self._resting.get(member)
+        if until is None:
+            return False
+        if self.monotonic() < until:
+            return True
+        del self._resting[member]
+        return False
+
+    def leg_ready(self, leg: Leg) -> None:
+        self._resting.pop(leg.member, None)
+        self.freed(leg)
+
+    def leg_late(self, leg: Leg) -> None:
+        """Calls go elsewhere, if they can, rather than wait for ``leg`` to open."""
+        if not leg.ready and not leg.closed:
+            leg.late_to_open = True
+            self._place_waiting(leg)
+
+    def leave(self, leg: Leg) -> None:
+        """``leg`` takes no new requests, and closes when it has none left."""
+        if leg.leaving or leg.closed:
+            return
+        leg.leaving = True
+        self.leaving.add(leg)
+        if self.legs.get(leg.member) is leg:
+            del self.legs[leg.member]
+            self._resting[leg.member] = self.monotonic() + REST_SECONDS
+        if not leg.streams:
+            self.close_leg(leg)
+        self._place_waiting(leg)
+
+    def keep(self) -> None:
+        """The endpoints have changed: legs to those that are gone take no new requests."""
+        for member in [member for member in self._resting if member.gone]:
+            del self._resting[member]
+        for leg in [leg for member, leg in self.legs.items() if member.gone]:
+            self.leave(leg)
+
+    def close_leg(self, leg: Leg) -> None:
+        """Nothing of the app's is on ``leg``: say goodbye."""
+        if leg.closed:
+            return
+        leg.put(h2.goaway(0, h2.NO_ERROR))
+        self._shut_leg(leg)
+        for call in list(leg.streams.values()):  # answered, but for requests that the endpoint did not read to the end
+            self.client.released(call, leg.drop(call.up))
+            leg.release(call, Outcome.UNKNOWN)
+
+    def _shut_leg(self, leg: Leg) -> None:
+        leg.closed = True
+        leg.drop_input()
+        self.to_close.append(leg)
+        self.leaving.discard(leg)
+        if self.legs.get(leg.member) is leg:
+            del self.legs[leg.member]
+
+    def leg_lost(self, leg: Leg, cause: object) -> None:
+        """The connection of ``leg`` is over. ``cause``: see `SplitJudge.unreachable`; None: the endpoint closed it."""
+        if leg.closed:
+            return
+        self._shut_leg(leg)
+        self._resting[leg.member] = self.monotonic() + REST_SECONDS
+        if cause is not None:
+            self.last_cause = cause
+        if not leg.ready:
+            self.chooser.unreachable(leg.member, self.monotonic() - leg.began_at)
+        for call in list(leg.streams.values()):
+            self.client.released(call, leg.drop(call.up))
+            leg.release(call, Outcome.FAILED)
+            if call.response_open:
+                self.lose(call, cause)
+        for call in [call for call in self.waiting if call.wants is leg]:
+            call.avoid = (*call.avoid, leg.member)
+            call.wants = None
+            self.place(call)
+
+    def break_leg(self, leg: Leg, error: PeerError) -> None:
+        """The endpoint broke HTTP/2: that costs its streams, and no other's."""
+        if leg.closed:
+            return
+        self.judge.broken(False, reason_of(error), error.detail)
+        leg.put(h2.goaway(0, error.code, error.detail.encode()))
+        self.leg_lost(leg, None)
+
+    # --- early ends ---
+
+    def unprocessed(self, call: Call, why: Unprocessed) -> None:
+        """The endpoint has not begun with ``call``: try another."""
+        leg = call.leg
+        assert leg is not None
+        up = call.up
+        held = leg.drop(up)
+        leg.release(call, Outcome.UNKNOWN if why is Unprocessed.GOAWAY else Outcome.FAILED)
+        if not call.repeatable or call.attempts >= ATTEMPTS_LIMIT:
+            self.client.released(call, held)
+            self.lose(call, None)
+            return
+        call.attempts += 1
+        call.avoid = (*call.avoid, leg.member)
+        up.again(call.kept or [], call.kept_bytes - held, ending=not call.request_open)
+        self.judge.sent_again(call, why)
+        self.place(call)
+
+    def lose(self, call: Call, cause: object) -> None:
+        """No endpoint will answer ``call``, or go on answering it."""
+        judge = self.judge
+        if cause is not None or call.leg is None:
+            answer: Answer | None = judge.unreachable(call, cause)
+        else:
+            reason = Malformed.TRUNCATED if call.status else Malformed.NO_RESPONSE
+            answer = judge.bad_response(call, reason, "the endpoint went away before its response was complete")
+        call.cut = True
+        self._tell(call, answer, h2.INTERNAL_ERROR)
+        self.finish(call)
+
+    def refused(self, call: Call) -> None:
+        """The judge has refused a new request: no endpoint hears of it."""
+        self._tell(call, call.local, h2.INTERNAL_ERROR)
+        self.finish(call)
+
+    def end(self, call: Call, answer: Answer | None, *, client_code: int, leg_code: int) -> None:
+        """End a living call on both sides."""
+        call.cut = True
+        self._tell(call, answer, client_code)
+        if call.leg is not None:
+            call.leg.cancel(call, leg_code)
+        self.finish(call)
+
+    def finish(self, call: Call) -> None:
+        """The call is over for the client."""
+        client = self.client
+        del client.streams[call.stream_id]
+        if call.kept_bytes:
+            client.forget_kept(call)
+        if not call.down.done:
+            dropped = client.drop(call.down)
+            if call.leg is not None:
+                call.leg.consumed(dropped)
+        if call.waiting_since is not None:
+            del self.waiting[call]
+            client.released(call, client.drop(call.up))
+        self.judge.done(call)
+        if not client.streams and (self.turning_away or self.client_ended):
+            self.shut()
+
+    def spend_reset(self) -> bool:
+        """The client has cost a stream its life; False if it did so too often, and all is over."""
+        try:
+            self.client.guard.spend("reset")
+        except FloodError as error:
+            self.break_client(error)
+        return not self.close_after
+
+    # --- words for the client ---
+
+    def _tell(self, call: Call, answer: Answer | None, code: int) -> None:
+        """End the client's side: by ``answer`` as far as the response has room for one, else by a reset."""
+        client = self.client
+        answered = answer is not None and call.response_open and (not call.status or call.grpc)
+        if answered and answer is not None:
+            if call.status:
+                client.put_head(call.stream_id, answer.trailers(), end=True)
+            else:
+                self._answer(call.stream_id, answer, call.down.window, grpc=call.grpc, head=call.method == b"HEAD")
+            call.local = answer
+            if call.request_open:
+                client.reset(call.stream_id, h2.NO_ERROR, request_open=True)
+        else:
+            client.reset(call.stream_id, code, request_open=call.request_open)
+
+    def _answer(self, stream_id: int, answer: Answer, window: int, *, grpc: bool, head: bool) -> None:
+        """A whole response in the place of an endpoint."""
+        client = self.client
+        if grpc:
+            client.put_head(stream_id, answer.trailers_only(), end=True)
+            return
+        size = len(answer.content)
+        fits = not (head or client.full or client.waiting)
+        fits = fits and 0 < size <= min(window, client.send_window, client.peer_frame_bytes)
+        client.put_head(stream_id, answer.head(with_content=fits), end=not fits)
+        if fits:
+            client.send_window -= size
+            client.put(h2.frame(h2.DATA, h2.FLAG_END_STREAM, stream_id, answer.content))
+
+    def malformed_request(self, stream_id: int, open_: bool, fields: list[Field], error: MalformedError) -> None:
+        """The client's new request is refused for its form: no call comes of it."""
+        answer = self.judge.malformed(error.reason, error.detail)
+        if not self.spend_reset():
+            return
+        client = self.client
+        if error.reason not in ANSWERED:
+            client.reset(stream_id, h2.PROTOCOL_ERROR, request_open=open_)
+            return
+        grpc = any(name == b"content-type" and value.startswith(b"application/grpc") for name, value in fields)
+        head = (b":method", b"HEAD") in fields
+        self._answer(stream_id, answer, client.peer_window_bytes, grpc=grpc, head=head)
+        if open_:
+            client.reset(stream_id, h2.NO_ERROR, request_open=True)
+
+    # --- the connection ---
+
+    def tell_window(self, window_bytes: int) -> None:
+        for leg in self.living_legs():
+            leg.tell_window(window_bytes)
+
+    def living_legs(self) -> list[Leg]:
+        return [*self.legs.values(), *self.leaving]
+
+    def drain(self) -> None:
+        """See `Splitter.drain`."""
+        client = self.client
+        if self.draining or self.close_after:
+            return
+        if not client.greeted:
+            self.shut()
+            return
+        self.draining = True
+        client.goaway(LARGEST_ID, h2.NO_ERROR)
+        client.put(h2.ping(DRAIN_PING))
+
+    def drain_seen(self) -> None:
+        """The client has read the first GOAWAY of a drain."""
+        if self.draining and not self.turning_away:
+            self.turning_away = True
+            self.client.goaway(self.client.last_id, h2.NO_ERROR)
+            if not self.client.streams:
+                self.shut()
+
+    def break_client(self, error: PeerError) -> None:
+        """The client broke the connection."""
+        if self.close_after:
+            return
+        self.judge.broken(True, reason_of(error), error.detail)
+        if self.client.began:  # it does speak HTTP/2
+            self.client.goaway(self.client.last_id, error.code, error.detail.encode())
+        self.shut()
+
+    def shut(self) -> None:
+        """Read no more of any side; what is outstanding is cut off."""
+        if self.close_after:
+            return
+        client = self.client
+        self.close_after = client.closed = True
+        client.drop_input()
+        legs = self.living_legs()
+        left = list(client.streams.values())
+        client.streams.clear()
+        self.waiting.clear()
+        for call in left:
+            call.cut = True
+            if call.leg is not None:
+                call.leg.cancel(call, h2.CANCEL)
+            self.judge.done(call)
+        for leg in legs:
+            self.close_leg(leg)
