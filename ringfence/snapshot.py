@@ -77,12 +77,20 @@ class Workload:
     instance: str = ""
 
 
+class Transport(StrEnum):
+    """How an endpoint is reached; either way by mutual TLS with the identity that must answer there."""
+
+    TUNNEL = "tunnel"  # it has a sidecar: a stream of a link, which many connections share
+    DIRECT = "direct"  # it has none, and takes mutual TLS itself: a connection for each of the app's
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One instance of an upstream service: its mesh port, its address in CONNECT, and who must answer there.
 
     ``ready``: whether it can serve, as far as the mesh knows; one that cannot is chosen only where no other can. It
     tells how an endpoint is now, not which one it is, so it is no part of equality: links and counts stay with it.
+    Of a ``direct`` one ``mesh_*`` is where it takes mutual TLS itself.
     """
 
     mesh_host: str
@@ -90,6 +98,7 @@ class Endpoint:
     address: str
     spiffe_id: SpiffeId
     ready: bool = field(default=True, compare=False)
+    transport: Transport = Transport.TUNNEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

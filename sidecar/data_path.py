@@ -250,7 +250,7 @@ class DataPath:
             self._tls = TlsIdentity(self._svid, prepared.bundles, self._clock)
             self._context.verifier = ChainVerifier(prepared.bundles)
             self._inbound.reverify()
-            self._outbound.pool.reverify()
+            self._outbound.reverify()
         # What was newly denied is closed by now, but for the last frames that the links send in this turn of the loop.
         ended = self._recorder.endings > endings
         asyncio.get_running_loop().call_soon(self._time_revision, prepared.received, ended)

@@ -1,7 +1,8 @@
 """A peer without a tunnel: one TCP connection, plain or mutual TLS, with the face of a tunnel's stream. Adapter.
 
 Plain, it is an unmeshed caller on a permissive port, or a destination outside the mesh; with TLS, it is a SPIFFE peer
-that has no sidecar. The relays use it as they use a stream, so judging, counting and ending are the same code.
+that has no sidecar, a client or a server. The relays use it as they use a stream, so judging, counting and ending are
+the same code.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ class DirectOwner(Protocol):
     def direct_refused(self, end: DirectEnd, reason: DenyReason, code: str, detail: str) -> None:
         """The handshake failed: ``code`` is the verification reason or the TLS fault."""
 
+    def direct_broken(self, end: DirectEnd, failed: TlsFailed | None) -> None:
+        """TLS or, with None, TCP broke on an established connection; and with nothing heard of it yet, a server may
+        have refused us: by TLS 1.3 a client is done before its certificate was judged. The endpoint is told next."""
+
     def direct_closed(self, end: DirectEnd) -> None:
         """Its TCP connection is gone; the last that is heard of it."""
 
@@ -42,6 +47,7 @@ class DirectEnd(asyncio.Protocol):
         self.owner = owner
         self.engine = engine
         self.endpoint: StreamEndpoint | None = None
+        self.heard = False  # whether an endpoint got any bytes of the peer
         self.local_ended = False
         self.held_bytes = 0
         self.remote = ("", 0)
@@ -87,9 +93,11 @@ class DirectEnd(asyncio.Protocol):
         try:
             plain = engine.receive(data)
             if not ready:
-                self._write(engine.outgoing())
                 if engine.established:
+                    # What the endpoint has to say leaves together with our last handshake message: a server that
+                    # refuses us then resets nothing that is still to be written, and its alert is read.
                     self._become_ready()
+                self._write(engine.outgoing())
             if plain:
                 self._deliver(plain)
         except TlsEndedError as end:
@@ -110,6 +118,7 @@ class DirectEnd(asyncio.Protocol):
             self._ended_remotely()
             return
         if self.engine.established:
+            self.owner.direct_broken(self, end)
             self.reset(CANCEL)
             self._tell_reset()
             return
@@ -131,6 +140,7 @@ class DirectEnd(asyncio.Protocol):
         endpoint = self.endpoint
         if endpoint is None or self._gone:
             return
+        self.heard = True
         if not endpoint.on_data(data) and not self._gone:
             self.held_bytes += len(data)
             if self._transport is not None:
@@ -176,6 +186,8 @@ class DirectEnd(asyncio.Protocol):
                 self.owner.direct_refused(
                     self, DenyReason.PEER_REFUSED, "closed", "connection lost during the handshake"
                 )
+            elif exc is not None and self.engine is not None:
+                self.owner.direct_broken(self, None)
             self._tell_reset()
         self.owner.direct_closed(self)
 

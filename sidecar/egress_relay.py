@@ -7,6 +7,7 @@ import asyncio
 from ringfence.policy.reasons import DenyReason
 from sidecar.direct import DirectEnd
 from sidecar.relay import Relay, RelayFacts, RelayOwner
+from sidecar.tls import TlsFailed
 
 CONNECT_SECONDS = 5.0
 
@@ -62,6 +63,9 @@ class EgressRelay(Relay):
     def direct_refused(self, end: DirectEnd, reason: DenyReason, code: str, detail: str) -> None:
         """Only a TLS end is refused; this one is plain."""
         self.end(reason, f"{code}: {detail}", abort=True)
+
+    def direct_broken(self, end: DirectEnd, failed: TlsFailed | None) -> None:
+        """As above."""
 
     def direct_closed(self, end: DirectEnd) -> None:
         """The relay was told of the end already."""

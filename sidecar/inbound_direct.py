@@ -16,7 +16,7 @@ from ringfence.policy.decide import CallerView, Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, PortMode
 from ringfence.snapshot import Protocol as PortProtocol
-from ringfence.spiffe import SpiffeId, VerificationError, VerifiedPeer
+from ringfence.spiffe import SpiffeId, VerifiedPeer
 from sidecar.arrival import Arrival
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
@@ -25,13 +25,11 @@ from sidecar.interception import Destination, DestinationOf
 from sidecar.listening import Listen, listen
 from sidecar.recording import Recorder
 from sidecar.relay import Relay, RelayFacts, TurnedAway
-from sidecar.tls import TlsIdentity
+from sidecar.tenure import Tenure
+from sidecar.tls import TlsFailed, TlsIdentity
 from sidecar.tunnel.link_context import LinkContext
 
 ARRIVAL_LIMIT: Final = 16_384
-LONGEST_TIMER_SECONDS: Final = 3600.0
-GRACE_SECONDS: Final = 30.0  # in which HTTP ends between requests before an SVID is over,
-GRACE_SHARE: Final = 0.1  # but no larger share than this of what was left of it
 _ALPN: Final[dict[PortProtocol, bytes | None]] = {
     PortProtocol.HTTP: b"http/1.1",
     PortProtocol.HTTP2: b"h2",
@@ -133,9 +131,9 @@ class DirectCallers:
 
     def reverify(self) -> None:
         """New bundles: connections of peers whose chain leads to none of them end."""
-        for end, admission in list(self._ends.items()):
-            if admission.peer is not None:
-                self._verify(end, admission.peer)
+        for admission in list(self._ends.values()):
+            if admission.tenure is not None:
+                admission.tenure.reverify()
 
     def forget(self, end: DirectEnd) -> None:
         """Its relay has ended; what is left of the connection still counts until it is closed."""
@@ -189,8 +187,10 @@ class DirectCallers:
             self._deny(port, end.remote, DenyReason.PLAINTEXT_REFUSED, "plaintext to a strict port")
             end.reset(CANCEL)
             return
-        if peer is not None and admission.identity is not self._identity() and not self._verify(end, peer):
-            return
+        if peer is not None:
+            tenure = admission.watch(end, peer, self._context)
+            if admission.identity is not self._identity() and not tenure.reverify():
+                return
         spiffe_id = peer.spiffe_id if peer is not None else None
         caller = admission.caller = Caller(spiffe_id=spiffe_id, view=admitter.view_of(spiffe_id))
         facts = admitter.facts_of(str(spiffe_id or ""))
@@ -200,7 +200,6 @@ class DirectCallers:
             self._recorder.metrics.plaintext.at(admitter.service, str(port.port), end.remote[0]).value += 1
         else:
             caller.tell(admitter.identity_of(peer))
-            self._watch(end, admission, peer)
         admitter.admit(end, port, caller, facts, end.remote)
 
     def refused(self, end: DirectEnd, code: str, detail: str) -> None:
@@ -213,60 +212,11 @@ class DirectCallers:
         if admission is not None:
             admission.over()
 
-    # -- the life of an identity --------------------------------------------------------------------------------------
-
-    def _verify(self, end: DirectEnd, peer: VerifiedPeer) -> bool:
-        try:
-            self._context.verifier.verify(peer.chain_der, self._context.clock.now())
-        except VerificationError as error:
-            self._context.log.warning("peer no longer trusted", peer=str(peer.spiffe_id), reason=str(error.reason))
-            _cut(end, DenyReason.PEER_REFUSED, f"no longer trusted: {error.reason}")
-            return False
-        return True
-
-    def _watch(self, end: DirectEnd, admission: _Admission, peer: VerifiedPeer) -> None:
-        """A direct peer cannot prove a newer SVID on its connection, nor be shown ours: with the first of the two that
-        ends, so does the connection. HTTP is drained before, so that no request of a client that renews is cut off."""
-        admission.peer = peer
-        admission.until = min(peer.not_after, admission.identity.svid.not_after)
-        left = admission.until - self._context.clock.now()
-        admission.grace_seconds = min(GRACE_SECONDS, max(0.0, left) * GRACE_SHARE)
-        self._arm(end, admission, left - admission.grace_seconds)
-
-    def _arm(self, end: DirectEnd, admission: _Admission, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        admission.timer = loop.call_later(max(0.0, min(seconds, LONGEST_TIMER_SECONDS)), self._look, end, admission)
-
-    def _look(self, end: DirectEnd, admission: _Admission) -> None:
-        left = admission.until - self._context.clock.now()
-        if left <= 0:
-            whose = "the peer's" if admission.peer and admission.until == admission.peer.not_after else "our own"
-            _cut(end, DenyReason.IDENTITY_EXPIRED, f"{whose} SVID is over")
-            return
-        if left > admission.grace_seconds:
-            self._arm(end, admission, left - admission.grace_seconds)
-            return
-        self._arm(end, admission, left)
-        if not admission.drained and isinstance(end.endpoint, Relay):
-            admission.drained = True
-            end.endpoint.drain()
-
 
 class _Admission:
     """The owner of one direct caller's connection: what was known when it came, and what it was let in with."""
 
-    __slots__ = (
-        "_callers",
-        "began",
-        "caller",
-        "drained",
-        "grace_seconds",
-        "identity",
-        "peer",
-        "port",
-        "timer",
-        "until",
-    )
+    __slots__ = ("_callers", "began", "caller", "identity", "port", "tenure")
 
     def __init__(self, callers: DirectCallers, port: Port, identity: TlsIdentity, began: float) -> None:
         self._callers = callers
@@ -274,22 +224,33 @@ class _Admission:
         self.port = port
         self.identity = identity
         self.caller: Caller | None = None  # None: not let in yet
-        self.peer: VerifiedPeer | None = None  # with TLS, once let in
-        self.until = 0.0  # Unix seconds: the earlier end of the two SVIDs
-        self.grace_seconds = 0.0
-        self.drained = False
-        self.timer: asyncio.TimerHandle | None = None
+        self.tenure: Tenure | None = None  # with TLS
+
+    def watch(self, end: DirectEnd, peer: VerifiedPeer, context: LinkContext) -> Tenure:
+        """From now on it ends with the SVIDs that were shown."""
+
+        def drain() -> None:
+            if isinstance(end.endpoint, Relay):
+                end.endpoint.drain()
+
+        def cut(reason: DenyReason, detail: str) -> None:
+            _cut(end, reason, detail)
+
+        tenure = self.tenure = Tenure(context, peer, self.identity.svid, drain=drain, cut=cut)
+        return tenure
 
     def over(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        if self.tenure is not None:
+            self.tenure.over()
 
     def direct_ready(self, end: DirectEnd) -> None:
         self._callers.admitted(end, self)
 
     def direct_refused(self, end: DirectEnd, reason: DenyReason, code: str, detail: str) -> None:
         self._callers.refused(end, code, detail)
+
+    def direct_broken(self, end: DirectEnd, failed: TlsFailed | None) -> None:
+        """The relay is told, and says so when it has ended."""
 
     def direct_closed(self, end: DirectEnd) -> None:
         self._callers.closed(end)

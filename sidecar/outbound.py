@@ -18,7 +18,7 @@ from typing import Final
 
 from ringfence.policy.decide import Deny, Permit
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import EgressRule, Endpoint, Protocol, Upstream
+from ringfence.snapshot import EgressRule, Endpoint, Protocol, Transport, Upstream
 from ringfence.spiffe import SpiffeId
 from sidecar import http2, refusal
 from sidecar.egress import EgressTable
@@ -27,9 +27,10 @@ from sidecar.http1 import Heads
 from sidecar.interception import Destination, DestinationOf, Intercepted
 from sidecar.listening import Listen, listen
 from sidecar.live import LiveRelays
+from sidecar.outbound_direct import DirectDialler
 from sidecar.outbound_http import OutboundHttpRelay
 from sidecar.outbound_http2 import OutboundHttp2Relay
-from sidecar.outbound_relay import OutboundRelay
+from sidecar.outbound_relay import Opener, OutboundRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.sniff import Sniffed
@@ -87,6 +88,7 @@ class Outbound:
             tunnels.value += 1
 
         self.pool = Pool(context=context, identity=identity, established=established, draining=self._link_draining)
+        self.direct = DirectDialler(context=context, identity=identity)
         self.relays: LiveRelays[Upstream | EgressFlow] = LiveRelays()
 
     # -- upstreams ----------------------------------------------------------------------------------------------------
@@ -151,7 +153,14 @@ class Outbound:
                 relay.end(DenyReason.PORT_NOT_ALLOWED, "the upstream is gone")
 
         self.relays.each(rejudge)
-        self.pool.keep(frozenset(endpoint for upstream in upstreams for endpoint in upstream.endpoints))
+        endpoints = frozenset(endpoint for upstream in upstreams for endpoint in upstream.endpoints)
+        self.pool.keep(endpoints)
+        self.direct.keep(endpoints)
+
+    def reverify(self) -> None:
+        """New bundles: what leads to a peer that is no longer trusted ends."""
+        self.pool.reverify()
+        self.direct.reverify()
 
     def discard(self) -> None:
         """Close the listening ports that lead to no upstream in force."""
@@ -250,11 +259,12 @@ class Outbound:
     def _relay(self, upstream: Upstream, endpoint: Endpoint) -> OutboundRelay:
         service = f"{upstream.namespace}/{upstream.service}"
         facts = self._facts(str(endpoint.spiffe_id), service, upstream.port, upstream.protocol)
+        opener: Opener = self.direct if endpoint.transport is Transport.DIRECT else self.pool
         if upstream.protocol is Protocol.HTTP:
-            return OutboundHttpRelay(self, facts, self.pool, endpoint, self._heads, self._recorder, str(self._own_id))
+            return OutboundHttpRelay(self, facts, opener, endpoint, self._heads, self._recorder, str(self._own_id))
         if upstream.protocol is Protocol.TCP:
-            return OutboundRelay(self, facts, self.pool, endpoint)
-        return OutboundHttp2Relay(self, facts, self.pool, endpoint, self._heads2, self._recorder, str(self._own_id))
+            return OutboundRelay(self, facts, opener, endpoint)
+        return OutboundHttp2Relay(self, facts, opener, endpoint, self._heads2, self._recorder, str(self._own_id))
 
     async def close(self, drain_seconds: float) -> None:
         """Take nothing new, let what lives end within ``drain_seconds``, then end it."""
@@ -267,6 +277,7 @@ class Outbound:
         await self.relays.drained(drain_seconds)
         self.relays.each(lambda relay, _: relay.end(DenyReason.DRAINING, "the sidecar stops"))
         self.pool.close(DenyReason.DRAINING, "the sidecar stops")
+        self.direct.close()
 
     # -- relays -------------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,10 @@ from sidecar import refusal
 from sidecar.http1 import Exchange, Heads, Malformed
 from sidecar.http2.frames import NO_ERROR
 from sidecar.http_relay import HttpRelay
-from sidecar.outbound_relay import OutboundRelay
+from sidecar.outbound_relay import Opener, OutboundRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts, RelayOwner
-from sidecar.tunnel.pool import Pool
 
 LINGER_SECONDS: Final = 2.0
 _LINGER_LIMIT_BYTES: Final = 1024 * 1024
@@ -24,11 +23,13 @@ _LINGER_LIMIT_BYTES: Final = 1024 * 1024
 class OutboundHttpRelay(HttpRelay, OutboundRelay):
     """Requests from the app to the mesh: framed, timed, counted; answered here when the mesh cannot deliver them."""
 
+    alpn = b"http/1.1"
+
     def __init__(
         self,
         owner: RelayOwner,
         facts: RelayFacts,
-        pool: Pool,
+        pool: Opener,
         endpoint: Endpoint,
         heads: Heads,
         recorder: Recorder,

@@ -8,21 +8,22 @@ from ringfence.snapshot import Endpoint
 from sidecar import refusal
 from sidecar.http2 import Answer, Exchange, Heads, Malformed
 from sidecar.http2_relay import Http2Relay, answer_of
-from sidecar.outbound_relay import OutboundRelay
+from sidecar.outbound_relay import Opener, OutboundRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts, RelayOwner
-from sidecar.tunnel.pool import Pool
 
 
 class OutboundHttp2Relay(Http2Relay, OutboundRelay):
     """Requests from the app to the mesh; the stream is opened with the client's first bytes."""
 
+    alpn = b"h2"
+
     def __init__(
         self,
         owner: RelayOwner,
         facts: RelayFacts,
-        pool: Pool,
+        pool: Opener,
         endpoint: Endpoint,
         heads: Heads,
         recorder: Recorder,

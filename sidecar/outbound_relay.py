@@ -5,31 +5,55 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Endpoint
 from sidecar import refusal
+from sidecar.direct import DirectEnd
+from sidecar.http2.frames import CANCEL
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.tunnel.link import Link
-from sidecar.tunnel.pool import Pool
-from sidecar.tunnel.stream import Headers
+from sidecar.tunnel.stream import Headers, Stream
 
 _INTERIM: Final = re.compile(rb"1[0-9][0-9]").fullmatch
 _SUCCESS: Final = re.compile(rb"2[0-9][0-9]").fullmatch  # RFC 9110 section 9.3.6: any of these
 REPLY_SECONDS: Final = 10.0  # for the answer to CONNECT; longer than the other side gives its app
 
 
-class OutboundRelay(Relay):
-    """Opens its stream on a link of the pool; waits, unread, while there is none."""
+class Carrier(Protocol):
+    """What a stream to an endpoint depends on: a link, or the connection that it is itself."""
 
-    def __init__(self, owner: RelayOwner, facts: RelayFacts, pool: Pool, endpoint: Endpoint) -> None:
+    end_reason: DenyReason | None
+    end_detail: str
+
+    @property
+    def closed(self) -> bool:
+        """Whether it ended for a reason of its own."""
+
+
+class Opener(Protocol):
+    """Where streams to endpoints come from: the pool of links, or, without tunnels, ``sidecar.outbound_direct``."""
+
+    def open(self, endpoint: Endpoint, headers: Headers) -> tuple[Link, Stream] | None:
+        """A stream at once, if that can be; else ``wait``."""
+
+    def wait(self, endpoint: Endpoint, waiter: OutboundRelay) -> None:
+        """Call one of ``link_found``, ``stream_found`` and ``link_failed``, once."""
+
+
+class OutboundRelay(Relay):
+    """Gets its stream from an opener; waits, unread, while there is none."""
+
+    alpn: bytes | None = None  # what a server without sidecar is offered
+
+    def __init__(self, owner: RelayOwner, facts: RelayFacts, pool: Opener, endpoint: Endpoint) -> None:
         super().__init__(owner, facts)
         address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         self._connect_headers: Headers = [(b":method", b"CONNECT"), (b":authority", f"{address}:{facts.port}".encode())]
         self._pool = pool
         self._endpoint = endpoint
-        self._link: Link | None = None
+        self._link: Carrier | None = None
         self.replied = False  # CONNECT was answered
         self._waiting_since: float | None = None  # monotonic seconds, seen by ``sweep``
         self._told: refusal.Refusal | None = None
@@ -64,6 +88,19 @@ class OutboundRelay(Relay):
         if self.ended:
             return
         self.open_stream()
+        self._go_on()
+
+    def stream_found(self, carrier: Carrier, stream: DirectEnd) -> None:
+        """A connection of its own stands, and needs no answer to a CONNECT."""
+        if self.ended:
+            stream.reset(CANCEL)
+            return
+        self.replied = True
+        self._link, self.stream = carrier, stream
+        stream.endpoint = self
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self.stream is not None:
             self.stream_opened()
             if self.transport is not None and self.stream.writable:

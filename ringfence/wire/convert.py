@@ -28,6 +28,7 @@ from ringfence.snapshot import (
     PortMode,
     Protocol,
     Snapshot,
+    Transport,
     Upstream,
     Workload,
 )
@@ -143,6 +144,7 @@ def _upstream_to_wire(upstream: Upstream) -> control_pb2.Upstream:
                 address=endpoint.address,
                 spiffe_id=str(endpoint.spiffe_id),
                 not_ready=not endpoint.ready,
+                transport=endpoint.transport.value,
             )
             for endpoint in upstream.endpoints
         ],
@@ -307,6 +309,9 @@ def _endpoint(path: str, message: control_pb2.Endpoint) -> Endpoint:
         address=read_ip(f"{path}.address", message.address),
         spiffe_id=read_spiffe_id(f"{path}.spiffe_id", message.spiffe_id),
         ready=not message.not_ready,
+        transport=read_word(f"{path}.transport", message.transport, Transport)
+        if message.transport
+        else Transport.TUNNEL,
     )
 
 

@@ -30,7 +30,7 @@ _PARTIAL_WRITE: Final = 0x1  # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL tu
 class TlsIdentity:
     """What this workload shows, and whom it believes, on new connections."""
 
-    __slots__ = ("_client", "_clock", "_direct", "_server", "svid", "verifier")
+    __slots__ = ("_client", "_clock", "_direct", "_direct_client", "_server", "svid", "verifier")
 
     def __init__(self, svid: X509Svid, bundles: Iterable[TrustBundle], clock: Clock) -> None:
         """Raises ValueError when the key is not the leaf's, BundleError when two bundles claim one trust domain."""
@@ -43,6 +43,7 @@ class TlsIdentity:
         self._client.set_alpn_protos([ALPN_H2])
 
         self._direct: dict[bytes | None, SSL.Context] = {}
+        self._direct_client: dict[bytes | None, SSL.Context] = {}
 
     def server(self) -> TlsEngine:
         """The accepting side of a new connection, for any peer that the bundles vouch for."""
@@ -60,6 +61,20 @@ class TlsIdentity:
                 context.set_alpn_select_callback(_chooser(protocol))
         check = PeerCheck(self.verifier, None, self._clock)
         return TlsEngine(context, check, is_client=False, h2_only=False)
+
+    def direct_client(self, protocol: bytes | None, expected: frozenset[SpiffeId]) -> TlsEngine:
+        """The dialling side to a SPIFFE server without sidecar: the app's own protocol inside TLS, no tunnel.
+
+        ``protocol``: offered by ALPN; None for an opaque port. HTTP/2 has to be agreed on (RFC 9113 section 3.2), any
+        other is also had of a server that knows no ALPN.
+        """
+        context = self._direct_client.get(protocol)
+        if context is None:
+            context = self._direct_client[protocol] = _own_context(self.svid)
+            if protocol is not None:
+                context.set_alpn_protos([protocol])
+        check = PeerCheck(self.verifier, expected, self._clock)
+        return TlsEngine(context, check, is_client=True, h2_only=protocol == ALPN_H2)
 
     def client(self, expected: frozenset[SpiffeId]) -> TlsEngine:
         """The dialling side of a new connection, to one of the ``expected`` identities and nobody else."""

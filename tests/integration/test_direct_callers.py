@@ -294,7 +294,7 @@ async def test_our_own_svid_that_ends_ends_the_connections_that_were_shown_it() 
 async def test_an_http_client_is_asked_to_leave_before_its_svid_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that no request of a client that renews is cut off: it comes again with its new SVID."""
     async with http_app() as app, Mesh(http_app=app, intercept=True) as mesh:
-        monkeypatch.setattr("sidecar.inbound_direct.GRACE_SHARE", 0.8)
+        monkeypatch.setattr("sidecar.tenure.GRACE_SHARE", 0.8)
         svid = mesh.ca.svid(WEB, lifetime=5.0)
         client = await direct_http(mesh, svid)
         assert (await client.ask("GET", "/orders/1")).status == 200

@@ -39,6 +39,7 @@ from ringfence.snapshot import (
     PortMode,
     Protocol,
     Snapshot,
+    Transport,
     Upstream,
     Workload,
 )
@@ -80,7 +81,13 @@ ALLOWLISTS = st.builds(
     rules=st.lists(RULES, max_size=4, unique_by=lambda rule: rule.name).map(tuple),
 )
 ENDPOINTS = st.builds(
-    Endpoint, mesh_host=HOSTS, mesh_port=PORTS, address=HOSTS, spiffe_id=WORKLOADS, ready=st.booleans()
+    Endpoint,
+    mesh_host=HOSTS,
+    mesh_port=PORTS,
+    address=HOSTS,
+    spiffe_id=WORKLOADS,
+    ready=st.booleans(),
+    transport=st.sampled_from(Transport),
 )
 SECONDS = st.none() | st.floats(1, 60)
 ON = st.lists(st.sampled_from(RetryOn), min_size=1, max_size=5, unique=True).map(tuple)

@@ -22,6 +22,7 @@ from ringfence.snapshot import (
     PortMode,
     Protocol,
     Snapshot,
+    Transport,
     Upstream,
     Workload,
 )
@@ -84,7 +85,15 @@ def snapshot() -> Snapshot:
                 protocol=Protocol.GRPC,
                 listen_host="",
                 listen_port=0,
-                endpoints=(),
+                endpoints=(
+                    Endpoint(
+                        mesh_host="10.0.0.3",
+                        mesh_port=8443,
+                        address="10.0.0.3",
+                        spiffe_id=PAYMENTS,
+                        transport=Transport.DIRECT,
+                    ),
+                ),
                 addresses=("10.0.0.2", "2001:db8::2"),
             ),
         ),
@@ -237,6 +246,7 @@ REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
     ("upstreams[0].endpoints[1]", _repeat("upstreams[0].endpoints")),
     ("upstreams[0].endpoints[1]", lambda message: _at_one_place(message.upstreams[0].endpoints)),
     ("upstreams[0].endpoints[0].spiffe_id", _set("upstreams[0].endpoints[0].spiffe_id", "")),
+    ("upstreams[0].endpoints[0].transport", _set("upstreams[0].endpoints[0].transport", "plain")),
     ("upstreams[0].endpoints[0].mesh_port", _set("upstreams[0].endpoints[0].mesh_port", 0)),
     ("upstreams[0].endpoints[0].address", _set("upstreams[0].endpoints[0].address", "10.0.0.2:80")),
     ("allowlists[1]", _repeat("allowlists")),
@@ -300,10 +310,12 @@ def test_a_sender_that_knows_no_modes_means_strict_ports_and_no_more() -> None:
         message.workload.ports[1].ClearField(name)
     message.workload.ClearField("intercept")
     message.ClearField("egress")
+    message.upstreams[0].endpoints[0].ClearField("transport")
     received = snapshot_from_wire(message)
     assert received.workload.ports[1].mode is PortMode.STRICT
     assert not received.workload.ports[1].proxy_protocol
     assert received.workload.intercept is None
+    assert received.upstreams[0].endpoints[0].transport is Transport.TUNNEL
     assert received.egress == ()
 
 

@@ -389,6 +389,7 @@ class Endpoint(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     SPIFFE_ID_FIELD_NUMBER: _builtins.int
     NOT_READY_FIELD_NUMBER: _builtins.int
+    TRANSPORT_FIELD_NUMBER: _builtins.int
     mesh_host: _builtins.str
     mesh_port: _builtins.int
     address: _builtins.str
@@ -397,6 +398,8 @@ class Endpoint(_message.Message):
     """who must answer there"""
     not_ready: _builtins.bool
     """to be chosen only where no other endpoint is ready"""
+    transport: _builtins.str
+    """"tunnel" | "direct", which takes mutual TLS itself at mesh_*; empty is tunnel"""
     def __init__(
         self,
         *,
@@ -405,10 +408,11 @@ class Endpoint(_message.Message):
         address: _builtins.str = ...,
         spiffe_id: _builtins.str = ...,
         not_ready: _builtins.bool = ...,
+        transport: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "not_ready", b"not_ready", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "not_ready", b"not_ready", "spiffe_id", b"spiffe_id", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
