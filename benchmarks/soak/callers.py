@@ -287,15 +287,16 @@ class Opaque:
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def echo(self, *, refusable: bool = False) -> Seen:
-        """``refusable``: that the connection ends without a byte is a refusal; else it is a failure."""
+        """``refusable``: that the connection ends without a byte is a refusal, and in the middle a cut; else it is a
+        failure."""
         sent = random.randbytes(random.choice(_CHUNKS))
         try:
             self._writer.write(sent)
             return _right(await self.reader.readexactly(len(sent)) == sent)
         except (ConnectionError, asyncio.IncompleteReadError) as error:
-            if refusable and not getattr(error, "partial", b""):
-                return Seen.REFUSED
-            raise
+            if not refusable:
+                raise
+            return Seen.CUT if getattr(error, "partial", b"") else Seen.REFUSED
 
     def close(self) -> None:
         self._writer.close()

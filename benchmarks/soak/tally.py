@@ -26,6 +26,7 @@ class Seen(StrEnum):
 
     SERVED = "served"  # the right answer, whole
     REFUSED = "refused"  # as a refusal of the mesh looks in the call's protocol
+    CUT = "cut"  # ended in the middle of the right answer, as a change of policy ends what it denies
     FAILED = "failed"  # anything else
 
 
@@ -71,9 +72,9 @@ class Tally:
             permitted = self.changes.verdict(began, ended)
             if permitted is None and seen is not Seen.FAILED:
                 return
-        if seen is Seen.FAILED or (permitted and seen is Seen.REFUSED):
+        if seen is Seen.FAILED or (permitted and seen is not Seen.SERVED):
             self.failed_permitted += 1
-        elif permitted is False and seen is Seen.SERVED:
+        elif permitted is False and seen is not Seen.REFUSED:
             self.permitted_forbidden += 1
         else:
             return

@@ -27,7 +27,9 @@ def count(found: Tally, expected: Expected, seen: Seen, began: float = 0.0, ende
         (Expected.PERMITTED, Seen.SERVED, (0, 0)),
         (Expected.PERMITTED, Seen.REFUSED, (1, 0)),
         (Expected.PERMITTED, Seen.FAILED, (1, 0)),
+        (Expected.PERMITTED, Seen.CUT, (1, 0)),
         (Expected.FORBIDDEN, Seen.REFUSED, (0, 0)),
+        (Expected.FORBIDDEN, Seen.CUT, (0, 1)),
         (Expected.FORBIDDEN, Seen.SERVED, (0, 1)),
         (Expected.FORBIDDEN, Seen.FAILED, (1, 0)),
     ],
@@ -62,6 +64,13 @@ def test_what_changes_is_judged_by_the_revision_of_its_moment(began: float, ende
 
 def test_an_answer_that_is_neither_is_wrong_even_during_a_change() -> None:
     assert count(tally((0.0, True)), Expected.CHANGING, Seen.FAILED, 1.0, 2.0) == (1, 0)
+
+
+def test_a_stream_may_be_cut_by_the_change_that_denies_it_and_at_no_other_time() -> None:
+    moments = ((0.0, True), (10.0, False))
+    assert count(tally(*moments), Expected.CHANGING, Seen.CUT, 9.9, 10.1) == (0, 0)
+    assert count(tally(*moments), Expected.CHANGING, Seen.CUT, 5.0, 5.1) == (1, 0)
+    assert count(tally(*moments), Expected.CHANGING, Seen.CUT, 15.0, 15.1) == (0, 1)
 
 
 def test_memory_that_grows_in_the_last_half_is_not_flat() -> None:
