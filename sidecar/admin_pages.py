@@ -120,10 +120,14 @@ def _stamp(seconds: float) -> str:
 
 
 class LogLevelPage:
-    """``GET /loglevel`` and ``POST /loglevel {"level": "debug"}``, for the whole process until it ends."""
+    """``GET /loglevel`` and ``POST /loglevel {"level": "debug"}``, for the whole sidecar until it ends.
 
-    def __init__(self, log: Logger) -> None:
+    ``changed`` is told the level, for the processes that have logs of their own.
+    """
+
+    def __init__(self, log: Logger, changed: Callable[[str], None] = lambda _: None) -> None:
         self._log = log
+        self._changed = changed
 
     def get(self, _: Asked) -> Page:
         return json_page({"level": self._log.level})
@@ -140,6 +144,7 @@ class LogLevelPage:
             raise BadRequestError(f"level: {str(level)[:80]!r} (give one of {', '.join(LEVELS)})")
         before = self._log.level
         self._log.set_level(level)
+        self._changed(level)
         self._log.log(level, "log level changed", {"before": before, "after": level})
         return json_page({"level": level, "before": before})
 

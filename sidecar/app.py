@@ -1,7 +1,7 @@
 """The sidecar's composition root: builds every part from the settings, ties them together, runs them, stops them.
 
-Here identity and snapshots arrive and are handed to ``data_path``, which serves by them; signals and administration
-look at both.
+Here identity and snapshots arrive and are handed to what serves by them: ``data_path``, or with ``--workers`` above 1
+``workers``, each of which has a data path in a process of its own. Signals and administration look at both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from itertools import chain
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -28,20 +28,21 @@ from sidecar.admin_pages import (
     LogLevelPage,
     TapPage,
     certs_document,
-    connections_document,
     read_limit,
 )
 from sidecar.control import ControlStream, SnapshotRefused, open_control
-from sidecar.data_path import CannotEnforceError, DataPath
 from sidecar.exposition import exposition
 from sidecar.gauges import declare_gauges
 from sidecar.identity import IdentityHolder, IdentityRefused, open_identity
 from sidecar.local_http import Asked, Page, Verbs, json_page
 from sidecar.metrics import SidecarMetrics
 from sidecar.process_metrics import ProcessMetrics
-from sidecar.recording import Recorder
+from sidecar.serving import CannotEnforceError, Serving
 from sidecar.settings import AccessLog, SidecarSettings
 from sidecar.signals import ListenError, SignalsServer
+
+if TYPE_CHECKING:
+    from sidecar.workers import WholeLines
 
 # Requests leave no cycles behind; the default threshold would look for some every few hundred of them.
 _GC_THRESHOLD: Final = 50_000
@@ -49,37 +50,65 @@ _GC_THRESHOLD: Final = 50_000
 
 def run(settings: SidecarSettings) -> int:
     """Run a sidecar until SIGTERM or SIGINT; the exit status: 0 stopped, 1 could not go on (one line says why)."""
-    sink = LogSink(sys.stderr)
+    lines = None if settings.workers == 1 else _shared_lines()
+    sink = LogSink(lines or sys.stderr)
     log = Logger("sidecar", level=settings.log.level, stream=sink)  # type: ignore[arg-type]
     try:
-        return uvloop.run(_Sidecar(settings, SystemClock(), log, sink).run())
+        return uvloop.run(_Sidecar(settings, SystemClock(), log, sink, lines).run())
     finally:
         sink.close()
+
+
+# What one process serves with is imported by it alone: a parent of workers carries no traffic, and a sidecar without
+# workers has no parent.
+
+
+def _shared_lines() -> WholeLines:
+    from sidecar.workers import WholeLines
+
+    return WholeLines.beginning(sys.stderr)
+
+
+def _alone(settings: SidecarSettings, clock: Clock, log: Logger, metrics: SidecarMetrics) -> Serving:
+    from sidecar.data_path import DataPath
+    from sidecar.recording import Recorder
+
+    own_id = settings.identity.spiffe_id
+    every_request = settings.log.access_log is AccessLog.ALL
+    recorder = Recorder(
+        log=log,
+        metrics=metrics,
+        clock=clock,
+        every_request=every_request,
+        sample=settings.log.access_log_sample,
+        own_id=str(own_id),
+    )
+    return DataPath(own_id=own_id, clock=clock, log=log, metrics=metrics, recorder=recorder)
+
+
+def _by_workers(
+    settings: SidecarSettings, clock: Clock, log: Logger, metrics: SidecarMetrics, lines: WholeLines
+) -> Serving:
+    from sidecar.workers import open_workers
+
+    return open_workers(settings, lines=lines, metrics=metrics, clock=clock, random=random.random, log=log)
 
 
 class _Sidecar:
     """The parts of one sidecar and what flows between them."""
 
-    def __init__(self, settings: SidecarSettings, clock: Clock, log: Logger, sink: LogSink) -> None:
+    def __init__(
+        self, settings: SidecarSettings, clock: Clock, log: Logger, sink: LogSink, lines: WholeLines | None
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._log = log.bind(workload=str(settings.identity.spiffe_id))
         self._metrics = SidecarMetrics()
         self._process = ProcessMetrics()
-        self._recorder = Recorder(
-            log=self._log,
-            metrics=self._metrics,
-            clock=clock,
-            every_request=settings.log.access_log is AccessLog.ALL,
-            sample=settings.log.access_log_sample,
-            own_id=str(settings.identity.spiffe_id),
-        )
-        self._data_path = DataPath(
-            own_id=settings.identity.spiffe_id,
-            clock=clock,
-            log=self._log,
-            metrics=self._metrics,
-            recorder=self._recorder,
+        self._serving = (
+            _alone(settings, clock, self._log, self._metrics)
+            if lines is None
+            else _by_workers(settings, clock, self._log, self._metrics, lines)
         )
         self._holder: IdentityHolder = open_identity(
             settings.identity, clock=clock, random=random.random, log=self._log.bind("identity")
@@ -118,7 +147,7 @@ class _Sidecar:
         except ListenError as error:
             self._log.error("cannot listen", detail=str(error))
             return 1
-        self._holder.on_change(self._data_path.renewed)
+        self._holder.on_change(self._serving.renewed)
         self._log.info("sidecar started", version=__version__)
         gc.collect()
         gc.freeze()
@@ -128,12 +157,12 @@ class _Sidecar:
             async with asyncio.TaskGroup() as tasks:
                 identity = tasks.create_task(self._holder.run(), name="identity")
                 control = tasks.create_task(self._control.run(), name="control stream")
-                sweep = tasks.create_task(self._data_path.sweep(), name="sweep")
+                keep = tasks.create_task(self._serving.keep(), name="keep")
                 await stop.wait()
-                await self._data_path.drain(self._settings.drain_seconds, at_once)
+                await self._serving.drain(self._settings.drain_seconds, at_once)
                 identity.cancel()
                 control.cancel()
-                sweep.cancel()
+                keep.cancel()
         except* IdentityRefused as refused:
             for cause in refused.exceptions:
                 self._log.error("no identity", detail=str(cause))
@@ -147,12 +176,10 @@ class _Sidecar:
     def waiting_for(self) -> list[str]:
         """What keeps the sidecar from being ready; empty when it is."""
         found = [text for text in (self._holder.waiting_for, self._control.waiting_for) if text is not None]
-        if self._data_path.draining:
-            found.append("draining")
-        return found
+        return found + self._serving.waiting_for()
 
     def _metrics_text(self) -> bytes:
-        return exposition(chain(self._metrics.collect(), self._process.collect()))
+        return exposition(self._serving.together(chain(self._metrics.collect(), self._process.collect())))
 
     def _admin_pages(self, stop: asyncio.Event) -> dict[str, Callable[[], object] | Verbs]:
         """What the admin socket serves; ``stop`` is set by a drain, as by one SIGTERM."""
@@ -163,33 +190,31 @@ class _Sidecar:
             stop.set()
             return first
 
-        level = LogLevelPage(self._log)
+        level = LogLevelPage(self._log, self._serving.log_from)
         return {
             "/config": self._config,
             "/certs": self._certs,
             "/connections": Verbs(get=self._connections),
             "/loglevel": Verbs(get=level.get, post=level.post),
             "/drain": Verbs(post=DrainPage(drain, self._log).post),
-            "/tap": Verbs(get=TapPage(self._recorder.taps, loop.call_soon).get),
+            "/tap": Verbs(get=TapPage(self._serving.taps, loop.call_soon).get),
         }
 
     def _certs(self) -> dict[str, object]:
         holder = self._holder
         return certs_document(
-            holder.svid, holder.left_seconds, self._data_path.bundles or holder.bundles, self._clock.now()
+            holder.svid, holder.left_seconds, self._serving.bundles or holder.bundles, self._clock.now()
         )
 
-    def _connections(self, asked: Asked) -> Page:
-        limit = read_limit(asked.query)
-        path = self._data_path
-        document = connections_document(path.relays, path.links, monotonic=self._clock.monotonic(), limit=limit)
-        return json_page(document)
+    async def _connections(self, asked: Asked) -> Page:
+        return json_page(await self._serving.connections(read_limit(asked.query)))
 
     def _config(self) -> dict[str, object]:
         snapshot = self._control.snapshot
         return {
             "version": __version__,
             "settings": self._settings.redacted(),
+            "workers": self._serving.listed(),
             "revision": snapshot.revision if snapshot is not None else 0,
             "allowlists": [allowlist.full_name for allowlist in snapshot.allowlists] if snapshot is not None else [],
             "upstreams": [
@@ -205,6 +230,6 @@ class _Sidecar:
 
     async def _apply(self, snapshot: Snapshot) -> None:
         try:
-            await self._data_path.apply(snapshot, self._control.received)
+            await self._serving.apply(snapshot, self._control.received)
         except CannotEnforceError as error:
             raise SnapshotRefused(str(error)) from error

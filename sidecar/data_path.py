@@ -8,6 +8,7 @@ a new identity. A request then comes in at ``outbound``, crosses ``tunnel``, arr
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +16,10 @@ from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.compile import PolicyError, compile_policy
 from ringfence.policy.decide import DecisionTable
-from ringfence.snapshot import Intercept, Snapshot, Workload
+from ringfence.snapshot import Intercept, Snapshot
 from ringfence.spiffe import ChainVerifier, SpiffeId, TrustBundle, X509Svid
+from sidecar.admin_pages import connections_document
+from sidecar.exposition import Family
 from sidecar.gauges import declare_traffic_gauges
 from sidecar.inbound import Inbound
 from sidecar.listening import Listen, listen
@@ -25,15 +28,12 @@ from sidecar.outbound import ListenFailedError, Outbound
 from sidecar.recording import Recorder
 from sidecar.redirect.destination import original_destination
 from sidecar.relay import Relay
+from sidecar.serving import CannotEnforceError, mesh_port_words
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
 
 _SWEEP_SECONDS: Final = 5.0
-
-
-class CannotEnforceError(Exception):
-    """A snapshot that cannot be put in force; what was in force still is. The text says why, and names the setting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,7 @@ class DataPath:
         self._log = log
         self._metrics = metrics
         self._recorder = recorder
+        self.taps = recorder.taps
         self._listen = listen
         self._svid: X509Svid | None = None
         self._issued_bundles: tuple[TrustBundle, ...] = ()
@@ -99,10 +100,33 @@ class DataPath:
         inbound = [("inbound", link) for link in self._inbound.links]
         return inbound + [("outbound", link) for link in self._outbound.pool.links]
 
+    async def connections(self, limit: int) -> dict[str, object]:
+        """``living``, for whoever may have to wait for it."""
+        return self.living(limit)
+
+    def living(self, limit: int) -> dict[str, object]:
+        """The connections and links that live, at most ``limit`` of each, to be shown."""
+        return connections_document(self.relays, self.links, monotonic=self._clock.monotonic(), limit=limit)
+
+    def waiting_for(self) -> list[str]:
+        """A drain keeps it from being ready."""
+        return ["draining"] if self.draining else []
+
+    def listed(self) -> list[dict[str, object]]:
+        """Nothing: there are no workers."""
+        return []
+
+    def together(self, own: Iterable[Family]) -> Iterable[Family]:
+        """What this process counted: no other serves."""
+        return own
+
+    def log_from(self, level: str) -> None:
+        """Nothing: the log is this process's."""
+
     # -- life ---------------------------------------------------------------------------------------------------------
 
-    async def sweep(self) -> None:
-        """Deadlines that are not worth a timer each, for ever."""
+    async def keep(self) -> None:
+        """See to deadlines that are not worth a timer each, for ever."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = self._clock.monotonic()
@@ -125,6 +149,7 @@ class DataPath:
         await asyncio.wait((all_ended, hurry), return_when=asyncio.FIRST_COMPLETED)
         if not all_ended.done():
             all_ended.cancel()
+            await asyncio.gather(all_ended, return_exceptions=True)
             await self._outbound.close(0.0)
             await self._inbound.close(0.0)
         hurry.cancel()
@@ -275,9 +300,3 @@ class DataPath:
 
     def _count_proof(self, outcome: str) -> None:
         self._metrics.reproofs.at(outcome).value += 1
-
-
-def mesh_port_words(workload: Workload) -> str:
-    """The mesh port of a workload, as an error names it."""
-    where = f"{workload.mesh_host}:{workload.mesh_port}"
-    return f"service {workload.namespace}/{workload.service}, mesh port {where}"

@@ -22,6 +22,14 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
+class Across(StrEnum):
+    """What a gauge of several processes is together."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One line: ``name`` with its suffix, label names and values in pairs, the number."""
@@ -39,6 +47,7 @@ class Family:
     help: str
     kind: Kind
     labels: Sequence[str] = ()
+    across: Across = Across.SUM
     samples: list[Sample] = field(default_factory=list)
 
     def add(self, values: Sequence[str], value: float) -> None:

@@ -22,21 +22,63 @@ async def listen(
     factory: Callable[[], asyncio.BaseProtocol], host: str, port: int, *, backlog: int = 100
 ) -> asyncio.Server:
     """A server on ``host`` (an address, or a name) and ``port`` (0: any). OSError when that cannot be had."""
+    return await _listen(factory, host, port, backlog, shared=False)
+
+
+async def listen_beside(
+    factory: Callable[[], asyncio.BaseProtocol], host: str, port: int, *, backlog: int = 100
+) -> asyncio.Server:
+    """As ``listen``, on a port that other processes of this user listen on, too: the kernel deals connections out."""
+    return await _listen(factory, host, port, backlog, shared=True)
+
+
+async def _listen(
+    factory: Callable[[], asyncio.BaseProtocol], host: str, port: int, backlog: int, *, shared: bool
+) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     family = _family(host)
     if family is None:
-        return await loop.create_server(factory, host, port, backlog=backlog)
-    listener = socket.socket(family, socket.SOCK_STREAM)
+        return await loop.create_server(factory, host, port, backlog=backlog, reuse_port=shared or None)
+    listener = _socket(family)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.setblocking(False)
         listener.bind((host, port))
         return await loop.create_server(factory, sock=listener, backlog=backlog)
     except BaseException:
         listener.close()
         raise
+
+
+def hold(host: str, port: int) -> socket.socket | None:
+    """Keep a port for processes that ``listen_beside`` on it, whether or not one of them lives; None for a ``host``
+    that is no plain address. OSError when it is taken.
+
+    The socket never listens, so the kernel deals it nothing. Bound alone, it finds out who else is there; opened for
+    sharing after that, it lets in this user's listeners; and without SO_REUSEADDR nobody else can share the port, which
+    another user could while no listener lives, if the option stayed.
+    """
+    family = _family(host)
+    if family is None:
+        return None
+    held = _socket(family)
+    try:
+        held.bind((host, port))
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    except BaseException:
+        held.close()
+        raise
+    return held
+
+
+def _socket(family: socket.AddressFamily) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return made
 
 
 def _family(host: str) -> socket.AddressFamily | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Protocol, cast
@@ -65,8 +65,8 @@ class BadRequestError(Exception):
 Route = Callable[[], Page]
 """Makes the answer for one path; it runs in the event loop and must not block."""
 
-Answering = Callable[[Asked], Page]
-"""A route that reads its request; raises BadRequestError."""
+Answering = Callable[[Asked], Page | Awaitable[Page]]
+"""A route that reads its request, and may have to wait for its answer; raises BadRequestError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +140,7 @@ class Connection(asyncio.Protocol):
         self._head = bytearray()
         self._post: tuple[Answering, Asked, int] | None = None  # waits for that many bytes of body
         self._feed: Feed | None = None
+        self._later: asyncio.Task[None] | None = None  # waits for an answer
         self._answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -182,6 +183,8 @@ class Connection(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._transport = None
+        if self._later is not None:
+            self._later.cancel()
         self._server.leave(self)
         feed, self._feed = self._feed, None
         if feed is not None:
@@ -210,7 +213,7 @@ class Connection(asyncio.Protocol):
         if any(name in (b"content-length", b"transfer-encoding") for name in map(_field_name, lines)):
             self._send(plain_page(400, "a request here has no body"), with_body=True)
             return
-        self._send(self._page(path, route, query), with_body=method == b"GET")
+        self._give(self._page(path, route, query), with_body=method == b"GET")
 
     def _posted(self, post: Answering, query: str, lines: list[bytes], rest: bytes) -> None:
         fields = [(_field_name(line), line.partition(b":")[2].strip()) for line in lines]
@@ -231,9 +234,9 @@ class Connection(asyncio.Protocol):
         asked = Asked(asked.query, (asked.body + data[:length])[:length])
         self._post = (post, asked, length)
         if len(asked.body) == length:
-            self._send(self._made(lambda: post(asked)), with_body=True)
+            self._give(self._made(lambda: post(asked)), with_body=True)
 
-    def _page(self, path: str, route: Route | Verbs | None, query: str) -> Page:
+    def _page(self, path: str, route: Route | Verbs | None, query: str) -> Page | Awaitable[Page]:
         if route is None:
             return plain_page(404, f"no such page; there are: {' '.join(sorted(self._server.routes))}")
         if isinstance(route, Verbs):
@@ -242,15 +245,35 @@ class Connection(asyncio.Protocol):
             return self._made(lambda: get(Asked(query, b"")))
         return self._made(route)
 
-    def _made(self, make: Callable[[], Page]) -> Page:
+    def _made(self, make: Callable[[], Page | Awaitable[Page]]) -> Page | Awaitable[Page]:
         try:
             return make()
-        except BadRequestError as error:
+        except Exception as error:
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> Page:
+        if isinstance(error, BadRequestError):
             return plain_page(400, str(error))
-        except Exception as error:  # the page's fault ends this request, not the server
-            path = self._head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
-            self._server.log.error("page failed", path=path, error=f"{type(error).__name__}: {error}")
-            return plain_page(500, "the page failed; the log says why")
+        # The page's fault ends this request, not the server.
+        path = self._head.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
+        self._server.log.error("page failed", path=path, error=f"{type(error).__name__}: {error}")
+        return plain_page(500, "the page failed; the log says why")
+
+    def _give(self, page: Page | Awaitable[Page], *, with_body: bool) -> None:
+        """Send a page, now or when it is there; the deadline of the connection goes on."""
+        if isinstance(page, Page):
+            self._send(page, with_body=with_body)
+            return
+        self._answered = True  # nothing more is read
+
+        async def later() -> None:
+            try:
+                found = await page
+            except Exception as error:
+                found = self._failed(error)
+            self._send(found, with_body=with_body)
+
+        self._later = asyncio.get_running_loop().create_task(later(), name="page")
 
     def _send(self, page: Page, *, with_body: bool, allow: str = "") -> None:
         self._answered = True

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from sidecar.exposition import Family, Kind
+from sidecar.exposition import Across, Family, Kind
 
 SERIES_LIMIT: Final = 2000
 OVERFLOW: Final = "other"
@@ -189,7 +189,7 @@ class SidecarMetrics:
             "From a revision's arrival to the last close of what it newly denies; ended: whether there was any",
             "ended",
         )
-        self._read: list[tuple[Kind, str, str, Callable[[], float]]] = []
+        self._read: list[tuple[Kind, str, str, Callable[[], float], Across]] = []
 
     def _counts(self, name: str, help_text: str, *labels: str) -> Counts:
         family = Counts(name, help_text, *labels)
@@ -201,13 +201,13 @@ class SidecarMetrics:
         self._families.append(family)
         return family
 
-    def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
-        """A value that is read when scraped."""
-        self._read.append((Kind.GAUGE, name, help_text, read))
+    def gauge(self, name: str, help_text: str, read: Callable[[], float], *, across: Across = Across.SUM) -> None:
+        """A value that is read when scraped; ``across``: what the values of several workers are together."""
+        self._read.append((Kind.GAUGE, name, help_text, read, across))
 
     def total(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """A counter kept elsewhere, read when scraped."""
-        self._read.append((Kind.COUNTER, name, help_text, read))
+        self._read.append((Kind.COUNTER, name, help_text, read, Across.SUM))
 
     def declared(self) -> Iterator[Declared]:
         """Every family, none of them read."""
@@ -219,13 +219,13 @@ class SidecarMetrics:
                 labels=family.labels,
                 help=family.help,
             )
-        for kind, name, help_text, _ in self._read:
+        for kind, name, help_text, _, _ in self._read:
             yield Declared(name=f"{name}_total" if kind is Kind.COUNTER else name, kind=kind, labels=(), help=help_text)
 
     def collect(self) -> Iterator[Family]:
         for family in self._families:
             yield family.collect()
-        for kind, name, help_text, read in self._read:
-            single = Family(name=name, help=help_text, kind=kind)
+        for kind, name, help_text, read, across in self._read:
+            single = Family(name=name, help=help_text, kind=kind, across=across)
             single.add((), read())
             yield single

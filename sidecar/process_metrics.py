@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sidecar.exposition import Family, Kind
+from sidecar.exposition import Across, Family, Kind
 
 # Fields of /proc/self/stat behind the name in brackets (proc_pid_stat(5), counted from 3).
 _USER_TIME, _SYSTEM_TIME, _START_TIME, _VIRTUAL_BYTES, _RESIDENT_PAGES = 11, 12, 19, 20, 21
@@ -24,7 +24,7 @@ class ProcessMetrics:
 
     def collect(self) -> Iterator[Family]:
         """The families, each with one sample."""
-        yield _one("python_info", "Python platform information", Kind.GAUGE, 1.0, _python())
+        yield _one("python_info", "Python platform information", Kind.GAUGE, 1.0, _python(), across=Across.MAX)
         try:
             yield from self._stat()
             limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -32,7 +32,7 @@ class ProcessMetrics:
         except (OSError, ValueError, IndexError):
             return
         yield _one("process_open_fds", "Open file descriptors", Kind.GAUGE, open_count)
-        yield _one("process_max_fds", "File descriptors that may be open", Kind.GAUGE, limit)
+        yield _one("process_max_fds", "File descriptors that may be open", Kind.GAUGE, limit, across=Across.MAX)
 
     def _stat(self) -> Iterator[Family]:
         fields = (self._proc / "self/stat").read_bytes().rpartition(b")")[2].split()
@@ -46,7 +46,9 @@ class ProcessMetrics:
         resident = int(fields[_RESIDENT_PAGES]) * resource.getpagesize()
         yield _one("process_virtual_memory_bytes", "Virtual memory size", Kind.GAUGE, int(fields[_VIRTUAL_BYTES]))
         yield _one("process_resident_memory_bytes", "Resident memory size", Kind.GAUGE, resident)
-        yield _one("process_start_time_seconds", "Start of the process, Unix seconds", Kind.GAUGE, started)
+        yield _one(
+            "process_start_time_seconds", "Start of the process, Unix seconds", Kind.GAUGE, started, across=Across.MIN
+        )
         yield _one("process_cpu_seconds", "User and system time spent", Kind.COUNTER, cpu)
 
 
@@ -61,8 +63,16 @@ def _python() -> dict[str, str]:
     }
 
 
-def _one(name: str, help_text: str, kind: Kind, value: float, labels: dict[str, str] | None = None) -> Family:
+def _one(
+    name: str,
+    help_text: str,
+    kind: Kind,
+    value: float,
+    labels: dict[str, str] | None = None,
+    *,
+    across: Across = Across.SUM,
+) -> Family:
     labels = labels or {}
-    family = Family(name=name, help=help_text, kind=kind, labels=tuple(labels))
+    family = Family(name=name, help=help_text, kind=kind, labels=tuple(labels), across=across)
     family.add(tuple(labels.values()), float(value))
     return family

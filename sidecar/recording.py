@@ -80,9 +80,11 @@ class Recorder:
         sample: float = 1.0,
         own_id: str = "",
         draw: Callable[[], float] = random.random,
+        worker: int | None = None,
     ) -> None:
         """``sample``: of the requests that ``every_request`` logs, this share; errors and denials are always logged.
-        ``draw`` decides, 0 to 1, for requests that are part of no trace."""
+        ``draw`` decides, 0 to 1, for requests that are part of no trace. ``worker``: which of several processes this
+        is, to be told with each tapped event."""
         self.metrics = metrics
         self.every_request = every_request
         """Whether ``request_done`` is to be called: the log or a tap wants it."""
@@ -91,6 +93,7 @@ class Recorder:
         self.taps.changed = self._taps_changed
         self._now = clock.now
         self._own_id = own_id
+        self._worker = worker
         self._logs_every = every_request
         self._sample = sample
         self._draw = draw
@@ -233,6 +236,8 @@ class Recorder:
                     told[name] = text if isinstance(text, int | float) else str(text)
             if decision is not None:
                 told["decision"] = decision
+            if self._worker is not None:
+                told["worker"] = self._worker
             return told
 
         self.taps.tell(Seen(caller=caller, service=facts.service, denied=denied), line)

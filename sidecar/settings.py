@@ -23,6 +23,7 @@ from sidecar.settings_values import (
     parse_lifetime,
     parse_path,
     parse_share,
+    parse_workers,
     parse_workload_id,
 )
 
@@ -130,6 +131,9 @@ class SidecarSettings:
     signals: SignalsSettings
     log: LogSettings
 
+    workers: int
+    """How many processes carry the traffic, up to the machine's cores; 1: this one does, and there is no other."""
+
     drain_seconds: float
     """How long open connections may finish after SIGTERM before they are closed; keep it below the supervisor's own
     patience (Kubernetes: 30 s) or the drain is cut short by a kill."""
@@ -151,6 +155,7 @@ class SidecarSettings:
             "access_log": str(self.log.access_log),
             "access_log_sample": self.log.access_log_sample,
             "log_level": self.log.level,
+            "workers": self.workers,
             "drain_seconds": self.drain_seconds,
         }
 
@@ -191,6 +196,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
     access_log = reader.optional("access-log", parse_access_log, AccessLog.DENIED)
     sample = reader.access_log_sample(access_log)
     level = reader.optional("log-level", parse_level, "info")
+    workers = reader.optional("workers", parse_workers, 1)
     drain = reader.optional("drain", parse_duration, 10.0)
     if reader.problems or spiffe_id is None or join is None or control is None or trust is None or state is None:
         raise SettingsError(reader.problems)
@@ -207,6 +213,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
         control=ControlSettings(address=control, state_dir=state),
         signals=SignalsSettings(listen=listen, admin_socket=admin_socket),
         log=LogSettings(access_log=access_log, access_log_sample=sample, level=level),
+        workers=workers,
         drain_seconds=drain,
     )
 

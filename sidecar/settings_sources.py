@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sidecar.settings import Given, SettingsError
+
+if TYPE_CHECKING:
+    from ringfence.policy.yamlnodes import ValueReader
 
 API_VERSION: Final = "ringfence.io/v1alpha1"
 KIND: Final = "Sidecar"
 SHARE: Final = "SHARE"
+COUNT: Final = "N"
+_COUNT_MAXIMUM: Final = 2**31  # whether a setting may be so much is for its own reader to say
 _ENVIRONMENT_PREFIX: Final = "RINGFENCE_SIDECAR_"
 
 
@@ -46,6 +51,7 @@ SETTINGS: Final = (
     Setting("access-log", ("accessLog", "mode"), "denied|all", "Requests that get a log line  [default: denied]"),
     Setting("access-log-sample", ("accessLog", "sample"), SHARE, "Share of all that is logged  [default: 1]"),
     Setting("log-level", ("logLevel",), "LEVEL", "debug, info, warning or error  [default: info]"),
+    Setting("workers", ("workers",), COUNT, "Processes that share the traffic  [default: 1]"),
     Setting("drain", ("drain",), "DURATION", "Time for connections to finish after SIGTERM  [default: 10s]"),
 )
 
@@ -95,8 +101,7 @@ def given_by_document(path: Path) -> dict[str, Given]:
             value = holder.value(setting.field[-1], None)
             if value is not None:
                 origin = f"{path}:{value.node.line}:{value.node.column}"
-                text = f"{value.share():.9f}" if setting.metavar == SHARE else value.text()
-                given[setting.key] = Given(text, origin, path.parent)
+                given[setting.key] = Given(_text(setting, value), origin, path.parent)
         for mapping in (*groups.values(), spec, document):
             mapping.finish()
     elif not problems:
@@ -104,3 +109,10 @@ def given_by_document(path: Path) -> dict[str, Given]:
     if problems:
         raise SettingsError([str(problem) for problem in sorted(problems)])
     return given
+
+
+def _text(setting: Setting, value: ValueReader) -> str:
+    """What a field holds, of its own type in the document."""
+    if setting.metavar == SHARE:
+        return f"{value.share():.9f}"
+    return str(value.integer(0, _COUNT_MAXIMUM)) if setting.metavar == COUNT else value.text()

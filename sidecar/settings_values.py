@@ -14,6 +14,7 @@ _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,62}
 _DURATION: Final = re.compile(r"([0-9]{1,7})(ms|s|m|h)")
 _SHARE: Final = re.compile(r"0(?:\.[0-9]{1,9})?|1(?:\.0{1,9})?")
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
+WORKERS_LIMIT: Final = 64
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -115,6 +116,13 @@ def parse_level(text: str) -> str:
     if text not in levels:
         raise ValueError(f"unknown value: {text[:80]!r} (one of {', '.join(levels)})")
     return text
+
+
+def parse_workers(text: str) -> int:
+    """A number of processes, 1 to ``WORKERS_LIMIT``; ValueError else."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 4) or not 1 <= int(text) <= WORKERS_LIMIT:
+        raise ValueError(f"not a number of workers: {text[:80]!r} (1 to {WORKERS_LIMIT})")
+    return int(text)
 
 
 def _is_address(host: str) -> bool:

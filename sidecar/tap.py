@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
@@ -166,6 +166,9 @@ class Taps:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[Tap]:
+        return iter(self._open)
 
     def enter(self, tap: Tap) -> None:
         self._open.append(tap)

@@ -154,6 +154,7 @@ def _mesh(draft: MeshDraft) -> Mesh:
                 mesh_port=_known(service.mesh_port),
                 signals=service.signals,
                 access_log=service.access_log,
+                workers=_known(service.workers),
                 ports=tuple(
                     ServicePort(
                         port=_known(port.port),

@@ -59,6 +59,7 @@ class ServiceDraft:
     mesh_port: int | None
     signals: SocketAddress | None
     access_log: AccessLog
+    workers: int | None
     ports: tuple[PortDraft, ...]
     upstreams: tuple[UpstreamDraft, ...]
     intercept: InterceptDraft | None

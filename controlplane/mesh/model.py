@@ -67,6 +67,7 @@ class Run:
 class Service:
     """One service of the mesh, today one workload: no two services share an identity.
 
+    ``workers``: the processes that share its sidecar's traffic.
     ``virtual_addresses``: at which its callers may dial it, beside ``address``, when their calls are intercepted.
     """
 
@@ -81,6 +82,7 @@ class Service:
     ports: tuple[ServicePort, ...]
     upstreams: tuple[UpstreamReference, ...]
     run: Run | None
+    workers: int = 1
     virtual_addresses: tuple[str, ...] = ()
     intercept: Intercept | None = None
     egress: tuple[EgressRule, ...] = ()

@@ -15,6 +15,7 @@ from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, SpiffeIdError, TrustD
 from ringfence.wire.convert import PORT_LIMIT, UPSTREAM_LIMIT
 
 VIRTUAL_ADDRESS_LIMIT: Final = 256
+WORKERS_LIMIT: Final = 64
 
 
 def read_service(fields: Fields, reader: MappingReader, trust_domain: TrustDomain | None) -> ServiceDraft:
@@ -39,6 +40,7 @@ def read_service(fields: Fields, reader: MappingReader, trust_domain: TrustDomai
         mesh_port=fields.port(reader, "mesh"),
         signals=fields.socket_address(reader, "signals"),
         access_log=_access_log(reader.mapping("accessLog", default=None, short="mode")),
+        workers=fields.clean(lambda: reader.integer("workers", 1, WORKERS_LIMIT, default=1)),
         virtual_addresses=fields.distinct(
             reader, "virtualAddresses", VIRTUAL_ADDRESS_LIMIT, fields.ip_item, "remove it, or write an address"
         ),

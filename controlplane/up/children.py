@@ -79,6 +79,7 @@ def sidecar_child(launch: MeshLaunch, service: Service, signals: SocketAddress, 
         *("--admin-socket", str(places.sidecar_admin_socket(*names))),
         *("--access-log", str(service.access_log.mode)),
         *_sample(service.access_log.sample),
+        *("--workers", str(service.workers)),
         *("--drain", f"{_SIDECAR_DRAIN_SECONDS}s"),
     )
     return ChildSpec(

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Final, TextIO
+from typing import Final, Protocol
 
 LIMIT_CHARACTERS: Final = 4 * 1024 * 1024
 _LINGER_SECONDS: Final = 0.02  # gathers the lines of many requests into one write
+
+
+class Lines(Protocol):
+    """Where text can be written, such as a text stream."""
+
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
 
 
 class LogSink:
@@ -20,7 +28,7 @@ class LogSink:
     ``write`` is for one thread. No counter is written by both threads: what waits is the difference of two.
     """
 
-    def __init__(self, target: TextIO) -> None:
+    def __init__(self, target: Lines) -> None:
         self._target = target
         self._lines: deque[str] = deque()
         self._taken_characters = 0  # by write

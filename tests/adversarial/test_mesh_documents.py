@@ -495,6 +495,12 @@ CHANGES = [
         ],
     ),
     (
+        "no workers",
+        "accessLog: denied",
+        "accessLog: denied\n      workers: 0",
+        ["17:16: workers 0 is out of range (from 1 to 64)"],
+    ),
+    (
         "an empty command",
         '["python3", "orders.py"]',
         "[]",

@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,52 +18,9 @@ from sidecar.control.snapshot_file import NAME
 from tests.fake_control import FakeControl
 from tests.issuing_backends import ORDERS, TRUST_DOMAIN, FakeBackend
 from tests.pki import TestCa
+from tests.sidecar_process import ROOT, RUN, SidecarProcess
 from tests.sidecar_snapshots import snapshot_message
 from tests.waiting import until
-
-RUN = "import sys; from ringfence.cli import main; sys.argv[0] = 'ringfence'; sys.exit(main())"
-ROOT = Path(__file__).parents[2]
-
-
-class Process:
-    """One sidecar process; its log lines as they come."""
-
-    def __init__(self, child: asyncio.subprocess.Process, signals_port: int) -> None:
-        self.child = child
-        self.signals_port = signals_port
-        self.lines: list[dict[str, Any]] = []
-        self._reading = asyncio.ensure_future(self._read())
-
-    async def _read(self) -> None:
-        assert self.child.stderr is not None
-        async for line in self.child.stderr:
-            self.lines.append(json.loads(line))
-
-    async def ready(self) -> None:
-        async with asyncio.timeout(60):
-            while not (await self.page("/readyz")).startswith(b"HTTP/1.1 200 "):
-                assert self.child.returncode is None, self.lines
-                await asyncio.sleep(0.02)
-
-    async def page(self, path: str) -> bytes:
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.signals_port)
-        except OSError:
-            return b""
-        writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
-        answer = await reader.read()
-        writer.transport.abort()
-        return answer
-
-    async def end(self, number: signal.Signals | None = None) -> int:
-        if number is not None and self.child.returncode is None:
-            self.child.send_signal(number)
-        status = await asyncio.wait_for(self.child.wait(), 60)
-        await self._reading
-        return status
-
-    def told(self, level: str) -> list[dict[str, Any]]:
-        return [line for line in self.lines if line["level"] == level]
 
 
 class Bench:
@@ -80,9 +36,9 @@ class Bench:
         self.signals_port = free_port()
         self.control.current = snapshot_message(1, mesh_port=free_port(), root=backend.ca.root.der)
         add_ControlServicer_to_server(self.control, backend.servers.mutual)  # type: ignore[no-untyped-call]
-        self.processes: list[Process] = []
+        self.processes: list[SidecarProcess] = []
 
-    async def start(self) -> Process:
+    async def start(self) -> SidecarProcess:
         servers = self.backend.servers
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-c", RUN, "sidecar", "--spiffe-id", str(ORDERS), "--join", str(servers.join),
@@ -90,7 +46,7 @@ class Bench:
             "--state", str(self.folder / "state"), "--signals", f"127.0.0.1:{self.signals_port}",
             stderr=asyncio.subprocess.PIPE, cwd=ROOT, env={**os.environ, "GRPC_VERBOSITY": "NONE"},
         )  # fmt: skip
-        process = Process(child, self.signals_port)
+        process = SidecarProcess(child, self.signals_port, self.folder / "state" / "run" / "admin.sock")
         self.processes.append(process)
         return process
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from sidecar.listening import listen
+from sidecar.listening import hold, listen, listen_beside
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,3 +93,52 @@ def test_a_listener_on_a_number_costs_no_threads() -> None:
     # In a process of its own: once the loop's pool is there, nothing could be seen.
     out = subprocess.run([sys.executable, "-c", COUNT_THREADS], cwd=ROOT, capture_output=True, check=True, text=True)
     assert out.stdout == "1\n"
+
+
+async def test_a_held_port_is_for_those_who_share_it_whether_or_not_one_listens(
+    free_port: Callable[[], int],
+) -> None:
+    port = free_port()
+    held = hold("127.0.0.1", port)
+    assert held is not None
+    with held:
+        for listener in (listen, hold_again):
+            with pytest.raises(OSError, match="Address already in use"):
+                await listener(asyncio.Protocol, "127.0.0.1", port)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)  # it does not listen itself
+        servers = [await listen_beside(asyncio.Protocol, "127.0.0.1", port) for _ in range(2)]
+        with pytest.raises(OSError, match="Address already in use"):
+            await listen(asyncio.Protocol, "127.0.0.1", port)
+        for server in servers:
+            server.close()
+            await server.wait_closed()
+    (await listen(asyncio.Protocol, "127.0.0.1", port)).close()
+
+
+async def hold_again(_: object, host: str, port: int) -> None:
+    hold(host, port)
+
+
+async def test_a_port_that_somebody_shares_already_cannot_be_held(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    server = await listen_beside(asyncio.Protocol, "127.0.0.1", port)
+    with pytest.raises(OSError, match="Address already in use"):
+        hold("127.0.0.1", port)
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes two users")
+def test_another_user_cannot_share_a_held_port(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    held = hold("127.0.0.1", port)
+    assert held is not None
+    code = (
+        "import os, socket; os.setuid(65534); s = socket.socket()\n"
+        "for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT): s.setsockopt(socket.SOL_SOCKET, option, 1)\n"
+        f"s.bind(('127.0.0.1', {port}))"
+    )
+    with held:
+        told = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, check=False)
+    assert b"Address already in use" in told.stderr

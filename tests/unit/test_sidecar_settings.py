@@ -46,6 +46,7 @@ spec:
   signals: 127.0.0.1:9402
   accessLog: all
   lifetime: 1h
+  workers: 4
   drain: 500ms
 """
 
@@ -70,6 +71,7 @@ def test_what_is_needed_suffices_and_the_rest_has_defaults() -> None:
     assert settings.log.access_log is AccessLog.DENIED
     assert settings.log.level == "info"
     assert settings.drain_seconds == 10.0
+    assert settings.workers == 1
 
 
 def test_a_document_says_the_same_with_paths_from_its_folder(tmp_path: Path) -> None:
@@ -82,6 +84,7 @@ def test_a_document_says_the_same_with_paths_from_its_folder(tmp_path: Path) -> 
     assert settings.signals.listen == HostPort("127.0.0.1", 9402)
     assert settings.log.access_log is AccessLog.ALL
     assert settings.drain_seconds == 0.5
+    assert settings.workers == 4
 
 
 def test_an_access_log_may_name_the_share_of_all_that_it_wants(tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_unknown_fields_are_told_with_the_nearest_known_one(tmp_path: Path) -> N
     with pytest.raises(SettingsError) as error:
         given_by_document(path)
     assert any("accesLog" in line and "accessLog" in line for line in error.value.problems)
-    assert any(line.startswith(f"{path}:16:3: ") and "extra" in line for line in error.value.problems)
+    assert any(line.startswith(f"{path}:17:3: ") and "extra" in line for line in error.value.problems)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +303,7 @@ def test_problems_of_different_sources_come_together(tmp_path: Path, monkeypatch
     status, _, err = run_command("--config", str(path))
     assert status == 2
     assert "$RINGFENCE_SIDECAR_JION" in err
-    assert f"{path}:16:3:" in err
+    assert f"{path}:17:3:" in err
 
 
 def test_a_bundle_that_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
@@ -316,3 +319,8 @@ def test_a_token_cannot_be_given_on_the_command_line() -> None:
     status, _, err = run_command(*arguments(), "--join-token", "secret")
     assert status == 2
     assert "No such option" in err
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "65", "2.0", "\N{ARABIC-INDIC DIGIT TWO}", "", "many"])
+def test_a_number_of_workers_that_is_none_is_refused_with_the_range(text: str) -> None:
+    assert problems_of(workers=text) == [f"--workers: not a number of workers: {text!r} (1 to 64)"]

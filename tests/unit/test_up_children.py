@@ -38,6 +38,7 @@ def test_a_sidecar_is_told_who_it_is_and_whom_to_trust() -> None:
     assert _flag(command, "--join-token-file") == "/state/run/shop.orders.token"
     assert _flag(command, "--join") == "127.0.0.1:7401"
     assert _flag(command, "--control") == "127.0.0.1:7402"
+    assert _flag(command, "--workers") == "1"
 
 
 def test_an_app_runs_in_its_folder_beside_the_mesh_file_with_its_own_variables() -> None:
