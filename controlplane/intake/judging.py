@@ -66,6 +66,9 @@ class Judge:
                 permissive=frozenset(port.port for port in service.ports if port.mode is PortMode.PERMISSIVE),
             )
             for service in document.mesh.services
+        } | {
+            direct.full_name: ServicePorts(ports={port.port: port.protocol for port in direct.ports}, has_sidecar=False)
+            for direct in document.mesh.direct_services
         }
         protecting, found = bind([one for one in documents if isinstance(one, AllowlistDocument)], services)
         leading, misled = bind_routes([one for one in documents if isinstance(one, RouteDocument)], services)

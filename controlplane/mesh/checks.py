@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
+from controlplane.mesh.direct import DirectServiceDraft
 from controlplane.mesh.drafts import MeshDraft, PortDraft, ServiceDraft, UpstreamDraft
 from controlplane.mesh.listeners import check_listeners
 from ringfence.kit.addresses import SocketAddress
@@ -16,8 +17,8 @@ from ringfence.policy.problems import nearest, shown
 
 def check_drafts(mesh: MeshDraft) -> None:
     """Tell every problem between the parts of ``mesh`` through the readers that it carries."""
-    services = _unique_services(mesh.services)
-    _check_identities(mesh.services)
+    services = _unique_services((*mesh.services, *mesh.direct_services))
+    _check_identities((*mesh.services, *mesh.direct_services))
     for service in mesh.services:
         _check_address(service)
         _check_ports(service)
@@ -28,9 +29,12 @@ def check_drafts(mesh: MeshDraft) -> None:
     check_listeners(mesh)
 
 
-def _unique_services(drafts: tuple[ServiceDraft, ...]) -> dict[str, ServiceDraft]:
+AnyService = ServiceDraft | DirectServiceDraft
+
+
+def _unique_services(drafts: tuple[AnyService, ...]) -> dict[str, AnyService]:
     """Full name -> service, the first where a name is taken twice."""
-    services: dict[str, ServiceDraft] = {}
+    services: dict[str, AnyService] = {}
     for service in drafts:
         if not service.name or not service.namespace:
             continue
@@ -41,15 +45,19 @@ def _unique_services(drafts: tuple[ServiceDraft, ...]) -> dict[str, ServiceDraft
     return services
 
 
-def _check_identities(drafts: tuple[ServiceDraft, ...]) -> None:
+def _check_identities(drafts: tuple[AnyService, ...]) -> None:
     """One identity names one service: policies protect and permit identities, so two services must not share one."""
-    holders: dict[str, ServiceDraft] = {}
+    holders: dict[str, AnyService] = {}
     for service in drafts:
         if service.spiffe_id is None:
             continue
         first = holders.setdefault(str(service.spiffe_id), service)
         if first is not service and first.full_name != service.full_name:
             message = f"identity {service.spiffe_id} is already that of {first.full_name}"
+            if isinstance(service, DirectServiceDraft):
+                key = "spiffeId" if "spiffeId" in service.reader else "name"
+                service.reader.problem(message, "give each service an identity of its own", key=key)
+                continue
             key = "serviceAccount" if "serviceAccount" in service.reader else "name"
             service.reader.problem(message, "give each service a serviceAccount of its own", key=key)
 
@@ -94,7 +102,7 @@ def _check_ports(service: ServiceDraft) -> None:
             port.reader.problem(message, "use a loopback address or the service's own", key="app")
 
 
-def _check_upstream(upstream: UpstreamDraft, service: ServiceDraft, services: Mapping[str, ServiceDraft]) -> None:
+def _check_upstream(upstream: UpstreamDraft, service: ServiceDraft, services: Mapping[str, AnyService]) -> None:
     # Whoever reaches this listener speaks with the service's identity.
     if upstream.listen is not None and not upstream.listen.loopback:
         message = f"listen address {upstream.listen} can be reached from other machines"
@@ -114,19 +122,25 @@ def _check_upstream(upstream: UpstreamDraft, service: ServiceDraft, services: Ma
         upstream.reader.problem(f"service {target.full_name} has no port {upstream.port}", mend, key="port")
 
 
-def _check_dialled(service: ServiceDraft, services: Mapping[str, ServiceDraft]) -> None:
+def _check_dialled(service: ServiceDraft, services: Mapping[str, AnyService]) -> None:
     """An intercepted connection is known by the address and port that it was meant for: they must mean one upstream."""
     seen: dict[tuple[str, int], UpstreamDraft] = {}
     for upstream in service.upstreams:
         target = services.get(upstream.service)
-        if target is None or target.address is None or upstream.port is None:
+        if target is None or upstream.port is None:
             continue
-        for address in dict.fromkeys((target.address, *target.virtual_addresses)):
+        for address in dict.fromkeys((*_own_addresses(target), *target.virtual_addresses)):
             first = seen.setdefault((address, upstream.port), upstream)
             if first is not upstream:
                 dialled = SocketAddress(address, upstream.port)
                 upstream.reader.problem(*_ambiguous(upstream, first, dialled), key="service")
                 break
+
+
+def _own_addresses(service: AnyService) -> tuple[str, ...]:
+    if isinstance(service, DirectServiceDraft):
+        return service.addresses
+    return (service.address,) if service.address is not None else ()
 
 
 def _ambiguous(upstream: UpstreamDraft, first: UpstreamDraft, dialled: SocketAddress) -> tuple[str, str]:
@@ -137,7 +151,7 @@ def _ambiguous(upstream: UpstreamDraft, first: UpstreamDraft, dialled: SocketAdd
     return message, "give the services different addresses or ports, or remove intercept"
 
 
-def _service_mend(upstream: UpstreamDraft, service: ServiceDraft, services: Mapping[str, ServiceDraft]) -> str:
+def _service_mend(upstream: UpstreamDraft, service: ServiceDraft, services: Mapping[str, AnyService]) -> str:
     """The nearest full name, or where the short one is found in another namespace."""
     name = upstream.service.rpartition("/")[2]
     valid = sorted(known for known, found in services.items() if found.spiffe_id is not None)

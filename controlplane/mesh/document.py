@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from controlplane.mesh.checks import check_drafts
+from controlplane.mesh.direct import KEY as DIRECT
+from controlplane.mesh.direct import read_direct_service
 from controlplane.mesh.drafts import InterceptDraft, MeshDraft
 from controlplane.mesh.fields import Fields
 from controlplane.mesh.model import (
@@ -88,6 +90,9 @@ def _read_document(document: MappingReader, fields: Fields) -> MeshDraft:
     items = spec.sequence("services")
     if len(items) > SERVICE_LIMIT:
         spec.problem(f"{len(items)} services are more than {SERVICE_LIMIT}", "split the mesh", key="services")
+    direct = spec.sequence(DIRECT, default=None)
+    if len(direct) > SERVICE_LIMIT:
+        spec.problem(f"{len(direct)} {DIRECT} are more than {SERVICE_LIMIT}", "split the mesh", key=DIRECT)
     draft = MeshDraft(
         spec=spec,
         control_plane_reader=control_plane_reader,
@@ -97,6 +102,9 @@ def _read_document(document: MappingReader, fields: Fields) -> MeshDraft:
         control_plane=control_plane,
         identities=identities,
         services=tuple(read_service(fields, item.mapping(), trust_domain) for item in items[:SERVICE_LIMIT]),
+        direct_services=tuple(
+            read_direct_service(fields, item.mapping(), trust_domain) for item in direct[:SERVICE_LIMIT]
+        ),
     )
     spec.finish()
     document.finish()
@@ -138,6 +146,8 @@ def _identities(fields: Fields, reader: MappingReader) -> IdentityLifetimes:
 def _mesh(draft: MeshDraft) -> Mesh:
     """The Mesh of a draft that was found without problems."""
     protocols = {(service.full_name, port.port): port.protocol for service in draft.services for port in service.ports}
+    for direct in draft.direct_services:
+        protocols |= {(direct.full_name, port.port): port.protocol for port in direct.ports}
     return Mesh(
         name=draft.name,
         trust_domain=_known(draft.trust_domain),
@@ -181,6 +191,7 @@ def _mesh(draft: MeshDraft) -> Mesh:
             )
             for service in draft.services
         ),
+        direct_services=tuple(service.built() for service in draft.direct_services),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controlplane.mesh.direct import DirectServiceDraft
 from controlplane.mesh.model import AccessLog, ControlPlaneAddresses, IdentityLifetimes, Run
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.yamlnodes import MappingReader
@@ -83,3 +84,4 @@ class MeshDraft:
     control_plane: ControlPlaneAddresses
     identities: IdentityLifetimes
     services: tuple[ServiceDraft, ...]
+    direct_services: tuple[DirectServiceDraft, ...]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from controlplane.mesh.direct import DirectServiceDraft
 from controlplane.mesh.drafts import MeshDraft, ServiceDraft
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.yamlnodes import MappingReader
@@ -65,6 +66,17 @@ def _listeners(mesh: MeshDraft) -> Iterator[_Listener]:
         yield _Listener(machine=_machine(address), address=address, what=f"controlPlane.{key}", reader=reader, key=key)
     for service in mesh.services:
         yield from _of_service(service)
+    for direct in mesh.direct_services:
+        yield from _of_direct_service(direct)
+
+
+def _of_direct_service(service: DirectServiceDraft) -> Iterator[_Listener]:
+    for number, port in {port.port: port for port in reversed(service.ports)}.items():
+        for host in service.addresses:
+            if number is not None:
+                address = SocketAddress(host, number)
+                what = f"the address of {service.full_name}"
+                yield _Listener(machine=_machine(address), address=address, what=what, reader=port.reader, key="port")
 
 
 def _of_service(service: ServiceDraft) -> Iterator[_Listener]:

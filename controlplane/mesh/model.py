@@ -93,6 +93,31 @@ class Service:
         return f"{self.namespace}/{self.name}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectPort:
+    """A port at which a direct service takes mutual TLS, and what is spoken inside."""
+
+    port: int
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectService:
+    """A service that has no sidecar: at each of ``addresses`` it shows ``spiffe_id`` itself, and judges its callers."""
+
+    name: str
+    namespace: str
+    spiffe_id: SpiffeId
+    addresses: tuple[str, ...]
+    ports: tuple[DirectPort, ...]
+    virtual_addresses: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """``<namespace>/<name>``, unique in the mesh."""
+        return f"{self.namespace}/{self.name}"
+
+
 _JOIN: Final = SocketAddress("127.0.0.1", 7401)
 _LISTEN: Final = SocketAddress("127.0.0.1", 7402)
 _SIGNALS: Final = SocketAddress("127.0.0.1", 7400)
@@ -126,6 +151,7 @@ class Mesh:
     control_plane: ControlPlaneAddresses
     identities: IdentityLifetimes
     services: tuple[Service, ...]
+    direct_services: tuple[DirectService, ...] = ()
 
     def service(self, full_name: str) -> Service | None:
         """The service of that full name."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from controlplane.mesh.model import Mesh, Service, UpstreamReference
+from controlplane.mesh.model import DirectService, Mesh, Service, UpstreamReference
 from ringfence.policy.model import Allowlist
 from ringfence.routing.bind import Routes
-from ringfence.snapshot import Endpoint, Port, Snapshot, Upstream, Workload
+from ringfence.snapshot import Endpoint, Port, Snapshot, Transport, Upstream, Workload
 from ringfence.spiffe import SpiffeId, TrustBundle
 
 
@@ -29,7 +29,8 @@ def build_snapshots(
     none and so refuses everybody. ``routes``, bound as well: how callers reach it, and what it takes of them. Whatever
     order the documents had, equal configurations give equal snapshots.
     """
-    services = {service.full_name: service for service in mesh.services}
+    services: dict[str, Service | DirectService] = {service.full_name: service for service in mesh.services}
+    services |= {service.full_name: service for service in mesh.direct_services}
     ordered_bundles = tuple(sorted(bundles, key=lambda bundle: bundle.trust_domain.name))
     return {
         service.spiffe_id: Snapshot(
@@ -69,17 +70,15 @@ def _workload(service: Service, routes: Routes) -> Workload:
     )
 
 
-def _upstreams(service: Service, services: Mapping[str, Service], routes: Routes) -> tuple[Upstream, ...]:
+def _upstreams(
+    service: Service, services: Mapping[str, Service | DirectService], routes: Routes
+) -> tuple[Upstream, ...]:
     found: list[Upstream] = []
     for reference in sorted(service.upstreams, key=_order):
         target = services[reference.service]
         held = routes.get(reference.service, {}).get(reference.port)
-        endpoint = Endpoint(
-            mesh_host=target.address,
-            mesh_port=target.mesh_port,
-            address=target.address,
-            spiffe_id=target.spiffe_id,
-        )
+        endpoints = _endpoints(target, reference.port)
+        own = tuple(endpoint.address for endpoint in endpoints)
         found.append(
             Upstream(
                 service=target.name,
@@ -88,12 +87,34 @@ def _upstreams(service: Service, services: Mapping[str, Service], routes: Routes
                 protocol=reference.protocol,
                 listen_host=reference.listen.host if reference.listen is not None else "",
                 listen_port=reference.listen.port if reference.listen is not None else 0,
-                endpoints=(endpoint,),
-                addresses=tuple(dict.fromkeys((endpoint.address, *sorted(target.virtual_addresses)))),
+                endpoints=endpoints,
+                addresses=tuple(dict.fromkeys((*own, *sorted(target.virtual_addresses)))),
                 route=held.route if held is not None else None,
             )
         )
     return tuple(found)
+
+
+def _endpoints(target: Service | DirectService, port: int) -> tuple[Endpoint, ...]:
+    if isinstance(target, DirectService):
+        return tuple(
+            Endpoint(
+                mesh_host=address,
+                mesh_port=port,
+                address=address,
+                spiffe_id=target.spiffe_id,
+                transport=Transport.DIRECT,
+            )
+            for address in sorted(target.addresses)
+        )
+    return (
+        Endpoint(
+            mesh_host=target.address,
+            mesh_port=target.mesh_port,
+            address=target.address,
+            spiffe_id=target.spiffe_id,
+        ),
+    )
 
 
 def _order(reference: UpstreamReference) -> tuple[str, int, str, int]:

@@ -20,11 +20,13 @@ OPAQUE = "tcp"
 class ServicePorts:
     """The ports of one service, each with how its bytes are read: ``tcp`` for opaque, else a form of HTTP.
 
-    ``permissive``: those of them that also take callers without an identity.
+    ``permissive``: those of them that also take callers without an identity. ``has_sidecar``: whether anybody enforces
+    there what policy says.
     """
 
     ports: Mapping[int, str]
     permissive: frozenset[int] = frozenset()
+    has_sidecar: bool = True
 
 
 def bind(
@@ -47,7 +49,11 @@ def bind(
                 message = f"duplicate allowlist {shown(allowlist.full_name)}"
                 problems.append(document.name_place.problem(message, f"first given at {held}: rename one"))
         service = services.get(document.service_full_name)
-        if service is not None:
+        if service is not None and not service.has_sidecar:
+            message = f"{document.service_full_name} has no sidecar, so that nobody would enforce this allowlist"
+            mend = "remove it, as the service judges its callers itself, or give the service a sidecar"
+            problems.append(document.service_place.problem(message, mend))
+        elif service is not None:
             for rule, places in zip(allowlist.rules, document.places, strict=True):
                 problems.extend(_check_rule(rule, places, document.service_full_name, service))
             bound.setdefault(document.service_full_name, []).append(allowlist)

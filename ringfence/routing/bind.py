@@ -49,6 +49,9 @@ def bind_routes(
                 place = document.service_place
                 problems.append(unknown_service("a route", document.namespace, document.service, place, services))
             continue
+        if document.limits and not service.has_sidecar:
+            message = f"{document.service_full_name} has no sidecar, so that nobody would keep these limits"
+            problems.append(document.service_place.problem(message, "remove limits, or give the service a sidecar"))
         for port, place in _ports(document, service, problems):
             first = taken.setdefault((document.service_full_name, port), document)
             if first is not document:

@@ -603,7 +603,7 @@ CHANGES = [
         "  policies: &p policies\n  more: *p",
         [
             "6:13: anchor or alias 'p' (aliases are not supported: write the value out)",
-            "7:3: unknown field 'more' in spec (use one of trustDomain, policies, controlPlane, identities, services)",
+            "7:3: unknown field 'more' in spec (use one of trustDomain, policies, controlPlane, identities, services, directServices)",
             "7:9: anchor or alias 'p' (aliases are not supported: write the value out)",
         ],
     ),

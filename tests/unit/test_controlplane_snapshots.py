@@ -12,7 +12,7 @@ from controlplane.push.snapshots import build_snapshots
 from ringfence.policy.model import Allowlist, NamespaceCallers, Rule
 from ringfence.routing.bind import PortRoute
 from ringfence.routing.model import Per, Rate, RateLimit, Route
-from ringfence.snapshot import EgressRule, Intercept, PortMode, Protocol, Snapshot
+from ringfence.snapshot import EgressRule, Intercept, PortMode, Protocol, Snapshot, Transport
 from ringfence.spiffe import SpiffeId
 from ringfence.wire.convert import snapshot_from_wire, snapshot_to_wire
 from tests.mesh_files import mesh_text
@@ -78,6 +78,27 @@ def test_upstream_bears_the_mesh_address_and_port_of_its_target() -> None:
     assert (found.port, found.protocol, found.listen_host, found.listen_port) == (8080, "http", "127.0.0.1", 9101)
     endpoint = found.endpoints[0]
     assert (endpoint.mesh_host, endpoint.mesh_port, endpoint.address) == ("127.0.0.1", 15102, "127.0.0.1")
+
+
+DIRECT = """\
+  directServices:
+    - {name: search, namespace: shop, addresses: ["10.0.0.6", "10.0.0.5"], ports: [{port: 8443, protocol: grpc}]}
+"""
+
+
+def test_a_service_without_a_sidecar_is_dialled_itself_and_gets_no_snapshot() -> None:
+    text = mesh_text("web", "orders") + DIRECT
+    document, problems = read_mesh(text.replace("service: orders, port: 8080", "service: search, port: 8443"), "m.yaml")
+    assert document is not None, problems
+    snapshots = build(document.mesh)
+    assert snapshots.keys() == {identity("web"), identity("orders")}
+    [found] = snapshots[identity("web")].upstreams
+    assert (found.service, found.protocol, found.addresses) == ("search", "grpc", ("10.0.0.5", "10.0.0.6"))
+    assert [(end.mesh_host, end.mesh_port, end.spiffe_id, end.transport) for end in found.endpoints] == [
+        ("10.0.0.5", 8443, identity("search"), Transport.DIRECT),
+        ("10.0.0.6", 8443, identity("search"), Transport.DIRECT),
+    ]
+    assert snapshot_from_wire(snapshot_to_wire(snapshots[identity("web")])) == snapshots[identity("web")]
 
 
 def test_every_snapshot_passes_the_check_at_its_sidecar() -> None:

@@ -11,6 +11,7 @@ SERVICES = {
     "shop/orders": ServicePorts(ports={8080: "http", 9000: "tcp"}),
     "shop/ledger": ServicePorts(ports={5432: "tcp"}),
     "bank/vault": ServicePorts(ports={}),
+    "shop/search": ServicePorts(ports={8443: "grpc"}, has_sidecar=False),
     "shop/door": ServicePorts(ports={80: "http", 81: "http", 90: "tcp"}, permissive=frozenset({80})),
 }
 
@@ -67,7 +68,7 @@ def test_an_unknown_service_is_told_with_the_nearest_or_where_it_is() -> None:
         "(shop/orders exists: an allowlist stands in the namespace of the service)",
     ]
     assert told(allowlist("a", "zzz")) == [
-        "f0.yaml:5:12: namespace shop has no service 'zzz' (use one of door, ledger, orders)"
+        "f0.yaml:5:12: namespace shop has no service 'zzz' (use one of door, ledger, orders, search)"
     ]
     assert told(allowlist("a", "zzz", namespace="nowhere")) == [
         "f0.yaml:5:12: namespace nowhere has no service 'zzz' (no service of the mesh is in that namespace)"
@@ -155,3 +156,11 @@ def test_a_name_taken_twice_is_told_at_the_second_whatever_the_order() -> None:
 
 def test_one_name_in_two_namespaces_is_two_names() -> None:
     assert told(allowlist("a", "orders"), allowlist("a", "vault", namespace="bank")) == []
+
+
+def test_an_allowlist_that_no_sidecar_would_enforce_is_an_error_whatever_it_says() -> None:
+    assert told(allowlist("a", "search")) == [
+        "f0.yaml:5:12: shop/search has no sidecar, so that nobody would enforce this allowlist "
+        "(remove it, as the service judges its callers itself, or give the service a sidecar)"
+    ]
+    assert len(told(allowlist("a", "search", "{ports: [1]}"))) == 1

@@ -14,6 +14,7 @@ SERVICES = {
     "shop/ledger": ServicePorts(ports={5432: "tcp"}),
     "bank/vault": ServicePorts(ports={443: "http"}),
     "shop/empty": ServicePorts(ports={}),
+    "shop/search": ServicePorts(ports={8443: "http"}, has_sidecar=False),
 }
 
 
@@ -110,3 +111,12 @@ def test_two_routes_of_one_name_are_an_error() -> None:
     first = document("a", "service: orders, ports: [8080], maxAge: 1h", file="a.yaml")
     second = document("a", "service: orders, ports: [9000], maxAge: 1h", file="b.yaml")
     assert told(second, first) == ["b.yaml:3:18: duplicate route 'shop/a' (first given at a.yaml:3: rename one)"]
+
+
+def test_limits_that_no_sidecar_would_keep_are_an_error_and_how_callers_reach_it_is_not() -> None:
+    limits = document("a", 'service: search, limits: [{name: all, per: route, connections: "5/s"}]')
+    assert told(limits) == [
+        "a.yaml:4:17: shop/search has no sidecar, so that nobody would keep these limits "
+        "(remove limits, or give the service a sidecar)"
+    ]
+    assert told(document("b", "service: search, timeouts: {request: 1s}")) == []
