@@ -286,6 +286,11 @@ class DirectEnd(asyncio.Protocol):
         if self._transport is not None:
             abort_connection(self._transport)
 
+    def drop(self, code: int) -> None:
+        """As ``reset``; the endpoint is not told of what is just being read either."""
+        self.endpoint = None
+        self.reset(code)
+
     def credit(self, size: int) -> None:
         """``size`` bytes for which ``on_data`` answered False are consumed now."""
         self.held_bytes -= size

@@ -39,6 +39,7 @@ class HttpRelay(Relay):
     _series: RequestSeries
     _monotonic: Callable[[], float]
     _watched: tuple[str, object, float]
+    _in_hand = 0  # requests of which ``finish`` wants to know
 
     def inspect(self, heads: Heads, recorder: Recorder, own_id: str) -> None:
         """Second half of ``__init__``, which the two directions inherit from different relays."""
@@ -99,6 +100,8 @@ class HttpRelay(Relay):
         raise NotImplementedError
 
     def done(self, exchange: Exchange) -> None:
+        if self._in_hand:
+            self.finish(exchange)
         seconds = self._monotonic() - exchange.started
         self.facts.requests += 1
         series = self._series
@@ -119,6 +122,9 @@ class HttpRelay(Relay):
                 told=refusal.is_told(exchange.local, exchange.refusal),
                 trace_id=trace_id_of(exchange),
             )
+
+    def finish(self, exchange: Exchange) -> None:
+        """A request has ended, while some were in hand."""
 
     def malformed(self, reason: Malformed, detail: str) -> bytes:
         self._recorder.violation(self.facts, by="client", reason=reason)

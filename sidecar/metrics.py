@@ -184,6 +184,25 @@ class SidecarMetrics:
             "direction",
             "reason",
         )
+        self.retries = self._counts(
+            "ringfence_retries", "Calls tried again, by what the try before it came to", "service", "after"
+        )
+        self.retries_withheld = self._counts(
+            "ringfence_retries_withheld", "Calls not tried again because the budget of retries was spent", "service"
+        )
+        self.ejections = self._counts("ringfence_ejections", "Endpoints left out after failures in a row", "service")
+        self.panics = self._counts(
+            "ringfence_panics", "Times that so few endpoints were healthy that all were used", "service"
+        )
+        self.circuit_open = self._counts(
+            "ringfence_circuit_open",
+            "Calls refused because as much was under way as the route permits",
+            "service",
+            "limit",
+        )
+        self.timeouts = self._counts(
+            "ringfence_timeouts", "Waits for an upstream that ended at their deadline", "service", "kind"
+        )
         self.revisions = self._histograms(
             "ringfence_revision_duration_seconds",
             "From a revision's arrival to the last close of what it newly denies; ended: whether there was any",

@@ -12,28 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ringfence.policy.decide import Deny, Permit
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import EgressRule, Endpoint, Protocol, Transport, Upstream
+from ringfence.snapshot import EgressRule, Protocol, Upstream
 from ringfence.spiffe import SpiffeId
 from sidecar import http2, refusal
+from sidecar.balance import Member
 from sidecar.egress import EgressTable
 from sidecar.egress_relay import EgressRelay
 from sidecar.http1 import Heads
 from sidecar.interception import Destination, DestinationOf, Intercepted
 from sidecar.listening import Listen, listen
 from sidecar.live import LiveRelays
+from sidecar.openers import Openers
 from sidecar.outbound_direct import DirectDialler
 from sidecar.outbound_http import OutboundHttpRelay
 from sidecar.outbound_http2 import OutboundHttp2Relay
-from sidecar.outbound_relay import Opener, OutboundRelay
+from sidecar.outbound_relay import OutboundRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.relay import Relay, RelayFacts, TurnedAway
+from sidecar.routed_relay import accept_limit
 from sidecar.sniff import Sniffed
+from sidecar.target import Target, link_limits
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
@@ -41,6 +45,7 @@ from sidecar.tunnel.pool import Pool
 
 RELAY_LIMIT: Final = 16_384
 OUTSIDE: Final = "outside"  # the service, in logs and metrics, of what is no service of the mesh
+UpstreamName = tuple[str, str, int, Protocol]
 _REASONS: Final[dict[str, DenyReason]] = {reason.value: reason for reason in DenyReason}
 
 
@@ -75,6 +80,7 @@ class Outbound:
         self._listen = listen
         self._upstreams: dict[Destination, Upstream] = {}
         self._by_address: dict[Destination, Upstream] = {}
+        self._targets: dict[UpstreamName, Target] = {}
         self._egress = EgressTable(())
         self._servers: dict[Destination, asyncio.Server] = {}
         self._intercepting: list[asyncio.Server] = []
@@ -89,6 +95,7 @@ class Outbound:
 
         self.pool = Pool(context=context, identity=identity, established=established, draining=self._link_draining)
         self.direct = DirectDialler(context=context, identity=identity)
+        self._openers = Openers(pool=self.pool, direct=self.direct, monotonic=context.clock.monotonic)
         self.relays: LiveRelays[Upstream | EgressFlow] = LiveRelays()
 
     # -- upstreams ----------------------------------------------------------------------------------------------------
@@ -139,7 +146,7 @@ class Outbound:
             (address, upstream.port): upstream for upstream in upstreams for address in upstream.addresses
         }
         self._egress = EgressTable(egress)
-        known = {_name(upstream) for upstream in upstreams}
+        known = self._retarget(upstreams)
 
         def rejudge(relay: Relay, leads: Upstream | EgressFlow) -> None:
             if isinstance(leads, EgressFlow):
@@ -153,14 +160,33 @@ class Outbound:
                 relay.end(DenyReason.PORT_NOT_ALLOWED, "the upstream is gone")
 
         self.relays.each(rejudge)
-        endpoints = frozenset(endpoint for upstream in upstreams for endpoint in upstream.endpoints)
-        self.pool.keep(endpoints)
-        self.direct.keep(endpoints)
+        limits = link_limits(upstreams)
+        self.pool.keep(limits)
+        self.direct.keep(frozenset(limits))
 
     def reverify(self) -> None:
         """New bundles: what leads to a peer that is no longer trusted ends."""
         self.pool.reverify()
         self.direct.reverify()
+
+    def _retarget(self, upstreams: Sequence[Upstream]) -> frozenset[UpstreamName]:
+        """The targets of these upstreams: what was learned of those that stay is kept."""
+        now = self._context.clock.monotonic()
+        held, self._targets = self._targets, {}
+        for upstream in upstreams:
+            name = _name(upstream)
+            target = held.get(name)
+            if target is None:
+                target = Target(upstream, self._recorder.metrics, now)
+            else:
+                target.update(upstream, now)
+            self._targets[name] = target
+        return frozenset(self._targets)
+
+    @property
+    def targets(self) -> Collection[Target]:
+        """Of all upstreams."""
+        return self._targets.values()
 
     def discard(self) -> None:
         """Close the listening ports that lead to no upstream in force."""
@@ -193,9 +219,13 @@ class Outbound:
         return TurnedAway()
 
     def _to_upstream(self, upstream: Upstream) -> Relay | None:
-        if not upstream.endpoints:
+        target = self._targets[_name(upstream)]
+        member = target.balancer.choose(self._context.clock.monotonic())
+        if member is None:
             return None
-        relay = self._relay(upstream, self.pool.choose(upstream.endpoints))
+        let_in = accept_limit(target)
+        relay = self._relay(target, member)
+        relay.shut_out = not let_in
         self.relays.add(relay, upstream)
         return relay
 
@@ -256,15 +286,15 @@ class Outbound:
             started=self._context.clock.monotonic(),
         )
 
-    def _relay(self, upstream: Upstream, endpoint: Endpoint) -> OutboundRelay:
-        service = f"{upstream.namespace}/{upstream.service}"
-        facts = self._facts(str(endpoint.spiffe_id), service, upstream.port, upstream.protocol)
-        opener: Opener = self.direct if endpoint.transport is Transport.DIRECT else self.pool
+    def _relay(self, target: Target, member: Member) -> OutboundRelay:
+        upstream = target.upstream
+        facts = self._facts(str(member.endpoint.spiffe_id), target.service, upstream.port, upstream.protocol)
+        own_id = str(self._own_id)
         if upstream.protocol is Protocol.HTTP:
-            return OutboundHttpRelay(self, facts, opener, endpoint, self._heads, self._recorder, str(self._own_id))
+            return OutboundHttpRelay(self, facts, self._openers, target, member, self._heads, self._recorder, own_id)
         if upstream.protocol is Protocol.TCP:
-            return OutboundRelay(self, facts, opener, endpoint)
-        return OutboundHttp2Relay(self, facts, opener, endpoint, self._heads2, self._recorder, str(self._own_id))
+            return OutboundRelay(self, facts, self._openers, target, member)
+        return OutboundHttp2Relay(self, facts, self._openers, target, member, self._heads2, self._recorder, own_id)
 
     async def close(self, drain_seconds: float) -> None:
         """Take nothing new, let what lives end within ``drain_seconds``, then end it."""
@@ -286,7 +316,7 @@ class Outbound:
 
         def drain(relay: Relay, _: object) -> None:
             if isinstance(relay, OutboundRelay) and relay.uses(link):
-                relay.drain()
+                relay.move_from(link)
 
         self.relays.each(drain)
 
@@ -306,7 +336,7 @@ class Outbound:
         self._recorder.defect(relay.facts, error)
 
 
-def _name(upstream: Upstream) -> tuple[str, str, int, Protocol]:
+def _name(upstream: Upstream) -> UpstreamName:
     return (upstream.namespace, upstream.service, upstream.port, upstream.protocol)
 
 

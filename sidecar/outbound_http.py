@@ -1,26 +1,34 @@
-"""HTTP/1.x from the app to the mesh: framed, timed, counted; answered here when the mesh cannot deliver. Adapter."""
+"""HTTP/1.x from the app to the mesh: framed, timed, counted; answered here when the mesh cannot deliver. Adapter.
+
+The app's connection stays while its requests move: between two of them, when the endpoint drains, is left out, is not
+ready or is gone, or when the link has reached its age, the stream is let go and the next request opens another
+(``sidecar.routed_relay``).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Final
 
+from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import Endpoint
 from sidecar import refusal
+from sidecar.balance import Member, Outcome
 from sidecar.http1 import Exchange, Heads, Malformed
 from sidecar.http2.frames import NO_ERROR
 from sidecar.http_relay import HttpRelay
-from sidecar.outbound_relay import Opener, OutboundRelay
+from sidecar.openers import Openers
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts, RelayOwner
+from sidecar.routed_relay import RoutedHttpRelay
+from sidecar.target import Target
 
 LINGER_SECONDS: Final = 2.0
 _LINGER_LIMIT_BYTES: Final = 1024 * 1024
 
 
-class OutboundHttpRelay(HttpRelay, OutboundRelay):
+class OutboundHttpRelay(HttpRelay, RoutedHttpRelay):
     """Requests from the app to the mesh: framed, timed, counted; answered here when the mesh cannot deliver them."""
 
     alpn = b"http/1.1"
@@ -29,14 +37,15 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
         self,
         owner: RelayOwner,
         facts: RelayFacts,
-        pool: Opener,
-        endpoint: Endpoint,
+        openers: Openers,
+        target: Target,
+        member: Member,
         heads: Heads,
         recorder: Recorder,
         own_id: str,
     ) -> None:
-        OutboundRelay.__init__(self, owner, facts, pool, endpoint)
-        self._asked = False
+        RoutedHttpRelay.__init__(self, owner, facts, openers, target, member)
+        self.follow()
         self._lingering_bytes = -1  # dropped since the last response went out; -1: not yet
         self._linger_timer: asyncio.TimerHandle | None = None
         self.inspect(heads, recorder, own_id)
@@ -48,6 +57,8 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
 
     def data_received(self, data: bytes) -> None:
         self.facts.bytes_from_app += len(data)
+        if self._leaving or not self._member.usable:
+            self.leave_if_idle()
         inspector = self.inspector
         try:
             out = inspector.from_client(data)
@@ -58,7 +69,9 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
             stream = self.stream
             if stream is None:
                 self.to_mesh(out)
-                self._ask()
+                self.ask()
+            elif self._held is not None:
+                self.to_mesh(out)
             elif not stream.send(out) and self.transport is not None:
                 self.transport.pause_reading()
         if inspector.attention:
@@ -70,15 +83,11 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
             if self._lingering_bytes > _LINGER_LIMIT_BYTES:
                 self.end("closed")
 
-    def _ask(self) -> None:
-        if not self._asked:
-            self._asked = True
-            self.open_stream()
-            if self.stream is not None:
-                self.stream_opened()
-                self.on_writable()
-
     def on_data(self, data: bytes) -> bool:
+        if self._held is not None or self._first:
+            if self.goes_elsewhere(data):
+                return True
+            data = self.take_first(data)
         inspector = self.inspector
         was_paused = inspector.paused
         try:
@@ -95,6 +104,8 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
             if self._app_ended:
                 super().app_end()  # what was held back went out before it
             self.on_writable()
+        if self._leaving:
+            self.leave_if_idle()
         return done
 
     def on_writable(self) -> None:
@@ -142,6 +153,11 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
             super().app_end()
 
     def on_end(self) -> None:
+        if self.inspector.idle and not self.inspector.close_after:
+            self.leave_if_idle()  # a server may close between requests; the app's connection is another
+            return
+        if self.lost_before_response():
+            return
         out = self.inspector.server_eof()
         if out:
             self.to_app(out, 0)
@@ -154,6 +170,7 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
         if self._linger_timer is not None:
             self._linger_timer.cancel()
             self._linger_timer = None
+        self.still()
         super().end(reason, detail, abort=abort, code=code)
 
     def refused(self, reason: str, detail: str) -> None:
@@ -162,6 +179,7 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
             return
         inspector = self.inspector
         asked = inspector.outstanding()
+        self._outcome = self._blame(reason)
         if asked and not asked[0].status:
             told = Refusal(
                 reason=reason,
@@ -180,23 +198,41 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
         self.end(reason, detail, abort=inspector.abort)
 
     def on_reset(self, code: int) -> None:
+        if self.taken_back(code) or self.lost_before_response():
+            return
         link = self._link
-        if link is not None and link.closed:
-            self.refused(link.end_reason or DenyReason.UPSTREAM_UNREACHABLE, link.end_detail)
-        elif self._lingering_bytes >= 0:
+        if self._lingering_bytes >= 0:
             return  # the app has its answer; the stream was only waiting to go
-        elif self.inspector.idle:
-            super().on_reset(code)
+        if self.inspector.idle:
+            self.leave_if_idle(gone=True)
+        elif link is not None and link.closed:
+            self.refused(link.end_reason or DenyReason.UPSTREAM_UNREACHABLE, link.end_detail)
         else:
             self.refused(DenyReason.UPSTREAM_UNREACHABLE, f"stream reset, code {code}")
 
+    def _lead_to(self, member: Member, outcome: Outcome, now: float) -> None:
+        before = self.facts.peer
+        super()._lead_to(member, outcome, now)
+        if self.facts.peer != before:
+            self._series = self._recorder.series(self.facts.direction, self.facts.peer, self.facts.service)
+
     # -- the judge ----------------------------------------------------------------------------------------------------
 
-    def request(self, exchange: Exchange) -> bytes:
+    def request(self, exchange: Exchange) -> bytes | None:
         exchange.started = self._monotonic()
-        return b""
+        if self._target.plain or self.begin(exchange):
+            return b""
+        exchange.decision = Deny(DenyReason.CIRCUIT_OPEN)
+        detail = "as many requests are in flight as the route permits"
+        self.inspector.refuse(exchange, self._answer(DenyReason.CIRCUIT_OPEN, exchange, detail=detail))
+        return None
+
+    def finish(self, exchange: Exchange) -> None:
+        self.ended_one(exchange)
 
     def response(self, exchange: Exchange, status: int) -> None:
+        if self._in_hand:
+            self.answered()
         if exchange.refusal is not None:
             told = self.told_by_peer(exchange.refusal)
             if told is not None:
@@ -205,5 +241,6 @@ class OutboundHttpRelay(HttpRelay, OutboundRelay):
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
         self._recorder.violation(self.facts, by="server", reason=reason)
         kind = DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
+        self._outcome = Outcome.FAILED
         story = f"{reason}: {detail}"
         return self._answer(kind, exchange, detail=story, status=502)

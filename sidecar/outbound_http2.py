@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import Endpoint
 from sidecar import refusal
+from sidecar.balance import Member
 from sidecar.http2 import Answer, Exchange, Heads, Malformed
 from sidecar.http2_relay import Http2Relay, answer_of
-from sidecar.outbound_relay import Opener, OutboundRelay
+from sidecar.openers import Openers
+from sidecar.outbound_relay import OutboundRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts, RelayOwner
+from sidecar.target import Target
 
 
 class OutboundHttp2Relay(Http2Relay, OutboundRelay):
@@ -23,13 +25,14 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
         self,
         owner: RelayOwner,
         facts: RelayFacts,
-        pool: Opener,
-        endpoint: Endpoint,
+        openers: Openers,
+        target: Target,
+        member: Member,
         heads: Heads,
         recorder: Recorder,
         own_id: str,
     ) -> None:
-        OutboundRelay.__init__(self, owner, facts, pool, endpoint)
+        OutboundRelay.__init__(self, owner, facts, openers, target, member)
         self._asked = False
         self.inspect(heads, recorder, own_id)
 
@@ -51,6 +54,8 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
             if stream is None:
                 self.to_mesh(out)
                 self._ask()
+            elif self._held is not None:
+                self.to_mesh(out)
             elif not stream.send(out) and self.transport is not None:
                 self.transport.pause_reading()
         if inspector.attention:
@@ -59,6 +64,9 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
     def _ask(self) -> None:
         if not self._asked:
             self._asked = True
+            if self.shut_out:
+                self.refused(DenyReason.CIRCUIT_OPEN, "as many connections are open as the route permits")
+                return
             self.open_stream()
             if self.stream is not None:
                 self.stream_opened()
@@ -130,6 +138,8 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
         self.end(reason, detail)
 
     def on_reset(self, code: int) -> None:
+        if self.taken_back(code):
+            return
         link = self._link
         if link is not None and link.closed and link.end_reason is not None:
             self.refused(link.end_reason, link.end_detail)
@@ -156,3 +166,7 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
         self._recorder.violation(self.facts, by="server", reason=reason)
         kind = DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
         return self._answer(kind, exchange, detail=f"{reason}: {detail}", status=502)
+
+    @property
+    def busy(self) -> bool:
+        return not self.inspector.idle

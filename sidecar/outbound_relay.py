@@ -1,45 +1,34 @@
-"""An app's connection to an upstream, before and after it has a stream. Adapter."""
+"""An app's connection to an upstream, before and after it has a stream. Adapter.
+
+What was sent on a stream is kept until CONNECT is answered, as far as it is short: if the other side says that no app
+has seen it, it goes to another endpoint, once or twice, within the budget of retries. Proof is one of these: there was
+no stream yet; the stream came back as REFUSED_STREAM or stood above the last id of a GOAWAY; CONNECT was refused.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import Endpoint
+from ringfence.routing.model import Retries, RetryOn
 from sidecar import refusal
+from sidecar.balance import Member, Outcome
 from sidecar.direct import DirectEnd
-from sidecar.http2.frames import CANCEL
+from sidecar.http2.frames import CANCEL, REFUSED_STREAM
+from sidecar.openers import Carrier, Openers
 from sidecar.relay import Relay, RelayFacts, RelayOwner
+from sidecar.target import ENDPOINT_FAULTS, Target
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.stream import Headers, Stream
 
 _INTERIM: Final = re.compile(rb"1[0-9][0-9]").fullmatch
 _SUCCESS: Final = re.compile(rb"2[0-9][0-9]").fullmatch  # RFC 9110 section 9.3.6: any of these
 REPLY_SECONDS: Final = 10.0  # for the answer to CONNECT; longer than the other side gives its app
-
-
-class Carrier(Protocol):
-    """What a stream to an endpoint depends on: a link, or the connection that it is itself."""
-
-    end_reason: DenyReason | None
-    end_detail: str
-
-    @property
-    def closed(self) -> bool:
-        """Whether it ended for a reason of its own."""
-
-
-class Opener(Protocol):
-    """Where streams to endpoints come from: the pool of links, or, without tunnels, ``sidecar.outbound_direct``."""
-
-    def open(self, endpoint: Endpoint, headers: Headers) -> tuple[Link, Stream] | None:
-        """A stream at once, if that can be; else ``wait``."""
-
-    def wait(self, endpoint: Endpoint, waiter: OutboundRelay) -> None:
-        """Call one of ``link_found``, ``stream_found`` and ``link_failed``, once."""
+_OUR_OWN: Final = (DenyReason.DRAINING, DenyReason.OVERLOADED, DenyReason.NO_IDENTITY, DenyReason.INTERNAL_ERROR)
+HELD_LIMIT_BYTES: Final = 64 * 1024  # of what may have to be sent again
 
 
 class OutboundRelay(Relay):
@@ -47,64 +36,111 @@ class OutboundRelay(Relay):
 
     alpn: bytes | None = None  # what a server without sidecar is offered
 
-    def __init__(self, owner: RelayOwner, facts: RelayFacts, pool: Opener, endpoint: Endpoint) -> None:
+    def __init__(self, owner: RelayOwner, facts: RelayFacts, openers: Openers, target: Target, member: Member) -> None:
         super().__init__(owner, facts)
-        address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
-        self._connect_headers: Headers = [(b":method", b"CONNECT"), (b":authority", f"{address}:{facts.port}".encode())]
-        self._pool = pool
-        self._endpoint = endpoint
+        self._openers = openers
+        self._target = target
+        self._member = member
+        self._tried: tuple[Member, ...] = ()  # by what waits for an answer, in vain
+        target.balancer.joined(member)
         self._link: Carrier | None = None
+        self.stream: Stream | DirectEnd | None = None
         self.replied = False  # CONNECT was answered
         self._waiting_since: float | None = None  # monotonic seconds, seen by ``sweep``
+        self._opened_at = 0.0  # monotonic seconds
+        self._pending = False  # waits for a link
+        self.shut_out = False  # it came when the route let no more connections in
+        self._idle_since: tuple[int, float] | None = None  # bytes moved until then, seen by ``sweep``
         self._told: refusal.Refusal | None = None
-        self._unsent: list[bytes] = []  # read before there was a stream; one read at most
+        self._unsent: list[bytes] = []  # read before there was a stream; one read at most, or what is sent again
+        self._held: list[bytes] | None = None  # sent, and to be sent again if it comes to that
+        self._held_size = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self.open_on_connect():
+        if self.ended or not self.open_on_connect():
+            return
+        if self.shut_out:
+            self.refused(DenyReason.CIRCUIT_OPEN, "as many connections are open as the route permits")
+        else:
             self.open_stream()
 
     def uses(self, link: Link) -> bool:
         """Whether its stream is one of this link's."""
         return self._link is link
 
+    def move_from(self, link: Link) -> None:
+        """``link`` takes no more streams; what is opaque stays to its end."""
+        self.drain()
+
     def open_on_connect(self) -> bool:
         """Whether the stream is wanted before the app's first byte, since the server may speak first."""
         return True
 
+    # -- a stream -----------------------------------------------------------------------------------------------------
+
     def open_stream(self) -> None:
         """Get a stream, now or as soon as there is a link; the app is not read meanwhile."""
-        opened = self._pool.open(self._endpoint, self._connect_headers)
+        endpoint = self._member.endpoint
+        address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+        opened = self._openers.open(
+            endpoint, [(b":method", b"CONNECT"), (b":authority", f"{address}:{self.facts.port}".encode())]
+        )
         if opened is None:
-            if self.transport is not None:
-                self.transport.pause_reading()
-            self._pool.wait(self._endpoint, self)
+            self._wait()
             return
         self._link, self.stream = opened
         self.stream.endpoint = self
+        self.replied = False
+        self._waiting_since = None
+        self._opened_at = self._openers.monotonic()
+
+    def _wait(self) -> None:
+        if self.transport is not None:
+            self.transport.pause_reading()
+        if not self._target.balancer.circuit.try_pending():
+            self._target.circuit_opened("pending")
+            self.refused(DenyReason.CIRCUIT_OPEN, "as many connections wait for a mesh connection as the route permits")
+            return
+        self._pending = True
+        self._opened_at = self._openers.monotonic()
+        self._openers.wait(self._member.endpoint, self)
+
+    def _waited(self) -> None:
+        if self._pending:
+            self._pending = False
+            self._target.balancer.circuit.pending -= 1
 
     def link_found(self, link: Link) -> None:
         """The pool has a link: go on with what waited."""
+        self._waited()
         if self.ended:
             return
-        self.open_stream()
-        self._go_on()
+        self._open_and_go_on()
 
     def stream_found(self, carrier: Carrier, stream: DirectEnd) -> None:
         """A connection of its own stands, and needs no answer to a CONNECT."""
+        self._waited()
         if self.ended:
             stream.reset(CANCEL)
             return
-        self.replied = True
         self._link, self.stream = carrier, stream
         stream.endpoint = self
+        self.replied = True
+        self._go_on()
+
+    def _open_and_go_on(self) -> None:
+        self.open_stream()
         self._go_on()
 
     def _go_on(self) -> None:
         if self.stream is not None:
             self.stream_opened()
-            if self.transport is not None and self.stream.writable:
-                self.transport.resume_reading()
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self.transport is not None and self.stream is not None and self.stream.writable:
+            self.transport.resume_reading()
 
     def to_mesh(self, data: bytes) -> None:
         if self.stream is None:
@@ -113,34 +149,135 @@ class OutboundRelay(Relay):
             if self.transport is not None:
                 self.transport.pause_reading()
             return
+        if self._held is not None:
+            self._hold(data)
         super().to_mesh(data)
 
     def stream_opened(self) -> None:
         """The stream came later than the app's first bytes, or its end."""
         unsent, self._unsent = self._unsent, []
-        if unsent and self.stream is not None:
-            self.stream.send(b"".join(unsent))
+        if self.stream is None:
+            return
+        self._held, self._held_size = ([] if self.holding else None), 0
+        if unsent:
+            data = b"".join(unsent)
+            self._hold(data)
+            self.stream.send(data)
         if self._app_ended and self.stream is not None:
             self.stream.end()
 
+    @property
+    def holding(self) -> bool:
+        """Whether what is sent may have to be sent again."""
+        return not self.replied
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what is sent, unless it has become too much."""
+        if self._held is not None:
+            self._held_size += len(data)
+            if self._held_size <= HELD_LIMIT_BYTES:
+                self._held.append(data)
+            else:
+                self._held = None
+
+    # -- another try --------------------------------------------------------------------------------------------------
+
+    def retries(self) -> Retries:
+        """What may be tried again of what waits for an answer."""
+        return self._target.route.retries
+
+    def _try_again(self, on: RetryOn, outcome: Outcome) -> bool:
+        """Send what is held to another endpoint, or, where this one only took back its stream, to the same; False if
+        that may not be, and nothing has changed then."""
+        retries = self.retries()
+        sent = self.stream is not None
+        if on not in retries.on or len(self._tried) >= retries.attempts or (sent and self._held is None):
+            return False
+        now = self._openers.monotonic()
+        target, before = self._target, self._member
+        tried = (*self._tried, before)
+        member = target.balancer.choose(now, tried)
+        if member is None and on is RetryOn.REFUSED:
+            member = before
+        if member is None or not target.may_retry(on, now):
+            return False
+        self._tried = tried
+        if sent:
+            self._unsent, self._held = self._held or [], None
+            self._drop(CANCEL)
+        self._lead_to(member, outcome, now)
+        self._open_and_go_on()
+        return True
+
+    def _lead_to(self, member: Member, outcome: Outcome, now: float) -> None:
+        """Go to ``member`` from now on; ``outcome``: what the one before it made of the calls that go along."""
+        before, self._member = self._member, member
+        balancer = self._target.balancer
+        balancer.left(before)
+        balancer.joined(member)
+        if outcome is not Outcome.UNKNOWN:
+            self._target.learned(before, now - self._opened_at, outcome, now)
+        self.facts.peer = str(member.endpoint.spiffe_id)
+
+    def _drop(self, code: int) -> None:
+        """Let the stream go; the app's connection stays."""
+        stream, self.stream, self._link = self.stream, None, None
+        held, self._held_bytes = self._held_bytes, 0
+        if stream is not None:
+            if held:
+                stream.credit(held)
+            stream.drop(code)
+
+    def _blame(self, reason: str) -> Outcome:
+        return Outcome.FAILED if reason in ENDPOINT_FAULTS else Outcome.UNKNOWN
+
+    # -- what the mesh says -------------------------------------------------------------------------------------------
+
     def link_failed(self, reason: DenyReason, detail: str) -> None:
+        self._waited()
+        if self.ended:
+            return
+        if reason is DenyReason.UPSTREAM_TIMEOUT:
+            self._target.timed_out("connect")
+        # Of these alone the endpoint is the cause, and nothing was sent.
+        elsewhere = reason not in _OUR_OWN
+        if elsewhere and self._try_again(RetryOn.CONNECT_FAILURE, Outcome.FAILED):
+            return
+        self._failed(self._blame(reason) if elsewhere else Outcome.UNKNOWN)
         self.refused(reason, detail)
+
+    def _failed(self, outcome: Outcome) -> None:
+        """What the last try says of its endpoint."""
+        now = self._openers.monotonic()
+        self._target.learned(self._member, now - self._opened_at, outcome, now)
 
     def on_headers(self, headers: Headers) -> None:
         """The answer to CONNECT, or the trailers of a stream that policy ended."""
         fields = dict(headers)
-        self._told = self.told_by_peer(fields.get(refusal.HEADER, b""))
-        if self._told is not None:
-            self.facts.request_id = self._told.request_id
-            self.facts.origin = self._told.origin
-        if self._told is not None:
-            self.replied = True
-            self.refused(self._told.reason, f"refused by {self._told.origin}")
-        elif not self.replied:
-            status = fields.get(b":status", b"")
-            self.replied = not _INTERIM(status)
-            if self.replied and not _SUCCESS(status):
-                self.refused(DenyReason.UPSTREAM_UNREACHABLE, f"CONNECT answered {status.decode('latin-1')}")
+        told = self._told = self.told_by_peer(fields.get(refusal.HEADER, b""))
+        status = fields.get(b":status", b"")
+        if told is None and (self.replied or _INTERIM(status)):
+            return
+        if told is None and _SUCCESS(status):
+            self._connected()
+            return
+        reason = told.reason if told is not None else DenyReason.UPSTREAM_UNREACHABLE
+        if not self.replied and refusal.status_of(reason) >= 500:
+            if self._try_again(RetryOn.CONNECT_FAILURE, self._blame(reason)):
+                return
+            self._failed(self._blame(reason))
+        self.replied = True
+        if told is not None:
+            self.facts.request_id = told.request_id
+            self.facts.origin = told.origin
+            self.refused(reason, f"refused by {told.origin}")
+        else:
+            self.refused(reason, f"CONNECT answered {status.decode('latin-1')}")
+
+    def _connected(self) -> None:
+        """An app has the connection: what it was sent cannot be called back."""
+        self.replied = True
+        self._held = None
 
     def told_by_peer(self, value: bytes) -> refusal.Refusal | None:
         """A refusal as the peer tells it; its origin is the peer, whatever it says there."""
@@ -154,15 +291,45 @@ class OutboundRelay(Relay):
         elif self._waiting_since is None:
             self._waiting_since = now
         elif now - self._waiting_since > REPLY_SECONDS:
+            self._target.timed_out("connect")
+            self._failed(Outcome.FAILED)
             self.refused(DenyReason.UPSTREAM_TIMEOUT, f"no answer to CONNECT in {REPLY_SECONDS:.0f} s")
+        idle_seconds = self._target.timeouts.idle_seconds
+        if idle_seconds is not None and not self.ended:
+            moved = self.facts.bytes_from_app + self.facts.bytes_to_app
+            if self._idle_since is None or self._idle_since[0] != moved or self.busy:
+                self._idle_since = (moved, now)
+            elif now - self._idle_since[1] >= idle_seconds:
+                self._target.timed_out("idle")
+                self.end("closed", f"idle for {now - self._idle_since[1]:.0f} s")
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way although no byte moves."""
+        return self._pending
 
     def on_reset(self, code: int) -> None:
+        if self.taken_back(code):
+            return
         link = self._link
         if link is not None and link.closed:
             self.refused(link.end_reason or DenyReason.UPSTREAM_UNREACHABLE, link.end_detail)
         else:
             super().on_reset(code)
 
+    def taken_back(self, code: int) -> bool:
+        """Whether the stream came back unprocessed, and has gone elsewhere."""
+        return code == REFUSED_STREAM and not self.replied and self._try_again(RetryOn.REFUSED, Outcome.UNKNOWN)
+
     def refused(self, reason: str, detail: str) -> None:
         """The mesh ends this connection: by policy with a close, by a failure with a reset, as TCP itself would."""
         self.end(reason, detail, abort=refusal.status_of(reason) != 403)
+
+    def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = CANCEL) -> None:
+        if not self.ended:
+            self._held = None
+            self._unsent.clear()
+            balancer = self._target.balancer
+            balancer.left(self._member)
+            balancer.circuit.connections -= 1
+        super().end(reason, detail, abort=abort, code=code)

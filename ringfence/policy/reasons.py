@@ -58,6 +58,12 @@ class DenyReason(StrEnum):
     PROTOCOL_ERROR = "protocol_error", ReasonKind.FAILURE, "the bytes break the protocol of the port or of the tunnel"
     UPSTREAM_UNREACHABLE = "upstream_unreachable", ReasonKind.FAILURE, "no endpoint of the upstream took the connection"
     UPSTREAM_TIMEOUT = "upstream_timeout", ReasonKind.FAILURE, "the upstream's sidecar did not answer in time"
+    REQUEST_TIMEOUT = (
+        "request_timeout",
+        ReasonKind.FAILURE,
+        "the response did not come, or not end, in the route's time",
+    )
+    CIRCUIT_OPEN = "circuit_open", ReasonKind.FAILURE, "as much is under way to the upstream as the route lets through"
     APP_UNREACHABLE = "app_unreachable", ReasonKind.FAILURE, "the app behind the sidecar refused the connection"
     APP_TIMEOUT = "app_timeout", ReasonKind.FAILURE, "the app behind the sidecar did not answer in time"
     CALLER_TIMEOUT = "caller_timeout", ReasonKind.FAILURE, "the caller did not send what it began in time"

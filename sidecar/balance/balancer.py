@@ -91,6 +91,7 @@ class Balancer:
             self._by_address[address] = member
         for member in held.values():
             member.gone = True
+            member.usable = False
         self._members = list(self._by_address.values())
         self.single = self._members[0] if len(self._members) == 1 else None
         self._look(now)
@@ -140,12 +141,8 @@ class Balancer:
             self.panics += 1
         self.panicking = panicking
         self._available = ready if panicking else healthy
-
-    def usable(self, member: Member, now: float) -> bool:
-        """Whether a connection may stay with ``member``: it is not gone, left out or unready while others are there."""
-        if now >= self._until:
-            self._look(now)
-        return not member.gone and (member in self._available or member is self.single)
+        for member in self._members:
+            member.usable = member in self._available
 
     # -- learning -----------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ class Member:
         "latency_at",
         "latency_seconds",
         "outstanding",
+        "usable",
     )
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -58,6 +59,9 @@ class Member:
         self.ejected_until = 0.0  # monotonic seconds; 0: it is not left out
         self.ejections = 0  # in a row, each longer than the one before
         self.gone = False  # no longer an endpoint of the service
+        self.usable = (
+            True  # a connection may stay with it: it is not gone, nor left out or unready while others are not
+        )
 
     @property
     def load(self) -> int:

@@ -37,9 +37,18 @@ _LONGEST_TIMER_SECONDS: Final = 3600.0
 class Link(asyncio.Protocol):
     """One tunnel connection. ``send``-side state is the machine's; this class owns the socket and the deadlines."""
 
-    def __init__(self, engine: TlsEngine, *, server: bool, owner: LinkOwner, context: LinkContext) -> None:
+    def __init__(
+        self,
+        engine: TlsEngine,
+        *,
+        server: bool,
+        owner: LinkOwner,
+        context: LinkContext,
+        handshake_seconds: float = HANDSHAKE_SECONDS,
+    ) -> None:
         self._engine = engine
         self._server = server
+        self._handshake_seconds = handshake_seconds
         self._owner = owner
         self._context = context
         self._loop = asyncio.get_running_loop()
@@ -80,7 +89,7 @@ class Link(asyncio.Protocol):
         if remote:
             self.remote = (str(remote[0]), int(remote[1]))
             self.remote_address = f"{remote[0]}:{remote[1]}"
-        self._timer("handshake", HANDSHAKE_SECONDS, self._handshake_late)
+        self._timer("handshake", self._handshake_seconds, self._handshake_late)
         if not self._server:
             self._write(self._engine.start())
 
@@ -174,7 +183,7 @@ class Link(asyncio.Protocol):
             self.reverify()  # the bundles changed during the handshake
             if self.closed:
                 return
-        self._timer("settings", HANDSHAKE_SECONDS, self._handshake_late)
+        self._timer("settings", self._handshake_seconds, self._handshake_late)
         self._timer("sweep", SWEEP_SECONDS, self._sweep)
         self._arm_expiry()
         self.machine.start()
@@ -249,7 +258,7 @@ class Link(asyncio.Protocol):
         )
 
     def _handshake_late(self) -> None:
-        self._refused(DenyReason.UPSTREAM_TIMEOUT, "timeout", f"no handshake within {HANDSHAKE_SECONDS:.0f} s")
+        self._refused(DenyReason.UPSTREAM_TIMEOUT, "timeout", f"no handshake within {self._handshake_seconds:g} s")
         self.close(DenyReason.UPSTREAM_TIMEOUT, self.end_detail)
 
     # -- identity -----------------------------------------------------------------------------------------------------

@@ -204,6 +204,11 @@ class TunnelMachine:
         self.put(self._headers_frame(stream.stream_id, headers, end=False))
         return stream
 
+    @property
+    def opened(self) -> int:
+        """Client: how many streams there have been."""
+        return self._next_id >> 1
+
     def reply(self, stream: Stream, headers: Headers, *, end: bool = False) -> None:
         """Server: the answer to a CONNECT, or trailers when ``end``."""
         if stream.stream_id not in self.streams or stream.local_ended:

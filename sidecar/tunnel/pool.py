@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ringfence.policy.reasons import DenyReason
@@ -28,6 +29,20 @@ class LinkWaiter(Protocol):
     def link_failed(self, reason: DenyReason, detail: str) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkLimits:
+    """Of the links to one endpoint. ``connect_seconds``: for the TCP connection, and again for the handshake;
+    ``age_seconds``: after which a link takes no new streams; ``idle_seconds``: after which one without streams goes."""
+
+    connect_seconds: float = CONNECT_SECONDS
+    age_seconds: float | None = None
+    idle_seconds: float | None = None
+
+
+_DEFAULT_LIMITS: Final = LinkLimits()
+_AGE_JITTER: Final = 0.1  # of the age, earlier: links that were made together do not all end together
+
+
 class Pool:
     """Ready links by endpoint. Connecting is single-flight: many app connections may wait for one handshake."""
 
@@ -48,27 +63,15 @@ class Pool:
         self._endpoints: dict[Link, Endpoint] = {}
         self._waiters: dict[Endpoint, list[LinkWaiter]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._limits: Mapping[Endpoint, LinkLimits] = {}
+        self._timers: dict[Link, asyncio.TimerHandle] = {}
         self._closed = False
-
-    def choose(self, endpoints: Sequence[Endpoint]) -> Endpoint:
-        """The less loaded of two endpoints drawn at random (by open streams), ready ones where there are any."""
-        if len(endpoints) == 1:
-            return endpoints[0]
-        first, second = random.sample(endpoints, 2)
-        if not (first.ready and second.ready):
-            able = [endpoint for endpoint in endpoints if endpoint.ready] or endpoints
-            if len(able) == 1:
-                return able[0]
-            first, second = random.sample(able, 2)
-        return first if self._load(first) <= self._load(second) else second
-
-    def _load(self, endpoint: Endpoint) -> int:
-        return sum(len(link.machine.streams) for link in self._links.get(endpoint, ()))
 
     def open(self, endpoint: Endpoint, headers: Headers) -> tuple[Link, Stream] | None:
         """A stream on a ready link, or None: then ``wait`` for one."""
         for link in self._links.get(endpoint, ()):
-            stream = link.machine.open(headers)
+            # One that is just closing tells its streams before it is forgotten here.
+            stream = link.machine.open(headers) if not link.closed else None
             if stream is not None:
                 return link, stream
         return None
@@ -101,10 +104,11 @@ class Pool:
         """Open the TCP connection; the link's own deadline covers the handshake, and ``link_lost`` its failure."""
         loop = asyncio.get_running_loop()
         made: list[Link] = []
+        seconds = self._limits.get(endpoint, _DEFAULT_LIMITS).connect_seconds
 
         def make() -> Link:
             engine = self._identity().client(frozenset((endpoint.spiffe_id,)))
-            link = Link(engine, server=False, owner=self, context=self._context)
+            link = Link(engine, server=False, owner=self, context=self._context, handshake_seconds=seconds)
             self._endpoints[link] = endpoint
             made.append(link)
             return link
@@ -116,10 +120,10 @@ class Pool:
 
         where = f"{endpoint.mesh_host}:{endpoint.mesh_port}"
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(seconds):
                 await loop.create_connection(make, endpoint.mesh_host, endpoint.mesh_port)
         except TimeoutError:
-            failed(DenyReason.UPSTREAM_TIMEOUT, f"{where}: no connection in {CONNECT_SECONDS:.0f} s")
+            failed(DenyReason.UPSTREAM_TIMEOUT, f"{where}: no connection in {seconds:g} s")
         except OSError as error:
             failed(DenyReason.UPSTREAM_UNREACHABLE, f"{where}: {error.strerror or error}")
         except Exception as error:
@@ -139,11 +143,38 @@ class Pool:
         for link in list(self._endpoints):
             link.reverify()
 
-    def keep(self, endpoints: frozenset[Endpoint]) -> None:
-        """Links to endpoints that are no longer anyone's upstream take no new streams."""
+    def keep(self, endpoints: Mapping[Endpoint, LinkLimits]) -> None:
+        """The endpoints of all upstreams, with what holds for new links to them; links to endpoints that are no longer
+        anyone's upstream take no new streams."""
+        self._limits = endpoints
         for link, endpoint in list(self._endpoints.items()):
             if endpoint not in endpoints:
                 self.link_draining(link)
+
+    # -- age ----------------------------------------------------------------------------------------------------------
+
+    def _watch(self, link: Link, limits: LinkLimits) -> None:
+        """Have a link end for its age or for want of streams."""
+        loop = asyncio.get_running_loop()
+        if limits.age_seconds is not None:
+            seconds = limits.age_seconds * (1 - _AGE_JITTER * random.random())
+            self._timers[link] = loop.call_later(seconds, self._aged, link)
+        elif limits.idle_seconds is not None:
+            self._timers[link] = loop.call_later(limits.idle_seconds, self._idled, link, limits.idle_seconds, 0)
+
+    def _aged(self, link: Link) -> None:
+        if not link.closed and link in self._endpoints:
+            self.link_draining(link)
+
+    def _idled(self, link: Link, seconds: float, opened: int) -> None:
+        if link.closed or link not in self._endpoints:
+            return
+        if not link.machine.streams and link.machine.opened == opened:
+            self.link_draining(link)
+            return
+        self._timers[link] = asyncio.get_running_loop().call_later(
+            seconds, self._idled, link, seconds, link.machine.opened
+        )
 
     @property
     def waiting(self) -> int:
@@ -169,6 +200,9 @@ class Pool:
         endpoint = self._endpoints[link]
         self._links.setdefault(endpoint, []).append(link)
         self._established()
+        limits = self._limits.get(endpoint, _DEFAULT_LIMITS)
+        if limits is not _DEFAULT_LIMITS:
+            self._watch(link, limits)
         for waiter in self._waiters.pop(endpoint, ()):
             try:
                 waiter.link_found(link)
@@ -194,6 +228,9 @@ class Pool:
         endpoint = self._endpoints.pop(link, None)
         if endpoint is None:
             return
+        timer = self._timers.pop(link, None)
+        if timer is not None:
+            timer.cancel()
         links = self._links.get(endpoint, [])
         if link in links:
             links.remove(link)

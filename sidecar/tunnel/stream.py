@@ -214,6 +214,11 @@ class Stream:
         if self.machine.forget(self):
             self.machine.put(rst_stream(self.stream_id, code))
 
+    def drop(self, code: int) -> None:
+        """As ``reset``, also from within what the machine is just telling: no more of it is told."""
+        self.endpoint = _DISCARD
+        self.reset(code)
+
     def credit(self, size: int) -> None:
         """``size`` bytes for which ``on_data`` answered False are consumed now. Nothing to a stream that is gone."""
         if self.stream_id not in self.machine.streams:

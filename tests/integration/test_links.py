@@ -340,7 +340,7 @@ async def test_a_link_that_drains_is_closed_when_its_last_stream_is_gone() -> No
         reader, writer = await asyncio.open_connection("127.0.0.1", mesh.tcp_listen)
         writer.write(b"ping")
         assert await asyncio.wait_for(reader.readexactly(4), 10) == b"ping"
-        mesh.web.outbound.pool.keep(frozenset())
+        mesh.web.outbound.pool.keep({})
         writer.write(b"pong")
         assert await asyncio.wait_for(reader.readexactly(4), 10) == b"pong"
         writer.close()

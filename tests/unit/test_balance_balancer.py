@@ -223,7 +223,7 @@ def test_an_unready_endpoint_is_chosen_only_where_none_is_ready() -> None:
     balance.update((replace(one, ready=False), two, replace(three, ready=False)), None, 0.0)
     first, second, third = balance
     assert {balance.choose(0.0) for _ in range(50)} == {second}
-    assert not balance.usable(first, 0.0)
+    assert not first.usable
     balance.update(tuple(replace(end, ready=False) for end in endpoints(3)), None, 0.0)
     assert {balance.choose(0.0) for _ in range(50)} == {first, second, third}
 
@@ -242,10 +242,10 @@ def test_what_was_learned_stays_with_an_endpoint_that_stays() -> None:
 def test_an_endpoint_that_is_gone_is_not_chosen_and_not_kept_by_a_connection() -> None:
     balance = balancer()
     *_, third = balance
-    assert balance.usable(third, 0.0)
+    assert third.usable
     balance.update(endpoints(2), None, 0.0)
     assert third.gone
-    assert not balance.usable(third, 0.0)
+    assert not third.usable
     assert third not in {balance.choose(0.0) for _ in range(100)}
     assert not fail(balance, third)
 
@@ -254,9 +254,10 @@ def test_an_ejected_endpoint_is_no_place_to_stay() -> None:
     balance = balancer()
     first, second, _ = balance
     fail(balance, first)
-    assert not balance.usable(first, 0.0)
-    assert balance.usable(second, 0.0)
-    assert balance.usable(first, 31.0)
+    assert not first.usable
+    assert second.usable
+    balance.choose(31.0)
+    assert first.usable
 
 
 def test_retries_stay_within_their_budget() -> None:
