@@ -18,10 +18,11 @@ STAMPS := $(VENV)/.ready
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
-.PHONY: help run test check format bench soak gen lock clean
+.PHONY: help run test fuzz check format bench soak gen lock clean
 help:
 	@echo 'make run    the demo mesh (ARGS="--once": one round of calls, then end)'
 	@echo 'make test   all tests (ARGS go to pytest)'
+	@echo 'make fuzz   look for inputs that break a parser (ARGS="--seconds 600 http1"); what was found lies in build/fuzz'
 	@echo 'make check  format, lint, types, import contracts, generated code up to date'
 	@echo 'make format write what the formatter and the linter can mend'
 	@echo 'make bench  measure against the peers (ARGS="http1 --quick")'
@@ -35,6 +36,9 @@ run: $(STAMPS)/run
 
 test: $(STAMPS)/check $(STAMPS)/system-test
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(STAMPS)/check
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 check: $(STAMPS)/check
 	$(BIN)/ruff format --check .
@@ -79,9 +83,9 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(LOCK_VENV)/bin/pip-compile -
 lock: $(STAMPS)/venv
 	@[ -x $(LOCK_VENV)/bin/pip-compile ] || { $(PYTHON) -m venv $(LOCK_VENV) && $(LOCK_VENV)/bin/pip install --quiet pip-tools; }
 	rm -f requirements/*.txt
-	$(PIP_COMPILE) --extra test,dev,bench,postgresql --output-file requirements/bench.txt pyproject.toml
+	$(PIP_COMPILE) --extra test,dev,bench,otlp,postgresql --output-file requirements/bench.txt pyproject.toml
 	cp requirements/bench.txt requirements/check.txt
-	$(PIP_COMPILE) --extra test,dev,postgresql --output-file requirements/check.txt pyproject.toml
+	$(PIP_COMPILE) --extra test,dev,otlp,postgresql --output-file requirements/check.txt pyproject.toml
 	cp requirements/check.txt requirements/run.txt
 	$(PIP_COMPILE) --output-file requirements/run.txt pyproject.toml
 

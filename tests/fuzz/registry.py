@@ -1,0 +1,21 @@
+"""All targets by name, and the inputs that are kept for each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from tests.fuzz import http1_targets, http2_targets, mesh_targets, text_targets
+from tests.fuzz.target import Target
+
+TARGETS: Final[dict[str, Target]] = {
+    target.name: target
+    for module in (http1_targets, http2_targets, mesh_targets, text_targets)
+    for target in module.TARGETS
+}
+CORPUS: Final = Path(__file__).parent / "corpus"
+
+
+def kept(name: str) -> list[Path]:
+    """The kept inputs of a target."""
+    return sorted(path for path in (CORPUS / name).iterdir() if path.is_file())
