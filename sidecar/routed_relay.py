@@ -10,6 +10,7 @@ fires at what is outstanding then, and is armed anew.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Final
 
 from ringfence.policy.decide import Deny
@@ -143,20 +144,16 @@ class RoutedHttpRelay(OutboundRelay):
         """The first bytes of a response to what is held: whether they are kept from the app, to try again or because
         they are too few to tell."""
         data = self._first + data
-        wanted = self.retries().on
-        server_error, gateway_error = RetryOn.SERVER_ERROR in wanted, RetryOn.GATEWAY_ERROR in wanted
-        if self._repeatable and (server_error or gateway_error):
+        if self._repeatable:
             if len(data) < _STATUS_LINE_BYTES:
                 self._first = data
                 return True
             status = data[9:_STATUS_LINE_BYTES]
-            on = None
-            if gateway_error and status in (b"502", b"503", b"504"):
-                on = RetryOn.GATEWAY_ERROR
-            elif server_error and status[:1] == b"5":
-                on = RetryOn.SERVER_ERROR
-            if on is not None and self._try_again(on, Outcome.ERROR):
-                return True
+            if status[:1] == b"5":
+                wanted = self.retries().on
+                told = next((one for one in _told_by(status, data) if one[0] in wanted), None)
+                if told is not None and self._try_again(*told):
+                    return True
         self._held = None
         return False
 
@@ -313,6 +310,16 @@ class RoutedHttpRelay(OutboundRelay):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _told_by(status: bytes, response: bytes) -> Iterator[tuple[RetryOn, Outcome]]:
+    """What a response of 5xx may be retried as: the other sidecar answers so for an app that broke off before its
+    response, and that is told by the refusal in it."""
+    if refusal.HEADER in response:
+        yield RetryOn.RESET_BEFORE_RESPONSE, Outcome.FAILED
+    if status in (b"502", b"503", b"504"):
+        yield RetryOn.GATEWAY_ERROR, Outcome.ERROR
+    yield RetryOn.SERVER_ERROR, Outcome.ERROR
 
 
 def accept_limit(target: Target) -> bool:

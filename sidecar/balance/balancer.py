@@ -21,7 +21,7 @@ from ringfence.routing.model import Outliers, Route
 from ringfence.snapshot import Endpoint
 from sidecar.balance.budget import RetryBudget
 from sidecar.balance.circuit import Circuit
-from sidecar.balance.member import FAILURE_SECONDS, Address, Member, Outcome, address_of
+from sidecar.balance.member import Address, Member, Outcome, address_of
 from sidecar.balance.outliers import count_failure, count_success
 
 if TYPE_CHECKING:
@@ -141,8 +141,9 @@ class Balancer:
             self.panics += 1
         self.panicking = panicking
         self._available = ready if panicking else healthy
+        available = set(self._available)
         for member in self._members:
-            member.usable = member in self._available
+            member.usable = member in available
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
@@ -161,7 +162,10 @@ class Balancer:
         if outcome is Outcome.UNKNOWN:
             return False
         failed = outcome is Outcome.FAILED
-        member.observe(max(seconds, FAILURE_SECONDS) if failed else seconds, now)
+        if failed:
+            member.observe_failure(seconds, now)
+        else:
+            member.observe(seconds, now)
         if not failed and (outcome is Outcome.ANSWERED or not self._errors_count):
             if member.failures or member.ejections:
                 count_success(member, self._outliers, now)

@@ -10,8 +10,11 @@ from ringfence.spiffe import SpiffeId
 
 # Latencies below this are equal: what differs there is the noise of one machine, not its load.
 FLOOR_SECONDS: Final = 0.005
-# A failure is counted as an answer this slow at the least, or an endpoint that fails at once would look the fastest.
-FAILURE_SECONDS: Final = 0.1
+# A failure counts as a slow answer, or an endpoint that fails at once would look the fastest: this slow at the least,
+# and slower than what was known.
+FAILURE_SECONDS: Final = 0.03
+_FAILURE_FACTOR: Final = 4
+_FAILURE_MOST_SECONDS: Final = 10.0
 HALF_LIFE_SECONDS: Final = 3.0  # of a slow latency when nothing new is learned: then the endpoint is tried again
 _RISE: Final = 0.3
 _FALL: Final = 0.1
@@ -76,6 +79,11 @@ class Member:
         else:
             self.latency_seconds = known + (seconds - known) * (_RISE if seconds > known else _FALL)
         self.latency_at = now
+
+    def observe_failure(self, seconds: float, now: float) -> None:
+        """Learn from a failure."""
+        slow = max(FAILURE_SECONDS, _FAILURE_FACTOR * self.latency_seconds)
+        self.observe(max(seconds, min(slow, _FAILURE_MOST_SECONDS)), now)
 
     def latency(self, now: float) -> float:
         """What to expect now, in seconds, at least ``FLOOR_SECONDS``."""
