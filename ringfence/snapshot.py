@@ -34,11 +34,20 @@ class PortMode(StrEnum):
     PERMISSIVE = "permissive"  # plaintext, too: a caller without identity, whom only a rule that says so permits
 
 
+class ForwardedFor(StrEnum):
+    """What an HTTP app is told of where a request comes from."""
+
+    REPLACE = "replace"  # the address that the mesh knows, in place of whatever the caller claims
+    APPEND = "append"  # that address behind the caller's own list, which is trusted
+    OFF = "off"  # the caller's fields as they are
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
     """A port of the workload: ``port`` is what policies and CONNECT name, ``app_*`` where the app listens.
 
     ``proxy_protocol``: the app is told its caller by a PROXY protocol version 2 header; on ``tcp`` ports only.
+    ``forwarded_for``: an HTTP app is told from where it is called, by ``x-forwarded-for``.
     ``limits``: how much of its callers the port takes.
     """
 
@@ -49,6 +58,7 @@ class Port:
     app_port: int
     mode: PortMode = PortMode.STRICT
     proxy_protocol: bool = False
+    forwarded_for: ForwardedFor = ForwardedFor.REPLACE
     limits: tuple[RateLimit, ...] = ()
 
 

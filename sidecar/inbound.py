@@ -15,10 +15,9 @@ from ringfence.policy.decide import CallerView, DecisionTable, Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, PortMode, Protocol, Workload
 from ringfence.spiffe import SpiffeId, VerifiedPeer
-from sidecar import http2, proxy_v2, refusal
+from sidecar import forwarded, proxy_v2, refusal
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
-from sidecar.http1 import Heads
 from sidecar.http2.frames import CONNECT_ERROR, NO_ERROR
 from sidecar.inbound_direct import DirectCallers
 from sidecar.inbound_http import InboundHttpRelay
@@ -82,8 +81,8 @@ class Inbound:
         self.direct = DirectCallers(self, context=context, identity=identity, recorder=recorder, listen=listen)
         self._server: asyncio.Server | None = None
         self._draining = False
-        self._heads = Heads()
-        self._heads2 = http2.Heads()
+        self._heads = forwarded.http1_heads()
+        self._heads2 = forwarded.http2_heads()
         self.relays: LiveRelays[Caller] = LiveRelays()
 
     # -- listening ----------------------------------------------------------------------------------------------------
@@ -171,7 +170,9 @@ class Inbound:
         assert link.peer is not None
         assert self._table is not None
         peer = link.peer.spiffe_id
-        caller = self._callers[link] = Caller(spiffe_id=peer, view=self._table.caller(peer))
+        caller = self._callers[link] = Caller(
+            spiffe_id=peer, view=self._table.caller(peer), address=forwarded.address_of(link.remote)
+        )
         caller.tell(self.identity_of(link.peer))
         self._recorder.metrics.tunnels.at("inbound").value += 1
 
@@ -224,14 +225,18 @@ class Inbound:
         facts.protocol = port.protocol
         relay: AnyInbound
         if port.protocol is Protocol.HTTP:
-            relay = InboundHttpRelay(self, facts, caller, port, self._heads, self._recorder, str(self._own_id))
+            relay = InboundHttpRelay(
+                self, facts, caller, port, self._heads[port.forwarded_for], self._recorder, str(self._own_id)
+            )
         elif port.protocol is Protocol.TCP:
             relay = InboundRelay(self, facts, caller, port)
             if port.proxy_protocol:
                 peer = str(caller.spiffe_id) if caller.spiffe_id is not None else ""
                 relay.preamble = proxy_v2.header(remote, (port.address, port.port), peer)
         else:
-            relay = InboundHttp2Relay(self, facts, caller, port, self._heads2, self._recorder, str(self._own_id))
+            relay = InboundHttp2Relay(
+                self, facts, caller, port, self._heads2[port.forwarded_for], self._recorder, str(self._own_id)
+            )
         relay.stream = stream
         stream.endpoint = relay
         self.relays.add(relay, caller)

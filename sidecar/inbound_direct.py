@@ -20,6 +20,7 @@ from ringfence.spiffe import SpiffeId, VerifiedPeer
 from sidecar.arrival import Arrival
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
+from sidecar.forwarded import address_of
 from sidecar.http2.frames import CANCEL
 from sidecar.interception import Destination, DestinationOf
 from sidecar.listening import Listen, listen
@@ -192,7 +193,9 @@ class DirectCallers:
             if admission.identity is not self._identity() and not tenure.reverify():
                 return
         spiffe_id = peer.spiffe_id if peer is not None else None
-        caller = admission.caller = Caller(spiffe_id=spiffe_id, view=admitter.view_of(spiffe_id))
+        caller = admission.caller = Caller(
+            spiffe_id=spiffe_id, view=admitter.view_of(spiffe_id), address=address_of(end.remote)
+        )
         facts = admitter.facts_of(str(spiffe_id or ""))
         facts.remote = _shown(end.remote)
         if peer is None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ringfence.policy.decide import CallerView, Deny
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import Port
+from ringfence.snapshot import ForwardedFor, Port
 from sidecar import refusal
 from sidecar.caller import Caller
+from sidecar.forwarded import appended_line
 from sidecar.http1 import Exchange, Heads, Malformed
 from sidecar.http2.frames import CONNECT_ERROR
 from sidecar.http_relay import HttpRelay
@@ -32,6 +33,7 @@ class InboundHttpRelay(HttpRelay):
         self.caller = caller
         self.app_port = port
         self._port = port.port
+        self._forwarded_for = port.forwarded_for
         self._unread_bytes = 0  # taken by a paused inspector, not yet credited
         self._end_held = False  # the client's half-close waits behind what a paused inspector holds
         self._unavailable: tuple[DenyReason, str] | None = None
@@ -172,6 +174,10 @@ class InboundHttpRelay(HttpRelay):
         exchange.started = self._monotonic()
         exchange.decision = decision
         if decision.permitted:
+            if self._forwarded_for is ForwardedFor.REPLACE:
+                return caller.told_line
+            if self._forwarded_for is ForwardedFor.APPEND:
+                return caller.identity_line + appended_line(exchange.fields.block, caller.address)
             return caller.identity_line
         self._refuse(exchange, decision)  # type: ignore[arg-type]
         return None

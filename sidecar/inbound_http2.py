@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ringfence.policy.decide import CallerView, Deny
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import Port
+from ringfence.snapshot import ForwardedFor, Port
 from sidecar.caller import Caller
+from sidecar.forwarded import appended_field
 from sidecar.http2 import Answer, Exchange, Heads, Malformed
 from sidecar.http2_relay import Http2Relay, answer_of
 from sidecar.recording import Recorder
@@ -29,6 +30,7 @@ class InboundHttp2Relay(Http2Relay):
         self.caller = caller
         self.app_port = port
         self._port = port.port
+        self._forwarded_for = port.forwarded_for
         self.inspect(heads, recorder, own_id)
 
     # -- bytes --------------------------------------------------------------------------------------------------------
@@ -117,6 +119,10 @@ class InboundHttp2Relay(Http2Relay):
         exchange.started = self._monotonic()
         exchange.decision = decision
         if decision.permitted:
+            if self._forwarded_for is ForwardedFor.REPLACE:
+                return caller.told_field
+            if self._forwarded_for is ForwardedFor.APPEND:
+                return caller.identity_field + appended_field(exchange.fields.fields, caller.address)
             return caller.identity_field
         self.inspector.refuse(exchange, self._denial(exchange, decision))  # type: ignore[arg-type]
         return None

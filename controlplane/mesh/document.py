@@ -172,6 +172,7 @@ def _mesh(draft: MeshDraft) -> Mesh:
                         app=_known(port.app),
                         mode=port.mode,
                         proxy_protocol=port.proxy_protocol,
+                        forwarded_for=port.forwarded_for,
                     )
                     for port in service.ports
                 ),

@@ -11,7 +11,7 @@ from controlplane.mesh.direct import DirectServiceDraft
 from controlplane.mesh.model import AccessLog, ControlPlaneAddresses, IdentityLifetimes, Run
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.yamlnodes import MappingReader
-from ringfence.snapshot import EgressRule, PortMode, Protocol
+from ringfence.snapshot import EgressRule, ForwardedFor, PortMode, Protocol
 from ringfence.spiffe import SpiffeId, TrustDomain
 
 
@@ -25,6 +25,7 @@ class PortDraft:
     app: SocketAddress | None
     mode: PortMode
     proxy_protocol: bool
+    forwarded_for: ForwardedFor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from ringfence.kit.addresses import SocketAddress
-from ringfence.snapshot import EgressRule, Intercept, PortMode, Protocol
+from ringfence.snapshot import EgressRule, ForwardedFor, Intercept, PortMode, Protocol
 from ringfence.spiffe import SpiffeId, TrustDomain
 
 
@@ -35,6 +35,7 @@ class ServicePort:
     app: SocketAddress
     mode: PortMode = PortMode.STRICT
     proxy_protocol: bool = False
+    forwarded_for: ForwardedFor = ForwardedFor.REPLACE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from controlplane.mesh.fields import LOOPBACK, Fields, bounded
 from controlplane.mesh.model import AccessLog, AccessLogMode, Run
 from ringfence.policy.problems import shown
 from ringfence.policy.yamlnodes import MappingReader
-from ringfence.snapshot import Intercept, PortMode, Protocol
+from ringfence.snapshot import ForwardedFor, Intercept, PortMode, Protocol
 from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, SpiffeIdError, TrustDomain
 from ringfence.wire.convert import PORT_LIMIT, UPSTREAM_LIMIT
 
@@ -85,10 +85,14 @@ def _port(fields: Fields, reader: MappingReader) -> PortDraft:
         app=fields.socket_address(reader, "app", required=True, default_host=LOOPBACK),
         mode=PortMode(reader.choice("mode", PortMode, default=PortMode.STRICT)),
         proxy_protocol=reader.choice("proxyProtocol", ["v2"], default=None) is not None,
+        forwarded_for=ForwardedFor(reader.choice("forwardedFor", ForwardedFor, default=ForwardedFor.REPLACE)),
     )
     if draft.proxy_protocol and protocol is not None and protocol.is_http:
         mend = "remove it, only tcp ports have it: HTTP tells its caller in a header"
         reader.problem(f"proxyProtocol on a port of protocol {protocol}", mend, key="proxyProtocol")
+    if protocol is Protocol.TCP and "forwardedFor" in reader:
+        mend = "remove it, only HTTP ports have it: on tcp ports proxyProtocol tells the app its caller"
+        reader.problem(f"forwardedFor on a port of protocol {protocol}", mend, key="forwardedFor")
     reader.finish()
     return draft
 

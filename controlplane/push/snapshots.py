@@ -62,6 +62,7 @@ def _workload(service: Service, routes: Routes) -> Workload:
                 app_port=port.app.port,
                 mode=port.mode,
                 proxy_protocol=port.proxy_protocol,
+                forwarded_for=port.forwarded_for,
                 limits=held[port.port].limits if port.port in held else (),
             )
             for port in sorted(service.ports, key=lambda port: port.port)

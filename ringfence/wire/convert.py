@@ -23,6 +23,7 @@ from ringfence.policy.model import (
 from ringfence.snapshot import (
     EgressRule,
     Endpoint,
+    ForwardedFor,
     Intercept,
     Port,
     PortMode,
@@ -114,6 +115,7 @@ def _workload_to_wire(workload: Workload) -> control_pb2.Workload:
                 app_port=port.app_port,
                 mode=port.mode.value,
                 proxy_protocol=port.proxy_protocol,
+                forwarded_for=port.forwarded_for.value,
                 limits=limits_to_wire(port.limits),
             )
             for port in workload.ports
@@ -277,6 +279,10 @@ def _port(path: str, message: control_pb2.Port) -> Port:
         # Absent means the narrower mode, as a sender that knows no modes means it.
         mode=read_word(f"{path}.mode", message.mode, PortMode) if message.mode else PortMode.STRICT,
         proxy_protocol=message.proxy_protocol,
+        # Absent means that no claim of a caller's is believed.
+        forwarded_for=read_word(f"{path}.forwarded_for", message.forwarded_for, ForwardedFor)
+        if message.forwarded_for
+        else ForwardedFor.REPLACE,
         limits=read_limits(f"{path}.limits", message.limits, http=protocol.is_http),
     )
 

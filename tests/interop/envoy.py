@@ -108,7 +108,9 @@ def _filter(protocol: str) -> dict[str, Any]:
         name, typed = "tcp_proxy", {"@type": f"{_FILTERS}.tcp_proxy.v3.TcpProxy", "cluster": "next"}
     else:
         name = "http_connection_manager"
-        route = {"match": {"prefix": "/"}, "route": {"cluster": "next", "timeout": "0s"}}
+        # Only a client can make up for a connection that is closed as its request sets out (RFC 9112 section 9.3.1).
+        retries = {"retry_on": "reset", "num_retries": 1}
+        route = {"match": {"prefix": "/"}, "route": {"cluster": "next", "timeout": "0s", "retry_policy": retries}}
         router = {"@type": f"{_TYPES}.filters.http.router.v3.Router"}
         typed = {
             "@type": f"{_FILTERS}.http_connection_manager.v3.HttpConnectionManager",

@@ -34,6 +34,7 @@ from ringfence.routing.model import (
 from ringfence.snapshot import (
     EgressRule,
     Endpoint,
+    ForwardedFor,
     Intercept,
     Port,
     PortMode,
@@ -196,6 +197,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         app_port=PORTS,
         mode=st.sampled_from(PortMode),
         proxy_protocol=st.just(False) if protocol.is_http else st.booleans(),
+        forwarded_for=st.sampled_from(ForwardedFor),
         limits=_limits(protocol),
     )
     mesh_port, inbound, outbound = draw(st.lists(PORTS, min_size=3, max_size=3, unique=True))

@@ -17,6 +17,7 @@ from ringfence.policy.model import (
 from ringfence.snapshot import (
     EgressRule,
     Endpoint,
+    ForwardedFor,
     Intercept,
     Port,
     PortMode,
@@ -57,6 +58,7 @@ def snapshot() -> Snapshot:
                     app_port=9003,
                     mode=PortMode.PERMISSIVE,
                     proxy_protocol=True,
+                    forwarded_for=ForwardedFor.OFF,
                 ),
             ),
             intercept=Intercept(inbound_port=15006, outbound_port=15001),
@@ -246,6 +248,7 @@ REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
     ("upstreams[0].endpoints[1]", _repeat("upstreams[0].endpoints")),
     ("upstreams[0].endpoints[1]", lambda message: _at_one_place(message.upstreams[0].endpoints)),
     ("upstreams[0].endpoints[0].spiffe_id", _set("upstreams[0].endpoints[0].spiffe_id", "")),
+    ("workload.ports[0].forwarded_for", _set("workload.ports[0].forwarded_for", "keep")),
     ("upstreams[0].endpoints[0].transport", _set("upstreams[0].endpoints[0].transport", "plain")),
     ("upstreams[0].endpoints[0].mesh_port", _set("upstreams[0].endpoints[0].mesh_port", 0)),
     ("upstreams[0].endpoints[0].address", _set("upstreams[0].endpoints[0].address", "10.0.0.2:80")),
@@ -306,7 +309,7 @@ def test_a_caller_pattern_wider_than_whole_segments_is_refused(pattern: str) -> 
 
 def test_a_sender_that_knows_no_modes_means_strict_ports_and_no_more() -> None:
     message = snapshot_to_wire(snapshot())
-    for name in ("mode", "proxy_protocol"):
+    for name in ("mode", "proxy_protocol", "forwarded_for"):
         message.workload.ports[1].ClearField(name)
     message.workload.ClearField("intercept")
     message.ClearField("egress")
@@ -316,6 +319,7 @@ def test_a_sender_that_knows_no_modes_means_strict_ports_and_no_more() -> None:
     assert not received.workload.ports[1].proxy_protocol
     assert received.workload.intercept is None
     assert received.upstreams[0].endpoints[0].transport is Transport.TUNNEL
+    assert received.workload.ports[1].forwarded_for is ForwardedFor.REPLACE
     assert received.egress == ()
 
 

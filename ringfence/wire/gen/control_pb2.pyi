@@ -294,6 +294,7 @@ class Port(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     PROXY_PROTOCOL_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    FORWARDED_FOR_FIELD_NUMBER: _builtins.int
     port: _builtins.int
     """the service port: what policies and CONNECT name"""
     protocol: _builtins.str
@@ -307,6 +308,8 @@ class Port(_message.Message):
     """"strict" | "permissive"; empty is strict"""
     proxy_protocol: _builtins.bool
     """version 2, to the app; "tcp" ports only"""
+    forwarded_for: _builtins.str
+    """"replace" | "append" | "off"; empty is replace"""
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit]: ...
     def __init__(
@@ -320,10 +323,11 @@ class Port(_message.Message):
         mode: _builtins.str = ...,
         proxy_protocol: _builtins.bool = ...,
         limits: _abc.Iterable[Global___RateLimit] | None = ...,
+        forwarded_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app_host", b"app_host", "app_port", b"app_port", "limits", b"limits", "mode", b"mode", "port", b"port", "protocol", b"protocol", "proxy_protocol", b"proxy_protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "app_host", b"app_host", "app_port", b"app_port", "forwarded_for", b"forwarded_for", "limits", b"limits", "mode", b"mode", "port", b"port", "protocol", b"protocol", "proxy_protocol", b"proxy_protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
