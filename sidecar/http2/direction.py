@@ -38,6 +38,9 @@ UNACKED_SETTINGS_LIMIT: Final = 16
 CREDIT_LIMIT: Final = 10_000
 CREDIT_FOR_FRAME: Final = 10
 """Frames about windows and dead streams that an end may send for each DATA frame that it got and each stream."""
+SMALL_FOR_FRAME: Final = 8
+"""Small window updates for each DATA frame that are not counted: grpcio opens windows by 5 bytes, for the head of a
+message, and by what it has read of a short one."""
 UNREAD_LIMIT_BYTES: Final = 1024 * 1024
 """Frames made here that an end may leave unread; a thousand answers are less than half of it."""
 _UNREAD_ASK_BYTES: Final = 32 * 1024
@@ -59,6 +62,7 @@ class Direction(FrameReader):
         "receiver_frame_bytes",
         "receiver_window_bytes",
         "shared",
+        "small_credit",
         "streams",
         "unacked",
         "unread_bytes",
@@ -88,6 +92,7 @@ class Direction(FrameReader):
         self.unacked: deque[Told] = deque()
         """Settings of the sender that the receiver has not acknowledged."""
         self.credit = CREDIT_LIMIT
+        self.small_credit = 0
         self.unread_bytes = 0
         """Made here for the receiver since it last showed that it reads."""
         self._unread_asked = False
@@ -121,6 +126,8 @@ class Direction(FrameReader):
         if passed:
             credit = self.other.credit + CREDIT_FOR_FRAME * passed
             self.other.credit = credit if credit < CREDIT_LIMIT else CREDIT_LIMIT
+            small = self.other.small_credit + SMALL_FOR_FRAME * passed
+            self.other.small_credit = small if small < CREDIT_LIMIT else CREDIT_LIMIT
         if updates:
             self.credit -= updates
             if self.credit < 0:
@@ -276,7 +283,10 @@ class Direction(FrameReader):
             raise PeerError(h2.FRAME_SIZE_ERROR, "WINDOW_UPDATE")
         increment = int.from_bytes(frame[9:], "big") & h2.LARGEST_WINDOW_BYTES
         if 0 < increment < SMALLEST_UPDATE_BYTES:
-            self.guard.spend("window")
+            if self.small_credit:
+                self.small_credit -= 1
+            else:
+                self.guard.spend("window")
         self.settle(1, 0)
         if not stream_id:
             self._connection_window(increment)

@@ -442,6 +442,19 @@ def test_a_window_opened_byte_by_byte_is_a_flood() -> None:
     assert wire.flaws == [Broken.WINDOW_FLOOD]
 
 
+def test_a_window_opened_by_the_short_messages_that_came_is_no_flood() -> None:
+    """As grpcio does it, at any rate of calls: 5 bytes for the head of a message, twice, and what it has read."""
+    wire = Between()
+    for stream_id in range(1, 2 * int(APP_BUDGETS["window"][1]), 2):
+        wire.ask(stream_id)
+        wire.reply(stream_id, end=False)
+        wire.client(f.window_update(stream_id, 5))
+        wire.server(f.frame(f.DATA, 0, stream_id, b"\0\0\0\0\x04abcd"))
+        wire.client(f.window_update(stream_id, 5) + f.window_update(0, 9))
+        wire.reply(stream_id, [(b"grpc-status", b"0")])
+    assert wire.flaws == []
+
+
 def test_window_updates_must_stand_in_proportion_to_data() -> None:
     wire = Between()
     wire.ask(1)
