@@ -46,8 +46,12 @@ class Arrival(asyncio.Protocol):
         self._port: Port | None = None
         self._remote: Destination = ("", 0)
         self._deadline: asyncio.TimerHandle | None = None
+        self._given_up = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._given_up:
+            transport.abort()  # type: ignore[attr-defined]
+            return
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         if peer:
@@ -87,6 +91,15 @@ class Arrival(asyncio.Protocol):
             return taker.eof_received() if taker is not None else False
         self._refuse(DenyReason.CALLER_TIMEOUT, "left without a byte")
         return False
+
+    def give_up(self) -> None:
+        """End it without a word to anybody: its owner knows."""
+        self._cancel()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            abort_connection(transport)
+        else:
+            self._given_up = True
 
     def turn_away(self) -> None:
         """The sidecar stops: no longer wait for the first byte."""

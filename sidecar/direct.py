@@ -21,6 +21,13 @@ HANDSHAKE_SECONDS: Final = 5.0
 LINGER_SECONDS: Final = 2.0
 _LINGER_LIMIT_BYTES: Final = 1024 * 1024
 _HIGH_BYTES: Final = 256 * 1024
+_UNREAD_LIMIT_BYTES: Final = 4 * 1024 * 1024
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),  # seconds of silence, then a probe
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),  # each so many seconds,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),  # and after so many unanswered the connection is over
+)
 
 
 class DirectOwner(Protocol):
@@ -70,6 +77,9 @@ class DirectEnd(asyncio.Protocol):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Opaque bytes have no deadline: only the kernel finds out that the peer's machine is gone.
+            for level, option, value in _KEEPALIVE:
+                sock.setsockopt(level, option, value)
         self.remote = _address(transport.get_extra_info("peername"))
         self.local = _address(transport.get_extra_info("sockname"))
         if self.engine is None:
@@ -100,10 +110,22 @@ class DirectEnd(asyncio.Protocol):
                 self._write(engine.outgoing())
             if plain:
                 self._deliver(plain)
+            elif ready:
+                self._answer_tls()
         except TlsEndedError as end:
             if engine.established and not ready:  # the peer's first words and its last came in one read
                 self._become_ready()
             self._tls_ended(end)
+
+    def _answer_tls(self) -> None:
+        """What came was TLS's own, as new keys are, and so is the answer; whoever asks without end and reads nothing is
+        cut off."""
+        assert self.engine is not None
+        self._write(self.engine.outgoing())
+        transport = self._transport
+        if self._full and transport is not None and transport.get_write_buffer_size() > _UNREAD_LIMIT_BYTES:
+            self.reset(CANCEL)
+            self._tell_reset()
 
     def _become_ready(self) -> None:
         self._cancel_deadline()

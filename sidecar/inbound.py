@@ -77,6 +77,7 @@ class Inbound:
         self._table: DecisionTable | None = None
         self._callers: dict[Link, Caller] = {}
         self._links: set[Link] = set()
+        self._handshaking: dict[Link, None] = {}  # of those, in the order of their arrival
         self._connecting: dict[Relay, asyncio.Task[None]] = {}
         self.direct = DirectCallers(self, context=context, identity=identity, recorder=recorder, listen=listen)
         self._server: asyncio.Server | None = None
@@ -92,13 +93,28 @@ class Inbound:
         self._server = await self._listen(self._accept, host, port, backlog=1024)
 
     def _accept(self) -> asyncio.Protocol:
-        if len(self._links) >= LINK_LIMIT or self._table is None or self._draining:
+        full = len(self._links) >= LINK_LIMIT
+        if self._table is None or self._draining or (full and not self._crowd_out()):
             reason = "draining" if self._draining else "no_snapshot" if self._table is None else "overloaded"
             self._context.count_failure("inbound", reason)
             return TurnedAway()
         link = Link(self._identity().server(), server=True, owner=self, context=self._context)
         self._links.add(link)
+        self._handshaking[link] = None
         return link
+
+    def _crowd_out(self) -> bool:
+        """Make room for a newcomer: of the handshakes that are not over, the one that began first is given up.
+
+        An honest one takes milliseconds, so whoever holds many open loses these and no other. False: all links are
+        verified.
+        """
+        oldest = next(iter(self._handshaking), None)
+        if oldest is None:
+            return False
+        self._context.count_failure("inbound", "crowded_out")
+        oldest.close(DenyReason.OVERLOADED, "crowded out by newer handshakes")
+        return True
 
     async def close(self, drain_seconds: float) -> None:
         """Take nothing new, let what lives end within ``drain_seconds``, then end it."""
@@ -169,6 +185,7 @@ class Inbound:
     def link_ready(self, link: Link) -> None:
         assert link.peer is not None
         assert self._table is not None
+        self._handshaking.pop(link, None)
         peer = link.peer.spiffe_id
         caller = self._callers[link] = Caller(
             spiffe_id=peer, view=self._table.caller(peer), address=forwarded.address_of(link.remote)
@@ -196,6 +213,7 @@ class Inbound:
 
     def link_lost(self, link: Link) -> None:
         self._links.discard(link)
+        self._handshaking.pop(link, None)
         self._callers.pop(link, None)
 
     def link_connect(self, link: Link, stream: Stream, headers: Headers) -> None:

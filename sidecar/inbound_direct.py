@@ -87,6 +87,7 @@ class DirectCallers:
         self._servers: list[asyncio.Server] = []
         self._arrivals: set[Arrival] = set()
         self._ends: dict[DirectEnd, _Admission] = {}
+        self._unknown: dict[Arrival | DirectEnd, None] = {}  # of both, in the order of their arrival, until let in
 
     @property
     def open_count(self) -> int:
@@ -97,11 +98,13 @@ class DirectCallers:
         """Take what the kernel redirects of connections to the workload, on every address; OSError if it cannot."""
 
         def accept() -> asyncio.Protocol:
-            if self.open_count >= ARRIVAL_LIMIT or not self._admitter.accepting:
+            full = self.open_count >= ARRIVAL_LIMIT
+            if not self._admitter.accepting or (full and not self._crowd_out()):
                 self._context.count_failure("inbound", "overloaded")
                 return TurnedAway()
             arrival = Arrival(self, destination_of)
             self._arrivals.add(arrival)
+            self._unknown[arrival] = None
             return arrival
 
         for host in ("0.0.0.0", "::"):
@@ -112,6 +115,20 @@ class DirectCallers:
                     continue
                 self.stop()
                 raise
+
+    def _crowd_out(self) -> bool:
+        """Make room for a newcomer, as ``Inbound`` does: of those that have not shown who they are, the oldest goes."""
+        oldest = next(iter(self._unknown), None)
+        if oldest is None:
+            return False
+        del self._unknown[oldest]
+        self._context.count_failure("inbound", "crowded_out")
+        if isinstance(oldest, Arrival):
+            self._arrivals.discard(oldest)
+            oldest.give_up()
+        else:
+            oldest.reset(CANCEL)
+        return True
 
     def stop(self) -> None:
         """Take nothing new, and nothing of those that were not let in yet."""
@@ -149,16 +166,19 @@ class DirectCallers:
 
     def arrived(self, arrival: Arrival, port: Port, *, tls: bool, first: bytes) -> asyncio.Protocol:
         self._arrivals.discard(arrival)
+        self._unknown.pop(arrival, None)
         identity = self._identity()
         admission = _Admission(self, port, identity, self._context.clock.monotonic())
         end = DirectEnd(admission, identity.direct_server(_ALPN[port.protocol]) if tls else None, first=first)
         self._ends[end] = admission
+        self._unknown[end] = None
         return end
 
     def arrival_refused(
         self, arrival: Arrival, remote: Destination, port: Port | None, reason: DenyReason, detail: str
     ) -> None:
         self._arrivals.discard(arrival)
+        self._unknown.pop(arrival, None)
         self._deny(port, remote, reason, detail)
 
     def _deny(self, port: Port | None, remote: Destination, reason: DenyReason, detail: str) -> None:
@@ -176,6 +196,7 @@ class DirectCallers:
         What was looked up when it arrived may have changed since, so it is looked up again.
         """
         admitter = self._admitter
+        self._unknown.pop(end, None)
         was, peer = admission.port, end.engine.peer if end.engine is not None else None
         if peer is not None:
             self._context.time_handshake("inbound", self._context.clock.monotonic() - admission.began)
@@ -211,6 +232,7 @@ class DirectCallers:
         self._context.log.warning("handshake refused", direction="inbound", reason=code, detail=detail, remote=remote)
 
     def closed(self, end: DirectEnd) -> None:
+        self._unknown.pop(end, None)
         admission = self._ends.pop(end, None)
         if admission is not None:
             admission.over()

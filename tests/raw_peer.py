@@ -46,16 +46,32 @@ class RawPeer:
         self._decoder = hpack.Decoder()
 
     @classmethod
-    async def dial(cls, port: int, svid: X509Svid | None, *, hello: bytes = HELLO) -> RawPeer:
-        """Connect, shake hands, and send ``hello`` (b"": nothing)."""
-        return await cls.over(*await asyncio.open_connection("127.0.0.1", port), svid, hello=hello)
+    async def dial(
+        cls,
+        port: int,
+        svid: X509Svid | None,
+        *,
+        hello: bytes = HELLO,
+        watch: Callable[[object, bytes], None] | None = None,
+    ) -> RawPeer:
+        """Connect, shake hands, and send ``hello`` (b"": nothing). ``watch`` is told the lines of the key log."""
+        return await cls.over(*await asyncio.open_connection("127.0.0.1", port), svid, hello=hello, watch=watch)
 
     @classmethod
     async def over(
-        cls, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, svid: X509Svid | None, *, hello: bytes = HELLO
+        cls,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        svid: X509Svid | None,
+        *,
+        hello: bytes = HELLO,
+        watch: Callable[[object, bytes], None] | None = None,
     ) -> RawPeer:
         """As ``dial``, on a connection that is there already."""
-        peer = cls(reader, writer, RawEnd(raw_context(svid), is_client=True))
+        context = raw_context(svid)
+        if watch is not None:
+            context.set_keylog_callback(watch)
+        peer = cls(reader, writer, RawEnd(context, is_client=True))
         writer.write(peer._end.start())
         await peer._shake()
         if hello and not peer.over:

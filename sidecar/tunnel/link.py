@@ -80,6 +80,9 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's is no instance of it
+        if self.closed:  # given up between its accept and this
+            transport.abort()
+            return
         self._transport = transport
         transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
         sock = transport.get_extra_info("socket")
@@ -105,6 +108,8 @@ class Link(asyncio.Protocol):
             self._heard = True
             if plain:
                 self.machine.receive(plain)
+            elif self.ready:
+                self._answer_tls()
         except TlsEndedError as end:
             self._tls_ended(end)
         except PeerError as error:
@@ -159,15 +164,26 @@ class Link(asyncio.Protocol):
             engine.send(machine.take())
             self._transport.write(engine.outgoing())  # type: ignore[union-attr]
             if self._paused:
-                unread_bytes = self._transport.get_write_buffer_size()  # type: ignore[union-attr]
-                if unread_bytes > _UNREAD_LIMIT_BYTES:
-                    self._broken(DenyReason.OVERLOADED, "unread", f"the peer left {unread_bytes} bytes unread")
+                self._check_unread()
             elif machine.room != ROOM_BYTES:
                 machine.set_room(ROOM_BYTES)
         except TlsEndedError as end:
             self.close(None, str(end))
         except Exception as error:
             self._defect(error)
+
+    def _answer_tls(self) -> None:
+        """What came was TLS's own, and so is the answer: it must not gather until there is something else to send."""
+        answer = self._engine.outgoing()
+        if answer:
+            self._write(answer)
+            if self._paused:
+                self._check_unread()
+
+    def _check_unread(self) -> None:
+        unread_bytes = self._transport.get_write_buffer_size()  # type: ignore[union-attr]
+        if unread_bytes > _UNREAD_LIMIT_BYTES:
+            self._broken(DenyReason.OVERLOADED, "unread", f"the peer left {unread_bytes} bytes unread")
 
     # -- handshake ----------------------------------------------------------------------------------------------------
 

@@ -238,14 +238,11 @@ async def test_handshakes_that_do_not_end_are_bounded_and_end_with_the_sidecar(m
         for _, writer in begun[:2]:
             writer.write(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
         await until(lambda: mesh.api.inbound.direct.open_count == 4)
-        reader, writer = await mesh.arrive(TCP_PORT)
-        await ended(reader)
-        writer.close()
-        [_, writer] = begun.pop()
-        writer.close()
-        await until(lambda: mesh.api.inbound.direct.open_count == 3)
-        client = await direct(mesh, TCP_PORT)
+        client = await direct(mesh, TCP_PORT)  # whoever shows who it is crowds out the oldest that did not
         assert await asyncio.wait_for(client.reader.readexactly(5), 10) == b"hello"
+        assert mesh.api.failures == [("inbound", "crowded_out")]
+        await ended(next(reader for reader, _ in begun if reader.at_eof() or reader.exception()))
+        await until(lambda: mesh.api.inbound.direct.open_count == 4)
         client.close()
         await mesh.api.inbound.close(0.0)
         for reader, writer in begun:
