@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
 from sidecar import refusal
 from sidecar.balance import Member
+from sidecar.call_limits import CallLimits
 from sidecar.http2 import Answer, Exchange, Heads, Malformed
+from sidecar.http2.answer import GRPC_DEADLINE_EXCEEDED
+from sidecar.http2.frames import NO_ERROR
 from sidecar.http2_relay import Http2Relay, answer_of
 from sidecar.openers import Openers
 from sidecar.outbound_relay import OutboundRelay
@@ -35,6 +40,9 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
         OutboundRelay.__init__(self, owner, facts, openers, target, member)
         self._asked = False
         self.inspect(heads, recorder, own_id)
+        self._limits = CallLimits(
+            target, monotonic=self._monotonic, outstanding=self.inspector.outstanding, expire=self._expire
+        )
 
     def open_on_connect(self) -> bool:
         return False
@@ -119,6 +127,10 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
         if not self.ended:
             super().on_end()
 
+    def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = NO_ERROR) -> None:
+        self._limits.stop()
+        super().end(reason, detail, abort=abort, code=code)
+
     def refused(self, reason: str, detail: str) -> None:
         """Answer all that the app has asked; what the mesh did to this connection is the answer's reason."""
         if self.ended:
@@ -150,9 +162,27 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
 
     # -- the judge ----------------------------------------------------------------------------------------------------
 
-    def request(self, exchange: Exchange) -> bytes:
+    def request(self, exchange: Exchange) -> bytes | None:
         exchange.started = self._monotonic()
-        return b""
+        if (exchange.fields.grpc_timeout_seconds is None and self._target.plain) or self._limits.begin(exchange):
+            return b""
+        exchange.decision = Deny(DenyReason.CIRCUIT_OPEN)
+        detail = "as many requests are in flight as the route permits"
+        self.inspector.refuse(exchange, self._answer(DenyReason.CIRCUIT_OPEN, exchange, detail=detail))
+        return None
+
+    def done(self, exchange: Exchange) -> None:
+        if self._limits.counted:
+            self._limits.end(exchange)
+        super().done(exchange)
+
+    def _expire(self, exchange: Exchange, kind: str, detail: str) -> None:
+        """A call is late: in gRPC's own words, if it is one, and by a reset if an HTTP response has begun."""
+        if self.ended:
+            return
+        answer = self._answer(DenyReason.REQUEST_TIMEOUT, exchange, detail=f"{kind}: {detail}")
+        self.inspector.revoke(exchange, replace(answer, grpc=GRPC_DEADLINE_EXCEEDED))
+        self._attend()
 
     def response(self, exchange: Exchange, status: int) -> None:
         if exchange.refusal is not None:

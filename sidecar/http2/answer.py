@@ -12,6 +12,7 @@ from typing import Final
 from sidecar.http2.literal import encode
 from sidecar.http2.table import Field
 
+GRPC_DEADLINE_EXCEEDED: Final = 4
 GRPC_PERMISSION_DENIED: Final = 7
 GRPC_INTERNAL: Final = 13
 GRPC_UNAVAILABLE: Final = 14
@@ -38,6 +39,7 @@ class Answer:
     """One answer for either protocol.
 
     status          HTTP status, 200 to 599, unless the request is gRPC
+    grpc            the code for gRPC, where ``status`` does not stand for it
     message         what a gRPC client's programmer reads; plain text
     fields          further fields, lower-case names, told either way
     content         body for HTTP; left out where it cannot be sent (HEAD, no room in the client's windows)
@@ -48,11 +50,12 @@ class Answer:
     fields: tuple[Field, ...] = ()
     content: bytes = b""
     content_type: bytes = b"application/json"
+    grpc: int | None = None
 
     @property
     def grpc_status(self) -> int:
         """The code that stands for ``status`` in gRPC (after its mapping of HTTP statuses)."""
-        return _GRPC_STATUS.get(self.status, _GRPC_UNKNOWN)
+        return _GRPC_STATUS.get(self.status, _GRPC_UNKNOWN) if self.grpc is None else self.grpc
 
     def head(self, *, with_content: bool) -> bytes:
         """Header block of the HTTP response."""

@@ -6,6 +6,7 @@ is what the application will see, whichever version carries it.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from sidecar.http1.fields import FieldNames
@@ -25,11 +26,13 @@ UNANNOUNCED_LEFT: Final = 1 << 61
 """What is left of an unannounced length is above this, whatever came of it; of an announced one, below."""
 
 _REQUEST_PSEUDO: Final = frozenset({b":method", b":scheme", b":path", b":authority", b":protocol"})
-_REQUEST_WANTED: Final = frozenset({b"host", b"content-length", b"content-type", b"te", b"expect"})
+_REQUEST_WANTED: Final = frozenset({b"host", b"content-length", b"content-type", b"te", b"expect", b"grpc-timeout"})
 _RESPONSE_WANTED: Final = frozenset({b"content-length", b"grpc-status"})
 _TRAILERS: Final = [b"trailers"]
 _KNOWN_HOSTS: Final = 256
 _GRPC: Final = b"application/grpc"
+_GRPC_TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
+_GRPC_UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _STATUSES: Final = {b"%d" % status: status for status in range(100, 600) if status != 101}
 
 
@@ -42,6 +45,7 @@ class RequestHead:
         "expect_continue",
         "fields",
         "grpc",
+        "grpc_timeout_seconds",
         "host",
         "kept",
         "length",
@@ -61,6 +65,7 @@ class RequestHead:
         grpc: bool,
         expect_continue: bool,
         protocol: bytes,
+        grpc_timeout_seconds: float | None = None,
     ) -> None:
         self.fields = fields
         """As they came."""
@@ -74,6 +79,8 @@ class RequestHead:
         self.length = length
         """Bytes of content announced, or `UNANNOUNCED`."""
         self.grpc = grpc
+        self.grpc_timeout_seconds = grpc_timeout_seconds
+        """In which the client wants its gRPC call to have ended; None if it does not say."""
         self.expect_continue = expect_continue
         self.protocol = protocol
         """Of an extended CONNECT (RFC 8441); else empty."""
@@ -186,7 +193,8 @@ class HeadReader:
         if length and length != UNANNOUNCED and method == b"TRACE":
             raise MalformedError(Malformed.BODY_ON_TRACE, "TRACE with a body")
         grpc = b"content-type" in named and _is_grpc(named[b"content-type"])
-        return RequestHead(fields, kept, method, target, host, length, grpc, expect is not None, protocol)
+        timeout = _grpc_timeout(named) if grpc and b"grpc-timeout" in named else None
+        return RequestHead(fields, kept, method, target, host, length, grpc, expect is not None, protocol, timeout)
 
     def _line(self, pseudo: dict[bytes, bytes]) -> tuple[bytes, bytes, bytes]:
         """Method, target and protocol; what HTTP/1.x has in its request line."""
@@ -264,6 +272,13 @@ class HeadReader:
     def _refusal(self, named: Named) -> bytes | None:
         told = named.get(self._refusal_name) if self._refusal_name is not None else None
         return told[0] if told is not None and len(told) == 1 else None
+
+
+def _grpc_timeout(named: Named) -> float | None:
+    """In seconds, by gRPC's own form: at most eight digits and a unit. What is not of it is the server's to refuse."""
+    values = named[b"grpc-timeout"]
+    match = _GRPC_TIMEOUT(values[0]) if len(values) == 1 else None
+    return int(match[1]) * _GRPC_UNITS[match[2]] if match is not None else None
 
 
 def _length(named: Named) -> int:
