@@ -373,8 +373,8 @@ class End(FrameReader):
                 self.pushed(flow, self.push(flow))
 
     def _check_dribble(self, window_bytes: int, increment: int) -> None:
-        """Count a window that is opened a little at a time. One that is open anyway is no harm: grpcio adds 5 bytes, for
-        the head of a message, and what it has read of a short one."""
+        """Count a window that is opened a little at a time. One that is open anyway is no harm: grpcio adds 5 bytes,
+        for the head of a message, and what it has read of a short one."""
         if increment < SMALLEST_UPDATE_BYTES and window_bytes < _OPEN_BYTES:
             self.guard.spend("window")
 
