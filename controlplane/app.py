@@ -24,6 +24,7 @@ from controlplane.control.server_identity import ServerIdentity
 from controlplane.control.servers import JOINING_LIMITS, AddressTakenError, ServerLimits, listen, make_server
 from controlplane.control.service import ControlService, StreamLimits
 from controlplane.intake.applying import Applier
+from controlplane.intake.readying import Readying
 from controlplane.intake.sources import SourceFiles
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.operate.admin import (
@@ -38,6 +39,7 @@ from controlplane.operate.signals import SignalsApi
 from controlplane.operate.status import standings, status_document
 from controlplane.push.distributor import Distributor
 from controlplane.push.ledger_file import LedgerDamagedError, LedgerFile
+from controlplane.push.readiness import ReadinessBoard
 from controlplane.push.revisions import Ledger
 from controlplane.settings import ControlPlaneSettings
 from controlplane.start import Readings, StartRefusedError, open_authority, read_first
@@ -110,16 +112,21 @@ class _Process:
         self._distributor = Distributor(
             clock=clock, limit=settings.subscriptions, identity_limit=settings.subscriptions_an_identity
         )
+        self._readiness = ReadinessBoard(changed=lambda: self._readying.changed())
         self._ledger_file = LedgerFile(settings.state / "revisions.json")
         self._applier = Applier(
             judge=readings.judge,
             ledger=self._ledger(),
             ledger_file=self._ledger_file,
             distributor=self._distributor,
+            readiness=self._readiness,
             bundles=lambda: [authority.bundle()],
             metrics=self._metrics,
             log=log.bind("configuration"),
             clock=clock,
+        )
+        self._readying = Readying(
+            show=self._applier.show_readiness, next_change=lambda: self._readiness.next_change(clock.monotonic())
         )
         self._identity = ServerIdentity(
             issue=lambda: asyncio.to_thread(authority.issue_control_plane),
@@ -132,6 +139,7 @@ class _Process:
         self._service = ControlService(
             callers=CallerCheck(bundle, clock),
             distributor=self._distributor,
+            readiness=self._readiness,
             metrics=self._metrics,
             log=log.bind("control"),
             clock=clock,
@@ -165,6 +173,7 @@ class _Process:
                     group.create_task(serve(self._signals_api().application(), signals_listener), name="signals"),
                     group.create_task(self._border("watch", self._watch().run), name="watch"),
                     group.create_task(self._border("identity", self._identity.run), name="identity"),
+                    group.create_task(self._border("readiness", self._readying.run), name="readiness"),
                 ]
                 self._serving = True
                 self._log.info(
@@ -184,6 +193,7 @@ class _Process:
                     task.cancel()
         finally:
             await asyncio.gather(joining.stop(None), mesh.stop(None))
+            await self._applier.settle()
 
     async def _listen(self, joining: grpc.aio.Server, mesh: grpc.aio.Server) -> dict[str, str]:
         """Open both servers; the addresses they got, by the settings' names."""
@@ -254,6 +264,7 @@ class _Process:
                 refused=self._applier.refused,
                 catalog=self._distributor.catalog,
                 sessions=self._distributor.sessions(),
+                readiness=self._readiness,
                 now=self._clock.now(),
                 monotonic=self._clock.monotonic(),
                 acknowledgement_seconds=self._settings.acknowledgement_seconds,
@@ -281,7 +292,7 @@ class _Process:
         except (SpiffeIdError, ca.CaError) as error:
             raise BadRequestError(str(error)) from error
         self._metrics.join_tokens.inc()
-        in_mesh = spiffe_id in self._distributor.catalog.snapshots
+        in_mesh = bool(self._distributor.instances(spiffe_id))
         return {"spiffe_id": str(spiffe_id), "token": token, "expires_at": expires_at, "in_mesh": in_mesh}
 
 

@@ -57,6 +57,16 @@ class ControlPlaneMetrics:
             registry=registry,
         )
         self.workloads = Gauge(f"{_PREFIX}_workloads", "Workloads in the mesh.", registry=registry)
+        self.workloads_not_ready = Gauge(
+            f"{_PREFIX}_workloads_not_ready",
+            "Workloads that callers are told not to choose while another instance is ready.",
+            registry=registry,
+        )
+        self.readiness_changes = Counter(
+            f"{_PREFIX}_readiness_changes",
+            "Revisions that tell callers nothing new but which workloads are ready.",
+            registry=registry,
+        )
         self.sidecars = Gauge(
             f"{_PREFIX}_sidecars",
             "Sidecars, by where they stand with their snapshot.",

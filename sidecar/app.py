@@ -7,6 +7,7 @@ Here identity and snapshots arrive and are handed to what serves by them: ``data
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 import signal
@@ -21,7 +22,7 @@ from ringfence import __version__
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.log import Logger
 from ringfence.kit.log_sink import LogSink
-from ringfence.snapshot import Snapshot
+from ringfence.snapshot import Port, Snapshot
 from sidecar.admin import AdminServer
 from sidecar.admin_pages import (
     DrainPage,
@@ -37,6 +38,7 @@ from sidecar.identity import IdentityHolder, IdentityRefused, open_identity
 from sidecar.local_http import Asked, Page, Verbs, json_page
 from sidecar.metrics import SidecarMetrics
 from sidecar.process_metrics import ProcessMetrics
+from sidecar.readiness import Readiness
 from sidecar.serving import CannotEnforceError, Serving
 from sidecar.settings import AccessLog, SidecarSettings
 from sidecar.signals import ListenError, SignalsServer
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 # Requests leave no cycles behind; the default threshold would look for some every few hundred of them.
 _GC_THRESHOLD: Final = 50_000
+_FAREWELL_SECONDS: Final = 0.5
 
 
 def run(settings: SidecarSettings) -> int:
@@ -69,7 +72,9 @@ def _shared_lines() -> WholeLines:
     return WholeLines.beginning(sys.stderr)
 
 
-def _alone(settings: SidecarSettings, clock: Clock, log: Logger, metrics: SidecarMetrics) -> Serving:
+def _alone(
+    settings: SidecarSettings, clock: Clock, log: Logger, metrics: SidecarMetrics, app_refused: Callable[[Port], None]
+) -> Serving:
     from sidecar.data_path import DataPath
     from sidecar.recording import Recorder
 
@@ -83,15 +88,28 @@ def _alone(settings: SidecarSettings, clock: Clock, log: Logger, metrics: Sideca
         sample=settings.log.access_log_sample,
         own_id=str(own_id),
     )
-    return DataPath(own_id=own_id, clock=clock, log=log, metrics=metrics, recorder=recorder)
+    return DataPath(own_id=own_id, clock=clock, log=log, metrics=metrics, recorder=recorder, app_refused=app_refused)
 
 
 def _by_workers(
-    settings: SidecarSettings, clock: Clock, log: Logger, metrics: SidecarMetrics, lines: WholeLines
+    settings: SidecarSettings,
+    clock: Clock,
+    log: Logger,
+    metrics: SidecarMetrics,
+    app_refused: Callable[[Port], None],
+    lines: WholeLines,
 ) -> Serving:
     from sidecar.workers import open_workers
 
-    return open_workers(settings, lines=lines, metrics=metrics, clock=clock, random=random.random, log=log)
+    return open_workers(
+        settings,
+        lines=lines,
+        metrics=metrics,
+        clock=clock,
+        random=random.random,
+        log=log,
+        app_refused=app_refused,
+    )
 
 
 class _Sidecar:
@@ -105,10 +123,12 @@ class _Sidecar:
         self._log = log.bind(workload=str(settings.identity.spiffe_id))
         self._metrics = SidecarMetrics()
         self._process = ProcessMetrics()
+        self._readiness = Readiness(changed=lambda: self._control.readiness_changed(), random=random.random)
+        app_refused = self._readiness.app_refused
         self._serving = (
-            _alone(settings, clock, self._log, self._metrics)
+            _alone(settings, clock, self._log, self._metrics, app_refused)
             if lines is None
-            else _by_workers(settings, clock, self._log, self._metrics, lines)
+            else _by_workers(settings, clock, self._log, self._metrics, app_refused, lines)
         )
         self._holder: IdentityHolder = open_identity(
             settings.identity, clock=clock, random=random.random, log=self._log.bind("identity")
@@ -117,6 +137,7 @@ class _Sidecar:
             settings.control,
             holder=self._holder,
             on_snapshot=self._apply,
+            readiness=self._readiness.report,
             clock=clock,
             random=random.random,
             log=self._log.bind("control"),
@@ -159,6 +180,8 @@ class _Sidecar:
                 control = tasks.create_task(self._control.run(), name="control stream")
                 keep = tasks.create_task(self._serving.keep(), name="keep")
                 await stop.wait()
+                self._readiness.drain()
+                await self._farewell()
                 await self._serving.drain(self._settings.drain_seconds, at_once)
                 identity.cancel()
                 control.cancel()
@@ -168,10 +191,18 @@ class _Sidecar:
                 self._log.error("no identity", detail=str(cause))
             status = 1
         finally:
+            self._readiness.close()
             await admin.close()
             await signals.close()
         self._log.info("sidecar stopped")
         return status
+
+    async def _farewell(self) -> None:
+        """Give the word that it drains a moment to leave: callers are to choose others before they meet a closed
+        port."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._control.flush()
 
     def waiting_for(self) -> list[str]:
         """What keeps the sidecar from being ready; empty when it is."""
@@ -231,5 +262,6 @@ class _Sidecar:
     async def _apply(self, snapshot: Snapshot) -> None:
         try:
             await self._serving.apply(snapshot, self._control.received)
+            self._readiness.keep(snapshot.workload.ports)
         except CannotEnforceError as error:
             raise SnapshotRefused(str(error)) from error

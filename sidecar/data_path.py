@@ -8,7 +8,7 @@ a new identity. A request then comes in at ``outbound``, crosses ``tunnel``, arr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,7 @@ from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.compile import PolicyError, compile_policy
 from ringfence.policy.decide import DecisionTable
-from ringfence.snapshot import Intercept, Snapshot
+from ringfence.snapshot import Intercept, Port, Snapshot
 from ringfence.spiffe import ChainVerifier, SpiffeId, TrustBundle, X509Svid
 from sidecar.admin_pages import connections_document
 from sidecar.exposition import Family
@@ -59,7 +59,9 @@ class DataPath:
         metrics: SidecarMetrics,
         recorder: Recorder,
         listen: Listen = listen,
+        app_refused: Callable[[Port], None] = lambda _: None,
     ) -> None:
+        """``app_refused`` is told of each port on which the app took no connection."""
         self.draining = False
         self.bundles: tuple[TrustBundle, ...] = ()
         """In force; empty before the first snapshot."""
@@ -70,6 +72,7 @@ class DataPath:
         self._recorder = recorder
         self.taps = recorder.taps
         self._listen = listen
+        self._app_refused = app_refused
         self._svid: X509Svid | None = None
         self._issued_bundles: tuple[TrustBundle, ...] = ()
         self._tls: TlsIdentity | None = None
@@ -224,6 +227,7 @@ class DataPath:
             recorder=self._recorder,
             own_id=self._own_id,
             listen=self._listen,
+            app_refused=self._app_refused,
         )
         self._outbound = Outbound(
             context=self._context,

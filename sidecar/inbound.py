@@ -66,12 +66,14 @@ class Inbound:
         recorder: Recorder,
         own_id: SpiffeId,
         listen: Listen = listen,
+        app_refused: Callable[[Port], None] = lambda _: None,
     ) -> None:
         self._context = context
         self._identity = identity
         self._recorder = recorder
         self._own_id = own_id
         self._listen = listen
+        self._app_refused = app_refused
         self._ports: dict[bytes, Port] = {}
         self.service = ""
         self._table: DecisionTable | None = None
@@ -286,6 +288,7 @@ class Inbound:
             )
         except OSError as error:
             where = f"{port.app_host}:{port.app_port}"
+            self._app_refused(port)
             self._unavailable(relay, DenyReason.APP_UNREACHABLE, f"{where}: {error.strerror or error}")
         except Exception as error:
             self.relay_failed(relay, error)

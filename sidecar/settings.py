@@ -19,6 +19,7 @@ from sidecar.settings_values import (
     parse_duration,
     parse_fingerprint,
     parse_host_port,
+    parse_instance,
     parse_level,
     parse_lifetime,
     parse_path,
@@ -94,6 +95,9 @@ class ControlSettings:
     address: HostPort
     """The control plane's mutual-TLS address."""
 
+    instance: str
+    """Which of the service's instances it stands beside; empty where the service lists none."""
+
     state_dir: Path
     """Where the last good snapshot is kept, for a start while the control plane is away."""
 
@@ -143,6 +147,7 @@ class SidecarSettings:
         identity, trust = self.identity, self.identity.trust
         return {
             "spiffe_id": str(identity.spiffe_id),
+            "instance": self.control.instance or None,
             "join": str(identity.join),
             "control": str(self.control.address),
             "root_fingerprint": trust.root_fingerprint,
@@ -185,6 +190,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
     """
     reader = _Reader({key: given for source in sources for key, given in source.items()})
     spiffe_id = reader.required("spiffe-id", parse_workload_id)
+    instance = reader.optional("instance", parse_instance, "")
     join = reader.required("join", parse_host_port)
     control = reader.required("control", parse_host_port)
     trust = reader.trust()
@@ -210,7 +216,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
             join_token_file=token_file,
             lifetime_seconds=lifetime,
         ),
-        control=ControlSettings(address=control, state_dir=state),
+        control=ControlSettings(address=control, instance=instance, state_dir=state),
         signals=SignalsSettings(listen=listen, admin_socket=admin_socket),
         log=LogSettings(access_log=access_log, access_log_sample=sample, level=level),
         workers=workers,

@@ -39,6 +39,7 @@ class Setting:
 
 SETTINGS: Final = (
     Setting("spiffe-id", ("spiffeId",), "ID", "SPIFFE ID of the workload."),
+    Setting("instance", ("instance",), "NAME", "Which of the service's instances  [default: it lists none]"),
     Setting("join", ("controlPlane", "join"), "HOST:PORT", "Control plane's join address."),
     Setting("control", ("controlPlane", "address"), "HOST:PORT", "Control plane's mutual-TLS address."),
     Setting("root-fingerprint", ("controlPlane", "rootFingerprint"), "HEX", "SHA-256 of the CA's root certificate."),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from ringfence.kit.labels import LABEL_MEND, is_label
 from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId
 
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,62})(?:\.[a-zA-Z0-9][a-zA-Z0-9_-]{0,62})*")
@@ -86,6 +87,13 @@ def parse_workload_id(text: str) -> SpiffeId:
     if spiffe_id.namespace == RESERVED_NAMESPACE:
         raise ValueError(f"the namespace {RESERVED_NAMESPACE} is reserved for the control plane (use another)")
     return spiffe_id
+
+
+def parse_instance(text: str) -> str:
+    """The name of an instance; ValueError else."""
+    if not is_label(text):
+        raise ValueError(f"not the name of an instance: {text[:80]!r} ({LABEL_MEND})")
+    return text
 
 
 def parse_path(text: str) -> str | None:

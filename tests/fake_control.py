@@ -19,6 +19,7 @@ class FakeControl(ControlServicer):
         self.hellos: list[pb.Hello] = []
         self.acks: list[pb.Acknowledgement] = []
         self.identities: list[pb.IdentityReport] = []
+        self.readiness: list[pb.ReadinessReport] = []
         self.peers: list[bytes] = []
         self.current: pb.Snapshot | None = None
         self.failure: tuple[grpc.StatusCode, str] | None = None
@@ -56,4 +57,10 @@ class FakeControl(ControlServicer):
     async def _listen(self, reports: Any) -> None:
         async for report in reports:
             kind = report.WhichOneof("report")
-            {"hello": self.hellos, "ack": self.acks, "identity": self.identities}[kind].append(getattr(report, kind))
+            heard: dict[str, list[Any]] = {
+                "hello": self.hellos,
+                "ack": self.acks,
+                "identity": self.identities,
+                "readiness": self.readiness,
+            }
+            heard[kind].append(getattr(report, kind))

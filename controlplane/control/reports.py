@@ -10,14 +10,18 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from controlplane.push.readiness import Verdict
+from ringfence.kit.addresses import PORT_MAXIMUM
 from ringfence.kit.clock import Clock
-from ringfence.wire.convert import REVISION_MAXIMUM
+from ringfence.kit.labels import is_label
+from ringfence.wire.convert import PORT_LIMIT, REVISION_MAXIMUM
 from ringfence.wire.gen import control_pb2
 
-_INSTANCE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_PROCESS: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _VERSION: Final = re.compile(r"[A-Za-z0-9.+_-]{0,64}", re.ASCII)
 _SERIAL: Final = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
 _ERROR_LIMIT_CHARACTERS: Final = 1024
+_REASON_LIMIT_CHARACTERS: Final = 256
 _TIME_MAXIMUM: Final = 2**40  # beyond any certificate's life, and exact in a float
 
 
@@ -30,6 +34,7 @@ class HelloReport:
     """The first word of a stream."""
 
     version: str
+    process: str
     instance: str
     held_revision: int
 
@@ -53,7 +58,14 @@ class IdentityReport:
     serial: str
 
 
-Report = HelloReport | AcknowledgementReport | IdentityReport
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadinessReport:
+    """Whether the workload can serve."""
+
+    verdict: Verdict
+
+
+Report = HelloReport | AcknowledgementReport | IdentityReport | ReadinessReport
 
 
 def read_report(message: control_pb2.SidecarReport) -> Report:
@@ -65,30 +77,33 @@ def read_report(message: control_pb2.SidecarReport) -> Report:
             return _acknowledgement(message.ack)
         case "identity":
             return _identity(message.identity)
+        case "readiness":
+            return _readiness(message.readiness)
         case _:
             raise ReportError("report is empty")
 
 
 def _hello(message: control_pb2.Hello) -> HelloReport:
-    if not _INSTANCE.fullmatch(message.instance):
-        raise ReportError("hello.instance is not 1 to 64 letters, digits, dots, hyphens and underscores")
+    if not _PROCESS.fullmatch(message.process):
+        raise ReportError("hello.process is not 1 to 64 letters, digits, dots, hyphens and underscores")
+    if message.instance and not is_label(message.instance):
+        raise ReportError("hello.instance is not a label")
     if not _VERSION.fullmatch(message.version):
         raise ReportError("hello.version is not a version")
     return HelloReport(
         version=message.version,
+        process=message.process,
         instance=message.instance,
         held_revision=_revision("hello.held_revision", message.held_revision),
     )
 
 
 def _acknowledgement(message: control_pb2.Acknowledgement) -> AcknowledgementReport:
-    text = message.error[:_ERROR_LIMIT_CHARACTERS]
     return AcknowledgementReport(
         revision=_revision("ack.revision", message.revision),
         accepted=message.accepted,
         enforced_revision=_revision("ack.enforced_revision", message.enforced_revision),
-        # It is shown on terminals.
-        error="".join(character if character.isprintable() else "�" for character in text),
+        error=_shown(message.error),
     )
 
 
@@ -98,6 +113,22 @@ def _identity(message: control_pb2.IdentityReport) -> IdentityReport:
     if not _SERIAL.fullmatch(message.serial):
         raise ReportError("identity.serial is not lower-case hex")
     return IdentityReport(not_before=message.not_before, not_after=message.not_after, serial=message.serial)
+
+
+def _readiness(message: control_pb2.ReadinessReport) -> ReadinessReport:
+    if message.ready and message.refused_ports:
+        raise ReportError("readiness is ready with refused ports")
+    if len(message.refused_ports) > PORT_LIMIT or not all(0 < port <= PORT_MAXIMUM for port in message.refused_ports):
+        raise ReportError("readiness.refused_ports are not the ports of a workload")
+    reason = "" if message.ready else _shown(message.reason[:_REASON_LIMIT_CHARACTERS])
+    return ReadinessReport(
+        verdict=Verdict(ready=message.ready, refused_ports=frozenset(message.refused_ports), reason=reason)
+    )
+
+
+def _shown(text: str) -> str:
+    """Bounded, and fit for terminals."""
+    return "".join(character if character.isprintable() else "�" for character in text[:_ERROR_LIMIT_CHARACTERS])
 
 
 def _revision(field: str, value: int) -> int:

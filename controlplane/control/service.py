@@ -21,6 +21,8 @@ from controlplane.control.reports import (
     AcknowledgementReport,
     HelloReport,
     IdentityReport,
+    ReadinessReport,
+    Report,
     ReportBudget,
     ReportError,
     read_report,
@@ -33,7 +35,9 @@ from controlplane.push.distributor import (
     Subscription,
     SubscriptionRefusedError,
 )
+from controlplane.push.readiness import ReadinessBoard
 from controlplane.push.sessions import Session
+from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.snapshot import Snapshot
@@ -45,13 +49,18 @@ _Context = grpc.aio.ServicerContext[control_pb2.SidecarReport, control_pb2.Snaps
 
 _ENDINGS: Final = {
     Ending.REMOVED: (grpc.StatusCode.PERMISSION_DENIED, "this identity is no longer a workload of the mesh"),
-    Ending.SUPERSEDED: (grpc.StatusCode.ABORTED, "a newer stream of this instance took over"),
+    Ending.SUPERSEDED: (grpc.StatusCode.ABORTED, "a newer stream of this process took over"),
     Ending.DRAINING: (grpc.StatusCode.UNAVAILABLE, "the control plane is stopping"),
 }
+_TOLD_INSTANCES: Final = 20
 _REFUSALS: Final = {
     RefusedSubscription.UNKNOWN_WORKLOAD: (
         grpc.StatusCode.PERMISSION_DENIED,
         "this identity is no workload of the mesh: add it to mesh.yaml",
+    ),
+    RefusedSubscription.UNKNOWN_INSTANCE: (
+        grpc.StatusCode.PERMISSION_DENIED,
+        "this identity has no such instance: name one by --instance, or add it to mesh.yaml",
     ),
     RefusedSubscription.TOO_MANY: (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many sidecars are subscribed"),
     RefusedSubscription.DRAINING: (grpc.StatusCode.UNAVAILABLE, "the control plane is stopping"),
@@ -92,6 +101,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         *,
         callers: CallerCheck,
         distributor: Distributor,
+        readiness: ReadinessBoard,
         metrics: ControlPlaneMetrics,
         log: Logger,
         clock: Clock,
@@ -99,6 +109,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
     ) -> None:
         self._callers = callers
         self._distributor = distributor
+        self._readiness = readiness
         self._metrics = metrics
         self._log = log
         self._clock = clock
@@ -135,8 +146,8 @@ class ControlService(control_pb2_grpc.ControlServicer):
         log = self._log.bind(spiffe_id=str(peer.spiffe_id), peer=context.peer())
         hello = await self._hello(context)
         session = Session(
-            spiffe_id=peer.spiffe_id,
-            instance=hello.instance,
+            workload=WorkloadKey(peer.spiffe_id, hello.instance),
+            process=hello.process,
             version=hello.version,
             peer=context.peer(),
             svid_not_after=peer.not_after,
@@ -147,17 +158,21 @@ class ControlService(control_pb2_grpc.ControlServicer):
         try:
             subscription = self._distributor.subscribe(session)
         except SubscriptionRefusedError as refused:
-            log.warning("subscription refused", reason=refused.reason.value)
+            log.warning("subscription refused", reason=refused.reason.value, instance=hello.instance)
             code, details = _REFUSALS[refused.reason]
+            if refused.reason is RefusedSubscription.UNKNOWN_INSTANCE:
+                details = _unknown_instance(hello.instance, refused.instances)
             raise _StreamOver(code, details, refused.reason.value) from refused
-        log = log.bind(instance=hello.instance)
+        log = log.bind(instance=hello.instance, process=hello.process)
         log.info("sidecar subscribed", version=hello.version, held_revision=hello.held_revision)
         if hello.held_revision > self._distributor.catalog.revision:
             log.warning("sidecar holds a revision that this control plane never made", revision=hello.held_revision)
+        self._readiness.opened(session.workload, session.process, self._clock.monotonic())
         try:
             await self._serve(context, peer, subscription, log)
         finally:
-            self._distributor.leave(subscription)
+            if self._distributor.leave(subscription):
+                self._readiness.closed(session.workload, session.process, self._clock.monotonic())
             log.info("sidecar left", enforced_revision=session.enforced_revision)
 
     async def _hello(self, context: _Context) -> HelloReport:
@@ -225,21 +240,22 @@ class ControlService(control_pb2_grpc.ControlServicer):
                 await asyncio.sleep(delay)
             self._take(self._read(message), session, log)
 
-    def _read(self, message: control_pb2.SidecarReport) -> HelloReport | AcknowledgementReport | IdentityReport:
+    def _read(self, message: control_pb2.SidecarReport) -> Report:
         try:
             return read_report(message)
         except ReportError as error:
             raise _StreamOver(grpc.StatusCode.INVALID_ARGUMENT, str(error), "bad_report") from error
 
-    def _take(
-        self, report: HelloReport | AcknowledgementReport | IdentityReport, session: Session, log: Logger
-    ) -> None:
+    def _take(self, report: Report, session: Session, log: Logger) -> None:
         match report:
             case HelloReport():
                 _break("a second hello")
             case IdentityReport():
                 session.svid_not_after = float(report.not_after)
                 session.svid_serial = report.serial
+            case ReadinessReport(verdict=verdict):
+                log.info("workload ready" if verdict.ready else "workload not ready", reason=verdict.reason)
+                self._readiness.reported(session.workload, session.process, verdict)
             case AcknowledgementReport():
                 self._acknowledge(report, session, log)
 
@@ -271,6 +287,16 @@ async def _received(context: _Context) -> control_pb2.SidecarReport | None:
     """The next report; None once the sidecar has closed its side (grpcio then hands out a marker of its own)."""
     message: object = await context.read()
     return message if isinstance(message, control_pb2.SidecarReport) else None
+
+
+def _unknown_instance(asked: str, known: tuple[str, ...]) -> str:
+    """What is wrong with the instance that an identity asked for, and the mend; it is told of its own alone."""
+    if known == ("",):
+        return f"this identity's service lists no instances: start the sidecar without --instance {asked}"
+    listed = ", ".join(known[:_TOLD_INSTANCES]) + (", …" if len(known) > _TOLD_INSTANCES else "")
+    if not asked:
+        return f"this identity's service has instances: start the sidecar with --instance, one of {listed}"
+    return f"this identity's service has no instance {asked}: use one of {listed}, or add it to mesh.yaml"
 
 
 def _break(details: str) -> NoReturn:

@@ -175,7 +175,7 @@ def _opening(running: RunningMesh, seconds: float) -> str:
 def _invitation(scene: _Scene) -> str:
     mesh = scene.launch.mesh
     web = next(service for service in mesh.services if service.full_name == _CALLER)
-    listen = web.upstreams[0].listen
+    listen = web.instances[0].listens[0]
     return (
         f"steady traffic until Ctrl-C; call it yourself: curl -i http://{listen}/orders/1 (permitted), "
         f"curl -i http://{listen}/admin (refused); logs in {scene.folder / 'mesh.log'}"

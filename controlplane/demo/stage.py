@@ -38,13 +38,12 @@ class Stage:
         return found
 
     def mesh_address(self, target: str) -> SocketAddress:
-        service = self.service(target)
-        return SocketAddress(service.address, service.mesh_port)
+        return self.service(target).instances[0].mesh
 
     def own_authority(self, target: str) -> str:
         """What a rightful CONNECT to ``target`` names."""
         service = self.service(target)
-        return str(SocketAddress(service.address, service.ports[0].port))
+        return str(SocketAddress(service.instances[0].address, service.ports[0].port))
 
     # -- through the caller's sidecar, as its app would ---------------------------------------------------------------
 
@@ -96,7 +95,9 @@ class Stage:
 
     async def front(self, watch: Stopwatch, method: str, path: str, body: object) -> Observed:
         """One request to the shop's web app, as a browser makes it; the rest of the shop is called by the apps."""
-        status, reply = await asyncio.to_thread(_request, self.service("web").ports[0].app, method, path, body, {})
+        status, reply = await asyncio.to_thread(
+            _request, self.service("web").instances[0].apps[0], method, path, body, {}
+        )
         watch.stop()
         if status >= 300:
             return failed(f"{status} {json.dumps(reply)}")
@@ -153,12 +154,13 @@ class Stage:
         return refused(str(line.get("reason")), told_by=name, story=_story(line) + saw)
 
     def _upstream(self, source: str, target: str) -> SocketAddress:
-        upstreams = self.service(source).upstreams
-        name = f"{_NAMESPACE}/{target}"
-        return next(one.listen for one in upstreams if one.service == name and one.listen is not None)
+        service, name = self.service(source), f"{_NAMESPACE}/{target}"
+        listens = zip(service.upstreams, service.instances[0].listens, strict=True)
+        return next(listen for one, listen in listens if one.service == name and listen is not None)
 
     def _log_of(self, service: str) -> str:
-        return sidecar_name(self.service(service))
+        found = self.service(service)
+        return sidecar_name(found, found.instances[0])
 
 
 def _request(

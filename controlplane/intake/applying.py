@@ -1,20 +1,26 @@
-"""Applies changes of the files: judged whole, recorded, published; or refused whole, and the old one stays."""
+"""Applies changes of the files: judged whole, recorded, published; or refused whole, and the old one stays.
+
+What changes with no file, which workloads can serve, is put into the same snapshots and published the same way.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from controlplane.control.servers import SNAPSHOT_LIMIT_BYTES
 from controlplane.intake.configuration import Configuration, RefusedChange, unappliable
 from controlplane.intake.judging import Judge
 from controlplane.intake.sources import SourceFiles
+from controlplane.mesh.model import workload_name
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.distributor import Distributor
 from controlplane.push.ledger_file import LedgerFile
-from controlplane.push.revisions import Catalog, Ledger, advance
+from controlplane.push.readiness import Callers, ReadinessBoard, Verdict
+from controlplane.push.revisions import Catalog, Ledger, advance, amend, resumed, settled
 from controlplane.push.snapshots import build_snapshots
+from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.problems import Problem
@@ -24,6 +30,7 @@ from ringfence.wire.convert import WireError, snapshot_from_wire, snapshot_to_wi
 _LOGGED_PROBLEMS: Final = 20
 _KEPT_PROBLEMS: Final = 200
 _FRAME_BYTES: Final = 1024
+_NOT_READY_BYTES: Final = 8  # what an endpoint that is not ready costs beyond one that is: a field, longer lengths
 
 
 class Applier:
@@ -36,6 +43,7 @@ class Applier:
         ledger: Ledger,
         ledger_file: LedgerFile,
         distributor: Distributor,
+        readiness: ReadinessBoard,
         bundles: Callable[[], Iterable[TrustBundle]],
         metrics: ControlPlaneMetrics,
         log: Logger,
@@ -45,6 +53,10 @@ class Applier:
         self._ledger = ledger
         self._ledger_file = ledger_file
         self._distributor = distributor
+        self._readiness = readiness
+        self._callers = Callers.index({})
+        self._not_ready: Mapping[WorkloadKey, Verdict] = {}
+        self._one_at_a_time = asyncio.Lock()
         self._bundles = bundles
         self._metrics = metrics
         self._log = log
@@ -83,6 +95,10 @@ class Applier:
 
     async def put_in_force(self, configuration: Configuration, files: SourceFiles) -> bool:
         """Record and publish what was judged good; False when it cannot be recorded."""
+        async with self._one_at_a_time:
+            return await self._put_in_force(configuration, files)
+
+    async def _put_in_force(self, configuration: Configuration, files: SourceFiles) -> bool:
         if self._held is not None:
             problems = unappliable(self._held.document, configuration.document)
             if problems:
@@ -90,7 +106,10 @@ class Applier:
                 return True
         mesh, allowlists, routes = configuration.document.mesh, configuration.allowlists, configuration.routes
         contents = build_snapshots(mesh, allowlists, self._bundles(), 1, routes)
-        ledger, catalog = await asyncio.to_thread(advance, self._ledger, contents)
+        held = self._ledger if self._held is not None else resumed(self._ledger, contents)
+        callers = Callers.index(contents)
+        not_ready = self._readiness.not_ready(contents, self._clock.monotonic())
+        ledger, catalog = await asyncio.to_thread(advance, held, callers.told(contents, not_ready))
         unsendable = await asyncio.to_thread(_unsendable, catalog, self._distributor.catalog)
         if unsendable:
             self._refuse([_at_mesh(files, text, "give it fewer upstreams, rules or callers") for text in unsendable])
@@ -102,8 +121,49 @@ class Applier:
                 what = f"revision cannot be recorded in {self._ledger_file.path}: {error.strerror or error}"
                 self._refuse([_at_mesh(files, what, "make room on the disk, or let this process write there")])
                 return False
+        self._callers, self._not_ready = callers, not_ready
+        self._readiness.keep(contents)
+        self._metrics.workloads_not_ready.set(len(not_ready))
         self._publish(configuration, ledger, catalog)
         return True
+
+    async def show_readiness(self) -> bool:
+        """Tell callers which workloads can serve now; False when the revision that it needs cannot be recorded."""
+        async with self._one_at_a_time:
+            not_ready = self._readiness.not_ready(self._callers.contents, self._clock.monotonic())
+            concerned = self._callers.concerned(self._not_ready, not_ready)
+            contents = self._callers.told(concerned, not_ready)
+            ledger, catalog = amend(self._ledger, self._distributor.catalog, contents)
+            if ledger.reserved != self._ledger.reserved:
+                try:
+                    await asyncio.to_thread(self._ledger_file.save, ledger)
+                except OSError as error:
+                    what = f"{self._ledger_file.path}: {error.strerror or error}"
+                    self._log.error("readiness not told, as its revision cannot be recorded", detail=what)
+                    return False
+            changed = catalog.revision != self._distributor.catalog.revision
+            self._ledger, self._not_ready = ledger, not_ready
+            self._metrics.workloads_not_ready.set(len(not_ready))
+            if changed:
+                offered = self._distributor.publish(catalog)
+                self._metrics.revision.set(catalog.revision)
+                self._metrics.readiness_changes.inc()
+                names = sorted(map(str, not_ready))[:_LOGGED_PROBLEMS]
+                self._log.info(
+                    "readiness in force", revision=catalog.revision, not_ready=names, offered_sidecars=offered
+                )
+            return True
+
+    async def settle(self) -> None:
+        """Record the revisions used since the last save, as no more will be; then a restart need not count them up."""
+        async with self._one_at_a_time:
+            if not self._ledger.reserved:
+                return
+            self._ledger = settled(self._ledger)
+            try:
+                await asyncio.to_thread(self._ledger_file.save, self._ledger)
+            except OSError as error:
+                self._log.warning("revisions not recorded", detail=str(error.strerror or error))
 
     def _publish(self, configuration: Configuration, ledger: Ledger, catalog: Catalog) -> None:
         changed = catalog.revision != self._distributor.catalog.revision
@@ -143,13 +203,14 @@ class Applier:
 def _unsendable(catalog: Catalog, held: Catalog) -> list[str]:
     """Own output, read as its sidecar will: what is too large for a message or would be refused there."""
     found: list[str] = []
-    for spiffe_id, snapshot in catalog.snapshots.items():
-        before = held.snapshots.get(spiffe_id)
+    for workload, snapshot in catalog.snapshots.items():
+        before = held.snapshots.get(workload)
         if before is not None and before.revision == snapshot.revision:
             continue
-        name = f"{snapshot.workload.namespace}/{snapshot.workload.service}"
+        name = workload_name(f"{snapshot.workload.namespace}/{snapshot.workload.service}", workload.instance)
         message = snapshot_to_wire(snapshot)
-        if message.ByteSize() > SNAPSHOT_LIMIT_BYTES - _FRAME_BYTES:
+        unready = _NOT_READY_BYTES * sum(len(upstream.endpoints) for upstream in snapshot.upstreams)
+        if message.ByteSize() + unready > SNAPSHOT_LIMIT_BYTES - _FRAME_BYTES:
             found.append(f"what {name} must be told is larger than {SNAPSHOT_LIMIT_BYTES} bytes")
             continue
         try:

@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Mapping
 
 from controlplane.mesh.direct import DirectServiceDraft
-from controlplane.mesh.drafts import MeshDraft, PortDraft, ServiceDraft, UpstreamDraft
+from controlplane.mesh.drafts import InstanceDraft, MeshDraft, PortDraft, ServiceDraft, UpstreamDraft
 from controlplane.mesh.listeners import check_listeners
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.problems import nearest, shown
@@ -20,10 +20,12 @@ def check_drafts(mesh: MeshDraft) -> None:
     services = _unique_services((*mesh.services, *mesh.direct_services))
     _check_identities((*mesh.services, *mesh.direct_services))
     for service in mesh.services:
-        _check_address(service)
+        _check_instances(service)
+        _check_virtual_addresses(service)
         _check_ports(service)
         for upstream in service.upstreams:
             _check_upstream(upstream, service, services)
+        _check_listens(service)
         if service.intercept is not None:
             _check_dialled(service, services)
     check_listeners(mesh)
@@ -62,17 +64,27 @@ def _check_identities(drafts: tuple[AnyService, ...]) -> None:
             service.reader.problem(message, "give each service a serviceAccount of its own", key=key)
 
 
-def _check_address(service: ServiceDraft) -> None:
-    """The workload's own address is dialled by others and named in CONNECT: it must be one host's, and so must those
-    that stand for it."""
-    if service.address is not None and not _of_one_host(service.address):
-        message = f"address {service.address} is not the address of one workload"
-        service.reader.problem(message, "write the address at which others reach it", key="address")
+def _check_instances(service: ServiceDraft) -> None:
+    """Instances are told apart by name; the address of each is dialled by others and named in CONNECT: it must be one
+    host's."""
+    seen: dict[str, InstanceDraft] = {}
+    for instance in service.instances:
+        first = seen.setdefault(instance.name, instance)
+        if first is not instance and instance.name:
+            message = f"duplicate instance {shown(instance.name)}, first on line {first.reader.place('name').line}"
+            instance.reader.problem(message, "rename one of them", key="name")
+        if instance.address is not None and not _of_one_host(instance.address):
+            message = f"address {instance.address} is not the address of one workload"
+            instance.reader.problem(message, "write the address at which others reach it", key="address")
+
+
+def _check_virtual_addresses(service: ServiceDraft) -> None:
+    own = {instance.address for instance in service.instances}
     for address in service.virtual_addresses:
         if not _of_one_host(address):
             message = f"virtual address {address} is not the address of one service"
             service.reader.problem(message, "write an address that callers dial", key="virtualAddresses")
-        elif address == service.address:
+        elif address in own:
             message = f"virtual address {address} is the service's own"
             service.reader.problem(message, "remove it: its own address is dialled anyway", key="virtualAddresses")
 
@@ -84,29 +96,38 @@ def _of_one_host(address: str) -> bool:
 
 def _check_ports(service: ServiceDraft) -> None:
     seen: dict[int, PortDraft] = {}
+    mesh_ports = {instance.mesh_port for instance in service.instances}
     interception = (service.intercept.inbound, service.intercept.outbound) if service.intercept is not None else ()
     for port in service.ports:
         first = seen.setdefault(port.port, port) if port.port is not None else port
         if first is not port:
             message = f"duplicate port {port.port}, first on line {first.reader.place('port').line}"
             port.reader.problem(message, "keep one of them", key="port")
-        if port.port is not None and port.port == service.mesh_port:
+        if port.port is not None and port.port in mesh_ports:
             message = f"port {port.port} is the service's mesh port"
             port.reader.problem(message, "number one of them otherwise", key="port")
         if port.port is not None and port.port in interception:
             message = f"port {port.port} is an interception port of the service"
             port.reader.problem(message, "number one of them otherwise", key="port")
-        # Behind the sidecar bytes are plaintext, so they must not leave the machine.
-        if port.app is not None and not port.app.loopback and port.app.host != service.address:
-            message = f"app address {port.app} is not on the workload's machine"
-            port.reader.problem(message, "use a loopback address or the service's own", key="app")
+    for instance in service.instances:
+        for app in instance.apps:
+            # Behind the sidecar bytes are plaintext, so they must not leave the machine.
+            if app.address is not None and not app.address.loopback and app.address.host != instance.address:
+                message = f"app address {app.address} is not on the workload's machine"
+                own = "service" if not instance.name else "instance"
+                app.reader.problem(message, f"use a loopback address or the {own}'s own", key=app.key)
+
+
+def _check_listens(service: ServiceDraft) -> None:
+    for instance in service.instances:
+        for listen in instance.listens:
+            # Whoever reaches this listener speaks with the service's identity.
+            if listen.address is not None and not listen.address.loopback:
+                message = f"listen address {listen.address} can be reached from other machines"
+                listen.reader.problem(message, "use a loopback address such as 127.0.0.1", key=listen.key)
 
 
 def _check_upstream(upstream: UpstreamDraft, service: ServiceDraft, services: Mapping[str, AnyService]) -> None:
-    # Whoever reaches this listener speaks with the service's identity.
-    if upstream.listen is not None and not upstream.listen.loopback:
-        message = f"listen address {upstream.listen} can be reached from other machines"
-        upstream.reader.problem(message, "use a loopback address such as 127.0.0.1", key="listen")
     if not upstream.service:
         return
     target = services.get(upstream.service)
@@ -140,7 +161,7 @@ def _check_dialled(service: ServiceDraft, services: Mapping[str, AnyService]) ->
 def _own_addresses(service: AnyService) -> tuple[str, ...]:
     if isinstance(service, DirectServiceDraft):
         return service.addresses
-    return (service.address,) if service.address is not None else ()
+    return tuple(instance.address for instance in service.instances if instance.address is not None)
 
 
 def _ambiguous(upstream: UpstreamDraft, first: UpstreamDraft, dialled: SocketAddress) -> tuple[str, str]:

@@ -13,11 +13,12 @@ from typing import Final, TypeVar
 from controlplane.mesh.checks import check_drafts
 from controlplane.mesh.direct import KEY as DIRECT
 from controlplane.mesh.direct import read_direct_service
-from controlplane.mesh.drafts import InterceptDraft, MeshDraft
+from controlplane.mesh.drafts import InstanceDraft, InterceptDraft, MeshDraft
 from controlplane.mesh.fields import Fields
 from controlplane.mesh.model import (
     ControlPlaneAddresses,
     IdentityLifetimes,
+    Instance,
     Mesh,
     Service,
     ServicePort,
@@ -33,6 +34,7 @@ _T = TypeVar("_T")
 
 API_VERSION: Final = "ringfence.io/v1alpha1"
 SERVICE_LIMIT: Final = 5_000
+WORKLOAD_LIMIT: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,10 @@ def _read_document(document: MappingReader, fields: Fields) -> MeshDraft:
             read_direct_service(fields, item.mapping(), trust_domain) for item in direct[:SERVICE_LIMIT]
         ),
     )
+    workloads = sum(len(service.instances) for service in draft.services)
+    if workloads > WORKLOAD_LIMIT:
+        message = f"{workloads} instances of services are more than {WORKLOAD_LIMIT}"
+        spec.problem(message, "split the mesh", key="services")
     spec.finish()
     document.finish()
     return draft
@@ -160,16 +166,12 @@ def _mesh(draft: MeshDraft) -> Mesh:
                 namespace=service.namespace,
                 service_account=service.service_account,
                 spiffe_id=_known(service.spiffe_id),
-                address=_known(service.address),
-                mesh_port=_known(service.mesh_port),
-                signals=service.signals,
                 access_log=service.access_log,
                 workers=_known(service.workers),
                 ports=tuple(
                     ServicePort(
                         port=_known(port.port),
                         protocol=_known(port.protocol),
-                        app=_known(port.app),
                         mode=port.mode,
                         proxy_protocol=port.proxy_protocol,
                         forwarded_for=port.forwarded_for,
@@ -181,11 +183,10 @@ def _mesh(draft: MeshDraft) -> Mesh:
                         service=upstream.service,
                         port=_known(upstream.port),
                         protocol=_known(protocols[upstream.service, upstream.port]),
-                        listen=upstream.listen,
                     )
                     for upstream in service.upstreams
                 ),
-                run=service.run,
+                instances=tuple(_instance(one, service.intercept is not None) for one in service.instances),
                 virtual_addresses=service.virtual_addresses,
                 intercept=_intercept(service.intercept),
                 egress=service.egress,
@@ -193,6 +194,18 @@ def _mesh(draft: MeshDraft) -> Mesh:
             for service in draft.services
         ),
         direct_services=tuple(service.built() for service in draft.direct_services),
+    )
+
+
+def _instance(draft: InstanceDraft, intercepted: bool) -> Instance:
+    return Instance(
+        name=draft.name,
+        address=_known(draft.address),
+        mesh_port=_known(draft.mesh_port),
+        signals=draft.signals,
+        apps=tuple(_known(app.address) for app in draft.apps),
+        listens=tuple(one.address if intercepted else _known(one.address) for one in draft.listens),
+        run=draft.run,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.mesh.direct import DirectServiceDraft
-from controlplane.mesh.model import AccessLog, ControlPlaneAddresses, IdentityLifetimes, Run
+from controlplane.mesh.model import AccessLog, ControlPlaneAddresses, IdentityLifetimes, Run, workload_name
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.snapshot import EgressRule, ForwardedFor, PortMode, Protocol
@@ -48,6 +48,32 @@ class InterceptDraft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddressDraft:
+    """A socket address as read, and where: at ``key`` of ``reader``."""
+
+    reader: MappingReader
+    key: str
+    address: SocketAddress | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceDraft:
+    """An instance as read, with what it has of its service; the service itself where that lists none.
+
+    ``apps`` and ``listens``: one for each port and each upstream of the service, in their order.
+    """
+
+    reader: MappingReader
+    name: str
+    address: str | None
+    mesh_port: int | None
+    signals: SocketAddress | None
+    apps: tuple[AddressDraft, ...]
+    listens: tuple[AddressDraft, ...]
+    run: Run | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceDraft:
     """A service as read."""
 
@@ -56,21 +82,22 @@ class ServiceDraft:
     namespace: str
     service_account: str
     spiffe_id: SpiffeId | None
-    address: str | None
     virtual_addresses: tuple[str, ...]
-    mesh_port: int | None
-    signals: SocketAddress | None
     access_log: AccessLog
     workers: int | None
     ports: tuple[PortDraft, ...]
     upstreams: tuple[UpstreamDraft, ...]
     intercept: InterceptDraft | None
     egress: tuple[EgressRule, ...]
-    run: Run | None
+    instances: tuple[InstanceDraft, ...]
 
     @property
     def full_name(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    def name_of(self, instance: InstanceDraft) -> str:
+        """As people are told of it."""
+        return workload_name(self.full_name, instance.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from controlplane.mesh.direct import DirectServiceDraft
-from controlplane.mesh.drafts import MeshDraft, ServiceDraft
+from controlplane.mesh.drafts import InstanceDraft, MeshDraft, ServiceDraft
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.yamlnodes import MappingReader
 
 _THIS_MACHINE: Final = "loopback"
+_OTHER_PORT: Final = "choose another port"
+_OWN_MACHINES: Final = "give intercepted instances addresses of different machines"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class _Listener:
     reader: MappingReader
     key: str
     app_of: str = ""
+    mend: str = _OTHER_PORT
 
 
 def check_listeners(mesh: MeshDraft) -> None:
@@ -40,7 +43,7 @@ def check_listeners(mesh: MeshDraft) -> None:
             others.append(listener)
             continue
         message = f"{listener.what} {listener.address} is already {clash.what}{_place(listener, clash)}"
-        listener.reader.problem(message, "choose another port", key=listener.key)
+        listener.reader.problem(message, listener.mend, key=listener.key)
 
 
 def _collide(one: _Listener, other: _Listener) -> bool:
@@ -80,33 +83,41 @@ def _of_direct_service(service: DirectServiceDraft) -> Iterator[_Listener]:
 
 
 def _of_service(service: ServiceDraft) -> Iterator[_Listener]:
-    if service.address is None:
-        return
-    name = service.full_name
-    mesh = SocketAddress(service.address, service.mesh_port or 0)
+    for instance in service.instances:
+        if instance.address is not None:
+            yield from _of_instance(service, instance, instance.address)
+
+
+def _of_instance(service: ServiceDraft, instance: InstanceDraft, own: str) -> Iterator[_Listener]:
+    name = service.name_of(instance)
+    mesh = SocketAddress(own, instance.mesh_port or 0)
     machine = _machine(mesh)
-    if service.mesh_port is not None:
+    if instance.mesh_port is not None:
         what = f"the mesh port of {name}"
-        yield _Listener(machine=machine, address=mesh, what=what, reader=service.reader, key="mesh")
-    if service.signals is not None:
+        yield _Listener(machine=machine, address=mesh, what=what, reader=instance.reader, key="mesh")
+    if instance.signals is not None:
         what = f"the signals address of {name}"
-        yield _Listener(machine=machine, address=service.signals, what=what, reader=service.reader, key="signals")
+        yield _Listener(machine=machine, address=instance.signals, what=what, reader=instance.reader, key="signals")
     if service.intercept is not None:
-        every_address = "::" if ":" in service.address else "0.0.0.0"
+        every_address = "::" if ":" in own else "0.0.0.0"
         for key, number in (("inbound", service.intercept.inbound), ("outbound", service.intercept.outbound)):
             if number is not None:
                 yield _Listener(
                     machine=machine,
                     address=SocketAddress(every_address, number),
                     what=f"the {key} interception port of {name}",
-                    reader=service.intercept.reader,
-                    key=key,
+                    # One setting for all instances: what they must not share is the machine.
+                    reader=instance.reader if instance.name else service.intercept.reader,
+                    key="address" if instance.name else key,
+                    mend=_OWN_MACHINES if instance.name else _OTHER_PORT,
                 )
-    for port in service.ports:
-        if port.app is not None:
+    for app in instance.apps:
+        if app.address is not None:
             what = f"the app address of {name}"
-            yield _Listener(machine=machine, address=port.app, what=what, reader=port.reader, key="app", app_of=name)
-    for upstream in service.upstreams:
-        if upstream.listen is not None:
+            yield _Listener(
+                machine=machine, address=app.address, what=what, reader=app.reader, key=app.key, app_of=name
+            )
+    for listen in instance.listens:
+        if listen.address is not None:
             what = f"an upstream listener of {name}"
-            yield _Listener(machine=machine, address=upstream.listen, what=what, reader=upstream.reader, key="listen")
+            yield _Listener(machine=machine, address=listen.address, what=what, reader=listen.reader, key=listen.key)

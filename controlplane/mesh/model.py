@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -28,11 +29,10 @@ class AccessLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePort:
-    """A port of a service as callers and policies name it, and where the app listens behind the sidecar."""
+    """A port of a service as callers and policies name it."""
 
     port: int
     protocol: Protocol
-    app: SocketAddress
     mode: PortMode = PortMode.STRICT
     proxy_protocol: bool = False
     forwarded_for: ForwardedFor = ForwardedFor.REPLACE
@@ -40,15 +40,11 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamReference:
-    """A port of another service (``service``: its full name) and the local address on which the app calls it.
-
-    ``listen`` is None where the app dials the service itself and is intercepted.
-    """
+    """A port of another service (``service``: its full name) that a service calls."""
 
     service: str
     port: int
     protocol: Protocol
-    listen: SocketAddress | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,24 +61,44 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """One service of the mesh, today one workload: no two services share an identity.
+class Instance:
+    """One workload of a service: a sidecar, and the app behind it. ``name`` is empty for the only one of a service that
+    lists none.
 
-    ``workers``: the processes that share its sidecar's traffic.
-    ``virtual_addresses``: at which its callers may dial it, beside ``address``, when their calls are intercepted.
+    ``apps``: where the app of each port listens, in the order of the service's ports. ``listens``: the local address
+    for each upstream, in the order of the service's; None where the app dials the service itself and is intercepted.
+    """
+
+    name: str
+    address: str
+    mesh_port: int
+    signals: SocketAddress | None
+    apps: tuple[SocketAddress, ...]
+    listens: tuple[SocketAddress | None, ...]
+    run: Run | None
+
+    @property
+    def mesh(self) -> SocketAddress:
+        """Where its sidecar takes calls from the mesh."""
+        return SocketAddress(self.address, self.mesh_port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One service of the mesh; all of its instances bear its identity, and no two services share one.
+
+    ``workers``: the processes that share the traffic of each sidecar.
+    ``virtual_addresses``: at which its callers may dial it, beside its instances', when their calls are intercepted.
     """
 
     name: str
     namespace: str
     service_account: str
     spiffe_id: SpiffeId
-    address: str
-    mesh_port: int
-    signals: SocketAddress | None
     access_log: AccessLog
     ports: tuple[ServicePort, ...]
     upstreams: tuple[UpstreamReference, ...]
-    run: Run | None
+    instances: tuple[Instance, ...]
     workers: int = 1
     virtual_addresses: tuple[str, ...] = ()
     intercept: Intercept | None = None
@@ -92,6 +108,15 @@ class Service:
     def full_name(self) -> str:
         """``<namespace>/<name>``, unique in the mesh."""
         return f"{self.namespace}/{self.name}"
+
+    def name_of(self, instance: Instance) -> str:
+        """An instance of this service as people are told of it."""
+        return workload_name(self.full_name, instance.name)
+
+
+def workload_name(service: str, instance: str) -> str:
+    """What people are told a workload is: the full name of its service, and the instance's behind it if it has one."""
+    return f"{service}/{instance}" if instance else service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +178,13 @@ class Mesh:
     identities: IdentityLifetimes
     services: tuple[Service, ...]
     direct_services: tuple[DirectService, ...] = ()
+
+    @property
+    def workloads(self) -> Iterator[tuple[Service, Instance]]:
+        """Every instance, with its service, in the order of the file."""
+        for service in self.services:
+            for instance in service.instances:
+                yield service, instance
 
     def service(self, full_name: str) -> Service | None:
         """The service of that full name."""

@@ -7,8 +7,9 @@ from typing import Final
 from controlplane.mesh.drafts import InterceptDraft, PortDraft, ServiceDraft, UpstreamDraft
 from controlplane.mesh.egress import read_egress
 from controlplane.mesh.fields import LOOPBACK, Fields, bounded
-from controlplane.mesh.model import AccessLog, AccessLogMode, Run
-from ringfence.policy.problems import shown
+from controlplane.mesh.instances import KEY as INSTANCES
+from controlplane.mesh.instances import ServiceParts, read_instances
+from controlplane.mesh.model import AccessLog, AccessLogMode
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.snapshot import ForwardedFor, Intercept, PortMode, Protocol
 from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, SpiffeIdError, TrustDomain
@@ -30,28 +31,29 @@ def read_service(fields: Fields, reader: MappingReader, trust_domain: TrustDomai
     spiffe_id = None
     if trust_domain is not None and name_valid and namespace_valid and account_valid:
         spiffe_id = _spiffe_id(reader, trust_domain, namespace, account)
+    listed, intercepted = INSTANCES in reader, "intercept" in reader
+    ports = tuple(_port(fields, item.mapping(), listed) for item in bounded(reader, "ports", PORT_LIMIT))
+    upstreams = tuple(
+        _upstream(fields, item.mapping(), namespace, listed or intercepted)
+        for item in bounded(reader, "upstreams", UPSTREAM_LIMIT)
+    )
+    parts = ServiceParts(reader=reader, namespace=namespace, ports=ports, upstreams=upstreams, intercepted=intercepted)
     draft = ServiceDraft(
         reader=reader,
         name=name,
         namespace=namespace,
         service_account=account,
         spiffe_id=spiffe_id,
-        address=fields.ip(reader, "address", default=LOOPBACK),
-        mesh_port=fields.port(reader, "mesh"),
-        signals=fields.socket_address(reader, "signals"),
         access_log=_access_log(reader.mapping("accessLog", default=None, short="mode")),
         workers=fields.clean(lambda: reader.integer("workers", 1, WORKERS_LIMIT, default=1)),
         virtual_addresses=fields.distinct(
             reader, "virtualAddresses", VIRTUAL_ADDRESS_LIMIT, fields.ip_item, "remove it, or write an address"
         ),
-        ports=tuple(_port(fields, item.mapping()) for item in bounded(reader, "ports", PORT_LIMIT)),
-        upstreams=tuple(
-            _upstream(fields, item.mapping(), namespace, "intercept" in reader)
-            for item in bounded(reader, "upstreams", UPSTREAM_LIMIT)
-        ),
+        ports=ports,
+        upstreams=upstreams,
         intercept=_intercept(fields, reader.mapping("intercept", default=None)),
         egress=read_egress(fields, reader),
-        run=_run(fields, reader.mapping("run", default=None)),
+        instances=read_instances(fields, parts),
     )
     reader.finish()
     return draft
@@ -76,13 +78,14 @@ def _spiffe_id(reader: MappingReader, trust_domain: TrustDomain, namespace: str,
         return None
 
 
-def _port(fields: Fields, reader: MappingReader) -> PortDraft:
+def _port(fields: Fields, reader: MappingReader, instances: bool) -> PortDraft:
+    """A port; where there are ``instances``, each of them may say where its app listens."""
     protocol = fields.clean(lambda: Protocol(reader.choice("protocol", Protocol)))
     draft = PortDraft(
         reader=reader,
         port=fields.port(reader, "port"),
         protocol=protocol,
-        app=fields.socket_address(reader, "app", required=True, default_host=LOOPBACK),
+        app=fields.socket_address(reader, "app", required=not instances, default_host=LOOPBACK),
         mode=PortMode(reader.choice("mode", PortMode, default=PortMode.STRICT)),
         proxy_protocol=reader.choice("proxyProtocol", ["v2"], default=None) is not None,
         forwarded_for=ForwardedFor(reader.choice("forwardedFor", ForwardedFor, default=ForwardedFor.REPLACE)),
@@ -97,8 +100,8 @@ def _port(fields: Fields, reader: MappingReader) -> PortDraft:
     return draft
 
 
-def _upstream(fields: Fields, reader: MappingReader, namespace: str, intercepted: bool) -> UpstreamDraft:
-    if reader.present and not intercepted and "listen" not in reader:
+def _upstream(fields: Fields, reader: MappingReader, namespace: str, without_listener: bool) -> UpstreamDraft:
+    if reader.present and not without_listener and "listen" not in reader:
         mend = 'add an address such as "127.0.0.1:9102", or intercept the app\'s calls: give the service intercept: {}'
         reader.problem(f"{reader.what} lacks listen", mend)
     service = reader.text("service")
@@ -123,25 +126,3 @@ def _intercept(fields: Fields, reader: MappingReader) -> InterceptDraft | None:
     )
     reader.finish()
     return draft
-
-
-def _run(fields: Fields, reader: MappingReader) -> Run | None:
-    if not reader.present:
-        return None
-    command = fields.clean(lambda: reader.texts("command"))
-    if command == ():
-        mend = 'write the program and its arguments, such as ["python", "app.py"]'
-        reader.problem("command is empty", mend, key="command")
-    environment = reader.text_mapping("env", default=None)
-    for name in environment:
-        if not name or "=" in name or "\0" in name:
-            reader.problem(f"environment variable {shown(name)} has no valid name", "use a name without =", key="env")
-    directory = reader.text("directory", default="")
-    reader.finish()
-    place = reader.place()
-    return Run(
-        command=command or (),
-        environment=tuple(sorted(environment.items())),
-        directory=directory,
-        place=(place.line, place.column),
-    )

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 
 from controlplane.intake.configuration import Configuration, RefusedChange
+from controlplane.push.readiness import ReadinessBoard
 from controlplane.push.revisions import Catalog
 from controlplane.push.sessions import Session, Standing
+from controlplane.push.workload_key import WorkloadKey
 from ringfence.policy.problems import Problem
-from ringfence.spiffe import SpiffeId
+from ringfence.snapshot import Snapshot
 
 
 def status_document(
@@ -18,7 +20,8 @@ def status_document(
     held_since: float,
     refused: RefusedChange | None,
     catalog: Catalog,
-    sessions: Mapping[SpiffeId, list[Session]],
+    sessions: Mapping[WorkloadKey, list[Session]],
+    readiness: ReadinessBoard,
     now: float,
     monotonic: float,
     acknowledgement_seconds: float,
@@ -30,15 +33,25 @@ def status_document(
     mesh = configuration.document.mesh
     services = {service.spiffe_id: service for service in mesh.services}
     workloads: list[dict[str, object]] = []
-    for spiffe_id, snapshot in sorted(catalog.snapshots.items(), key=lambda item: services[item[0]].full_name):
+
+    def name(item: tuple[WorkloadKey, Snapshot]) -> tuple[str, str]:
+        return services[item[0].spiffe_id].full_name, item[0].instance
+
+    for workload, snapshot in sorted(catalog.snapshots.items(), key=name):
+        verdict = readiness.verdict(workload, monotonic)
         workloads.append(
             {
-                "service": services[spiffe_id].full_name,
-                "spiffe_id": str(spiffe_id),
+                "service": services[workload.spiffe_id].full_name,
+                "instance": workload.instance or None,
+                "spiffe_id": str(workload.spiffe_id),
                 "revision": snapshot.revision,
+                "ready": verdict.ready,
+                "not_ready": {"reason": verdict.reason, "ports": sorted(verdict.refused_ports)}
+                if not verdict.ready
+                else None,
                 "sidecars": [
                     _sidecar(session, monotonic, acknowledgement_seconds)
-                    for session in sorted(sessions.get(spiffe_id, ()), key=lambda session: session.instance)
+                    for session in sorted(sessions.get(workload, ()), key=lambda session: session.process)
                 ],
             }
         )
@@ -58,7 +71,7 @@ def status_document(
 
 
 def standings(
-    sessions: Mapping[SpiffeId, list[Session]], monotonic: float, acknowledgement_seconds: float
+    sessions: Mapping[WorkloadKey, list[Session]], monotonic: float, acknowledgement_seconds: float
 ) -> dict[Standing, int]:
     """How many sidecars stand where."""
     return Counter(
@@ -68,7 +81,7 @@ def standings(
 
 def _sidecar(session: Session, monotonic: float, acknowledgement_seconds: float) -> dict[str, object]:
     return {
-        "instance": session.instance,
+        "process": session.process,
         "version": session.version,
         "peer": session.peer,
         "connected": session.connected,

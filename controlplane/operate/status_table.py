@@ -55,19 +55,21 @@ def show_duration(seconds: float) -> str:
 def _rows(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     now = document["now"]
     for workload in document["workloads"]:
-        names = (workload["service"], workload["spiffe_id"])
+        instance, not_ready = workload["instance"], workload["not_ready"]
+        names = (f"{workload['service']}/{instance}" if instance else workload["service"], workload["spiffe_id"])
+        unready = "" if not_ready is None else f", not ready: {not_ready['reason']}"
         if not workload["sidecars"]:
-            yield (*names, "-", "-", f"- of {workload['revision']}", "never seen")
+            yield (*names, "-", "-", f"- of {workload['revision']}", f"never seen{unready}")
         for sidecar in workload["sidecars"]:
             left = sidecar["identity"]["not_after"] - now
             enforced = sidecar["enforced_revision"] or "-"
             state = _STATES.get(sidecar["standing"], sidecar["standing"])
             yield (
                 *names,
-                sidecar["instance"],
+                sidecar["process"],
                 show_duration(left) if left > 0 else f"expired {show_duration(-left)} ago",
                 f"{enforced} of {workload['revision']}",
-                f"{state}: {sidecar['error']}" if sidecar["error"] else state,
+                (f"{state}: {sidecar['error']}" if sidecar["error"] else state) + unready,
             )
 
 

@@ -45,6 +45,7 @@ class LedgerFile:
         document = {
             "version": _VERSION,
             "revision": ledger.revision,
+            "reserved": max(ledger.reserved, ledger.revision),
             "workloads": {
                 key: {"revision": stamp.revision, "digest": stamp.digest} for key, stamp in ledger.stamps.items()
             },
@@ -63,9 +64,12 @@ def _read(document: dict[str, object]) -> Ledger:
         str(key): Stamp(revision=_revision(stamp["revision"]), digest=str(stamp["digest"]))
         for key, stamp in workloads.items()
     }
+    reserved = _revision(document.get("reserved", revision))
+    if reserved < revision:
+        raise ValueError("revisions are used beyond what is set aside")
     if any(stamp.revision > revision for stamp in stamps.values()):
         raise ValueError("a workload's revision is above the mesh's")
-    return Ledger(revision=revision, stamps=stamps)
+    return Ledger(revision=revision, stamps=stamps, reserved=reserved if reserved > revision else 0)
 
 
 def _revision(value: object) -> int:

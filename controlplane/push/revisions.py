@@ -5,6 +5,11 @@ snapshot bears the mesh revision at which *its own content* last changed, not th
 did not change is not pushed again, equal revisions of one workload always mean equal content, and "it enforces what
 it should" is an equality: enforced revision == the revision of its snapshot. The digests in the ledger keep this true
 across a restart: a control plane that comes back with the same documents gives every snapshot its old revision.
+
+Which endpoints are ready changes snapshots far more often than documents do, and is not worth a write to disk each
+time. Such changes take revisions from a block that the ledger on disk has set aside (``reserved``). A control plane
+that finds a block begun cannot know how much of it was used, nor for whom: it goes on after the block, and stamps anew
+all who have endpoints, so that none of them ever holds a higher revision than it is told.
 """
 
 from __future__ import annotations
@@ -12,10 +17,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
+from controlplane.push.workload_key import WorkloadKey
 from ringfence.snapshot import Snapshot
-from ringfence.spiffe import SpiffeId
 from ringfence.wire.convert import snapshot_to_wire
+
+RESERVE: Final = 1_000  # at the ten changes a second that are pushed at most, a write to disk every hundred seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +36,14 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What must outlive the process so that no revision is ever used for two contents; revision 0: none yet."""
+    """What must outlive the process so that no revision is ever used for two contents; revision 0: none yet.
+
+    ``reserved``: up to this one revisions are used without another save; 0, or ``revision``, where none are set aside.
+    """
 
     revision: int = 0
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +51,7 @@ class Catalog:
     """The mesh revision in force and each workload's snapshot at it."""
 
     revision: int
-    snapshots: Mapping[SpiffeId, Snapshot]
+    snapshots: Mapping[WorkloadKey, Snapshot]
 
 
 def content_digest(snapshot: Snapshot) -> str:
@@ -49,12 +61,13 @@ def content_digest(snapshot: Snapshot) -> str:
     return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()
 
 
-def advance(ledger: Ledger, contents: Mapping[SpiffeId, Snapshot]) -> tuple[Ledger, Catalog]:
+def advance(ledger: Ledger, contents: Mapping[WorkloadKey, Snapshot]) -> tuple[Ledger, Catalog]:
     """The next ledger and the catalog to publish; their revision is the old one when nothing changed for anybody.
 
-    The revisions that ``contents`` bear are ignored. The ledger must be on disk before the catalog is published.
+    The revisions that ``contents`` bear are ignored. The ledger must be on disk before the catalog is published; what
+    was set aside in the old one is not in the new.
     """
-    digests = {str(spiffe_id): content_digest(snapshot) for spiffe_id, snapshot in contents.items()}
+    digests = {str(workload): content_digest(snapshot) for workload, snapshot in contents.items()}
     unchanged = ledger.revision > 0 and digests == {key: stamp.digest for key, stamp in ledger.stamps.items()}
     revision = ledger.revision if unchanged else ledger.revision + 1
     stamps: dict[str, Stamp] = {}
@@ -63,7 +76,39 @@ def advance(ledger: Ledger, contents: Mapping[SpiffeId, Snapshot]) -> tuple[Ledg
         same = held is not None and held.digest == digest
         stamps[key] = held if held is not None and same else Stamp(revision=revision, digest=digest)
     snapshots = {
-        spiffe_id: replace(snapshot, revision=stamps[str(spiffe_id)].revision)
-        for spiffe_id, snapshot in contents.items()
+        workload: replace(snapshot, revision=stamps[str(workload)].revision) for workload, snapshot in contents.items()
     }
     return Ledger(revision=revision, stamps=stamps), Catalog(revision=revision, snapshots=snapshots)
+
+
+def amend(ledger: Ledger, catalog: Catalog, contents: Mapping[WorkloadKey, Snapshot]) -> tuple[Ledger, Catalog]:
+    """``advance`` for some workloads of the catalog, at a cost that grows with these alone.
+
+    The ledger must be on disk before the catalog is published only where it has set more revisions aside.
+    """
+    digests = {key: content_digest(snapshot) for key, snapshot in contents.items()}
+    changed = {key for key, digest in digests.items() if ledger.stamps[str(key)].digest != digest}
+    if not changed:
+        return ledger, catalog
+    revision = ledger.revision + 1
+    stamps = {**ledger.stamps, **{str(key): Stamp(revision=revision, digest=digests[key]) for key in changed}}
+    snapshots = {**catalog.snapshots, **{key: replace(contents[key], revision=revision) for key in changed}}
+    reserved = ledger.reserved if revision <= ledger.reserved else revision + RESERVE
+    return (
+        Ledger(revision=revision, stamps=stamps, reserved=reserved),
+        Catalog(revision=revision, snapshots=snapshots),
+    )
+
+
+def settled(ledger: Ledger) -> Ledger:
+    """``ledger`` with nothing set aside, for a process that uses no more revisions: all that it used are in it."""
+    return replace(ledger, reserved=0)
+
+
+def resumed(ledger: Ledger, contents: Mapping[WorkloadKey, Snapshot]) -> Ledger:
+    """A ledger as it was loaded, made fit to go on from: a block that was begun counts as used up."""
+    if ledger.reserved <= ledger.revision:
+        return ledger
+    called = {str(key) for key, snapshot in contents.items() if any(one.endpoints for one in snapshot.upstreams)}
+    stamps = {key: stamp for key, stamp in ledger.stamps.items() if key not in called}
+    return Ledger(revision=ledger.reserved, stamps=stamps)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ringfence.spiffe import SpiffeId
+from controlplane.push.workload_key import WorkloadKey
 
 
 class Standing(StrEnum):
@@ -23,10 +23,10 @@ class Standing(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One sidecar instance under one identity; what it says of itself is its own word, its identity is proved."""
+    """One sidecar process beside one workload; what it says of itself is its own word, its identity is proved."""
 
-    spiffe_id: SpiffeId
-    instance: str
+    workload: WorkloadKey
+    process: str
     version: str
     peer: str
     svid_not_after: float

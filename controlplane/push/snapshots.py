@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from controlplane.mesh.model import DirectService, Mesh, Service, UpstreamReference
+from controlplane.mesh.model import DirectService, Instance, Mesh, Service, UpstreamReference
+from controlplane.push.workload_key import WorkloadKey
+from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.model import Allowlist
 from ringfence.routing.bind import Routes
 from ringfence.snapshot import Endpoint, Port, Snapshot, Transport, Upstream, Workload
-from ringfence.spiffe import SpiffeId, TrustBundle
+from ringfence.spiffe import TrustBundle
 
 
 def build_snapshots(
@@ -22,7 +24,7 @@ def build_snapshots(
     bundles: Iterable[TrustBundle],
     revision: int,
     routes: Routes = MappingProxyType({}),
-) -> dict[SpiffeId, Snapshot]:
+) -> dict[WorkloadKey, Snapshot]:
     """One snapshot for each workload of ``mesh``, all stamped ``revision``.
 
     ``allowlists`` are bound: full service name -> those that protect it; a service that is not in it is protected by
@@ -33,61 +35,64 @@ def build_snapshots(
     services |= {service.full_name: service for service in mesh.direct_services}
     ordered_bundles = tuple(sorted(bundles, key=lambda bundle: bundle.trust_domain.name))
     return {
-        service.spiffe_id: Snapshot(
+        WorkloadKey(service.spiffe_id, instance.name): Snapshot(
             revision=revision,
-            workload=_workload(service, routes),
-            upstreams=_upstreams(service, services, routes),
+            workload=_workload(service, instance, routes),
+            upstreams=_upstreams(service, instance, services, routes),
             allowlists=tuple(sorted(allowlists.get(service.full_name, ()), key=lambda listed: listed.full_name)),
             bundles=ordered_bundles,
             egress=tuple(sorted(service.egress, key=lambda rule: rule.name)),
         )
         for service in mesh.services
+        for instance in service.instances
     }
 
 
-def _workload(service: Service, routes: Routes) -> Workload:
+def _workload(service: Service, instance: Instance, routes: Routes) -> Workload:
     held = routes.get(service.full_name, {})
+    ports = sorted(zip(service.ports, instance.apps, strict=True), key=lambda pair: pair[0].port)
     return Workload(
         service=service.name,
         namespace=service.namespace,
         spiffe_id=service.spiffe_id,
-        mesh_host=service.address,
-        mesh_port=service.mesh_port,
+        mesh_host=instance.address,
+        mesh_port=instance.mesh_port,
         ports=tuple(
             Port(
                 port=port.port,
                 protocol=port.protocol,
-                address=service.address,
-                app_host=port.app.host,
-                app_port=port.app.port,
+                address=instance.address,
+                app_host=app.host,
+                app_port=app.port,
                 mode=port.mode,
                 proxy_protocol=port.proxy_protocol,
                 forwarded_for=port.forwarded_for,
                 limits=held[port.port].limits if port.port in held else (),
             )
-            for port in sorted(service.ports, key=lambda port: port.port)
+            for port, app in ports
         ),
         intercept=service.intercept,
+        instance=instance.name,
     )
 
 
 def _upstreams(
-    service: Service, services: Mapping[str, Service | DirectService], routes: Routes
+    service: Service, instance: Instance, services: Mapping[str, Service | DirectService], routes: Routes
 ) -> tuple[Upstream, ...]:
     found: list[Upstream] = []
-    for reference in sorted(service.upstreams, key=_order):
+    for reference, listen in sorted(zip(service.upstreams, instance.listens, strict=True), key=_order):
         target = services[reference.service]
         held = routes.get(reference.service, {}).get(reference.port)
         endpoints = _endpoints(target, reference.port)
-        own = tuple(endpoint.address for endpoint in endpoints)
+        own = sorted({endpoint.address for endpoint in endpoints})
         found.append(
             Upstream(
                 service=target.name,
                 namespace=target.namespace,
                 port=reference.port,
                 protocol=reference.protocol,
-                listen_host=reference.listen.host if reference.listen is not None else "",
-                listen_port=reference.listen.port if reference.listen is not None else 0,
+                listen_host=listen.host if listen is not None else "",
+                listen_port=listen.port if listen is not None else 0,
                 endpoints=endpoints,
                 addresses=tuple(dict.fromkeys((*own, *sorted(target.virtual_addresses)))),
                 route=held.route if held is not None else None,
@@ -97,6 +102,7 @@ def _upstreams(
 
 
 def _endpoints(target: Service | DirectService, port: int) -> tuple[Endpoint, ...]:
+    """One for each address or instance, in the order of these or of their names."""
     if isinstance(target, DirectService):
         return tuple(
             Endpoint(
@@ -108,17 +114,18 @@ def _endpoints(target: Service | DirectService, port: int) -> tuple[Endpoint, ..
             )
             for address in sorted(target.addresses)
         )
-    return (
+    return tuple(
         Endpoint(
-            mesh_host=target.address,
-            mesh_port=target.mesh_port,
-            address=target.address,
+            mesh_host=instance.address,
+            mesh_port=instance.mesh_port,
+            address=instance.address,
             spiffe_id=target.spiffe_id,
-        ),
+        )
+        for instance in sorted(target.instances, key=lambda instance: instance.name)
     )
 
 
-def _order(reference: UpstreamReference) -> tuple[str, int, str, int]:
+def _order(found: tuple[UpstreamReference, SocketAddress | None]) -> tuple[str, int, str, int]:
     """Unique in a service: two upstreams without a listener are two services or two ports."""
-    listen = reference.listen
+    reference, listen = found
     return (listen.host if listen else "", listen.port if listen else 0, reference.service, reference.port)

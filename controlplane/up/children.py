@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from controlplane.mesh.model import Mesh, Run, Service
+from controlplane.mesh.model import Instance, Mesh, Run, Service
 from controlplane.up.places import Places
 from controlplane.up.process import Launch
 from controlplane.up.supervisor import ChildSpec, Tier
@@ -39,12 +39,12 @@ class MeshLaunch:
     environment: Mapping[str, str] = field(repr=False)
 
 
-def sidecar_name(service: Service) -> str:
-    return f"{service.full_name} sidecar"
+def sidecar_name(service: Service, instance: Instance) -> str:
+    return f"{service.name_of(instance)} sidecar"
 
 
-def app_name(service: Service) -> str:
-    return f"{service.full_name} app"
+def app_name(service: Service, instance: Instance) -> str:
+    return f"{service.name_of(instance)} app"
 
 
 def control_plane_child(launch: MeshLaunch) -> ChildSpec:
@@ -63,13 +63,16 @@ def control_plane_child(launch: MeshLaunch) -> ChildSpec:
     )
 
 
-def sidecar_child(launch: MeshLaunch, service: Service, signals: SocketAddress, root_fingerprint: str) -> ChildSpec:
-    """The sidecar of ``service``; ``signals``: where it serves /readyz, chosen by us where the mesh leaves it open."""
+def sidecar_child(
+    launch: MeshLaunch, service: Service, instance: Instance, signals: SocketAddress, root_fingerprint: str
+) -> ChildSpec:
+    """The sidecar of an instance; ``signals``: where it serves /readyz, chosen by us where the mesh leaves it open."""
     addresses, places = launch.mesh.control_plane, launch.places
-    names = service.namespace, service.name
+    names = service.namespace, service.name, instance.name
     command = (
         *_SIDECAR,
         *("--spiffe-id", str(service.spiffe_id)),
+        *(("--instance", instance.name) if instance.name else ()),
         *("--join", str(reachable(addresses.join))),
         *("--control", str(reachable(addresses.listen))),
         *("--root-fingerprint", root_fingerprint),
@@ -83,7 +86,7 @@ def sidecar_child(launch: MeshLaunch, service: Service, signals: SocketAddress, 
         *("--drain", f"{_SIDECAR_DRAIN_SECONDS}s"),
     )
     return ChildSpec(
-        name=sidecar_name(service),
+        name=sidecar_name(service, instance),
         tier=Tier.SIDECAR,
         launch=Launch(command=command, directory=Path("/"), environment=_own_environment(launch.environment)),
         grace_seconds=_SIDECAR_GRACE_SECONDS,
@@ -94,11 +97,11 @@ def _sample(share: float) -> tuple[str, ...]:
     return ("--access-log-sample", f"{share:.9f}") if share < 1.0 else ()
 
 
-def app_child(launch: MeshLaunch, service: Service, run: Run) -> ChildSpec:
-    """The app of ``service``: its folder starts at the mesh file's; the interpreter's own folder ends its PATH."""
+def app_child(launch: MeshLaunch, service: Service, instance: Instance, run: Run) -> ChildSpec:
+    """The app of an instance: its folder starts at the mesh file's; the interpreter's own folder ends its PATH."""
     environment = app_environment(launch.environment, run)
     return ChildSpec(
-        name=app_name(service),
+        name=app_name(service, instance),
         tier=Tier.APP,
         launch=Launch(command=run.command, directory=app_directory(launch.mesh_file, run), environment=environment),
     )

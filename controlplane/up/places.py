@@ -51,15 +51,15 @@ class Places:
         """The control plane's, for ``up`` itself and for ``ringfence status``, which looks for it here."""
         return self._socket(self.control_plane / "admin.sock")
 
-    def sidecar(self, namespace: str, service: str) -> Path:
+    def sidecar(self, namespace: str, service: str, instance: str = "") -> Path:
         """State of one sidecar: its host key and last good snapshot."""
-        return self.state / "sidecars" / f"{namespace}.{service}"
+        return self.state / "sidecars" / _workload(namespace, service, instance)
 
-    def sidecar_admin_socket(self, namespace: str, service: str) -> Path:
-        return self._socket(self.sidecar(namespace, service) / "admin.sock")
+    def sidecar_admin_socket(self, namespace: str, service: str, instance: str = "") -> Path:
+        return self._socket(self.sidecar(namespace, service, instance) / "admin.sock")
 
-    def join_token_file(self, namespace: str, service: str) -> Path:
-        return self.state / "run" / f"{namespace}.{service}.token"
+    def join_token_file(self, namespace: str, service: str, instance: str = "") -> Path:
+        return self.state / "run" / f"{_workload(namespace, service, instance)}.token"
 
     @property
     def short(self) -> Path:
@@ -84,6 +84,11 @@ class Places:
         if len(os.fsencode(preferred)) <= _SOCKET_PATH_LIMIT_BYTES:
             return preferred
         return self.short / f"{_hash(preferred)}.sock"
+
+
+def _workload(namespace: str, service: str, instance: str) -> str:
+    """One name for each workload: none of its parts has a dot."""
+    return ".".join(filter(None, (namespace, service, instance)))
 
 
 def _hash(path: Path) -> str:

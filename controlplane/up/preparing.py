@@ -57,18 +57,19 @@ def read_whole_mesh(mesh_file: Path) -> Mesh:
 def check_runs(mesh: Mesh, mesh_file: Path, environ: Mapping[str, str]) -> None:
     """What ``run`` names must be there: the folder, and the program. BadMeshError with all problems."""
     problems = []
-    for service in mesh.services:
-        if service.run is None:
+    for service, instance in mesh.workloads:
+        run = instance.run
+        if run is None:
             continue
-        place = Place(str(mesh_file), *service.run.place)
-        directory, program = app_directory(mesh_file, service.run), service.run.command[0]
-        path = app_environment(environ, service.run)["PATH"]
+        place, name = Place(str(mesh_file), *run.place), service.name_of(instance)
+        directory, program = app_directory(mesh_file, run), run.command[0]
+        path = app_environment(environ, run)["PATH"]
         found = shutil.which(directory / program if "/" in program else program, path=path)
         if not directory.is_dir():
-            what = f"run.directory of {service.full_name}: {directory} is no folder"
+            what = f"run.directory of {name}: {directory} is no folder"
             problems.append(place.problem(what, "make it"))
         elif found is None:
-            what = f"run.command of {service.full_name}: {shown(program)} is no program that can be run"
+            what = f"run.command of {name}: {shown(program)} is no program that can be run"
             problems.append(place.problem(what, "install it, or name another"))
     if problems:
         raise BadMeshError([str(problem) for problem in problems])
@@ -102,9 +103,11 @@ def prepared(
 
 @contextmanager
 def _short_paths(mesh: Mesh, places: Places) -> Iterator[None]:
-    places.make_short(
-        [places.admin_socket, *(places.sidecar_admin_socket(one.namespace, one.name) for one in mesh.services)]
+    sidecars = (
+        places.sidecar_admin_socket(service.namespace, service.name, instance.name)
+        for service, instance in mesh.workloads
     )
+    places.make_short([places.admin_socket, *sidecars])
     try:
         yield
     finally:

@@ -15,11 +15,10 @@ from typing import Final
 
 import aiohttp
 
-from controlplane.mesh.model import Mesh, Service
+from controlplane.mesh.model import Instance, Mesh, Service
 from controlplane.up.children import (
     MeshLaunch,
     app_child,
-    app_name,
     control_plane_child,
     sidecar_child,
     sidecar_name,
@@ -55,7 +54,8 @@ class RunningMesh:
     supervisor: Supervisor
     root_fingerprint: str
     signals: dict[str, SocketAddress]
-    """Where the sidecar of each service (by full name) serves /readyz and /metrics."""
+    """Where the sidecar of each workload (``<namespace>/<service>`` or that and ``/<instance>``) serves /readyz and
+    /metrics."""
 
     waiting_apps: tuple[str, ...] = ()
     """Apps that were started and do not listen yet."""
@@ -101,13 +101,15 @@ class _Start:
         self._operator = Operator(launch.places.admin_socket)
 
     async def run(self) -> RunningMesh:
-        services = self._launch.mesh.services
+        workloads = list(self._launch.mesh.workloads)
         control_plane = self._supervisor.start(control_plane_child(self._launch))
         await self._until_ready(control_plane, self._operator.ready)
         root_fingerprint = await self._root_fingerprint()
         signals = _signals(self._launch.mesh)
-        await asyncio.gather(*(self._sidecar(one, signals[one.full_name], root_fingerprint) for one in services))
-        late = await asyncio.gather(*(self._app(one) for one in services if one.run is not None))
+        await asyncio.gather(
+            *(self._sidecar(*one, signals[one[0].name_of(one[1])], root_fingerprint) for one in workloads)
+        )
+        late = await asyncio.gather(*(self._app(*one) for one in workloads))
         return RunningMesh(
             launch=self._launch,
             supervisor=self._supervisor,
@@ -122,9 +124,11 @@ class _Start:
         except OperatorError as error:
             raise StartError(f"the control plane did not tell its root: {error}") from error
 
-    async def _sidecar(self, service: Service, signals: SocketAddress, root_fingerprint: str) -> None:
-        name = sidecar_name(service)
-        token_file = self._launch.places.join_token_file(service.namespace, service.name)
+    async def _sidecar(
+        self, service: Service, instance: Instance, signals: SocketAddress, root_fingerprint: str
+    ) -> None:
+        name = sidecar_name(service, instance)
+        token_file = self._launch.places.join_token_file(service.namespace, service.name, instance.name)
 
         async def prepare() -> None:
             try:
@@ -133,7 +137,7 @@ class _Start:
                 # It may not need one: after its first start it has a host key. If it does, it says so itself.
                 self._listener.on_line(name, f"starts without a new join token: {error}")
 
-        spec: ChildSpec = sidecar_child(self._launch, service, signals, root_fingerprint)
+        spec: ChildSpec = sidecar_child(self._launch, service, instance, signals, root_fingerprint)
         child = self._supervisor.start(replace(spec, prepare=prepare))
         await self._until_ready(child, lambda: ready_over_http(self._session, signals))
 
@@ -141,16 +145,16 @@ class _Start:
         token = await self._operator.mint_join_token(spiffe_id, _TOKEN_SECONDS)
         replace_private(token_file, token.encode() + b"\n")
 
-    async def _app(self, service: Service) -> str | None:
+    async def _app(self, service: Service, instance: Instance) -> str | None:
         """Start it and wait until it listens; an app that does not is no reason to end the mesh, but is named."""
-        if service.run is None:
+        if instance.run is None:
             return None
-        child = self._supervisor.start(app_child(self._launch, service, service.run))
-        for address in dict.fromkeys(port.app for port in service.ports):
+        child = self._supervisor.start(app_child(self._launch, service, instance, instance.run))
+        for address in dict.fromkeys(instance.apps):
             try:
                 await self._until_ready(child, lambda address=address: listening(address))  # type: ignore[misc]
             except StartError as error:
-                self._listener.on_line(app_name(service), str(error))
+                self._listener.on_line(child.spec.name, str(error))
                 return child.spec.name
         return None
 
@@ -182,7 +186,7 @@ def _ends(child: Child, code: int) -> str:
 
 def _signals(mesh: Mesh) -> dict[str, SocketAddress]:
     """Where each sidecar serves its signals: as the mesh says, else where there is room. StartError."""
-    told = {service.full_name: service.signals for service in mesh.services}
+    told = {service.name_of(instance): instance.signals for service, instance in mesh.workloads}
     missing = sum(address is None for address in told.values())
     try:
         free = iter(free_addresses(missing, but={one.address.port for one in wanted_sockets(mesh)}))

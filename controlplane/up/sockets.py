@@ -35,19 +35,18 @@ def wanted_sockets(mesh: Mesh) -> Iterator[WantedSocket]:
     addresses = mesh.control_plane
     for key, address in (("join", addresses.join), ("listen", addresses.listen), ("signals", addresses.signals)):
         yield WantedSocket(address=address, setting=f"controlPlane.{key}", owner="the control plane")
-    for service in mesh.services:
-        name = service.full_name
-        mesh_address = SocketAddress(service.address, service.mesh_port)
-        yield WantedSocket(address=mesh_address, setting="mesh", owner=f"service {name}")
-        if service.signals is not None:
-            yield WantedSocket(address=service.signals, setting="signals", owner=f"service {name}")
-        for upstream in service.upstreams:
-            setting = f"listen of its upstream {upstream.service}:{upstream.port}"
-            if upstream.listen is not None:
-                yield WantedSocket(address=upstream.listen, setting=setting, owner=f"service {name}")
-        if service.run is not None:
-            for app in dict.fromkeys(port.app for port in service.ports):
-                yield WantedSocket(address=app, setting="app of its port", owner=f"service {name}")
+    for service, instance in mesh.workloads:
+        owner = f"service {service.name_of(instance)}"
+        yield WantedSocket(address=instance.mesh, setting="mesh", owner=owner)
+        if instance.signals is not None:
+            yield WantedSocket(address=instance.signals, setting="signals", owner=owner)
+        for upstream, listen in zip(service.upstreams, instance.listens, strict=True):
+            if listen is not None:
+                setting = f"listen of its upstream {upstream.service}:{upstream.port}"
+                yield WantedSocket(address=listen, setting=setting, owner=owner)
+        if instance.run is not None:
+            for app in dict.fromkeys(instance.apps):
+                yield WantedSocket(address=app, setting="app of its port", owner=owner)
 
 
 def free_addresses(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from controlplane.mesh.model import workload_name
 from controlplane.up.children import CONTROL_PLANE, app_name, sidecar_name
 from controlplane.up.running import RunningMesh
-from ringfence.kit.addresses import SocketAddress
 
 
 def facts(running: RunningMesh, seconds: float) -> dict[str, Any]:
@@ -34,26 +34,30 @@ def facts(running: RunningMesh, seconds: float) -> dict[str, Any]:
         "services": [
             {
                 "service": service.full_name,
+                "instance": instance.name or None,
                 "spiffe_id": str(service.spiffe_id),
-                "mesh": str(SocketAddress(service.address, service.mesh_port)),
-                "signals": str(running.signals[service.full_name]),
-                "sidecar_pid": pid(sidecar_name(service)),
-                "app_pid": pid(app_name(service)),
-                "app_listens": app_name(service) not in running.waiting_apps if service.run is not None else None,
+                "mesh": str(instance.mesh),
+                "signals": str(running.signals[service.name_of(instance)]),
+                "sidecar_pid": pid(sidecar_name(service, instance)),
+                "app_pid": pid(app_name(service, instance)),
+                "app_listens": app_name(service, instance) not in running.waiting_apps
+                if instance.run is not None
+                else None,
                 "ports": [
-                    {"port": port.port, "protocol": str(port.protocol), "app": str(port.app)} for port in service.ports
+                    {"port": port.port, "protocol": str(port.protocol), "app": str(app)}
+                    for port, app in zip(service.ports, instance.apps, strict=True)
                 ],
                 "upstreams": [
                     {
                         "service": one.service,
                         "port": one.port,
                         "protocol": str(one.protocol),
-                        "listen": str(one.listen) if one.listen is not None else None,
+                        "listen": str(listen) if listen is not None else None,
                     }
-                    for one in service.upstreams
+                    for one, listen in zip(service.upstreams, instance.listens, strict=True)
                 ],
             }
-            for service in mesh.services
+            for service, instance in mesh.workloads
         ],
     }
 
@@ -69,7 +73,7 @@ def summary(told: dict[str, Any]) -> str:
         f"  look at it      ringfence status --admin-socket {told['admin_socket']}",
     ]
     for service in told["services"]:
-        lines.append(f"  {service['service']}")
+        lines.append(f"  {workload_name(service['service'], service['instance'] or '')}")
         lines.append(
             f"    {service['spiffe_id']}, mesh port {service['mesh']}, metrics http://{service['signals']}/metrics"
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
+from ringfence.wire.gen import control_pb2
 from sidecar.control.enforcement import OnSnapshot
 from sidecar.control.errors import ControlError, SnapshotRefused, StoredSnapshotUnfit, StreamEnded
 from sidecar.control.snapshot_file import SnapshotFile
@@ -35,20 +36,25 @@ def open_control(
     *,
     holder: IdentitySource,
     on_snapshot: OnSnapshot,
+    readiness: Callable[[], control_pb2.ReadinessReport],
     clock: Clock,
     random: Callable[[], float],
     log: Logger,
     version: str,
 ) -> ControlStream:
-    """The stream for one process; touches neither files nor network before ``run``."""
+    """The stream for one process; ``readiness`` answers what the control plane is told of the workload.
+
+    Touches neither files nor network before ``run``."""
     return ControlStream(
         address=settings.address,
         holder=holder,
         file=SnapshotFile(StateFolder(settings.state_dir)),
+        instance=settings.instance,
         on_snapshot=on_snapshot,
+        readiness=readiness,
         clock=clock,
         random=random,
         log=log,
         version=version,
-        instance=secrets.token_hex(8),
+        process=secrets.token_hex(8),
     )

@@ -40,12 +40,14 @@ class Enforcement:
         self,
         *,
         spiffe_id: SpiffeId,
+        instance: str = "",
         on_snapshot: OnSnapshot,
         log: Logger,
         monotonic: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._spiffe_id = spiffe_id
         self._monotonic = monotonic
+        self._instance = instance
         self._on_snapshot = on_snapshot
         self._log = log
         self._one_at_a_time = asyncio.Lock()
@@ -88,6 +90,9 @@ class Enforcement:
     async def _enforce(self, snapshot: Snapshot) -> None:
         if snapshot.workload.spiffe_id != self._spiffe_id:
             raise SnapshotRefused(f"it is the snapshot of {snapshot.workload.spiffe_id}, not of {self._spiffe_id}")
+        if snapshot.workload.instance != self._instance:
+            told, own = _named(snapshot.workload.instance), _named(self._instance)
+            raise SnapshotRefused(f"it is the snapshot of {told} of {self._spiffe_id}, not of {own}")
         result = self._on_snapshot(snapshot)
         if inspect.isawaitable(result):
             await result
@@ -96,3 +101,7 @@ class Enforcement:
         self.refused += 1
         self._log.error("snapshot refused", revision=revision, reason=reason, enforced_revision=self.revision)
         return Outcome(revision=revision, error=reason, is_new=False)
+
+
+def _named(instance: str) -> str:
+    return f"instance {instance}" if instance else "the unnamed instance"

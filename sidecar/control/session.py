@@ -39,6 +39,7 @@ class Session:
         svid: X509Svid,
         take: Callable[[pb.Snapshot], Awaitable[Outcome]],
         enforced_revision: Callable[[], int],
+        readiness: Callable[[], pb.ReadinessReport],
         clock: Clock,
         answer_seconds: float,
     ) -> None:
@@ -47,15 +48,33 @@ class Session:
         self._svid = self._newest = svid
         self._take = take
         self._enforced_revision = enforced_revision
+        self._readiness = readiness
+        self._readiness_told = False
         self._clock = clock
         self._answer_seconds = answer_seconds
         self._outbox: asyncio.Queue[pb.SidecarReport] = asyncio.Queue(_OUTBOX_LIMIT)
         self._overflow = asyncio.Event()
+        self._over = asyncio.Event()
 
     def identity_changed(self, svid: X509Svid) -> None:
         """Report a newer SVID on this stream, and open the next one with it."""
         self._newest = svid
         self._report_identity(svid)
+
+    def readiness_changed(self) -> None:
+        """Report it on this stream, once anything was."""
+        if self._readiness_told:
+            self._post(pb.SidecarReport(readiness=self._readiness()))
+
+    async def flush(self) -> None:
+        """Returns when what was posted is written, or the stream is over."""
+        written = asyncio.ensure_future(self._outbox.join())
+        over = asyncio.ensure_future(self._over.wait())
+        try:
+            await asyncio.wait((written, over), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in (written, over):
+                waiting.cancel()
 
     async def run(self, hello: pb.Hello) -> None:
         """Serve the stream. Returns when the next one should be opened with a newer SVID; raises StreamEnded else."""
@@ -69,6 +88,8 @@ class Session:
             raise StreamEnded(f"{self._address}: {told(error)}") from error
         except TimeoutError as error:
             raise StreamEnded(f"{self._address} was silent for {self._answer_seconds:g} s") from error
+        finally:
+            self._over.set()
 
     async def _read(self, call: Call[pb.SidecarReport, pb.Snapshot]) -> None:
         deadline: float | None = self._answer_seconds
@@ -86,6 +107,10 @@ class Session:
                 enforced_revision=self._enforced_revision(),
             )
             self._post(pb.SidecarReport(ack=acknowledgement))
+            if not self._readiness_told and acknowledgement.enforced_revision:
+                # Not before: without a policy in force nothing is served.
+                self._readiness_told = True
+                self.readiness_changed()
 
     async def _write(self, call: Call[pb.SidecarReport, pb.Snapshot]) -> None:
         while True:
@@ -93,6 +118,7 @@ class Session:
             async with asyncio.timeout(self._answer_seconds):
                 try:
                     await call.write(report)
+                    self._outbox.task_done()
                 except RpcError:
                     # The stream is over already, and the reader is about to learn why.
                     await asyncio.Event().wait()

@@ -62,13 +62,16 @@ class ControlStream:
         random: Callable[[], float],
         log: Logger,
         version: str,
-        instance: str,
+        process: str,
+        instance: str = "",
+        readiness: Callable[[], pb.ReadinessReport] = lambda: pb.ReadinessReport(ready=True),
         backoff: Backoff | None = None,
         patience_seconds: float = 2.0,
         answer_seconds: float = 10.0,
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``patience_seconds``: how long the control plane may take before the stored snapshot is put in force;
+        """``process`` names this run of the sidecar, ``instance`` the workload among those of its identity.
+        ``patience_seconds``: how long the control plane may take before the stored snapshot is put in force;
         ``answer_seconds``: how long it may leave a hello or a report unanswered before the stream is given up."""
         self._address = address
         self._holder = holder
@@ -77,13 +80,19 @@ class ControlStream:
         self._random = random
         self._log = log
         self._version = version
+        self._process = process
         self._instance = instance
+        self._readiness = readiness
         self._backoff = backoff or Backoff()
         self._patience_seconds = patience_seconds
         self._answer_seconds = answer_seconds
         self._wait = wait
         self._enforcement = Enforcement(
-            spiffe_id=holder.spiffe_id, on_snapshot=on_snapshot, log=log, monotonic=clock.monotonic
+            spiffe_id=holder.spiffe_id,
+            instance=instance,
+            on_snapshot=on_snapshot,
+            log=log,
+            monotonic=clock.monotonic,
         )
         self._session: Session | None = None
         self._taking: set[asyncio.Future[Outcome]] = set()
@@ -189,10 +198,16 @@ class ControlStream:
             svid=svid,
             take=self._take,
             enforced_revision=lambda: self._enforcement.revision,
+            readiness=self._readiness,
             clock=self._clock,
             answer_seconds=self._answer_seconds,
         )
-        hello = pb.Hello(version=self._version, instance=self._instance, held_revision=self._enforcement.revision)
+        hello = pb.Hello(
+            version=self._version,
+            process=self._process,
+            held_revision=self._enforcement.revision,
+            instance=self._instance,
+        )
         try:
             await self._session.run(hello)
         finally:
@@ -271,6 +286,16 @@ class ControlStream:
             enforced_revision=self._enforcement.revision,
             stale_seconds=round(self.staleness_seconds(), 1),
         )
+
+    def readiness_changed(self) -> None:
+        """Tell the control plane; where there is no stream, the next one begins with it."""
+        if self._session is not None:
+            self._session.readiness_changed()
+
+    async def flush(self) -> None:
+        """Returns when all that was to be reported is on its way, or there is no stream to report on."""
+        if self._session is not None:
+            await self._session.flush()
 
     def _identity_changed(self, svid: X509Svid, bundles: tuple[TrustBundle, ...]) -> None:
         if self._session is not None:

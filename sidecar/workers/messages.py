@@ -142,6 +142,13 @@ class Tapped:
     blob: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppRefused:
+    """Worker: the app took no connection on this service port."""
+
+    port: int
+
+
 Message = (
     Attached
     | Start
@@ -157,6 +164,7 @@ Message = (
     | Answer
     | Counted
     | Tapped
+    | AppRefused
 )
 
 # Numbers are never used for something else; the order is the numbering.
@@ -175,6 +183,7 @@ _KINDS: Final[tuple[type[Any], ...]] = (
     Answer,
     Counted,
     Tapped,
+    AppRefused,
 )
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS, 1)}
 _TYPES: Final = {kind: get_type_hints(kind) for kind in _KINDS}

@@ -16,7 +16,7 @@ from ringfence import __version__
 from ringfence.kit.backoff import Backoff
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
-from ringfence.snapshot import Snapshot
+from ringfence.snapshot import Port, Snapshot
 from ringfence.spiffe import TrustBundle, X509Svid
 from ringfence.wire.convert import snapshot_to_wire
 from sidecar.exposition import Family
@@ -49,10 +49,12 @@ class Workers:
         clock: Clock,
         random: Callable[[], float],
         log: Logger,
+        app_refused: Callable[[Port], None] = lambda _: None,
         backoff: Backoff | None = None,
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """``start``: what the worker of a number is told first; ``inherited``: descriptors that it gets."""
+        """``start``: what the worker of a number is told first; ``inherited``: descriptors that it gets.
+        ``app_refused`` is told of each port on which the app took no connection."""
         self._draining = asyncio.Event()
         self.bundles: tuple[TrustBundle, ...] = ()
         self._count = count
@@ -61,6 +63,7 @@ class Workers:
         self._clock = clock
         self._random = random
         self._log = log
+        self._app_refused = app_refused
         self._backoff = backoff or Backoff()
         self._wait = wait
         self._taps = WorkersTaps(self._tell)
@@ -137,6 +140,11 @@ class Workers:
         for worker in self._started:
             worker.send(message)
 
+    def _refused(self, number: int) -> None:
+        for port in self._snapshot.workload.ports if self._snapshot is not None else ():
+            if port.port == number:
+                self._app_refused(port)
+
     def _tapped(self, worker: WorkerProcess, message: Tapped) -> None:
         try:
             self._taps.tapped(message)
@@ -207,7 +215,7 @@ class Workers:
         attempt = 0
         while not self._draining.is_set():
             began = self._clock.monotonic()
-            worker = WorkerProcess(number, self._tapped)
+            worker = WorkerProcess(number, self._tapped, self._refused)
             try:
                 ended = _words(await self._live(worker), worker.reason)
             except OSError as error:
@@ -314,6 +322,7 @@ def open_workers(
     clock: Clock,
     random: Callable[[], float],
     log: Logger,
+    app_refused: Callable[[Port], None],
 ) -> Workers:
     """The workers that the settings ask for; none is started before ``keep``."""
 
@@ -336,4 +345,5 @@ def open_workers(
         clock=clock,
         random=random,
         log=log,
+        app_refused=app_refused,
     )

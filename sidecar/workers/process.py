@@ -18,6 +18,7 @@ from sidecar.workers import counting
 from sidecar.workers.channel import PEER_GONE, Channel
 from sidecar.workers.messages import (
     Answer,
+    AppRefused,
     Attached,
     Connections,
     Counted,
@@ -41,7 +42,12 @@ class WorkerLostError(Exception):
 class WorkerProcess:
     """A process and its channel; a worker that does not answer in time, or not in our language, is killed."""
 
-    def __init__(self, number: int, on_tapped: Callable[[WorkerProcess, Tapped], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        on_tapped: Callable[[WorkerProcess, Tapped], None],
+        on_app_refused: Callable[[int], None],
+    ) -> None:
         self.number = number
         self.attached = asyncio.Event()
         self.enforces = 0
@@ -54,6 +60,7 @@ class WorkerProcess:
         self.reason = ""
         """Why it was ended from here, if it was."""
         self._on_tapped = on_tapped
+        self._on_app_refused = on_app_refused
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._asked: dict[int, asyncio.Future[Answer]] = {}
@@ -161,6 +168,8 @@ class WorkerProcess:
                     self.kill(str(error))
             case Tapped():
                 self._on_tapped(self, message)
+            case AppRefused():
+                self._on_app_refused(message.port)
             case _:
                 self.kill(f"{type(message).__name__} is no worker's")
 

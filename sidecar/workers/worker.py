@@ -21,6 +21,7 @@ from ringfence import __version__
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.log import Logger
 from ringfence.kit.log_sink import LogSink
+from ringfence.snapshot import Port
 from ringfence.spiffe import SpiffeId
 from ringfence.wire.convert import WireError, snapshot_from_wire
 from ringfence.wire.gen import control_pb2
@@ -36,6 +37,7 @@ from sidecar.workers.channel import Channel
 from sidecar.workers.lines import WholeLines
 from sidecar.workers.messages import (
     Answer,
+    AppRefused,
     Attached,
     Connections,
     Counted,
@@ -55,6 +57,7 @@ from sidecar.workers.messages import (
 
 _GC_THRESHOLD: Final = 50_000  # as in sidecar.app
 _REPORT_SECONDS: Final = 1.0
+_REFUSAL_SECONDS: Final = 1.0
 _REPORT_SHARE: Final = 0.02  # of the loop's time, for telling what was counted
 
 
@@ -146,7 +149,9 @@ class _Worker:
             metrics=self._metrics,
             recorder=self._recorder,
             listen=listen_beside,
+            app_refused=self._app_refused,
         )
+        self._refusals_told: dict[int, float] = {}
         self._metrics.total("ringfence_log_lines_dropped", "Log lines nobody took", lambda: float(self._sink.dropped))
         self._taps: dict[int, Tap] = {}
         self._told: bytes = b""
@@ -165,6 +170,13 @@ class _Worker:
         self._count()
         self.log.info("worker stopped")
         self._sink.close()
+
+    def _app_refused(self, port: Port) -> None:
+        """Told once in a while: the parent tries the app itself from then on."""
+        now = self._clock.monotonic()
+        if now - self._refusals_told.get(port.port, -_REFUSAL_SECONDS) >= _REFUSAL_SECONDS:
+            self._refusals_told[port.port] = now
+            self._channel.send(AppRefused(port=port.port))
 
     async def _report(self) -> None:
         """Tell what was counted, as often as is cheap: what is not told dies with a process that is killed."""

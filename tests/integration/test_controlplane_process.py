@@ -202,7 +202,7 @@ class Subscription:
         self._channel = channel(ready["listen"], roots, svid)
         self._reports: list[control_pb2.SidecarReport] = []
         self._outbox: queue.SimpleQueue[control_pb2.SidecarReport | None] = queue.SimpleQueue()
-        self._outbox.put(control_pb2.SidecarReport(hello=control_pb2.Hello(version="0.1.0", instance=instance)))
+        self._outbox.put(control_pb2.SidecarReport(hello=control_pb2.Hello(version="0.1.0", process=instance)))
         self._call = control_pb2_grpc.ControlStub(self._channel).Subscribe(iter(self._outbox.get, None), timeout=60)
 
     def snapshot(self) -> control_pb2.Snapshot:

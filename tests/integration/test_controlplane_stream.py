@@ -19,9 +19,11 @@ from controlplane.control.servers import AddressTakenError, ServerLimits, listen
 from controlplane.control.service import ControlService, StreamLimits
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.distributor import Distributor
+from controlplane.push.readiness import ReadinessBoard
 from controlplane.push.revisions import Ledger, advance
 from controlplane.push.sessions import Session, Standing
 from controlplane.push.snapshots import build_snapshots
+from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.addresses import SocketAddress
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import Logger
@@ -62,6 +64,7 @@ class Plane:
         self.clock = ShiftedClock()
         self.metrics = ControlPlaneMetrics(dict)
         self.distributor = Distributor(clock=self.clock, limit=50, identity_limit=3)
+        self.readiness = ReadinessBoard()
         self.log = io.StringIO()
         self.identity = ServerIdentity(
             issue=self._issue,
@@ -88,6 +91,7 @@ class Plane:
         service = ControlService(
             callers=CallerCheck(self.ca.bundle(), self.clock),
             distributor=self.distributor,
+            readiness=self.readiness,
             metrics=self.metrics,
             log=Logger("control", level="debug", stream=self.log),
             clock=self.clock,
@@ -111,6 +115,7 @@ class Plane:
         }
         contents = build_snapshots(self._mesh, allowlists, [self.ca.bundle()], 1)
         self._ledger, catalog = advance(self._ledger, contents)
+        self.readiness.keep(catalog.snapshots)
         self.distributor.publish(catalog)
         return catalog.revision
 
@@ -135,7 +140,7 @@ class Plane:
             yield Sidecar(channel)
 
     def session(self, spiffe_id: SpiffeId) -> Session:
-        found = self.distributor.sessions()[spiffe_id]
+        found = self.distributor.sessions()[WorkloadKey(spiffe_id)]
         assert len(found) == 1
         return found[0]
 
@@ -157,7 +162,7 @@ class Sidecar:
         await self.call.write(pb.SidecarReport(**report))
 
     async def hello(self, instance: str = "a", held_revision: int = 0) -> None:
-        await self.send(hello=pb.Hello(version="0.1.0", instance=instance, held_revision=held_revision))
+        await self.send(hello=pb.Hello(version="0.1.0", process=instance, held_revision=held_revision))
 
     async def snapshot(self) -> pb.Snapshot:
         async with asyncio.timeout(_WAIT_SECONDS):
@@ -277,7 +282,7 @@ async def test_certificate_that_is_no_svid_is_told_nothing(plane: Plane, rogue: 
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await sidecar.hello()
         assert await sidecar.ending() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)
-    assert plane.distributor.sessions()[WEB] == []
+    assert plane.distributor.sessions()[WorkloadKey(WEB)] == []
 
 
 async def test_reason_of_a_refused_certificate_stays_on_this_side(plane: Plane) -> None:
@@ -356,16 +361,16 @@ async def test_silent_caller_is_not_waited_for(plane: Plane) -> None:
 BREACHES: dict[str, list[dict[str, Any]]] = {
     "no hello first": [{"ack": pb.Acknowledgement(revision=1, accepted=True, enforced_revision=1)}],
     "an empty report": [{}],
-    "a second hello": [{"hello": pb.Hello(instance="a")}, {"hello": pb.Hello(instance="a")}],
+    "a second hello": [{"hello": pb.Hello(process="a")}, {"hello": pb.Hello(process="a")}],
     "an answer to nothing": [
-        {"hello": pb.Hello(instance="a")},
+        {"hello": pb.Hello(process="a")},
         {"ack": pb.Acknowledgement(revision=99, accepted=True, enforced_revision=99)},
     ],
     "a contradictory answer": [
-        {"hello": pb.Hello(instance="a")},
+        {"hello": pb.Hello(process="a")},
         {"ack": pb.Acknowledgement(revision=1, accepted=True, enforced_revision=7)},
     ],
-    "a nameless instance": [{"hello": pb.Hello()}],
+    "a nameless process": [{"hello": pb.Hello()}],
 }
 
 

@@ -95,7 +95,7 @@ async def test_a_killed_sidecar_is_back_by_its_host_key(bench: Bench) -> None:
     await again.ready()
     assert bench.backend.calls == ["join", "challenge", "attest"]
     await until(lambda: len(bench.control.hellos) == 2)
-    assert bench.control.hellos[0].instance != bench.control.hellos[1].instance
+    assert bench.control.hellos[0].process != bench.control.hellos[1].process
 
 
 async def test_restarted_without_a_control_plane_it_serves_by_the_last_good_snapshot(bench: Bench) -> None:

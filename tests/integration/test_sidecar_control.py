@@ -102,7 +102,7 @@ class Bench:
             random=random.random,
             log=Logger("control", stream=self.lines),
             version="0.1.0",
-            instance="0123456789abcdef",
+            process="0123456789abcdef",
             backoff=Backoff(first_seconds=0.02, cap_seconds=0.2),
             **options,
         )
@@ -139,7 +139,7 @@ async def test_hello_and_identity_come_first(bench: Bench) -> None:
     bench.run(bench.stream())
     await until(lambda: bench.control.hellos and bench.control.identities)
     (hello,) = bench.control.hellos
-    assert (hello.version, hello.instance, hello.held_revision) == ("0.1.0", "0123456789abcdef", 0)
+    assert (hello.version, hello.process, hello.held_revision) == ("0.1.0", "0123456789abcdef", 0)
     svid = bench.identity.svid
     assert svid is not None
     (report,) = bench.control.identities

@@ -14,6 +14,7 @@ from controlplane.intake.sources import Sources
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.distributor import Distributor
 from controlplane.push.ledger_file import LedgerFile
+from controlplane.push.readiness import ReadinessBoard
 from controlplane.push.revisions import Ledger
 from ringfence.kit.clock import FakeClock, SystemClock
 from ringfence.kit.log import Logger
@@ -37,6 +38,7 @@ class Intake:
         self.clock = FakeClock()
         self.metrics = ControlPlaneMetrics(dict)
         self.distributor = Distributor(clock=self.clock, limit=10, identity_limit=10)
+        self.readiness = ReadinessBoard()
         reader = ContentReader(clock=SystemClock(), limit_bytes=1 << 20)
         self.sources = Sources(self.files.mesh_file, reader, policy_folder_named)
         self.applier = Applier(
@@ -44,6 +46,7 @@ class Intake:
             ledger=Ledger(),
             ledger_file=LedgerFile(self.state / "revisions.json"),
             distributor=self.distributor,
+            readiness=self.readiness,
             bundles=lambda: [BUNDLE],
             metrics=self.metrics,
             log=Logger("configuration", stream=self.log, clock=self.clock),
@@ -64,8 +67,8 @@ class Intake:
         return sum(json.loads(line)["msg"].startswith(message) for line in self.log.getvalue().splitlines())
 
     def rules(self, service: str) -> list[str]:
-        for spiffe_id, snapshot in self.distributor.catalog.snapshots.items():
-            if spiffe_id.service_account == service:
+        for workload, snapshot in self.distributor.catalog.snapshots.items():
+            if workload.spiffe_id.service_account == service:
                 return [rule.name for allowlist in snapshot.allowlists for rule in allowlist.rules]
         raise AssertionError(service)
 

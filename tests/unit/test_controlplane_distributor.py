@@ -11,24 +11,26 @@ from controlplane.push.distributor import Distributor, Ending, SubscriptionRefus
 from controlplane.push.mailbox import Mailbox
 from controlplane.push.revisions import Catalog
 from controlplane.push.sessions import Session, Standing
+from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.clock import FakeClock
 from ringfence.snapshot import Snapshot, Workload
 from ringfence.spiffe import SpiffeId
 
-WEB = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/web")
-ORDERS = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/orders")
+WEB = WorkloadKey(SpiffeId.parse("spiffe://shop.example/ns/shop/sa/web"))
+ORDERS = WorkloadKey(SpiffeId.parse("spiffe://shop.example/ns/shop/sa/orders"))
 
 
-def snapshot(spiffe_id: SpiffeId, revision: int) -> Snapshot:
+def snapshot(key: WorkloadKey, revision: int) -> Snapshot:
     return Snapshot(
         revision=revision,
         workload=Workload(
-            service=spiffe_id.service_account or "",
+            service=key.spiffe_id.service_account or "",
             namespace="shop",
-            spiffe_id=spiffe_id,
+            spiffe_id=key.spiffe_id,
             mesh_host="127.0.0.1",
             mesh_port=15008,
             ports=(),
+            instance=key.instance,
         ),
         upstreams=(),
         allowlists=(),
@@ -36,14 +38,14 @@ def snapshot(spiffe_id: SpiffeId, revision: int) -> Snapshot:
     )
 
 
-def catalog(revision: int, found: Mapping[SpiffeId, int]) -> Catalog:
+def catalog(revision: int, found: Mapping[WorkloadKey, int]) -> Catalog:
     return Catalog(revision=revision, snapshots={key: snapshot(key, value) for key, value in found.items()})
 
 
-def session(spiffe_id: SpiffeId, instance: str = "a") -> Session:
+def session(workload: WorkloadKey, process: str = "a") -> Session:
     return Session(
-        spiffe_id=spiffe_id,
-        instance=instance,
+        workload=workload,
+        process=process,
         version="1",
         peer="ipv4:127.0.0.1:1",
         svid_not_after=1.0,
@@ -113,10 +115,10 @@ async def test_removed_workload_is_told_so_last(distributor: Distributor) -> Non
 
 def test_stranger_to_the_mesh_is_refused(distributor: Distributor) -> None:
     with pytest.raises(SubscriptionRefusedError, match="unknown_workload"):
-        distributor.subscribe(session(SpiffeId.parse("spiffe://shop.example/ns/shop/sa/stranger")))
+        distributor.subscribe(session(WorkloadKey(SpiffeId.parse("spiffe://shop.example/ns/shop/sa/stranger"))))
 
 
-async def test_same_instance_takes_the_place_of_its_older_stream(distributor: Distributor) -> None:
+async def test_same_process_takes_the_place_of_its_older_stream(distributor: Distributor) -> None:
     older = distributor.subscribe(session(WEB))
     newer = distributor.subscribe(session(WEB))
     assert await older.mailbox.take() is Ending.SUPERSEDED
@@ -127,7 +129,7 @@ async def test_same_instance_takes_the_place_of_its_older_stream(distributor: Di
     assert distributor.sessions()[WEB] == [newer.session]
 
 
-async def test_replicas_share_an_identity(distributor: Distributor) -> None:
+async def test_processes_beside_one_workload_are_told_the_same(distributor: Distributor) -> None:
     replicas = [distributor.subscribe(session(WEB, name)) for name in ("a", "b")]
     distributor.publish(catalog(2, {WEB: 2, ORDERS: 1}))
     assert [await replica.mailbox.take() for replica in replicas] == [snapshot(WEB, 2)] * 2

@@ -17,8 +17,8 @@ from ringfence.wire.gen import control_pb2 as pb
 
 
 def test_reports_are_read() -> None:
-    hello = pb.SidecarReport(hello=pb.Hello(version="0.1.0", instance="abc", held_revision=3))
-    assert read_report(hello) == HelloReport(version="0.1.0", instance="abc", held_revision=3)
+    hello = pb.SidecarReport(hello=pb.Hello(version="0.1.0", process="abc", held_revision=3))
+    assert read_report(hello) == HelloReport(version="0.1.0", process="abc", instance="", held_revision=3)
     ack = pb.SidecarReport(ack=pb.Acknowledgement(revision=4, accepted=False, error="why", enforced_revision=3))
     assert read_report(ack) == AcknowledgementReport(revision=4, accepted=False, error="why", enforced_revision=3)
     identity = pb.SidecarReport(identity=pb.IdentityReport(not_before=1, not_after=2, serial="0a"))
@@ -30,12 +30,12 @@ def test_reports_are_read() -> None:
     [
         pb.SidecarReport(),
         pb.SidecarReport(hello=pb.Hello()),
-        pb.SidecarReport(hello=pb.Hello(instance="a" * 65)),
-        pb.SidecarReport(hello=pb.Hello(instance="a\n")),
-        pb.SidecarReport(hello=pb.Hello(instance="é")),
-        pb.SidecarReport(hello=pb.Hello(instance="a", version="1 2")),
-        pb.SidecarReport(hello=pb.Hello(instance="a", version="1" * 65)),
-        pb.SidecarReport(hello=pb.Hello(instance="a", held_revision=2**53)),
+        pb.SidecarReport(hello=pb.Hello(process="a" * 65)),
+        pb.SidecarReport(hello=pb.Hello(process="a\n")),
+        pb.SidecarReport(hello=pb.Hello(process="é")),
+        pb.SidecarReport(hello=pb.Hello(process="a", version="1 2")),
+        pb.SidecarReport(hello=pb.Hello(process="a", version="1" * 65)),
+        pb.SidecarReport(hello=pb.Hello(process="a", held_revision=2**53)),
         pb.SidecarReport(ack=pb.Acknowledgement(revision=2**64 - 1)),
         pb.SidecarReport(ack=pb.Acknowledgement(enforced_revision=2**64 - 1)),
         pb.SidecarReport(identity=pb.IdentityReport(not_before=2, not_after=2, serial="0a")),

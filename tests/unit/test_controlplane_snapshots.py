@@ -9,6 +9,7 @@ from controlplane.mesh.document import read_mesh
 from controlplane.mesh.model import Mesh
 from controlplane.push.revisions import Catalog, Ledger, advance
 from controlplane.push.snapshots import build_snapshots
+from controlplane.push.workload_key import WorkloadKey
 from ringfence.policy.model import Allowlist, NamespaceCallers, Rule
 from ringfence.routing.bind import PortRoute
 from ringfence.routing.model import Per, Rate, RateLimit, Route
@@ -31,18 +32,22 @@ def identity(name: str) -> SpiffeId:
     return SpiffeId.parse(f"spiffe://shop.example/ns/shop/sa/{name}")
 
 
+def key(name: str, instance: str = "") -> WorkloadKey:
+    return WorkloadKey(identity(name), instance)
+
+
 def allowlist(name: str, caller_namespace: str = "shop") -> Allowlist:
     return Allowlist(
         namespace="shop", name=name, rules=(Rule(name="a", callers=(NamespaceCallers(namespace=caller_namespace),)),)
     )
 
 
-def build(found: Mesh, allowlists: dict[str, tuple[Allowlist, ...]] | None = None) -> dict[SpiffeId, Snapshot]:
+def build(found: Mesh, allowlists: dict[str, tuple[Allowlist, ...]] | None = None) -> dict[WorkloadKey, Snapshot]:
     return build_snapshots(found, allowlists or {}, [BUNDLE], 1)
 
 
 def revisions(catalog: Catalog) -> dict[str, int]:
-    return {str(spiffe_id).rpartition("/")[2]: snapshot.revision for spiffe_id, snapshot in catalog.snapshots.items()}
+    return {str(workload).rpartition("/")[2]: snapshot.revision for workload, snapshot in catalog.snapshots.items()}
 
 
 def test_sidecar_is_told_only_its_own_share() -> None:
@@ -50,13 +55,13 @@ def test_sidecar_is_told_only_its_own_share() -> None:
         mesh("web", "orders", "payments"),
         {"shop/orders": (allowlist("orders"),), "shop/payments": (allowlist("payments"),)},
     )
-    orders = snapshots[identity("orders")]
+    orders = snapshots[key("orders")]
     assert orders.workload.spiffe_id == identity("orders")
     assert [upstream.service for upstream in orders.upstreams] == ["payments"]
     assert [endpoint.spiffe_id for endpoint in orders.upstreams[0].endpoints] == [identity("payments")]
     assert [found.name for found in orders.allowlists] == ["orders"]
-    assert snapshots[identity("web")].allowlists == ()
-    assert snapshots[identity("payments")].upstreams == ()
+    assert snapshots[key("web")].allowlists == ()
+    assert snapshots[key("payments")].upstreams == ()
 
 
 def test_a_route_goes_to_the_callers_and_its_limits_to_the_service() -> None:
@@ -65,16 +70,16 @@ def test_a_route_goes_to_the_callers_and_its_limits_to_the_service() -> None:
     routes = {"shop/orders": {8080: PortRoute(route=route, limits=(limit,))}}
     found = mesh("web", "orders", "payments")
     snapshots = build_snapshots(found, {}, [BUNDLE], 1, routes)
-    (to_orders,) = snapshots[identity("web")].upstreams
-    (to_payments,) = snapshots[identity("orders")].upstreams
+    (to_orders,) = snapshots[key("web")].upstreams
+    (to_payments,) = snapshots[key("orders")].upstreams
     assert (to_orders.service, to_orders.port, to_orders.route) == ("orders", 8080, route)
     assert to_payments.route is None
-    assert [port.limits for port in snapshots[identity("orders")].workload.ports] == [(limit,)]
-    assert [port.limits for port in snapshots[identity("web")].workload.ports] == [()]
+    assert [port.limits for port in snapshots[key("orders")].workload.ports] == [(limit,)]
+    assert [port.limits for port in snapshots[key("web")].workload.ports] == [()]
 
 
 def test_upstream_bears_the_mesh_address_and_port_of_its_target() -> None:
-    found = build(mesh("web", "orders"))[identity("web")].upstreams[0]
+    found = build(mesh("web", "orders"))[key("web")].upstreams[0]
     assert (found.port, found.protocol, found.listen_host, found.listen_port) == (8080, "http", "127.0.0.1", 9101)
     endpoint = found.endpoints[0]
     assert (endpoint.mesh_host, endpoint.mesh_port, endpoint.address) == ("127.0.0.1", 15102, "127.0.0.1")
@@ -91,14 +96,14 @@ def test_a_service_without_a_sidecar_is_dialled_itself_and_gets_no_snapshot() ->
     document, problems = read_mesh(text.replace("service: orders, port: 8080", "service: search, port: 8443"), "m.yaml")
     assert document is not None, problems
     snapshots = build(document.mesh)
-    assert snapshots.keys() == {identity("web"), identity("orders")}
-    [found] = snapshots[identity("web")].upstreams
+    assert snapshots.keys() == {key("web"), key("orders")}
+    [found] = snapshots[key("web")].upstreams
     assert (found.service, found.protocol, found.addresses) == ("search", "grpc", ("10.0.0.5", "10.0.0.6"))
     assert [(end.mesh_host, end.mesh_port, end.spiffe_id, end.transport) for end in found.endpoints] == [
         ("10.0.0.5", 8443, identity("search"), Transport.DIRECT),
         ("10.0.0.6", 8443, identity("search"), Transport.DIRECT),
     ]
-    assert snapshot_from_wire(snapshot_to_wire(snapshots[identity("web")])) == snapshots[identity("web")]
+    assert snapshot_from_wire(snapshot_to_wire(snapshots[key("web")])) == snapshots[key("web")]
 
 
 def test_every_snapshot_passes_the_check_at_its_sidecar() -> None:
@@ -144,14 +149,14 @@ spec:
 """
 
 
-def full() -> dict[SpiffeId, Snapshot]:
+def full() -> dict[WorkloadKey, Snapshot]:
     document, problems = read_mesh(FULL, "mesh.yaml")
     assert document is not None, problems
     return build(document.mesh)
 
 
 def test_ports_bear_their_mode_and_whether_the_app_is_told_its_caller() -> None:
-    orders, ledger = full()[identity("orders")].workload, full()[identity("ledger")].workload
+    orders, ledger = full()[key("orders")].workload, full()[key("ledger")].workload
     assert [(port.port, port.protocol, port.mode, port.proxy_protocol) for port in (*orders.ports, *ledger.ports)] == [
         (8080, Protocol.HTTP2, PortMode.PERMISSIVE, False),
         (9090, Protocol.GRPC, PortMode.STRICT, False),
@@ -161,7 +166,7 @@ def test_ports_bear_their_mode_and_whether_the_app_is_told_its_caller() -> None:
 
 
 def test_interception_is_on_where_it_is_asked_for() -> None:
-    found = {name: full()[identity(name)].workload.intercept for name in ("web", "orders", "ledger")}
+    found = {name: full()[key(name)].workload.intercept for name in ("web", "orders", "ledger")}
     assert found == {
         "web": Intercept(inbound_port=15006, outbound_port=16001),
         "orders": None,
@@ -173,7 +178,7 @@ def test_upstreams_are_known_by_the_addresses_that_the_app_dials_and_listen_only
     ledger = ("10.0.0.3", "10.96.0.10", "10.96.0.9", "2001:db8::9")
     assert [
         (upstream.service, upstream.port, upstream.addresses, upstream.listen_host, upstream.listen_port)
-        for upstream in full()[identity("web")].upstreams
+        for upstream in full()[key("web")].upstreams
     ] == [
         ("ledger", 7000, ledger, "", 0),
         ("ledger", 8080, ledger, "", 0),
@@ -183,11 +188,11 @@ def test_upstreams_are_known_by_the_addresses_that_the_app_dials_and_listen_only
 
 def test_egress_is_its_own_services_alone_and_none_where_nothing_is_said() -> None:
     snapshots = full()
-    assert snapshots[identity("web")].egress == (
+    assert snapshots[key("web")].egress == (
         EgressRule(name="api", hosts=("api.example.org", "*.example.net"), ports=(443, 80)),
         EgressRule(name="mirrors", cidrs=("2001:db8::/32", "10.1.0.0/16")),
     )
-    assert snapshots[identity("orders")].egress == snapshots[identity("ledger")].egress == ()
+    assert snapshots[key("orders")].egress == snapshots[key("ledger")].egress == ()
 
 
 def test_a_full_snapshot_passes_the_check_at_its_sidecar() -> None:

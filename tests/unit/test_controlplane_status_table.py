@@ -13,21 +13,38 @@ DOCUMENT = {
     "revision": 7,
     "configuration": {"file": "mesh.yaml", "in_force_since": 1_799_999_000.0, "allowlists": 3, "refused": None},
     "workloads": [
-        {"service": "shop/web", "spiffe_id": "spiffe://shop.example/ns/shop/sa/web", "revision": 5, "sidecars": []},
+        {
+            "service": "shop/web",
+            "instance": None,
+            "not_ready": None,
+            "spiffe_id": "spiffe://shop.example/ns/shop/sa/web",
+            "revision": 5,
+            "sidecars": [],
+        },
         {
             "service": "shop/orders",
+            "instance": "b",
+            "not_ready": {"reason": "its sidecar has not come yet", "ports": []},
+            "spiffe_id": "spiffe://shop.example/ns/shop/sa/orders",
+            "revision": 7,
+            "sidecars": [],
+        },
+        {
+            "service": "shop/orders",
+            "instance": "a",
+            "not_ready": {"reason": "draining", "ports": []},
             "spiffe_id": "spiffe://shop.example/ns/shop/sa/orders",
             "revision": 7,
             "sidecars": [
                 {
-                    "instance": "a1",
+                    "process": "a1",
                     "standing": "current",
                     "enforced_revision": 7,
                     "error": "",
                     "identity": {"serial": "ab", "not_after": 1_800_003_000.0},
                 },
                 {
-                    "instance": "b2",
+                    "process": "b2",
                     "standing": "refused",
                     "enforced_revision": 0,
                     "error": "port 15008 is taken",
@@ -43,11 +60,14 @@ def test_table_tells_identity_revision_and_state() -> None:
     assert list(status_lines(DOCUMENT)) == [
         "mesh shop (shop.example), revision 7, 3 allowlists, in force since 2027-01-15 07:43:20Z",
         "",
-        "SERVICE      SPIFFE ID                                SIDECAR  SVID ENDS IN     REVISION  STATE",
-        "shop/web     spiffe://shop.example/ns/shop/sa/web     -        -                - of 5    never seen",
-        "shop/orders  spiffe://shop.example/ns/shop/sa/orders  a1       50m              7 of 7    up to date",
-        "shop/orders  spiffe://shop.example/ns/shop/sa/orders  b2       expired 10s ago  - of 7    "
-        "refused: port 15008 is taken",
+        "SERVICE        SPIFFE ID                                SIDECAR  SVID ENDS IN     REVISION  STATE",
+        "shop/web       spiffe://shop.example/ns/shop/sa/web     -        -                - of 5    never seen",
+        "shop/orders/b  spiffe://shop.example/ns/shop/sa/orders  -        -                - of 7    "
+        "never seen, not ready: its sidecar has not come yet",
+        "shop/orders/a  spiffe://shop.example/ns/shop/sa/orders  a1       50m              7 of 7    "
+        "up to date, not ready: draining",
+        "shop/orders/a  spiffe://shop.example/ns/shop/sa/orders  b2       expired 10s ago  - of 7    "
+        "refused: port 15008 is taken, not ready: draining",
     ]
 
 

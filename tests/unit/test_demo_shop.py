@@ -60,6 +60,7 @@ def test_every_socket_of_the_shop_can_be_replaced_everywhere(tmp_path: Path, mon
     assert document is not None
     assert moved == {one.address.port + 20_000 for one in wanted_sockets(document.mesh)}
     for service in document.mesh.services:
-        assert service.run is not None
-        app = dict(service.run.environment)
-        assert int(app["PORT"]) == service.ports[0].app.port
+        [instance] = service.instances
+        assert instance.run is not None
+        app = dict(instance.run.environment)
+        assert int(app["PORT"]) == instance.apps[0].port

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from controlplane.mesh.model import Run
-from controlplane.up.children import app_child, app_environment, control_plane_child, reachable, sidecar_child
+from controlplane.up.children import (
+    app_child,
+    app_environment,
+    app_name,
+    control_plane_child,
+    reachable,
+    sidecar_child,
+)
 from controlplane.up.supervisor import Tier
 from ringfence.kit.addresses import SocketAddress
 from tests.up_meshes import SHOP, example_launch
@@ -30,7 +38,7 @@ def test_a_sidecar_is_told_who_it_is_and_whom_to_trust() -> None:
     launch = example_launch()
     orders = launch.mesh.service("shop/orders")
     assert orders is not None
-    command = sidecar_child(launch, orders, SIGNALS, "ab" * 32).launch.command
+    command = sidecar_child(launch, orders, orders.instances[0], SIGNALS, "ab" * 32).launch.command
     assert _flag(command, "--spiffe-id") == "spiffe://shop.example/ns/shop/sa/orders"
     assert _flag(command, "--root-fingerprint") == "ab" * 32
     assert _flag(command, "--signals") == "127.0.0.1:9402"
@@ -39,14 +47,29 @@ def test_a_sidecar_is_told_who_it_is_and_whom_to_trust() -> None:
     assert _flag(command, "--join") == "127.0.0.1:7401"
     assert _flag(command, "--control") == "127.0.0.1:7402"
     assert _flag(command, "--workers") == "1"
+    assert "--instance" not in command
+
+
+def test_an_instance_has_a_name_and_files_of_its_own() -> None:
+    launch = example_launch()
+    orders = launch.mesh.service("shop/orders")
+    assert orders is not None
+    instance = replace(orders.instances[0], name="a")
+    child = sidecar_child(launch, orders, instance, SIGNALS, "ab" * 32)
+    assert (child.name, app_name(orders, instance)) == ("shop/orders/a sidecar", "shop/orders/a app")
+    assert _flag(child.launch.command, "--instance") == "a"
+    assert _flag(child.launch.command, "--state") == "/state/sidecars/shop.orders.a"
+    assert _flag(child.launch.command, "--join-token-file") == "/state/run/shop.orders.a.token"
+    assert _flag(child.launch.command, "--admin-socket") == "/state/sidecars/shop.orders.a/admin.sock"
 
 
 def test_an_app_runs_in_its_folder_beside_the_mesh_file_with_its_own_variables() -> None:
     launch = example_launch(PATH="/usr/bin")
     orders = launch.mesh.service("shop/orders")
     assert orders is not None
-    assert orders.run is not None
-    child = app_child(launch, orders, orders.run)
+    [instance] = orders.instances
+    assert instance.run is not None
+    child = app_child(launch, orders, instance, instance.run)
     assert child.tier is Tier.APP
     assert child.launch.directory == SHOP / "apps"
     assert child.launch.environment["PORT"] == "9002"

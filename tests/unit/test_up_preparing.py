@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.mesh.model import Run
+from controlplane.mesh.model import Run, Service
 from controlplane.up.preparing import BadMeshError, CannotStartError, check_runs, prepared, read_whole_mesh
 from tests.up_meshes import SHOP, example_mesh
 
@@ -24,6 +24,11 @@ def shop(tmp_path: Path) -> Path:
     (tmp_path / "mesh.yaml").write_text((SHOP / "mesh.yaml").read_text())
     (tmp_path / "apps").mkdir()
     return tmp_path / "mesh.yaml"
+
+
+def _running(service: Service, run: Run) -> Service:
+    [instance] = service.instances
+    return replace(service, instances=(replace(instance, run=run),))
 
 
 def _edit(file: Path, old: str, new: str) -> None:
@@ -67,7 +72,7 @@ def test_a_missing_folder_and_a_missing_program_are_told_together(tmp_path: Path
         Run(command=("./start.sh",), directory="apps"),
         Run(command=("python3",), directory="apps"),
     ]
-    services = tuple(replace(service, run=run) for service, run in zip(mesh.services, runs, strict=True))
+    services = tuple(_running(service, run) for service, run in zip(mesh.services, runs, strict=True))
     with pytest.raises(BadMeshError) as caught:
         check_runs(replace(mesh, services=services), tmp_path / "mesh.yaml", os.environ)
     lines = caught.value.lines
@@ -94,7 +99,7 @@ def test_a_program_beside_the_app_is_found_in_the_app_s_folder(tmp_path: Path) -
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
     run = Run(command=("./start.sh",), directory="apps")
-    check_runs(replace(mesh, services=(replace(mesh.services[0], run=run),)), tmp_path / "mesh.yaml", os.environ)
+    check_runs(replace(mesh, services=(_running(mesh.services[0], run),)), tmp_path / "mesh.yaml", os.environ)
 
 
 def test_a_bad_mesh_makes_nothing(shop: Path) -> None:

@@ -61,27 +61,27 @@ class Hello(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
-    INSTANCE_FIELD_NUMBER: _builtins.int
+    PROCESS_FIELD_NUMBER: _builtins.int
     HELD_REVISION_FIELD_NUMBER: _builtins.int
-    WORKLOAD_INSTANCE_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    instance: _builtins.str
+    process: _builtins.str
     """random, made at process start: tells a restart from a reconnect"""
     held_revision: _builtins.int
     """0: none"""
-    workload_instance: _builtins.str
+    instance: _builtins.str
     """which of the service's instances it stands beside; empty: its only, unnamed one"""
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
-        instance: _builtins.str = ...,
+        process: _builtins.str = ...,
         held_revision: _builtins.int = ...,
-        workload_instance: _builtins.str = ...,
+        instance: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_revision", b"held_revision", "instance", b"instance", "version", b"version", "workload_instance", b"workload_instance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_revision", b"held_revision", "instance", b"instance", "process", b"process", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -145,24 +145,30 @@ Global___IdentityReport: _TypeAlias = IdentityReport  # noqa: Y015
 
 @_typing.final
 class ReadinessReport(_message.Message):
-    """Whether the workload can serve; until one is sent on a stream it can."""
+    """Whether the workload can serve; sent on each stream once a snapshot is in force, and whenever it changes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     READY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    REFUSED_PORTS_FIELD_NUMBER: _builtins.int
     ready: _builtins.bool
     reason: _builtins.str
     """why not"""
+    @_builtins.property
+    def refused_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """not ready on these service ports alone; none: on all"""
+
     def __init__(
         self,
         *,
         ready: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        refused_ports: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ready", b"ready", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ready", b"ready", "reason", b"reason", "refused_ports", b"refused_ports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,193 @@
+"""Which workloads can serve, as far as the control plane knows. Pure; times are monotonic seconds handed in.
+
+Theory: a sidecar says whether its workload can serve, on each of its streams, once its first snapshot is in force and
+whenever that changes. What it said last counts, and goes on counting while its stream is lost for a moment, since the
+loss of a stream says nothing of the workload: the control plane itself may have restarted. After a restart nothing is
+known, and what is not known is ready. Two things are known without a word: a workload whose last stream has been gone
+for ``LOST_SECONDS`` is not ready, and neither is one that was added to a running mesh until its sidecar has come.
+
+Being not ready is advice to callers and never a refusal: where no other instance is ready they call it all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from controlplane.push.workload_key import WorkloadKey
+from ringfence.snapshot import Endpoint, Snapshot, Upstream
+
+# A sidecar that lost its stream, or was restarted, has tried five times by then; who is still gone will stay away.
+LOST_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a workload can serve; if not, on which ports, none meaning all. ``reason`` is for people."""
+
+    ready: bool
+    refused_ports: frozenset[int] = frozenset()
+    reason: str = field(default="", compare=False)
+
+    def serves(self, port: int) -> bool:
+        """Whether it is ready for calls to this service port."""
+        return self.ready or (bool(self.refused_ports) and port not in self.refused_ports)
+
+
+READY: Final = Verdict(ready=True)
+_GONE: Final = Verdict(ready=False, reason="its sidecar is gone")
+_NOT_COME: Final = Verdict(ready=False, reason="its sidecar has not come yet")
+_STARTING: Final = Verdict(ready=False, reason="its sidecar is starting")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Known:
+    """What is known of one workload: what each process with an open stream said, what was said last at all."""
+
+    last: Verdict
+    said: dict[str, Verdict | None] = field(default_factory=dict)
+    lost_at: float | None = None
+
+
+class ReadinessBoard:
+    """What sidecars said, and who has been gone for how long."""
+
+    def __init__(self, *, changed: Callable[[], None] = lambda: None, lost_seconds: float = LOST_SECONDS) -> None:
+        """``changed`` is called when a verdict may be another from now on, or from the end of a grace on."""
+        self._changed = changed
+        self._lost_seconds = lost_seconds
+        self._known: dict[WorkloadKey, _Known] = {}
+        self._begun = False
+
+    def keep(self, workloads: Iterable[WorkloadKey]) -> None:
+        """The workloads of the mesh from now on."""
+        standard = _NOT_COME if self._begun else READY
+        self._known = {key: self._known.get(key) or _Known(last=standard) for key in workloads}
+        self._begun = True
+
+    def opened(self, workload: WorkloadKey, process: str, now: float) -> None:
+        """A sidecar process opened a stream; it will say whether it can serve."""
+        known = self._known.get(workload)
+        if known is None:
+            return
+        if self._gone(known, now):
+            known.last = _STARTING
+        known.lost_at = None
+        known.said.setdefault(process, None)
+
+    def reported(self, workload: WorkloadKey, process: str, verdict: Verdict) -> None:
+        """One of the open streams brought this verdict."""
+        known = self._known.get(workload)
+        if known is None or process not in known.said:
+            return
+        known.said[process] = verdict
+        self._conclude(known)
+
+    def closed(self, workload: WorkloadKey, process: str, now: float) -> None:
+        """That process has no stream any more."""
+        known = self._known.get(workload)
+        if known is None or process not in known.said:
+            return
+        del known.said[process]
+        if known.said:
+            self._conclude(known)
+        else:
+            known.lost_at = now
+            self._changed()
+
+    def verdict(self, workload: WorkloadKey, now: float) -> Verdict:
+        """What to tell callers of a workload; one that is not known yet is judged as ``keep`` would take it."""
+        known = self._known.get(workload)
+        if known is None:
+            return _NOT_COME if self._begun else READY
+        return _GONE if self._gone(known, now) else known.last
+
+    def not_ready(self, workloads: Iterable[WorkloadKey], now: float) -> dict[WorkloadKey, Verdict]:
+        """The verdicts of those of ``workloads`` that are not ready."""
+        return {key: found for key in workloads if not (found := self.verdict(key, now)).ready}
+
+    def next_change(self, now: float) -> float | None:
+        """Seconds until the next grace ends; None while nobody is missed."""
+        ends = [known.lost_at + self._lost_seconds for known in self._known.values() if known.lost_at is not None]
+        left = [end - now for end in ends if end > now]
+        return min(left, default=None)
+
+    def _gone(self, known: _Known, now: float) -> bool:
+        return known.lost_at is not None and now - known.lost_at >= self._lost_seconds
+
+    def _conclude(self, known: _Known) -> None:
+        """Several processes stand beside one workload while one replaces the other: one that serves is enough."""
+        said = [verdict for verdict in known.said.values() if verdict is not None]
+        if said:
+            known.last = next((verdict for verdict in said if verdict.ready), said[0])
+        self._changed()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callers:
+    """Of the snapshots in force: whom each workload is an endpoint of, so that a change costs what it concerns."""
+
+    contents: Mapping[WorkloadKey, Snapshot]
+    """As the documents have them, every endpoint ready."""
+
+    endpoints: Mapping[WorkloadKey, Endpoint]
+    of: Mapping[Endpoint, frozenset[WorkloadKey]]
+
+    @classmethod
+    def index(cls, contents: Mapping[WorkloadKey, Snapshot]) -> Callers:
+        of: dict[Endpoint, set[WorkloadKey]] = {}
+        for caller, snapshot in contents.items():
+            for upstream in snapshot.upstreams:
+                for endpoint in upstream.endpoints:
+                    of.setdefault(endpoint, set()).add(caller)
+        return cls(
+            contents=contents,
+            endpoints={workload: _endpoint(snapshot) for workload, snapshot in contents.items()},
+            of={endpoint: frozenset(callers) for endpoint, callers in of.items()},
+        )
+
+    def concerned(
+        self, before: Mapping[WorkloadKey, Verdict], after: Mapping[WorkloadKey, Verdict]
+    ) -> frozenset[WorkloadKey]:
+        """The callers of all workloads whose verdict differs."""
+        differing = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
+        found: set[WorkloadKey] = set()
+        for key in differing:
+            endpoint = self.endpoints.get(key)
+            if endpoint is not None:
+                found |= self.of.get(endpoint, frozenset())
+        return frozenset(found)
+
+    def told(
+        self, workloads: Iterable[WorkloadKey], not_ready: Mapping[WorkloadKey, Verdict]
+    ) -> dict[WorkloadKey, Snapshot]:
+        """The contents for ``workloads`` with their endpoints' readiness in them."""
+        verdicts = {self.endpoints[key]: verdict for key, verdict in not_ready.items() if key in self.endpoints}
+        return {key: _told(self.contents[key], verdicts) for key in workloads}
+
+
+def _endpoint(snapshot: Snapshot) -> Endpoint:
+    """A workload as its callers' snapshots have it."""
+    workload = snapshot.workload
+    return Endpoint(
+        mesh_host=workload.mesh_host,
+        mesh_port=workload.mesh_port,
+        address=workload.mesh_host,
+        spiffe_id=workload.spiffe_id,
+    )
+
+
+def _told(snapshot: Snapshot, verdicts: Mapping[Endpoint, Verdict]) -> Snapshot:
+    if not verdicts or not any(end in verdicts for upstream in snapshot.upstreams for end in upstream.endpoints):
+        return snapshot
+    return replace(snapshot, upstreams=tuple(_upstream(upstream, verdicts) for upstream in snapshot.upstreams))
+
+
+def _upstream(upstream: Upstream, verdicts: Mapping[Endpoint, Verdict]) -> Upstream:
+    return replace(
+        upstream,
+        endpoints=tuple(
+            replace(end, ready=verdicts.get(end, READY).serves(upstream.port)) for end in upstream.endpoints
+        ),
+    )
