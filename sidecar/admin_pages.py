@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
+from ringfence.kit.addresses import SocketAddress
 from ringfence.kit.log import LEVELS, Logger
 from ringfence.policy.decide import Deny, Permit
 from ringfence.spiffe import TrustBundle, X509Svid, fingerprint
@@ -20,6 +21,8 @@ from sidecar.relay import Relay, RelayFacts
 from sidecar.tap import TAPS_LIMIT, Tap, TapFilterError, Taps, read_filter
 
 if TYPE_CHECKING:
+    from sidecar.balance import Member
+    from sidecar.target import Target
     from sidecar.tunnel.link import Link
 
 CONNECTIONS_SHOWN: Final = 1_000  # the loop stands still while a page is made: the full list must be asked for
@@ -66,15 +69,24 @@ def read_limit(query: str) -> int:
 
 
 def connections_document(
-    relays: Iterable[Relay], links: Iterable[tuple[str, Link]], *, monotonic: float, limit: int
+    relays: Iterable[Relay],
+    links: Iterable[tuple[str, Link]],
+    targets: Iterable[Target] = (),
+    *,
+    monotonic: float,
+    limit: int,
 ) -> dict[str, object]:
-    """Relays and links that live, at most ``limit`` of each, and how many more there are; ``links``: with direction."""
+    """Relays and links that live and the endpoints of ``targets``, at most ``limit`` of each, and how many more there
+    are; ``links``: with direction."""
     relays, links = list(relays), list(links)
+    endpoints = [(target, member) for target in targets for member in target.balancer]
     return {
         "connections": [_connection(relay.facts, monotonic) for relay in islice(relays, limit)],
         "connections_left_out": max(0, len(relays) - limit),
         "links": [_link(direction, link) for direction, link in islice(links, limit)],
         "links_left_out": max(0, len(links) - limit),
+        "endpoints": [_endpoint(target, member, monotonic) for target, member in islice(endpoints, limit)],
+        "endpoints_left_out": max(0, len(endpoints) - limit),
     }
 
 
@@ -112,6 +124,26 @@ def _link(direction: str, link: Link) -> dict[str, object]:
         "streams": len(link.machine.streams),
         "peer_not_after": _stamp(peer.not_after) if peer is not None else None,
         "peer_serial": peer.serial if peer is not None else None,
+    }
+
+
+def _endpoint(target: Target, member: Member, monotonic: float) -> dict[str, object]:
+    """What the balancer knows of one endpoint; it counts no calls where there is nothing to choose."""
+    endpoint = member.endpoint
+    left_out = max(0.0, member.ejected_until - monotonic)
+    return {
+        "service": target.service,
+        "port": target.upstream.port,
+        "route": target.route.name,
+        "peer": str(endpoint.spiffe_id),
+        "endpoint": str(SocketAddress(endpoint.mesh_host, endpoint.mesh_port)),
+        "state": "left out" if left_out else "ready" if endpoint.ready else "not ready",
+        "left_out_seconds": round(left_out, 1),
+        "connections": member.connections,
+        "calls": member.outstanding,
+        "latency_ms": round(member.latency_seconds * 1000, 3),
+        "failures": member.failures,
+        "panic": target.balancer.panicking,
     }
 
 

@@ -108,8 +108,9 @@ class DataPath:
         return self.living(limit)
 
     def living(self, limit: int) -> dict[str, object]:
-        """The connections and links that live, at most ``limit`` of each, to be shown."""
-        return connections_document(self.relays, self.links, monotonic=self._clock.monotonic(), limit=limit)
+        """The connections and links that live and the endpoints known, at most ``limit`` of each, to be shown."""
+        targets = self._outbound.targets if self._outbound is not None else ()
+        return connections_document(self.relays, self.links, targets, monotonic=self._clock.monotonic(), limit=limit)
 
     def waiting_for(self) -> list[str]:
         """A drain keeps it from being ready."""

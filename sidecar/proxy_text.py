@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,6 +57,24 @@ def connections_lines(document: Mapping[str, Any]) -> Iterator[str]:
         )
     yield from table(rows2)
     yield from _left_out(document["links_left_out"], "links")
+    yield ""
+    yield from table(list(_endpoint_rows(document["endpoints"])))
+    yield from _left_out(document["endpoints_left_out"], "endpoints")
+
+
+def _endpoint_rows(endpoints: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    yield "UPSTREAM", "ENDPOINT", "STATE", "CONNECTIONS", "CALLS", "LATENCY", "FAILURES"
+    for shown in endpoints:
+        left_out = shown["left_out_seconds"]
+        yield (
+            f"{shown['service']}:{shown['port']}",
+            shown["endpoint"],
+            f"left out for {duration(left_out)}" if left_out else shown["state"],
+            str(shown["connections"]),
+            str(shown["calls"]),
+            f"{shown['latency_ms']:g} ms" if shown["latency_ms"] else "-",
+            str(shown["failures"]),
+        )
 
 
 def _left_out(number: int, what: str) -> Iterator[str]:

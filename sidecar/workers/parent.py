@@ -117,7 +117,7 @@ class Workers:
         ]
 
     async def connections(self, limit: int) -> dict[str, object]:
-        """What lives in all of them; each connection and link tells its worker."""
+        """What lives in all of them; each connection, link and endpoint tells its worker."""
 
         async def one(worker: WorkerProcess) -> tuple[int, dict[str, Any]]:
             return worker.number, json.loads(await worker.connections(limit))
@@ -125,7 +125,7 @@ class Workers:
         answers = await asyncio.gather(*(one(worker) for worker in self._enforcing), return_exceptions=True)
         pages = [answer for answer in answers if not isinstance(answer, BaseException)]
         document: dict[str, object] = {}
-        for kind in ("connections", "links"):
+        for kind in ("connections", "links", "endpoints"):
             found = [{"worker": number, **item} for number, page in pages for item in page[kind]]
             left_out = sum(page[f"{kind}_left_out"] for _, page in pages)
             document[kind] = found[:limit]

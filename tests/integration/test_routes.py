@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from ringfence.routing.model import (
     RouteMatch,
     Timeouts,
 )
+from sidecar.admin_pages import connections_document
 from tests.data_path import HttpClient, Reply, echo_app, free_port, serving, until
 from tests.fleet import Fleet, answer, named_apps, reset, silent, unwell
 
@@ -501,3 +503,22 @@ async def test_without_a_route_and_with_one_endpoint_nothing_is_counted_a_reques
         assert fleet.target.plain
         assert (await once(fleet)).status == 200
         assert fleet.target.balancer.calls == 0
+
+
+async def test_what_the_balancer_knows_can_be_looked_at() -> None:
+    route = Route(name="shop/r", outliers=Outliers(consecutive=1, ejection_seconds=600))
+    async with named_apps(2) as (apps, ports), Fleet(ports, route=route) as fleet:
+        apps[0].act = unwell
+        async with asyncio.timeout(20):
+            while not fleet.target.balancer.ejections:
+                await once(fleet)
+        held = await HttpClient.to(fleet.http_listen)
+        await held.ask("GET", "/x")
+        page: Any = connections_document([], [], [fleet.target], monotonic=fleet.web.clock.monotonic(), limit=10)
+        bad, good = page["endpoints"]
+        assert (bad["state"], good["state"]) == ("left out", "ready")
+        assert 0 < bad["left_out_seconds"] <= 600
+        assert (good["connections"], good["calls"], good["service"], good["route"]) == (1, 0, "shop/api", "shop/r")
+        assert good["endpoint"] == f"127.0.0.1:{fleet.replicas[1].mesh_port}"
+        assert good["latency_ms"] > 0
+        held.close()

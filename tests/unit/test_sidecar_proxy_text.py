@@ -30,8 +30,23 @@ def test_an_svid_that_is_over_is_said_to_be() -> None:
 
 
 def test_what_was_left_out_is_told() -> None:
-    document = {"connections": [], "connections_left_out": 3, "links": [], "links_left_out": 0}
+    document = {
+        "connections": [], "connections_left_out": 3, "links": [], "links_left_out": 0,
+        "endpoints": [], "endpoints_left_out": 0,
+    }  # fmt: skip
     assert "and 3 more connections (--limit shows more)" in list(connections_lines(document))
+
+
+def test_an_endpoint_that_is_left_out_tells_for_how_long() -> None:
+    endpoint = {
+        "service": "shop/api", "port": 8080, "endpoint": "10.0.0.1:15008", "state": "left out",
+        "left_out_seconds": 90.0, "connections": 1, "calls": 2, "latency_ms": 1.5, "failures": 0,
+    }  # fmt: skip
+    document = {
+        "connections": [], "connections_left_out": 0, "links": [], "links_left_out": 0,
+        "endpoints": [endpoint], "endpoints_left_out": 0,
+    }  # fmt: skip
+    assert any("10.0.0.1:15008" in line and "left out for 1 m" in line for line in connections_lines(document))
 
 
 def test_a_denied_request_tells_its_reason_and_id() -> None:
