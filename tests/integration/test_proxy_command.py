@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.integration.test_sidecar_command import ROOT, RUN, Bench, Process, bench
+from tests.integration.test_sidecar_command import Bench, bench
 from tests.issuing_backends import ORDERS
+from tests.sidecar_process import ROOT, RUN, SidecarProcess
 from tests.waiting import until
 
 __all__ = ["bench"]
@@ -27,7 +28,7 @@ async def ringfence(*words: str) -> tuple[int, str, str]:
 
 
 @pytest.fixture
-async def alone(bench: Bench) -> AsyncIterator[Process]:
+async def alone(bench: Bench) -> AsyncIterator[SidecarProcess]:
     """A sidecar that was ready, and has no control plane any more."""
     process = await bench.start()
     await process.ready()
@@ -55,7 +56,7 @@ async def taps(bench: Bench) -> bool:
     return any(b" 503 " in line for line, _ in pairs)
 
 
-async def test_all_of_it_works_without_a_control_plane(bench: Bench, alone: Process) -> None:
+async def test_all_of_it_works_without_a_control_plane(bench: Bench, alone: SidecarProcess) -> None:
     where = ("--socket", socket_of(bench))
     status, out, _ = await ringfence("proxy", "certs", *where, "--json")
     assert status == 0
@@ -78,7 +79,7 @@ async def test_all_of_it_works_without_a_control_plane(bench: Bench, alone: Proc
     assert "sidecar stopped" in [line["msg"] for line in alone.lines]
 
 
-async def test_a_tap_ends_with_its_sidecar(bench: Bench, alone: Process) -> None:
+async def test_a_tap_ends_with_its_sidecar(bench: Bench, alone: SidecarProcess) -> None:
     where = ("--socket", socket_of(bench))
     tapping = await asyncio.create_subprocess_exec(
         sys.executable, "-c", RUN, "tap", *where, "--json",
@@ -92,7 +93,7 @@ async def test_a_tap_ends_with_its_sidecar(bench: Bench, alone: Process) -> None
     assert b"has ended the tap" in err
 
 
-async def test_bad_input_ends_with_status_2_and_a_missing_sidecar_with_1(bench: Bench, alone: Process) -> None:
+async def test_bad_input_ends_with_status_2_and_a_missing_sidecar_with_1(bench: Bench, alone: SidecarProcess) -> None:
     where = ("--socket", socket_of(bench))
     for words in (
         ("tap", *where, "--to", "a/b/c"),
