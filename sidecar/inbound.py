@@ -25,6 +25,7 @@ from sidecar.inbound_http2 import InboundHttp2Relay
 from sidecar.interception import Destination
 from sidecar.listening import Listen, listen
 from sidecar.live import LiveRelays
+from sidecar.opaque import ReadsInPlace
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import ByteStream, Relay, RelayFacts, RelayOwner, TurnedAway
@@ -37,7 +38,7 @@ LINK_LIMIT: Final = 1024
 APP_CONNECT_SECONDS: Final = 5.0
 
 
-class InboundRelay(Relay):
+class InboundRelay(Relay, ReadsInPlace):
     """A relay whose app side is connected by us; ``preamble`` is the first that the app reads."""
 
     def __init__(self, owner: RelayOwner, facts: RelayFacts, caller: Caller, port: Port) -> None:
@@ -94,7 +95,7 @@ class Inbound:
         """Open the mesh port; OSError when it cannot be had."""
         self._server = await self._listen(self._accept, host, port, backlog=1024)
 
-    def _accept(self) -> asyncio.Protocol:
+    def _accept(self) -> asyncio.BaseProtocol:
         full = len(self._links) >= LINK_LIMIT
         if self._table is None or self._draining or (full and not self._crowd_out()):
             reason = "draining" if self._draining else "no_snapshot" if self._table is None else "overloaded"
@@ -250,6 +251,8 @@ class Inbound:
             )
         elif port.protocol is Protocol.TCP:
             relay = InboundRelay(self, facts, caller, port)
+            if isinstance(stream, Stream):
+                stream.takes_views = True
             if port.proxy_protocol:
                 peer = str(caller.spiffe_id) if caller.spiffe_id is not None else ""
                 relay.preamble = proxy_v2.header(remote, (port.address, port.port), peer)

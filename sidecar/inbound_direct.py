@@ -97,7 +97,7 @@ class DirectCallers:
     async def intercept(self, port: int, destination_of: DestinationOf) -> None:
         """Take what the kernel redirects of connections to the workload, on every address; OSError if it cannot."""
 
-        def accept() -> asyncio.Protocol:
+        def accept() -> asyncio.BaseProtocol:
             full = self.open_count >= ARRIVAL_LIMIT
             if not self._admitter.accepting or (full and not self._crowd_out()):
                 self._context.count_failure("inbound", "overloaded")

@@ -32,7 +32,7 @@ from sidecar.openers import Openers
 from sidecar.outbound_direct import DirectDialler
 from sidecar.outbound_http import OutboundHttpRelay
 from sidecar.outbound_http2 import OutboundHttp2Relay
-from sidecar.outbound_relay import OutboundRelay
+from sidecar.outbound_relay import OutboundOpaqueRelay, OutboundRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.routed_relay import accept_limit
@@ -122,7 +122,7 @@ class Outbound:
     async def intercept(self, port: int, destination_of: DestinationOf) -> None:
         """Take the app's redirected connections on loopback ``port``, IPv4 and, where there is any, IPv6."""
 
-        def accept() -> asyncio.Protocol:
+        def accept() -> asyncio.BaseProtocol:
             if self._draining or self._full:
                 return self._turned_away("")
             return Intercepted(self, destination_of, self.undecided)
@@ -193,8 +193,8 @@ class Outbound:
         for where in self._servers.keys() - self._upstreams.keys():
             self._servers.pop(where).close()
 
-    def _acceptor(self, where: Destination) -> Callable[[], asyncio.Protocol]:
-        def accept() -> asyncio.Protocol:
+    def _acceptor(self, where: Destination) -> Callable[[], asyncio.BaseProtocol]:
+        def accept() -> asyncio.BaseProtocol:
             upstream = self._upstreams.get(where)
             service = f"{upstream.namespace}/{upstream.service}" if upstream is not None else ""
             if upstream is None or self._draining or self._full:
@@ -207,7 +207,7 @@ class Outbound:
     def _full(self) -> bool:
         return len(self.relays) + len(self.undecided) >= RELAY_LIMIT
 
-    def _turned_away(self, service: str) -> asyncio.Protocol:
+    def _turned_away(self, service: str) -> asyncio.BaseProtocol:
         """Close what comes now, and count it; there may be too many of them to log."""
         if self._draining:
             reason = DenyReason.DRAINING
@@ -293,7 +293,7 @@ class Outbound:
         if upstream.protocol is Protocol.HTTP:
             return OutboundHttpRelay(self, facts, self._openers, target, member, self._heads, self._recorder, own_id)
         if upstream.protocol is Protocol.TCP:
-            return OutboundRelay(self, facts, self._openers, target, member)
+            return OutboundOpaqueRelay(self, facts, self._openers, target, member)
         return OutboundHttp2Relay(self, facts, self._openers, target, member, self._heads2, self._recorder, own_id)
 
     async def close(self, drain_seconds: float) -> None:

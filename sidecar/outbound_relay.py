@@ -18,6 +18,7 @@ from sidecar import refusal
 from sidecar.balance import Member, Outcome
 from sidecar.direct import DirectEnd
 from sidecar.http2.frames import CANCEL, REFUSED_STREAM
+from sidecar.opaque import ReadsInPlace
 from sidecar.openers import Carrier, Openers
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.target import ENDPOINT_FAULTS, Target
@@ -34,6 +35,7 @@ HELD_LIMIT_BYTES: Final = 64 * 1024  # of what may have to be sent again
 class OutboundRelay(Relay):
     """Gets its stream from an opener; waits, unread, while there is none."""
 
+    takes_views = False
     alpn: bytes | None = None  # what a server without sidecar is offered
 
     def __init__(self, owner: RelayOwner, facts: RelayFacts, openers: Openers, target: Target, member: Member) -> None:
@@ -89,8 +91,11 @@ class OutboundRelay(Relay):
         if opened is None:
             self._wait()
             return
-        self._link, self.stream = opened
-        self.stream.endpoint = self
+        self._link, stream = opened
+        if isinstance(stream, Stream):
+            stream.takes_views = self.takes_views
+        stream.endpoint = self
+        self.stream = stream
         self.replied = False
         self._waiting_since = None
         self._opened_at = self._openers.monotonic()
@@ -333,3 +338,13 @@ class OutboundRelay(Relay):
             balancer.left(self._member)
             balancer.circuit.connections -= 1
         super().end(reason, detail, abort=abort, code=code)
+
+
+class OutboundOpaqueRelay(OutboundRelay, ReadsInPlace):
+    """Bytes that nobody looks at."""
+
+    takes_views = True
+
+    @property
+    def keeps_what_it_sends(self) -> bool:
+        return self._held is not None

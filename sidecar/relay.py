@@ -17,6 +17,7 @@ from typing import Final, Protocol, cast
 from ringfence.policy.decide import Decision
 from ringfence.policy.reasons import DenyReason
 from sidecar.http2.frames import CANCEL, CONNECT_ERROR, ENHANCE_YOUR_CALM, NO_ERROR
+from sidecar.in_place import descriptor_of, write_in_place
 from sidecar.tunnel.stream import Headers
 
 _APP_HIGH_BYTES: Final = 256 * 1024
@@ -77,8 +78,12 @@ class RelayOwner(Protocol):
         """A defect of ours met while handling this connection's bytes: log it; the relay is ended."""
 
 
-class Relay(asyncio.Protocol):
-    """Opaque bytes between ``transport`` (the app) and ``stream`` (the mesh); either may come later than the other."""
+class Relay(asyncio.BaseProtocol):
+    """Opaque bytes between ``transport`` (the app) and ``stream`` (the mesh); either may come later than the other.
+
+    No ``asyncio.Protocol`` by inheritance, though it is one by its methods: uvloop would not let a subclass read in
+    place (``sidecar.opaque``).
+    """
 
     def __init__(self, owner: RelayOwner, facts: RelayFacts) -> None:
         self.owner = owner
@@ -86,6 +91,7 @@ class Relay(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.stream: ByteStream | None = None
         self.ended = False
+        self._app_descriptor = -1  # asked for when first needed
         self._app_full = False
         self._app_ended = False
         self._mesh_ended = False
@@ -166,15 +172,20 @@ class Relay(asyncio.Protocol):
         if not self.stream.send(data) and self.transport is not None:  # type: ignore[union-attr]
             self.transport.pause_reading()
 
-    def to_app(self, data: bytes, received: int) -> bool:
+    def to_app(self, data: bytes | memoryview, received: int) -> bool:
         """Write to the app; ``received`` bytes of the stream's window stand behind it. True: consumed."""
         transport = self.transport
         if transport is None:
-            self._early.append(data)
+            self._early.append(bytes(data))
             self._held_bytes += received
             return False
         self.facts.bytes_to_app += len(data)
-        transport.write(data)
+        if type(data) is memoryview:
+            if self._app_descriptor < 0:
+                self._app_descriptor = descriptor_of(transport)
+            write_in_place(transport, self._app_descriptor, data)
+        else:
+            transport.write(data)
         if self._app_full:
             self._held_bytes += received
             return False

@@ -10,7 +10,7 @@ from typing import Any
 class FakeTransport(asyncio.Transport):
     """A TCP transport whose reader takes nothing until ``drain``; tells its protocol when it is full."""
 
-    def __init__(self, protocol: asyncio.Protocol) -> None:
+    def __init__(self, protocol: Any) -> None:
         super().__init__()
         self.protocol = protocol
         self.written: list[bytes] = []

@@ -10,10 +10,13 @@ from sidecar.tls.engine import HANDSHAKE_LIMIT_BYTES, TlsEngine
 from sidecar.tls.errors import TlsClosed, TlsEndedError, TlsFailed, TlsFault
 from sidecar.tls.identity import TlsIdentity, anonymous_client
 from sidecar.tls.peer_check import PeerVerifier
+from sidecar.tls.records import SEALED_BYTES, RecordBuffers
 
 __all__ = [
     "HANDSHAKE_LIMIT_BYTES",
+    "SEALED_BYTES",
     "PeerVerifier",
+    "RecordBuffers",
     "TlsClosed",
     "TlsEndedError",
     "TlsEngine",

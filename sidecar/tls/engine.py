@@ -21,6 +21,7 @@ from OpenSSL import SSL
 from ringfence.spiffe import VerificationError, VerifiedPeer, VerifyReason
 from sidecar.tls.errors import TlsClosed, TlsEndedError, TlsFailed, TlsFault, failed_from
 from sidecar.tls.peer_check import PeerCheck
+from sidecar.tls.records import RecordBuffers, Records
 
 HANDSHAKE_LIMIT_BYTES: Final = 65_536
 ALPN_H2: Final = b"h2"
@@ -49,6 +50,7 @@ class TlsEngine:
         "_handshake_bytes",
         "_head",
         "_open",
+        "_records",
         "_recv",
         "_remaining",
         "_send",
@@ -76,6 +78,7 @@ class TlsEngine:
         self._open = False  # established and not ended
         self._head = b""  # the part of a record's header that ended the last bytes
         self._remaining = 0  # bytes still to come of the record that ended the last bytes
+        self._records: Records | None = None  # once ``use`` was called
         self.is_client = is_client
         self.established = False
         self.peer: VerifiedPeer | None = None
@@ -117,6 +120,47 @@ class TlsEngine:
             return b""
         self._bio_write(data)
         return self._read(records)
+
+    def use(self, buffers: RecordBuffers) -> memoryview:
+        """From here on, after the handshake, ciphertext comes and goes by ``buffers``: ``receive_into_place`` instead
+        of ``receive`` and, where bytes in place do, ``outgoing_in_place`` instead of ``outgoing``.
+
+        Gives the plaintext that the handshake's last bytes left; raises as ``receive`` does.
+        """
+        if not self._open or self._records is not None:
+            raise RuntimeError("buffers are for an established connection, and once")
+        self._bio_write = _refuse
+        self._records = Records(self._connection, buffers)
+        plaintext, error = self._records.drain()
+        if error is not None:
+            raise self._ended(error, bytes(plaintext)) from error
+        return plaintext
+
+    def receive_in_place(self, size: int) -> memoryview:
+        """Take ``size`` bytes of the buffers' ``cipher``; gives plaintext in their ``plain``, gone with the next call.
+
+        Raises TlsClosed and TlsFailed, each with the plaintext before the end, and again on every later call.
+        """
+        if self._end is not None:
+            raise self._end.again()
+        assert self._records is not None
+        plaintext, error = self._records.open(size)
+        if error is not None:
+            raise self._ended(error, bytes(plaintext)) from error
+        return plaintext
+
+    def outgoing_in_place(self) -> memoryview:
+        """Ciphertext that waits to be sent, in the buffers' ``sealed``; to be asked again until it is empty."""
+        assert self._records is not None
+        return self._records.sealed()
+
+    def send_in_place(self, size: int) -> None:
+        """As ``send`` for the first ``size`` bytes of the buffers' ``clear``."""
+        assert self._records is not None
+        try:
+            self._records.seal(size)
+        except SSL.Error as error:
+            raise self._fail(failed_from(error)) from error
 
     def send(self, plaintext: bytes | bytearray | memoryview) -> None:
         """Encrypt ``plaintext`` of any size into ``outgoing``; raises TlsFailed.
@@ -276,3 +320,7 @@ class TlsEngine:
         self._open = False
         self._end = failed.again()
         return failed
+
+
+def _refuse(buf: bytes | bytearray | memoryview) -> int:
+    raise RuntimeError("receive on a connection that uses buffers")

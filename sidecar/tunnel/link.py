@@ -20,21 +20,22 @@ from ringfence.spiffe import VerificationError, VerifiedPeer
 from sidecar.http2 import frames as h2
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import FloodError
+from sidecar.in_place import descriptor_of, write_in_place
 from sidecar.reprove import check_proof, make_proof
-from sidecar.tls import TlsEndedError, TlsEngine, TlsFailed, TlsFault
+from sidecar.tls import SEALED_BYTES, TlsEndedError, TlsEngine, TlsFailed, TlsFault
 from sidecar.tunnel.link_context import LinkContext, LinkOwner
 from sidecar.tunnel.machine import ROOM_BYTES, TunnelMachine
 from sidecar.tunnel.stream import Headers, Stream
 
 HANDSHAKE_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 15.0  # a silent peer is pinged after one sweep and given up after the next
-_WRITE_HIGH_BYTES: Final = 1024 * 1024
+_WRITE_HIGH_BYTES: Final = 128 * 1024
 # Streams stop at the mark above; answers to the peer's own frames do not: a peer that asks and never reads meets this.
 _UNREAD_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _LONGEST_TIMER_SECONDS: Final = 3600.0
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """One tunnel connection. ``send``-side state is the machine's; this class owns the socket and the deadlines."""
 
     def __init__(
@@ -51,6 +52,10 @@ class Link(asyncio.Protocol):
         self._handshake_seconds = handshake_seconds
         self._owner = owner
         self._context = context
+        self._buffers = context.buffers
+        self._cipher = context.buffers.cipher
+        self._descriptor = -1
+        self._in_place = False  # the handshake is over, and the buffers are in use
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._paused = False
@@ -65,7 +70,12 @@ class Link(asyncio.Protocol):
         self._proofs_sent = 0
         self._proofs_checked = 0
         self.machine = TunnelMachine(
-            server=server, handler=self, schedule=self._schedule, monotonic=context.clock.monotonic
+            server=server,
+            handler=self,
+            schedule=self._schedule,
+            monotonic=context.clock.monotonic,
+            seal=self._seal,
+            clear=context.buffers.clear,
         )
         self.peer: VerifiedPeer | None = None
         self.remote_address = ""
@@ -96,19 +106,20 @@ class Link(asyncio.Protocol):
         if not self._server:
             self._write(self._engine.start())
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._cipher
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            plain = self._engine.receive(data)
-            if not self.ready:
-                self._write(self._engine.outgoing())
-                if self._engine.established:
-                    self._established()
-                if self.closed:
-                    return
+            if not self._in_place:
+                self._shake_hands(bytes(self._cipher[:nbytes]))
+                return
+            plain = self._engine.receive_in_place(nbytes)
             self._heard = True
             if plain:
-                self.machine.receive(plain)
-            elif self.ready:
+                machine = self.machine
+                machine.receive(plain if machine.bulky else bytes(plain))
+            else:
                 self._answer_tls()
         except TlsEndedError as end:
             self._tls_ended(end)
@@ -116,6 +127,23 @@ class Link(asyncio.Protocol):
             self._peer_broke(error)
         except Exception as error:
             self._defect(error)
+
+    def _shake_hands(self, data: bytes) -> None:
+        engine = self._engine
+        plain = engine.receive(data)
+        self._write(engine.outgoing())
+        if not engine.established:
+            return
+        self._established()
+        if self.closed:
+            return
+        if plain:
+            self.machine.receive(plain)
+        plain = bytes(engine.use(self._buffers))
+        self._descriptor = descriptor_of(self._transport) if self._transport is not None else -1
+        self._in_place = True
+        if plain:
+            self.machine.receive(plain)
 
     def eof_received(self) -> bool:
         self._lost("closed by the peer")
@@ -159,14 +187,42 @@ class Link(asyncio.Protocol):
         if not self.ready or self.closed:
             machine.take()
             return
-        engine = self._engine
         try:
-            engine.send(machine.take())
-            self._transport.write(engine.outgoing())  # type: ignore[union-attr]
+            self._engine.send(machine.take())
+            self._put_out()
             if self._paused:
                 self._check_unread()
-            elif machine.room != ROOM_BYTES:
-                machine.set_room(ROOM_BYTES)
+            else:
+                machine.new_turn()
+        except TlsEndedError as end:
+            self.close(None, str(end))
+        except Exception as error:
+            self._defect(error)
+
+    def _put_out(self) -> None:
+        """Write what is encrypted."""
+        transport = self._transport
+        if transport is None:
+            return
+        if not self._in_place:  # the first frames, in the midst of the handshake's last bytes
+            transport.write(self._engine.outgoing())
+            return
+        while sealed := self._engine.outgoing_in_place():
+            write_in_place(transport, self._descriptor, sealed)
+            if len(sealed) < SEALED_BYTES:
+                return
+
+    def _seal(self, size: int) -> None:
+        """Send the first ``size`` bytes of the buffers' ``clear``, a whole frame, behind what is put out already."""
+        if not self._in_place or self.closed:
+            return
+        engine = self._engine
+        machine = self.machine
+        try:
+            if machine.out:
+                engine.send(machine.take_early())
+            engine.send_in_place(size)
+            self._put_out()
         except TlsEndedError as end:
             self.close(None, str(end))
         except Exception as error:
@@ -409,7 +465,7 @@ class Link(asyncio.Protocol):
         if self.ready:
             with contextlib.suppress(TlsEndedError):
                 self._engine.send(self.machine.take())
-                self._write(self._engine.outgoing())
+                self._put_out()
         self.machine.reset_all(h2.CANCEL)
         if self._transport is not None:
             if self.ready:

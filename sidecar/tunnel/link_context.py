@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.spiffe import ChainVerifier, X509Svid
+from sidecar.tls import RecordBuffers
 from sidecar.tunnel.stream import Headers, Stream
 
 if TYPE_CHECKING:
@@ -50,3 +51,4 @@ class LinkContext:
     count_broken: Callable[[str, str], None] = field(default=lambda _direction, _reason: None)  # links that broke
     count_proof: Callable[[str], None] = field(default=lambda _outcome: None)
     time_handshake: Callable[[str, float], None] = field(default=lambda _direction, _seconds: None)
+    buffers: RecordBuffers = field(default_factory=RecordBuffers)

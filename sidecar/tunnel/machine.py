@@ -5,6 +5,9 @@ Theory of operation. ``receive`` takes decrypted bytes and calls stream endpoint
 write and one system call. ``schedule`` asks the adapter for that turn. ``room`` is what may still be put out in this
 turn; the adapter sets it to 0 while the transport is full, and every stream then keeps its bytes and stops its source.
 
+Bulk bytes are not gathered: ``seal`` sends them from where they stand, behind what ``out`` holds. A long DATA frame is
+passed on as it arrives, to a stream that ``takes_views`` as a view of the caller's buffer.
+
 Only CONNECT streams exist here (RFC 9113 section 8.5). Two private extensions, seen only between two Ringfence
 sidecars: setting 0xF1CE announces them, frame 0xF1 carries a re-proof, and a refusal may follow a stream's data as
 trailers. RFC 9113 section 5.5 lets any other peer ignore the setting and the frame.
@@ -26,18 +29,21 @@ from sidecar.http2 import frames as h2
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import FloodError, FloodGuard
 from sidecar.tunnel.blocks import TABLE_BYTES, Decoder, Encoder
-from sidecar.tunnel.stream import STREAM_WINDOW_BYTES, Headers, Stream
+from sidecar.tunnel.stream import READ_BYTES, STREAM_WINDOW_BYTES, Headers, Stream
 
 SETTING_RINGFENCE: Final = 0xF1CE
 PROOF: Final = 0xF1
 
-FRAME_LIMIT_BYTES: Final = 64 * 1024
+FRAME_LIMIT_BYTES: Final = 256 * 1024  # of DATA: it is passed on as it arrives, so nobody holds a whole frame
+CONTROL_LIMIT_BYTES: Final = 64 * 1024  # of any other frame
 CONNECTION_WINDOW_BYTES: Final = 16 * 1024 * 1024
 HELD_LIMIT_BYTES: Final = 64 * 1024 * 1024
+BURST_BYTES: Final = 1024 * 1024  # of bulk bytes in one turn, of all streams: what a small frame waits for at most
 ROOM_BYTES: Final = 128 * 1024  # what is copied and encrypted in one go then stays in the cache, and off mmap
 HEADER_BLOCK_LIMIT_BYTES: Final = 16 * 1024
 STREAM_LIMIT: Final = 4096
 _CONTINUATION_LIMIT: Final = 8
+_LONG_BYTES: Final = 8 * 1024  # a DATA frame of which it pays to pass on a part
 _LAST_CLIENT_ID: Final = (1 << 31) - 1
 
 _unpack_header = Struct(">HBBBL").unpack_from
@@ -76,7 +82,10 @@ class TunnelMachine:
         "_guard",
         "_handler",
         "_initial_send_window",
+        "_invited_bytes",
         "_last_peer_id",
+        "_left_bytes",
+        "_left_stream",
         "_next_id",
         "_partial",
         "_recv_window",
@@ -85,6 +94,10 @@ class TunnelMachine:
         "_settings_seen",
         "_unacked_bytes",
         "_waiting",
+        "bulky",
+        "burst",
+        "clear",
+        "extra_bytes",
         "going_away",
         "held_bytes",
         "kept_bytes",
@@ -94,13 +107,23 @@ class TunnelMachine:
         "peer_stream_limit",
         "room",
         "scheduled",
+        "seal",
         "send_window",
         "streams",
     )
 
     def __init__(
-        self, *, server: bool, handler: TunnelHandler, schedule: Callable[[], None], monotonic: Callable[[], float]
+        self,
+        *,
+        server: bool,
+        handler: TunnelHandler,
+        schedule: Callable[[], None],
+        monotonic: Callable[[], float],
+        seal: Callable[[int], None] | None = None,
+        clear: memoryview | None = None,
     ) -> None:
+        """``seal`` sends what ``take_early`` gives and then so many bytes of ``clear``, where bulk bytes come to stand
+        behind room for a frame's header. Without them, bulk is sent as other bytes are."""
         self.out: list[bytes] = []
         self.streams: dict[int, Stream] = {}
         self.room = ROOM_BYTES
@@ -109,6 +132,11 @@ class TunnelMachine:
         self.peer_stream_limit = 100  # until the peer's settings arrive; RFC 9113 recommends no less
         self.peer_is_ringfence = False
         self.scheduled = False
+        self.seal = seal
+        self.clear = clear
+        self.burst = BURST_BYTES
+        self.bulky = False  # the last bytes held a long DATA frame: a view is the better argument of ``receive``
+        self.extra_bytes = 0
         self.held_bytes = 0
         self.kept_bytes = 0
         self.going_away = False
@@ -122,6 +150,8 @@ class TunnelMachine:
         self._recv_window = CONNECTION_WINDOW_BYTES
         self._unacked_bytes = 0
         self._partial = b""
+        self._left_bytes = 0  # still to come of a DATA frame that was passed on in part
+        self._left_stream = 0
         self._await_preface = server
         self._settings_seen = False
         self._next_id = 1
@@ -165,9 +195,28 @@ class TunnelMachine:
         self.scheduled = False
         return b"".join(out)
 
+    def take_early(self) -> bytes:
+        """What is put out so far, in the midst of a turn: bulk bytes follow it. ``take`` is still to be called."""
+        out = self.out
+        if len(out) == 1:
+            (only,) = out
+            out.clear()
+            return only
+        self.out = []
+        return b"".join(out)
+
+    def new_turn(self) -> None:
+        """What was put out is on its way, and the transport takes more: to be called once a turn, after ``take``."""
+        if self.room != ROOM_BYTES or self._waiting:
+            self.set_room(ROOM_BYTES)
+        else:
+            self.burst = BURST_BYTES
+
     def set_room(self, room: int) -> None:
         """The transport takes ``room`` more bytes: streams that wait go on, in turn, one frame each."""
         self.room = room
+        self.burst = BURST_BYTES
+        self._invited_bytes = 0
         if room and self._waiting:
             self.push_waiting()
 
@@ -175,15 +224,30 @@ class TunnelMachine:
         self._waiting[stream] = None
         self.push_waiting()
 
+    def wait_for_turn(self, stream: Stream) -> None:
+        """``stream`` has stopped its source; it is told when it may go on, at the earliest in the next turn."""
+        self._waiting[stream] = None
+        if not self.scheduled:
+            self.schedule()
+
     def push_waiting(self) -> None:
         """Round robin over the streams that wait: one frame each, until the connection's window or the room is used up.
 
         A stream whose own window is used up leaves the round until its window grows. So a push costs what it sends,
         however many streams a peer lets starve.
+
+        A stream whose source was only stopped is asked to go on when its turn comes, no more such a turn of the event
+        loop than there is room for: what many sources read at once would have to be kept.
         """
         waiting = self._waiting
         while waiting and self.room > 0 and self.send_window > 0:
             stream = next(iter(waiting))
+            if stream.only_stopped and stream.send_window > 0:
+                if self._invited_bytes >= BURST_BYTES:
+                    if not self.scheduled:
+                        self.schedule()
+                    return
+                self._invited_bytes += READ_BYTES
             del waiting[stream]
             if stream.push_pending():
                 if stream.pending is not None:
@@ -239,6 +303,7 @@ class TunnelMachine:
         if self.streams.pop(stream.stream_id, None) is None:
             return False
         stream.local_ended = stream.remote_ended = True
+        self.extra_bytes -= stream.extra_bytes
         if stream.pending is not None:
             stream.drop_pending()
             self._waiting.pop(stream, None)
@@ -264,8 +329,11 @@ class TunnelMachine:
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> None:
-        """Bytes from the peer, any amount."""
+    def receive(self, data: bytes | memoryview) -> None:
+        """Bytes from the peer, any amount; of a view nothing is kept."""
+        self.bulky = False
+        if self._left_bytes:
+            data = self._go_on(data)
         if self._partial:
             data = self._partial + data
             self._partial = b""
@@ -275,9 +343,9 @@ class TunnelMachine:
             if size < len(h2.PREFACE):
                 if not h2.PREFACE.startswith(data):
                     raise PeerError(h2.PROTOCOL_ERROR, "no HTTP/2 preface")
-                self._partial = data
+                self._partial = bytes(data)
                 return
-            if not data.startswith(h2.PREFACE):
+            if data[: len(h2.PREFACE)] != h2.PREFACE:
                 raise PeerError(h2.PROTOCOL_ERROR, "no HTTP/2 preface")
             self._await_preface = False
             pos = len(h2.PREFACE)
@@ -285,35 +353,64 @@ class TunnelMachine:
         while size - pos >= 9:
             high, low, kind, flags, stream_id = _unpack_header(data, pos)
             length = high << 8 | low
-            if length > FRAME_LIMIT_BYTES:
+            if length > FRAME_LIMIT_BYTES or (kind and length > CONTROL_LIMIT_BYTES):
                 raise PeerError(h2.FRAME_SIZE_ERROR, f"frame of {length} bytes")
             end = pos + 9 + length
-            if end > size:
-                break
-            payload = data[pos + 9 : end]
-            pos = end
             if kind == 0 and flags == 0 and length:
                 stream = streams.get(stream_id)
                 if stream is not None and not stream.remote_ended and not self._block:
+                    if end > size and length < _LONG_BYTES:
+                        break
                     window = stream.recv_window - length
                     if window < 0 or length > self._recv_window:
                         raise PeerError(h2.FLOW_CONTROL_ERROR, "more than the window")
                     stream.recv_window = window
                     self._recv_window -= length
                     self._unacked_bytes += length
-                    if stream.endpoint.on_data(payload):  # type: ignore[union-attr]
-                        stream.unacked_bytes += length
-                        if stream.unacked_bytes >= STREAM_WINDOW_BYTES // 2:
-                            stream.consumed(0)
-                    elif stream_id in streams:
-                        stream.held_bytes += length
-                        self.held_bytes += length
+                    payload = data[pos + 9 : end]
+                    if end > size:
+                        self._left_bytes = end - size
+                        self._left_stream = stream_id
+                        length -= self._left_bytes
+                        end = size
+                    if not stream.takes_views:
+                        if type(payload) is memoryview:
+                            payload = bytes(payload)
+                    elif length >= _LONG_BYTES:
+                        self.bulky = True
+                    pos = end
+                    if length:
+                        self._deliver(stream, payload, length)
                     continue
-            self._control(kind, flags, stream_id & _LAST_CLIENT_ID, payload)
+            if end > size:
+                break
+            payload = data[pos + 9 : end]
+            pos = end
+            self._control(kind, flags, stream_id & _LAST_CLIENT_ID, bytes(payload))
         if pos < size:
-            self._partial = data[pos:]
+            self._partial = bytes(data[pos:])
         if self._unacked_bytes >= CONNECTION_WINDOW_BYTES // 2:
             self.credit_connection()
+
+    def _deliver(self, stream: Stream, payload: bytes | memoryview, length: int) -> None:
+        if stream.endpoint.on_data(payload):  # type: ignore[union-attr,arg-type]
+            stream.unacked_bytes += length
+            if stream.unacked_bytes >= stream.credit_at_bytes:
+                stream.consumed(0)
+        elif stream.stream_id in self.streams:
+            stream.held_bytes += length
+            self.held_bytes += length
+
+    def _go_on(self, data: bytes | memoryview) -> bytes | memoryview:
+        """The next part of a frame that was passed on in part; gives what follows it."""
+        length = min(self._left_bytes, len(data))
+        self._left_bytes -= length
+        stream = self.streams.get(self._left_stream)
+        if stream is not None and length and not stream.remote_ended:  # else: ended in the midst of the frame
+            self.bulky = stream.takes_views
+            part = data[:length]
+            self._deliver(stream, part if stream.takes_views else bytes(part), length)
+        return data[length:]
 
     def _control(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """Every frame but plain DATA on a living stream."""

@@ -18,10 +18,16 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[bytes, bytes]]
 
-# A stalled receiver holds at most this much of one stream; an endpoint in the same host fills it in well under a
-# millisecond, so it does not bound throughput there.
+# A stalled receiver holds at most this much of one stream. Readers that have kept up are granted more, as far as a
+# connection's ``EXTRA_LIMIT_BYTES`` go, since a sender that meets the end of its window must stop and start its source.
 STREAM_WINDOW_BYTES: Final = 256 * 1024
 _CREDIT_AT_BYTES: Final = STREAM_WINDOW_BYTES // 2
+EXTRA_LIMIT_BYTES: Final = 16 * 1024 * 1024  # by which the windows of a connection's streams may grow, in all
+LARGEST_WINDOW_BYTES: Final = 1024 * 1024  # to which the window of a stream with a quick reader grows
+_CREDITS_TO_GROW: Final = 4  # in which a reader has shown that it keeps up: more than the app's transport would buffer
+READ_BYTES: Final = 256 * 1024  # one read of a source in bulk
+HEADER_BYTES: Final = 9
+_SMALL_BYTES: Final = 4096  # what a full connection's source is read for, to be kept; gathered rather than sent apart
 # For peers that grant no window: a full read each of a thousand streams.
 KEPT_LIMIT_BYTES: Final = 256 * 1024 * 1024
 
@@ -30,7 +36,10 @@ class StreamEndpoint(Protocol):
     """What a stream tells the relay that uses it. None of these may raise."""
 
     def on_data(self, data: bytes) -> bool:
-        """Bytes arrived (never empty). True: consumed; False: the endpoint calls ``Stream.credit`` later."""
+        """Bytes arrived (never empty). True: consumed; False: the endpoint calls ``Stream.credit`` later.
+
+        To a stream that ``takes_views`` they may be a view, which is not to be kept.
+        """
 
     def on_end(self) -> None:
         """The peer sends no more (half-close)."""
@@ -70,8 +79,11 @@ class Stream:
 
     __slots__ = (
         "abandoned",
+        "credit_at_bytes",
+        "credits",
         "data_suffix",
         "endpoint",
+        "extra_bytes",
         "held_bytes",
         "kept_bytes",
         "local_ended",
@@ -81,6 +93,7 @@ class Stream:
         "remote_ended",
         "send_window",
         "stream_id",
+        "takes_views",
         "unacked_bytes",
     )
 
@@ -92,12 +105,16 @@ class Stream:
         self.send_window = send_window
         self.recv_window = STREAM_WINDOW_BYTES
         self.unacked_bytes = 0  # consumed, not yet credited to the peer
+        self.extra_bytes = 0  # by which the window has grown
+        self.credit_at_bytes = _CREDIT_AT_BYTES
+        self.credits = 0  # how often credit was given
         self.held_bytes = 0  # received, not yet consumed
         self.kept_bytes = 0  # in ``pending``
         self.pending: deque[bytes] | None = None
         self.local_ended = False
         self.remote_ended = False
         self.abandoned = False
+        self.takes_views = False  # set by an endpoint that passes bytes on as they are
 
     @property
     def writable(self) -> bool:
@@ -127,6 +144,56 @@ class Stream:
             machine.schedule()
         return True
 
+    @property
+    def only_stopped(self) -> bool:
+        """The source was told to stop, and nothing of it is kept."""
+        return self.pending is not None and not self.pending
+
+    def read_into(self) -> memoryview | None:
+        """Where the source may be read to for ``send_in_place``, as much as could be sent now; None: not this way.
+
+        At least a little, since a transport that asks will read.
+        """
+        machine = self.machine
+        clear = machine.clear
+        if clear is None:
+            return None
+        size = min(READ_BYTES, self.send_window, machine.send_window) if machine.room > 0 else 0
+        return clear[HEADER_BYTES : HEADER_BYTES + max(size, _SMALL_BYTES)]
+
+    def send_in_place(self, size: int) -> bool:
+        """As ``send``, for the first ``size`` bytes of what ``read_into`` gave; they are on their way on return.
+
+        Stops the source as soon as no more could be sent, so that nothing it reads must be kept, or the turn's burst is
+        over: a source that nothing stopped yet may exceed that by one read.
+        """
+        machine = self.machine
+        clear, seal = machine.clear, machine.seal
+        assert clear is not None
+        assert seal is not None
+        if (
+            size < _SMALL_BYTES
+            or self.pending is not None
+            or machine.room <= 0
+            or size > self.send_window
+            or size > machine.send_window
+            or size > machine.peer_frame_bytes
+            or self.local_ended
+        ):
+            return self.send(bytes(clear[HEADER_BYTES : HEADER_BYTES + size]))
+        machine.burst -= size
+        self.send_window -= size
+        machine.send_window -= size
+        clear[:HEADER_BYTES] = size.to_bytes(3, "big") + self.data_suffix
+        seal(HEADER_BYTES + size)
+        if (machine.burst > 0 and machine.room > 0 and self.send_window > 0 and machine.send_window > 0) or (
+            self.local_ended
+        ):
+            return True
+        self.pending = deque()
+        machine.wait_for_turn(self)
+        return False
+
     def _send_slowly(self, data: bytes) -> bool:
         if self.local_ended or not data:
             return True
@@ -148,11 +215,14 @@ class Stream:
         """Send one frame of what is kept, as far as the windows allow; False when nothing could be sent."""
         machine = self.machine
         pending = self.pending
-        if not pending:
+        if pending is None:
             return False
         size = min(self.send_window, machine.send_window, machine.room, machine.peer_frame_bytes)
         if size <= 0:
             return False
+        if not pending:
+            self.pending = None
+            return True
         first = pending.popleft()
         if len(first) > size:
             # A memoryview keeps cutting a large piece linear in its size.
@@ -188,9 +258,10 @@ class Stream:
         if self.local_ended:
             return
         self.local_ended = True
-        if self.pending is not None:
+        if self.pending:
             self.pending.append(b"")
             return
+        self.pending = None
         self.machine.put(frame(DATA, FLAG_END_STREAM, self.stream_id))
         self._ended_locally()
 
@@ -230,7 +301,21 @@ class Stream:
 
     def consumed(self, size: int) -> None:
         self.unacked_bytes += size
-        if self.unacked_bytes >= _CREDIT_AT_BYTES and not self.remote_ended:
-            self.machine.put(window_update(self.stream_id, self.unacked_bytes))
-            self.recv_window += self.unacked_bytes
-            self.unacked_bytes = 0
+        if self.unacked_bytes < self.credit_at_bytes or self.remote_ended:
+            return
+        machine = self.machine
+        increment = self.unacked_bytes
+        self.unacked_bytes = 0
+        self.credits += 1
+        if (
+            self.credits > _CREDITS_TO_GROW
+            and self.extra_bytes < LARGEST_WINDOW_BYTES - STREAM_WINDOW_BYTES
+            and not self.held_bytes
+            and machine.extra_bytes < EXTRA_LIMIT_BYTES
+        ):
+            self.extra_bytes += STREAM_WINDOW_BYTES
+            machine.extra_bytes += STREAM_WINDOW_BYTES
+            increment += STREAM_WINDOW_BYTES
+            self.credit_at_bytes = max(_CREDIT_AT_BYTES, (STREAM_WINDOW_BYTES + self.extra_bytes) // 4)
+        self.recv_window += increment
+        machine.put(window_update(self.stream_id, increment))

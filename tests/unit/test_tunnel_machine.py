@@ -95,7 +95,7 @@ def test_waiting_streams_take_turns() -> None:
     exchange(client, server)
     client.machine.set_room(0)
     for stream in streams:
-        assert not stream.send(bytes(200_000))
+        assert not stream.send(bytes(FRAME_LIMIT_BYTES + 1000))
     client.machine.set_room(4 * FRAME_LIMIT_BYTES)
     server.machine.receive(client.machine.take())
     assert {len(server.endpoints[s.stream_id].received) for s in streams} == {FRAME_LIMIT_BYTES}

@@ -1,0 +1,114 @@
+"""Records of a connection in bulk: ciphertext and plaintext in buffers that all connections of a process share.
+
+Theory of operation. pyOpenSSL hands out each record as bytes of its own, and copies each read of the transport into a
+memory BIO: three copies and two allocations of what may be a whole body. Here the transport reads into ``cipher``,
+OpenSSL reads it where it stands, through a read-only BIO that lives for one read, and decrypts into ``plain``. Apps are
+read into ``clear``, which is encrypted where it stands; what OpenSSL made of it is taken out into ``sealed``. A turn of
+the event loop uses the buffers from end to end: nobody keeps a view of one beyond the call that got it. Below
+pyOpenSSL's public face for that: its bindings, and ``_ssl``, ``_into_ssl``, ``_from_ssl`` and ``_raise_ssl_error`` of
+its ``Connection``; nothing else in the sidecar touches these.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
+
+CIPHER_BYTES: Final = 264 * 1024  # one read: what a peer of our kind puts out at once, with the records' own bytes
+CLEAR_BYTES: Final = 256 * 1024  # the most that is encrypted in one go
+CLEAR_OFFSET: Final = 9  # in ``clear``: the header of the frame whose content stands there
+_RECORD_BYTES: Final = 16_384
+_PLAIN_BYTES: Final = CIPHER_BYTES + 2 * _RECORD_BYTES  # one read completes a record that began in the one before
+SEALED_BYTES: Final = 320 * 1024  # more than ``clear`` and a few frames make
+
+_ffi: Final[Any] = ffi
+_WANT_READ: Final[int] = lib.SSL_ERROR_WANT_READ
+
+
+class RecordBuffers:
+    """The buffers of one process, for its single event loop."""
+
+    __slots__ = (
+        "cipher",
+        "cipher_pointer",
+        "clear",
+        "clear_pointer",
+        "plain",
+        "plain_pointer",
+        "sealed",
+        "sealed_pointer",
+    )
+
+    def __init__(self) -> None:
+        cipher, plain, sealed = bytearray(CIPHER_BYTES), bytearray(_PLAIN_BYTES), bytearray(SEALED_BYTES)
+        clear = bytearray(CLEAR_OFFSET + CLEAR_BYTES)
+        self.cipher = memoryview(cipher)
+        self.clear = memoryview(clear)
+        self.plain = memoryview(plain)
+        self.sealed = memoryview(sealed)
+        self.cipher_pointer: Any = _ffi.from_buffer(cipher)
+        self.clear_pointer: Any = _ffi.from_buffer(clear)
+        self.plain_pointer: Any = _ffi.from_buffer(plain)
+        self.sealed_pointer: Any = _ffi.from_buffer(sealed)
+
+
+class Records:
+    """An established connection's way around pyOpenSSL's copies. From its making on, ``bio_write`` is refused."""
+
+    __slots__ = ("_buffers", "_connection", "_from_ssl", "_ssl")
+
+    def __init__(self, connection: SSL.Connection, buffers: RecordBuffers) -> None:
+        inner: Any = connection
+        self._connection = inner
+        self._buffers = buffers
+        self._ssl: Any = inner._ssl
+        self._from_ssl: Any = inner._from_ssl
+        inner._into_ssl = None  # the first ``open`` frees that BIO: a write to it must fail, not touch freed memory
+
+    def open(self, size: int) -> tuple[memoryview, SSL.Error | None]:
+        """Decrypt ``size`` bytes of ``cipher``: the plaintext that they complete, and how the connection ended if it
+        did. All of it is taken: an incomplete record is kept inside OpenSSL."""
+        bio = lib.BIO_new_mem_buf(self._buffers.cipher_pointer, size)
+        if bio == _ffi.NULL:
+            raise MemoryError("no BIO")
+        lib.BIO_set_mem_eof_return(bio, -1)
+        lib.SSL_set_bio(self._ssl, bio, self._from_ssl)  # owns it, and frees the one before
+        return self.drain()
+
+    def drain(self) -> tuple[memoryview, SSL.Error | None]:
+        """Decrypt what OpenSSL has; as ``open``, which calls it. To be called once before the first ``open``."""
+        buffers = self._buffers
+        ssl, pointer, read = self._ssl, buffers.plain_pointer, lib.SSL_read
+        size = 0
+        lib.ERR_clear_error()  # whose ever it was: ``SSL_get_error`` would take it for this connection's
+        while (got := read(ssl, pointer + size, _RECORD_BYTES)) > 0:
+            size += got
+            if size > CIPHER_BYTES + _RECORD_BYTES:  # cannot be: plaintext is shorter than its records
+                raise RuntimeError("more plaintext than ciphertext")
+        error: SSL.Error | None = None
+        if lib.SSL_get_error(ssl, got) != _WANT_READ:
+            error = self._error(got)
+            lib.SSL_set_bio(ssl, lib.BIO_new(lib.BIO_s_mem()), self._from_ssl)  # nothing may read ``cipher`` later
+        return buffers.plain[:size], error
+
+    def seal(self, size: int) -> None:
+        """Encrypt the first ``size`` bytes of ``clear``; raises SSL.Error."""
+        lib.ERR_clear_error()
+        result = lib.SSL_write(self._ssl, self._buffers.clear_pointer, size)
+        if result != size:
+            raise self._error(result)
+
+    def _error(self, result: int) -> SSL.Error:
+        try:
+            self._connection._raise_ssl_error(self._ssl, result)
+        except SSL.Error as error:
+            return error
+        return SSL.Error([])
+
+    def sealed(self) -> memoryview:
+        """What waits to be sent, as a view of ``sealed``; empty when there is nothing, full when there may be more."""
+        buffers = self._buffers
+        size = lib.BIO_read(self._from_ssl, buffers.sealed_pointer, SEALED_BYTES)
+        return buffers.sealed[: size if size > 0 else 0]
