@@ -248,11 +248,11 @@ class OutboundRelay(Relay):
         elsewhere = reason not in _OUR_OWN
         if elsewhere and self._try_again(RetryOn.CONNECT_FAILURE, Outcome.FAILED):
             return
-        self._failed(self._blame(reason) if elsewhere else Outcome.UNKNOWN)
+        self._tried_out(self._blame(reason) if elsewhere else Outcome.UNKNOWN)
         self.refused(reason, detail)
 
-    def _failed(self, outcome: Outcome) -> None:
-        """What the last try says of its endpoint."""
+    def _tried_out(self, outcome: Outcome) -> None:
+        """What the last try to connect says of its endpoint."""
         now = self._openers.monotonic()
         self._target.learned(self._member, now - self._opened_at, outcome, now)
 
@@ -270,7 +270,7 @@ class OutboundRelay(Relay):
         if not self.replied and refusal.status_of(reason) >= 500:
             if self._try_again(RetryOn.CONNECT_FAILURE, self._blame(reason)):
                 return
-            self._failed(self._blame(reason))
+            self._tried_out(self._blame(reason))
         self.replied = True
         if told is not None:
             self.facts.request_id = told.request_id
@@ -283,6 +283,8 @@ class OutboundRelay(Relay):
         """An app has the connection: what it was sent cannot be called back."""
         self.replied = True
         self._held = None
+        if not self._target.plain:
+            self._tried_out(Outcome.ANSWERED)
 
     def told_by_peer(self, value: bytes) -> refusal.Refusal | None:
         """A refusal as the peer tells it; its origin is the peer, whatever it says there."""
@@ -297,7 +299,7 @@ class OutboundRelay(Relay):
             self._waiting_since = now
         elif now - self._waiting_since > REPLY_SECONDS:
             self._target.timed_out("connect")
-            self._failed(Outcome.FAILED)
+            self._tried_out(Outcome.FAILED)
             self.refused(DenyReason.UPSTREAM_TIMEOUT, f"no answer to CONNECT in {REPLY_SECONDS:.0f} s")
         idle_seconds = self._target.timeouts.idle_seconds
         if idle_seconds is not None and not self.ended:

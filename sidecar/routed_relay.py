@@ -136,9 +136,9 @@ class RoutedHttpRelay(OutboundRelay):
         if asked and self._timer is not None:
             self._arm(asked[0], now)
 
-    def _failed(self, outcome: Outcome) -> None:
+    def _tried_out(self, outcome: Outcome) -> None:
         if not self._in_hand:
-            super()._failed(outcome)  # else it is told with the requests
+            super()._tried_out(outcome)  # else it is told with the requests
 
     def goes_elsewhere(self, data: bytes) -> bool:
         """The first bytes of a response to what is held: whether they are kept from the app, to try again or because

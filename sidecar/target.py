@@ -67,13 +67,25 @@ def _least(*seconds: float | None) -> float | None:
 class Target:
     """``plain``: one endpoint and no route, so that a request needs no thought here."""
 
-    __slots__ = ("_ejections", "_metrics", "_panics", "balancer", "plain", "route", "service", "table", "upstream")
+    __slots__ = (
+        "_ejections",
+        "_metrics",
+        "_panics",
+        "_panics_told",
+        "balancer",
+        "plain",
+        "route",
+        "service",
+        "table",
+        "upstream",
+    )
 
     def __init__(self, upstream: Upstream, metrics: SidecarMetrics, now: float) -> None:
         self.service = f"{upstream.namespace}/{upstream.service}"
         self._metrics = metrics
         self._ejections = metrics.ejections.at(self.service)
         self._panics = metrics.panics.at(self.service)
+        self._panics_told = 0
         self.balancer = Balancer(endpoints=upstream.endpoints, route=upstream.route, now=now, random=random.Random())
         self.update(upstream, now)
 
@@ -83,6 +95,7 @@ class Target:
         self.route = upstream.route if upstream.route is not None else _DEFAULT_ROUTE
         self.table = RouteTable(self.route)
         self.balancer.update(upstream.endpoints, upstream.route, now)
+        self._tell_panics()
         self.plain = upstream.route is None and self.balancer.single is not None
 
     @property
@@ -104,7 +117,11 @@ class Target:
 
     def _ejected(self) -> None:
         self._ejections.value += 1
-        self._panics.value = self.balancer.panics
+        self._tell_panics()
+
+    def _tell_panics(self) -> None:
+        self._panics.value += self.balancer.panics - self._panics_told
+        self._panics_told = self.balancer.panics
 
     def timed_out(self, kind: str) -> None:
         """``kind``: connect, response_head, request, try, deadline or idle."""

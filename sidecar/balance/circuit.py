@@ -9,20 +9,18 @@ class Circuit:
     """Counts against the limits of a route. Each ``try_`` that answers True is undone once, by the owner of what it
     stands for."""
 
-    __slots__ = ("connections", "limits", "opened", "pending", "requests")
+    __slots__ = ("connections", "limits", "pending", "requests")
 
     def __init__(self, limits: CircuitBreaker) -> None:
         self.limits = limits
         self.connections = 0
         self.pending = 0
         self.requests = 0
-        self.opened = 0  # how often something was refused
 
     def try_connection(self) -> bool:
         """A connection of the app more."""
         limit = self.limits.connections
         if limit is not None and self.connections >= limit:
-            self.opened += 1
             return False
         self.connections += 1
         return True
@@ -31,7 +29,6 @@ class Circuit:
         """One more waits for a mesh connection."""
         limit = self.limits.pending
         if limit is not None and self.pending >= limit:
-            self.opened += 1
             return False
         self.pending += 1
         return True
@@ -40,7 +37,6 @@ class Circuit:
         """A request more in flight."""
         limit = self.limits.requests
         if limit is not None and self.requests >= limit:
-            self.opened += 1
             return False
         self.requests += 1
         return True

@@ -406,6 +406,19 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
             one.close()
 
 
+async def test_a_link_without_streams_goes_when_it_has_been_idle_and_comes_again() -> None:
+    route = Route(name="r", timeouts=Timeouts(idle_seconds=1.0))
+    async with named_apps(1) as (_, ports), Fleet(ports, route=route) as fleet:
+        held = await HttpClient.to(fleet.http_listen)
+        assert (await held.ask("GET", "/x")).status == 200
+        (link,) = fleet.web.links
+        await asyncio.wait([asyncio.ensure_future(held.reader.read())], timeout=2.5)
+        assert not link.closed  # it has a stream
+        held.close()
+        await until(lambda: link.closed)
+        assert (await once(fleet)).status == 200
+
+
 async def test_connecting_takes_no_longer_than_the_route_permits() -> None:
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1000):  # a TLS handshake that is never answered

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from pathlib import Path
 
 import pytest
 
+from ringfence.policy.bind import ServicePorts
 from ringfence.policy.envelope import read_kinds
+from ringfence.routing.bind import bind_routes
 from ringfence.routing.documents import KIND, RouteDocument, read_route
 from ringfence.routing.model import (
     CircuitBreaker,
@@ -187,3 +191,15 @@ def test_the_service_of_another_namespace_cannot_even_be_written() -> None:
 def test_a_kind_that_is_nearly_one_is_told_which() -> None:
     _, problems = read_kinds(HEAD.replace("kind: Route", "kind: Routes"), "r.yaml", {KIND: read_route})
     assert "kind 'Routes' is not known here (did you mean Route?)" in str(problems[0])
+
+
+@pytest.mark.parametrize("source", ["README.md", "ringfence/routing/documents.py"])
+def test_the_examples_that_people_copy_are_valid(source: str) -> None:
+    text = (Path(__file__).parents[2] / source).read_text()
+    found = re.search(r"^ *apiVersion: [^\n]*\n *kind: Route\n.*?(?=\n```|\n\"\"\")", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    (document,), problems = read_kinds(textwrap.dedent(found[0]), source, {KIND: read_route})
+    assert problems == []
+    bound, problems = bind_routes([document], {"shop/orders": ServicePorts(ports={8080: "http"})})
+    assert problems == []
+    assert bound["shop/orders"][8080].limits
