@@ -10,10 +10,14 @@ from typing import Final
 from controlplane.mesh.document import read_mesh
 from ringfence.kit.addresses import AddressError, parse_socket_address
 from ringfence.kit.log import Logger
-from ringfence.policy.documents import read_documents
+from ringfence.policy.documents import AllowlistDocument, read_allowlist
+from ringfence.policy.envelope import KindReader, read_kinds
 from ringfence.policy.paths import TemplateError, judged_path, parse_template
 from ringfence.policy.problems import Problem
+from ringfence.routing.documents import RouteDocument, read_route
 from ringfence.spiffe import SpiffeId, SpiffeIdError
+from ringfence.wire.routes import limits_to_wire, read_limits, route_to_wire
+from ringfence.wire.routes import read_route as read_route_told
 from sidecar.local_http import Asked, LocalHttp, Page, Verbs, plain_page
 from sidecar.refusal import parse_refusal
 from sidecar.settings_values import parse_duration, parse_fingerprint, parse_host_port, parse_share
@@ -30,11 +34,19 @@ def _told(problems: list[Problem]) -> None:
 
 
 def policy(data: bytes) -> None:
-    """Allowlists: read, or refused with places; a document in which something is wrong permits nothing."""
-    documents, problems = read_documents(data, "f.yaml")
+    """Documents of all kinds: read, or refused with places; one with something wrong permits nothing, and what is
+    read of a route means the same to a sidecar."""
+    kinds: dict[str, KindReader[AllowlistDocument | RouteDocument]] = {"Allowlist": read_allowlist, "Route": read_route}
+    documents, problems = read_kinds(data, "f.yaml", kinds)
     _told(problems)
     for document in () if problems else documents:
-        expect(all(rule.name and rule.callers for rule in document.allowlist.rules), f"half a rule: {document}")
+        if isinstance(document, AllowlistDocument):
+            expect(all(rule.name and rule.callers for rule in document.allowlist.rules), f"half a rule: {document}")
+            continue
+        told = route_to_wire(document.route)
+        expect(told is not None and read_route_told("route", told, http=True) == document.route, f"{document.route}")
+        limits = read_limits("limits", limits_to_wire(document.limits), http=True)
+        expect(limits == document.limits, f"{document.limits}")
 
 
 def mesh(data: bytes) -> None:
