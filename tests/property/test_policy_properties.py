@@ -14,7 +14,8 @@ from ringfence.policy.bind import ServicePorts, bind
 from ringfence.policy.callers import format_spiffe_id_pattern, parse_spiffe_id_pattern
 from ringfence.policy.compile import compile_policy
 from ringfence.policy.decide import Decision, Deny, Permit
-from ringfence.policy.documents import METHODS, AllowlistDocument, read_documents
+from ringfence.policy.documents import AllowlistDocument, read_documents
+from ringfence.policy.lists import METHODS
 from ringfence.policy.model import (
     Allowlist,
     Callers,
