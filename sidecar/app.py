@@ -80,6 +80,11 @@ def _alone(
 
     own_id = settings.identity.spiffe_id
     every_request = settings.log.access_log is AccessLog.ALL
+    tracer = None
+    if settings.tracing is not None:
+        from sidecar.tracing.opening import open_tracer
+
+        tracer = open_tracer(settings.tracing, own_id=own_id, clock=clock, log=log, metrics=metrics)
     recorder = Recorder(
         log=log,
         metrics=metrics,
@@ -87,6 +92,7 @@ def _alone(
         every_request=every_request,
         sample=settings.log.access_log_sample,
         own_id=str(own_id),
+        tracer=tracer,
     )
     return DataPath(own_id=own_id, clock=clock, log=log, metrics=metrics, recorder=recorder, app_refused=app_refused)
 

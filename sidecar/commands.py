@@ -89,6 +89,7 @@ def _settings(config: Path | None, flags: dict[str, str | None]) -> SidecarSetti
         try:
             settings = load(*sources)
             _check_bundle(settings)
+            _check_tracing(settings)
             return settings
         except SettingsError as error:
             problems.extend(error.problems)
@@ -107,3 +108,18 @@ def _check_bundle(settings: SidecarSettings) -> None:
             read_bundle(trust.bundle_file, settings.identity.spiffe_id.trust_domain)
         except ValueError as error:
             raise SettingsError([f"--bundle: {error}"]) from error
+
+
+def _check_tracing(settings: SidecarSettings) -> None:
+    if settings.tracing is None:
+        return
+    from sidecar.tracing.settings import missing_packages, read_headers
+
+    missing = missing_packages()
+    if missing is not None:
+        raise SettingsError([f"--tracing-endpoint: {missing}"])
+    if settings.tracing.headers_file is not None:
+        try:
+            read_headers(settings.tracing.headers_file)
+        except ValueError as error:
+            raise SettingsError([f"--tracing-headers-file: {error}"]) from error

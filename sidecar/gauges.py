@@ -64,6 +64,11 @@ def _identity_and_policy(metrics: SidecarMetrics, holder: IdentityHolder, contro
     )
 
 
+def declare_span_gauges(metrics: SidecarMetrics, waiting: Callable[[], int]) -> None:
+    """Declare what there is only where requests are traced."""
+    metrics.gauge("ringfence_spans_waiting", "Spans that wait to be exported", lambda: float(waiting()))
+
+
 def declare_traffic_gauges(metrics: SidecarMetrics, sides: Sides) -> None:
     """Declare what concerns one data path."""
 

@@ -12,12 +12,13 @@ from typing import Final
 from ringfence.policy.decide import Decision, Deny
 from ringfence.policy.reasons import DenyReason
 from sidecar import refusal
-from sidecar.http2 import Answer, Broken, Exchange, Heads, Inspector, Malformed
+from sidecar.http2 import Answer, Broken, Exchange, Heads, Inspector, Judge, Malformed
 from sidecar.http2.frames import NO_ERROR
 from sidecar.recording import Recorder, RequestSeries, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import Relay
 from sidecar.trace_context import trace_id_of
+from sidecar.tracing.judge import TracedJudge
 
 _MALFORMED: Final = {
     Malformed.BAD_TARGET: DenyReason.PATH_AMBIGUOUS,
@@ -54,7 +55,10 @@ class Http2Relay(Relay):
         self._series = recorder.series(self.facts.direction, self.facts.peer, self.facts.service)
         self._monotonic = recorder.monotonic
         self._watched = ("", 0.0)
-        self.inspector = Inspector(self, heads, monotonic=recorder.monotonic)
+        judge: Judge = self
+        if recorder.tracer is not None:
+            judge = TracedJudge(self, recorder.tracer, _status_counted)
+        self.inspector = Inspector(judge, heads, monotonic=recorder.monotonic)
 
     def _attend(self) -> None:
         """Do what the inspector wants beyond the bytes that it returned."""
@@ -106,7 +110,7 @@ class Http2Relay(Relay):
         self.facts.requests += 1
         series = self._series
         decision: Decision | None = exchange.decision  # type: ignore[assignment]
-        status = exchange.status or (exchange.local.status if exchange.local is not None else 0)
+        status = _status_counted(exchange)
         series.count(decision, status).value += 1
         series.durations.observe(seconds)
         if exchange.cut:
@@ -155,3 +159,8 @@ class Http2Relay(Relay):
             detail=detail,
             trace_id=trace_id_of(exchange) if exchange is not None else "",
         )
+
+
+def _status_counted(exchange: Exchange) -> int:
+    """The status the client saw: the server's, or that of the answer made here; 0 if it saw none."""
+    return exchange.status or (exchange.local.status if exchange.local is not None else 0)

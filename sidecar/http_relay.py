@@ -14,12 +14,13 @@ from typing import Final
 from ringfence.policy.decide import Decision, Deny
 from ringfence.policy.reasons import DenyReason
 from sidecar import refusal
-from sidecar.http1 import Exchange, Heads, Inspector, Malformed
+from sidecar.http1 import Exchange, Heads, Inspector, Judge, Malformed
 from sidecar.http2.frames import NO_ERROR
 from sidecar.recording import Recorder, RequestSeries, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import Relay
 from sidecar.trace_context import trace_id_of
+from sidecar.tracing.judge import TracedJudge, line
 
 # A target that two readers could take for two things is the path's fault, whichever layer saw it first.
 _MALFORMED: Final = {
@@ -48,7 +49,10 @@ class HttpRelay(Relay):
         self._series = recorder.series(self.facts.direction, self.facts.peer, self.facts.service)
         self._monotonic = recorder.monotonic
         self._watched = ("", 0, 0.0)
-        self.inspector = Inspector(self, heads)
+        judge: Judge = self
+        if recorder.tracer is not None:
+            judge = TracedJudge(self, recorder.tracer, _status_counted, line)
+        self.inspector = Inspector(judge, heads)
 
     def _attend(self) -> None:
         """Do what the inspector wants beyond the bytes that it returned."""

@@ -208,6 +208,7 @@ class SidecarMetrics:
             "From a revision's arrival to the last close of what it newly denies; ended: whether there was any",
             "ended",
         )
+        self.spans = self._counts("ringfence_spans", "Spans of sampled requests, by what became of them", "outcome")
         self._read: list[tuple[Kind, str, str, Callable[[], float], Across]] = []
 
     def _counts(self, name: str, help_text: str, *labels: str) -> Counts:

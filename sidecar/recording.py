@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
@@ -20,6 +20,9 @@ from sidecar.refusal import Refusal, known_reason
 from sidecar.relay import RelayFacts
 from sidecar.tap import Seen, Taps
 from sidecar.trace_context import is_drawn
+
+if TYPE_CHECKING:
+    from sidecar.tracing import Tracer
 
 _PATH_LIMIT_BYTES: Final = 512
 
@@ -79,6 +82,7 @@ class Recorder:
         every_request: bool,
         sample: float = 1.0,
         own_id: str = "",
+        tracer: Tracer | None = None,
         draw: Callable[[], float] = random.random,
         worker: int | None = None,
     ) -> None:
@@ -88,6 +92,8 @@ class Recorder:
         self.metrics = metrics
         self.every_request = every_request
         """Whether ``request_done`` is to be called: the log or a tap wants it."""
+        self.tracer = tracer
+        """None: requests have no spans."""
         self.monotonic = clock.monotonic
         self.taps = Taps()
         self.taps.changed = self._taps_changed

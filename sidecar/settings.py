@@ -27,6 +27,7 @@ from sidecar.settings_values import (
     parse_workers,
     parse_workload_id,
 )
+from sidecar.tracing.settings import DEFAULT_SAMPLE, TracingSettings, parse_endpoint
 
 __all__ = [
     "AccessLog",
@@ -38,6 +39,7 @@ __all__ = [
     "SettingsError",
     "SidecarSettings",
     "SignalsSettings",
+    "TracingSettings",
     "TrustSettings",
     "load",
     "parse_duration",
@@ -135,6 +137,9 @@ class SidecarSettings:
     signals: SignalsSettings
     log: LogSettings
 
+    tracing: TracingSettings | None
+    """None: requests have no spans."""
+
     workers: int
     """How many processes carry the traffic, up to the machine's cores; 1: this one does, and there is no other."""
 
@@ -160,6 +165,13 @@ class SidecarSettings:
             "access_log": str(self.log.access_log),
             "access_log_sample": self.log.access_log_sample,
             "log_level": self.log.level,
+            "tracing": None
+            if self.tracing is None
+            else {
+                "endpoint": self.tracing.endpoint,
+                "sample": self.tracing.sample,
+                "headers_file": _shown(self.tracing.headers_file),
+            },
             "workers": self.workers,
             "drain_seconds": self.drain_seconds,
         }
@@ -204,6 +216,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
     level = reader.optional("log-level", parse_level, "info")
     workers = reader.optional("workers", parse_workers, 1)
     drain = reader.optional("drain", parse_duration, 10.0)
+    tracing = reader.tracing()
     if reader.problems or spiffe_id is None or join is None or control is None or trust is None or state is None:
         raise SettingsError(reader.problems)
     return SidecarSettings(
@@ -218,6 +231,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
         ),
         control=ControlSettings(address=control, instance=instance, state_dir=state),
         signals=SignalsSettings(listen=listen, admin_socket=admin_socket),
+        tracing=tracing,
         log=LogSettings(access_log=access_log, access_log_sample=sample, level=level),
         workers=workers,
         drain_seconds=drain,
@@ -270,6 +284,19 @@ class _Reader:
             origin = self._given["access-log-sample"].origin
             self.problems.append(f"{origin}: a sample of requests that are not logged (set the access log to all)")
         return self.optional("access-log-sample", parse_share, 1.0)
+
+    def tracing(self) -> TracingSettings | None:
+        endpoint = self.optional("tracing-endpoint", parse_endpoint, None)
+        sample = self.optional("tracing-sample", parse_share, DEFAULT_SAMPLE)
+        headers = self.path("tracing-headers-file")
+        if "tracing-endpoint" not in self._given:
+            for key in ("tracing-sample", "tracing-headers-file"):
+                if key in self._given:
+                    self.problems.append(
+                        f"{self._given[key].origin}: no spans go anywhere (give a tracing endpoint, too)"
+                    )
+            return None
+        return None if endpoint is None else TracingSettings(endpoint=endpoint, sample=sample, headers_file=headers)
 
     def socket_path(self, state: Path | None) -> Path:
         given = self._given.get("admin-socket")

@@ -51,6 +51,9 @@ SETTINGS: Final = (
     Setting("admin-socket", ("adminSocket",), "PATH", "Unix socket for the owner  [default: DIR/run/admin.sock]"),
     Setting("access-log", ("accessLog", "mode"), "denied|all", "Requests that get a log line  [default: denied]"),
     Setting("access-log-sample", ("accessLog", "sample"), SHARE, "Share of all that is logged  [default: 1]"),
+    Setting("tracing-endpoint", ("tracing", "endpoint"), "URL", "Collector of spans, OTLP over HTTP  [default: none]"),
+    Setting("tracing-sample", ("tracing", "sample"), SHARE, "Share of requests that begin a trace  [default: 0.01]"),
+    Setting("tracing-headers-file", ("tracing", "headersFile"), "FILE", "Lines name: value for the collector"),
     Setting("log-level", ("logLevel",), "LEVEL", "debug, info, warning or error  [default: info]"),
     Setting("workers", ("workers",), COUNT, "Processes that share the traffic  [default: 1]"),
     Setting("drain", ("drain",), "DURATION", "Time for connections to finish after SIGTERM  [default: 10s]"),
@@ -96,6 +99,7 @@ def given_by_document(path: Path) -> dict[str, Given]:
         groups = {
             "controlPlane": spec.mapping("controlPlane", default=None),
             "accessLog": spec.mapping("accessLog", default=None, short="mode"),
+            "tracing": spec.mapping("tracing", default=None),
         }
         for setting in SETTINGS:
             holder = groups[setting.field[0]] if len(setting.field) == 2 else spec

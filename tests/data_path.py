@@ -27,6 +27,7 @@ from sidecar.metrics import SidecarMetrics
 from sidecar.outbound import Outbound
 from sidecar.recording import Recorder
 from sidecar.tls import TlsIdentity
+from sidecar.tracing import EndedSpan, Tracer
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
 from tests.pki import TestCa
@@ -76,7 +77,14 @@ class Side:
     """One sidecar's data path: identity, inbound, outbound, what it logged and counted."""
 
     def __init__(
-        self, own_id: SpiffeId, ca: TestCa, clock: Clock, *, svid: X509Svid | None = None, every: bool = False
+        self,
+        own_id: SpiffeId,
+        ca: TestCa,
+        clock: Clock,
+        *,
+        svid: X509Svid | None = None,
+        every: bool = False,
+        traced: float | None = None,
     ) -> None:
         self.id = own_id
         self.ca = ca
@@ -84,7 +92,14 @@ class Side:
         self.lines = io.StringIO()
         self.metrics = SidecarMetrics()
         log = Logger("sidecar", level="debug", stream=self.lines, clock=clock)
-        self.recorder = Recorder(log=log, metrics=self.metrics, clock=clock, every_request=every)
+        self.spans: list[EndedSpan] = []
+        self.recorder = Recorder(
+            log=log,
+            metrics=self.metrics,
+            clock=clock,
+            every_request=every,
+            tracer=Tracer(sample=traced, sink=self, clock=clock) if traced is not None else None,
+        )
         svid = svid or ca.svid(own_id)
         self.tls = TlsIdentity(svid, [ca.bundle()], clock)
         self.proofs: list[str] = []
@@ -106,6 +121,10 @@ class Side:
         }
         self.inbound = Inbound(**parts)
         self.outbound = Outbound(**parts)
+
+    def offer(self, span: EndedSpan) -> None:
+        """The sink of this side's spans."""
+        self.spans.append(span)
 
     def _count_broken(self, direction: str, reason: str) -> None:
         self.metrics.tunnel_errors.at(direction, reason).value += 1
@@ -143,6 +162,7 @@ class Mesh:
         tcp_app: int | None = None,
         clock: Clock | None = None,
         every: bool = False,
+        traced: float | None = None,
         web_svid: X509Svid | None = None,
         api_svid: X509Svid | None = None,
         ca: TestCa | None = None,
@@ -157,8 +177,8 @@ class Mesh:
         self.redirected = {"outbound": free_port(), "inbound": free_port()}
         self.ca = ca or TestCa("shop.example")
         clock = clock or SystemClock()
-        self.web = Side(WEB, self.ca, clock, svid=web_svid, every=every)
-        self.api = Side(API, self.ca, clock, svid=api_svid, every=every)
+        self.web = Side(WEB, self.ca, clock, svid=web_svid, every=every, traced=traced)
+        self.api = Side(API, self.ca, clock, svid=api_svid, every=every, traced=traced)
         self.mesh_port = free_port()
         self.http_listen, self.tcp_listen = free_port(), free_port()
         self.workload = Workload(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from sidecar.exposition import Kind
-from sidecar.gauges import declare_gauges, declare_traffic_gauges
+from sidecar.gauges import declare_gauges, declare_span_gauges, declare_traffic_gauges
 from sidecar.metrics import BUCKETS_SECONDS, OVERFLOW, SERIES_LIMIT, Declared, SidecarMetrics
 from sidecar.process_metrics import ProcessMetrics
 
@@ -36,6 +36,7 @@ def declared() -> list[Declared]:
     nothing = cast(Any, None)  # nothing is read
     declare_gauges(metrics, holder=nothing, control=nothing, sink=nothing, clock=nothing)
     declare_traffic_gauges(metrics, nothing)
+    declare_span_gauges(metrics, nothing)
     return sorted([*metrics.declared(), *_process()], key=lambda one: one.name)
 
 

@@ -22,6 +22,7 @@ from controlplane.mesh.model import (
     Mesh,
     Service,
     ServicePort,
+    Tracing,
     UpstreamReference,
 )
 from controlplane.mesh.services import read_service
@@ -89,6 +90,7 @@ def _read_document(document: MappingReader, fields: Fields) -> MeshDraft:
     control_plane_reader = spec.mapping("controlPlane", default=None)
     control_plane = _control_plane(fields, control_plane_reader)
     identities = _identities(fields, spec.mapping("identities", default=None))
+    tracing = _tracing(spec.mapping("tracing", default=None))
     items = spec.sequence("services")
     if len(items) > SERVICE_LIMIT:
         spec.problem(f"{len(items)} services are more than {SERVICE_LIMIT}", "split the mesh", key="services")
@@ -103,6 +105,7 @@ def _read_document(document: MappingReader, fields: Fields) -> MeshDraft:
         policies=policies,
         control_plane=control_plane,
         identities=identities,
+        tracing=tracing,
         services=tuple(read_service(fields, item.mapping(), trust_domain) for item in items[:SERVICE_LIMIT]),
         direct_services=tuple(
             read_direct_service(fields, item.mapping(), trust_domain) for item in direct[:SERVICE_LIMIT]
@@ -126,6 +129,20 @@ def _control_plane(fields: Fields, reader: MappingReader) -> ControlPlaneAddress
     )
     reader.finish()
     return addresses
+
+
+def _tracing(reader: MappingReader) -> Tracing | None:
+    """Read as text; what an endpoint may be is the sidecar's to say, and to refuse at its start."""
+    if not reader.present:
+        return None
+    endpoint = reader.text("endpoint")
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        reader.problem("endpoint is no URL", "write it like http://127.0.0.1:4318/v1/traces", key="endpoint")
+    value = reader.value("sample", None)
+    sample = value.share() if value is not None else 0.01
+    headers_file = reader.text("headersFile", default="")
+    reader.finish()
+    return Tracing(endpoint=endpoint, sample=sample, headers_file=headers_file)
 
 
 def _identities(fields: Fields, reader: MappingReader) -> IdentityLifetimes:
@@ -160,6 +177,7 @@ def _mesh(draft: MeshDraft) -> Mesh:
         policies=draft.policies,
         control_plane=draft.control_plane,
         identities=draft.identities,
+        tracing=draft.tracing,
         services=tuple(
             Service(
                 name=service.name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.mesh.direct import DirectServiceDraft
-from controlplane.mesh.model import AccessLog, ControlPlaneAddresses, IdentityLifetimes, Run, workload_name
+from controlplane.mesh.model import AccessLog, ControlPlaneAddresses, IdentityLifetimes, Run, Tracing, workload_name
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.snapshot import EgressRule, ForwardedFor, PortMode, Protocol
@@ -113,3 +113,4 @@ class MeshDraft:
     identities: IdentityLifetimes
     services: tuple[ServiceDraft, ...]
     direct_services: tuple[DirectServiceDraft, ...]
+    tracing: Tracing | None

@@ -28,6 +28,16 @@ class AccessLog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    """Where sidecars send spans, and for what share of the requests without a trace one begins. ``headers_file`` is
+    relative to the mesh file; "" for none."""
+
+    endpoint: str
+    sample: float = 0.01
+    headers_file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePort:
     """A port of a service as callers and policies name it."""
 
@@ -178,6 +188,7 @@ class Mesh:
     identities: IdentityLifetimes
     services: tuple[Service, ...]
     direct_services: tuple[DirectService, ...] = ()
+    tracing: Tracing | None = None
 
     @property
     def workloads(self) -> Iterator[tuple[Service, Instance]]:

@@ -82,6 +82,7 @@ def sidecar_child(
         *("--admin-socket", str(places.sidecar_admin_socket(*names))),
         *("--access-log", str(service.access_log.mode)),
         *_sample(service.access_log.sample),
+        *_tracing(launch),
         *("--workers", str(service.workers)),
         *("--drain", f"{_SIDECAR_DRAIN_SECONDS}s"),
     )
@@ -95,6 +96,16 @@ def sidecar_child(
 
 def _sample(share: float) -> tuple[str, ...]:
     return ("--access-log-sample", f"{share:.9f}") if share < 1.0 else ()
+
+
+def _tracing(launch: MeshLaunch) -> tuple[str, ...]:
+    tracing = launch.mesh.tracing
+    if tracing is None:
+        return ()
+    flags = ("--tracing-endpoint", tracing.endpoint, "--tracing-sample", f"{tracing.sample:.9f}")
+    if not tracing.headers_file:
+        return flags
+    return (*flags, "--tracing-headers-file", str(launch.mesh_file.parent / tracing.headers_file))
 
 
 def app_child(launch: MeshLaunch, service: Service, instance: Instance, run: Run) -> ChildSpec:

@@ -83,7 +83,8 @@ class Inspector(ResponseSide):
                             self._simple = not missing
                             if not inserted and fields.untouched:
                                 return data
-                            return data[: start + _VERSION_BYTES] + inserted + fields.forward + data[end:]
+                            # The judge may have put other fields in the place of those that came.
+                            return data[: start + _VERSION_BYTES] + inserted + exchange.fields.forward + data[end:]
                         self._refused(exchange)
                         self._settle()
                         return b""

@@ -121,7 +121,7 @@ class RequestSide(Outstanding):
         if inserted is None:
             self._refused(exchange)
             return
-        out.append(b"%b %b %b\r\n%b%b" % (method, target, version, inserted, fields.forward))
+        out.append(b"%b %b %b\r\n%b%b" % (method, target, version, inserted, exchange.fields.forward))
         if not length:
             self._request_ended(exchange)
 

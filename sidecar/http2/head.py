@@ -102,6 +102,24 @@ class RequestHead:
             self._literal = encode(self.fields if self.kept is None else self.kept)
         return self._literal
 
+    def without(self, names: frozenset[bytes]) -> RequestHead:
+        """The same, for one request, without what would be forwarded under these lower-case names."""
+        before = self.fields if self.kept is None else self.kept
+        kept = [field for field in before if field[0] not in names]
+        if len(kept) == len(before):
+            return self
+        return RequestHead(
+            self.fields,
+            kept,
+            self.method,
+            self.target,
+            self.host,
+            self.length,
+            self.grpc,
+            self.expect_continue,
+            self.protocol,
+        )
+
     def first(self, name: bytes) -> bytes | None:
         """The first value of field ``name`` as the client sent it, private or not; None if absent."""
         return next((value for key, value in self.fields if key == name), None)

@@ -151,7 +151,7 @@ class RequestDirection(Direction):
             self.withhold(entry)
             shared.refused(exchange)
             return b""
-        return self.passed_block(stream_id, end, block, entry, head, inserted)
+        return self.passed_block(stream_id, end, block, entry, exchange.fields, inserted)
 
     def _trailers(self, stream_id: int, end: bool, block: bytes, entry: Entry) -> bytes | None:
         exchange = self.streams.get(stream_id)

@@ -93,7 +93,7 @@ class ClientEnd(End):
         if inserted is None:
             calls.refused(call)
             return
-        call.block = head.literal + inserted if inserted else head.literal
+        call.block = call.fields.literal + inserted if inserted else call.fields.literal
         calls.place(call)
 
     def _trailers(self, stream_id: int, end: bool, block: bytes, entry: Entry) -> None:

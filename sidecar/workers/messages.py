@@ -38,6 +38,10 @@ class Start:
     spiffe_id: str
     every_request: bool
     sample: float
+    spans_endpoint: str
+    """"" where requests have no spans; then the next two mean nothing."""
+    spans_sample: float
+    spans_headers_file: str
     log_level: str
     log_lock: int
     drain_seconds: float

@@ -326,12 +326,17 @@ def open_workers(
 ) -> Workers:
     """The workers that the settings ask for; none is started before ``keep``."""
 
+    spans = settings.tracing
+
     def start(number: int) -> Start:
         return Start(
             worker=number,
             spiffe_id=str(settings.identity.spiffe_id),
             every_request=settings.log.access_log is AccessLog.ALL,
             sample=settings.log.access_log_sample,
+            spans_endpoint=spans.endpoint if spans is not None else "",
+            spans_sample=spans.sample if spans is not None else 0.0,
+            spans_headers_file=str(spans.headers_file or "") if spans is not None else "",
             log_level=log.level,
             log_lock=lines.lock,
             drain_seconds=settings.drain_seconds,

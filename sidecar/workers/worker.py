@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from itertools import chain
+from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -32,6 +33,7 @@ from sidecar.process_metrics import ProcessMetrics
 from sidecar.recording import Recorder
 from sidecar.serving import CannotEnforceError
 from sidecar.tap import Tap, TapFilter
+from sidecar.tracing.settings import TracingSettings
 from sidecar.workers import counting, identity
 from sidecar.workers.channel import Channel
 from sidecar.workers.lines import WholeLines
@@ -133,6 +135,16 @@ class _Worker:
         self._metrics = SidecarMetrics()
         self._process = ProcessMetrics()
         own_id = SpiffeId.parse(start.spiffe_id)
+        tracer = None
+        if start.spans_endpoint:
+            from sidecar.tracing.opening import open_tracer
+
+            tracing = TracingSettings(
+                endpoint=start.spans_endpoint,
+                sample=start.spans_sample,
+                headers_file=Path(start.spans_headers_file) if start.spans_headers_file else None,
+            )
+            tracer = open_tracer(tracing, own_id=own_id, clock=clock, log=self.log, metrics=self._metrics)
         self._recorder = Recorder(
             log=self.log,
             metrics=self._metrics,
@@ -140,6 +152,7 @@ class _Worker:
             every_request=start.every_request,
             sample=start.sample,
             own_id=start.spiffe_id,
+            tracer=tracer,
             worker=start.worker,
         )
         self._path = DataPath(

@@ -487,6 +487,24 @@ CHANGES = [
         ],
     ),
     (
+        "tracing without an endpoint, and with a share that is none",
+        "  services:",
+        "  tracing: {sample: 2, header: x}\n  services:",
+        [
+            "9:12: tracing lacks endpoint (add endpoint)",
+            "9:21: sample '2' is no share of all (write a number from 0 to 1, such as 0.1)",
+            "9:24: unknown field 'header' in tracing (did you mean headersFile?)",
+        ],
+    ),
+    (
+        "an endpoint of spans that is no URL",
+        "  services:",
+        '  tracing: {endpoint: "127.0.0.1:4318"}\n  services:',
+        [
+            "9:23: endpoint is no URL (write it like http://127.0.0.1:4318/v1/traces)",
+        ],
+    ),
+    (
         "an access log with a field too many",
         "accessLog: denied",
         "accessLog: {mode: all, sampel: 0.5}",
@@ -603,7 +621,7 @@ CHANGES = [
         "  policies: &p policies\n  more: *p",
         [
             "6:13: anchor or alias 'p' (aliases are not supported: write the value out)",
-            "7:3: unknown field 'more' in spec (use one of trustDomain, policies, controlPlane, identities, services, directServices)",
+            "7:3: unknown field 'more' in spec (use one of trustDomain, policies, controlPlane, identities, tracing, services, directServices)",
             "7:9: anchor or alias 'p' (aliases are not supported: write the value out)",
         ],
     ),

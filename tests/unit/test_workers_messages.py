@@ -32,7 +32,16 @@ from tests.pki import TestCa
 MESSAGES: list[Message] = [
     Attached(version="1.2"),
     Start(
-        worker=2, spiffe_id=str(ORDERS), every_request=True, sample=1.0, log_level="info", log_lock=7, drain_seconds=10
+        worker=2,
+        spiffe_id=str(ORDERS),
+        every_request=True,
+        sample=1.0,
+        spans_endpoint="",
+        spans_sample=0.0,
+        spans_headers_file="",
+        log_level="info",
+        log_lock=7,
+        drain_seconds=10,
     ),
     Prepare(serial=3, received=1.5, blob=b"\0\xff snapshot"),
     Drain(seconds=0.5),
