@@ -19,7 +19,7 @@ from controlplane.control.servers import AddressTakenError, ServerLimits, listen
 from controlplane.control.service import ControlService, StreamLimits
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.distributor import Distributor
-from controlplane.push.readiness import ReadinessBoard
+from controlplane.push.readiness import LOST_SECONDS, ReadinessBoard
 from controlplane.push.revisions import Ledger, advance
 from controlplane.push.sessions import Session, Standing
 from controlplane.push.snapshots import build_snapshots
@@ -119,6 +119,23 @@ class Plane:
         self.distributor.publish(catalog)
         return catalog.revision
 
+    def split(self, name: str, *instances: str) -> None:
+        """Give a service instances of these names."""
+        services = tuple(
+            replace(
+                one,
+                instances=tuple(
+                    replace(one.instances[0], name=instance, mesh_port=16_000 + number)
+                    for number, instance in enumerate(instances)
+                ),
+            )
+            if one.name == name
+            else one
+            for one in self._mesh.services
+        )
+        self._mesh = replace(self._mesh, services=services)
+        self.publish()
+
     def remove(self, name: str) -> None:
         """Take a service out of the mesh."""
         left = tuple(replace(one, upstreams=()) for one in self._mesh.services if one.name != name)
@@ -161,8 +178,9 @@ class Sidecar:
     async def send(self, **report: Any) -> None:
         await self.call.write(pb.SidecarReport(**report))
 
-    async def hello(self, instance: str = "a", held_revision: int = 0) -> None:
-        await self.send(hello=pb.Hello(version="0.1.0", process=instance, held_revision=held_revision))
+    async def hello(self, process: str = "a", held_revision: int = 0, instance: str = "") -> None:
+        hello = pb.Hello(version="0.1.0", process=process, held_revision=held_revision, instance=instance)
+        await self.send(hello=hello)
 
     async def snapshot(self) -> pb.Snapshot:
         async with asyncio.timeout(_WAIT_SECONDS):
@@ -312,6 +330,54 @@ async def test_identity_of_no_workload_is_refused_with_the_mend(plane: Plane) ->
         await sidecar.hello()
         assert await sidecar.ending() is grpc.StatusCode.PERMISSION_DENIED
         assert "add it to mesh.yaml" in await sidecar.call.details()
+
+
+async def test_a_sidecar_gets_the_instance_that_it_names_of_the_identity_that_it_proves(plane: Plane) -> None:
+    plane.split("orders", "a", "b")
+    async with plane.sidecar(plane.ca.svid(ORDERS)) as a, plane.sidecar(plane.ca.svid(ORDERS)) as b:
+        await a.hello(instance="a")
+        await b.hello(instance="b")
+        for sidecar, name, mesh_port in ((a, "a", 16_000), (b, "b", 16_001)):
+            told = await sidecar.snapshot()
+            assert (told.workload.instance, told.workload.mesh_port) == (name, mesh_port)
+    async with plane.sidecar(plane.ca.svid(WEB)) as other:
+        await other.hello(instance="a")
+        assert await other.ending() is grpc.StatusCode.PERMISSION_DENIED
+        assert "lists no instances: start the sidecar without --instance a" in await other.call.details()
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("", "has instances: start the sidecar with --instance, one of a, b"),
+        ("c", "has no instance c: use one of a, b, or add it to mesh.yaml"),
+    ],
+)
+async def test_an_instance_that_there_is_not_is_refused_with_those_that_there_are(
+    plane: Plane, asked: str, told: str
+) -> None:
+    plane.split("orders", "a", "b")
+    async with plane.sidecar(plane.ca.svid(ORDERS)) as sidecar:
+        await sidecar.hello(instance=asked)
+        assert await sidecar.ending() is grpc.StatusCode.PERMISSION_DENIED
+        assert told in await sidecar.call.details()
+    assert plane.ended("unknown_instance") == 1
+
+
+async def test_what_a_sidecar_says_of_its_readiness_is_known_and_outlives_its_stream_for_a_moment(plane: Plane) -> None:
+    orders = WorkloadKey(ORDERS)
+
+    def reason() -> str:
+        return plane.readiness.verdict(orders, plane.clock.monotonic()).reason
+
+    async with plane.sidecar(plane.ca.svid(ORDERS)) as sidecar:
+        await sidecar.hello()
+        await sidecar.ack((await sidecar.snapshot()).revision)
+        await sidecar.send(readiness=pb.ReadinessReport(ready=False, reason="draining"))
+        await until(lambda: reason() == "draining")
+    await until(lambda: plane.standing(ORDERS) is Standing.DISCONNECTED)
+    assert reason() == "draining"
+    assert plane.readiness.verdict(orders, plane.clock.monotonic() + LOST_SECONDS + 1).reason == "its sidecar is gone"
 
 
 async def test_workload_that_leaves_the_mesh_is_told_so(plane: Plane) -> None:

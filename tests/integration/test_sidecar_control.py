@@ -20,6 +20,7 @@ from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import Logger
 from ringfence.snapshot import Snapshot
 from ringfence.spiffe import SpiffeId, TrustBundle, X509Svid, control_plane_dns_name, control_plane_id
+from ringfence.wire.gen import control_pb2 as pb
 from ringfence.wire.gen.control_pb2_grpc import add_ControlServicer_to_server
 from sidecar.control import ControlStream, SnapshotRefused
 from sidecar.control.enforcement import OnSnapshot
@@ -210,6 +211,53 @@ async def test_the_snapshot_of_another_workload_is_refused(bench: Bench) -> None
     await until(lambda: bench.control.acks)
     assert not bench.control.acks[0].accepted
     assert bench.enforced == []
+
+
+class Word:
+    """What a sidecar has to report of its readiness."""
+
+    def __init__(self) -> None:
+        self.now = pb.ReadinessReport(ready=True)
+
+    def __call__(self) -> pb.ReadinessReport:
+        return self.now
+
+
+async def test_a_stream_names_the_instance_and_tells_readiness_once_a_snapshot_is_in_force(bench: Bench) -> None:
+    word = Word()
+    stream = bench.run(bench.stream(instance="b", readiness=word))
+    await until(lambda: bench.control.identities)
+    assert bench.control.hellos[0].instance == "b"
+    stream.readiness_changed()
+    message = snapshot_message(1)
+    message.workload.instance = "a"
+    bench.control.push(message)
+    await until(lambda: len(bench.control.acks) == 1)
+    assert "not of instance b" in bench.control.acks[0].error
+    message.workload.instance = "b"
+    bench.control.push(message)
+    await until(lambda: bench.control.readiness)
+    assert len(bench.control.acks) == 2
+    word.now = pb.ReadinessReport(ready=False, reason="draining")
+    stream.readiness_changed()
+    await asyncio.wait_for(stream.flush(), 10)
+    await until(lambda: len(bench.control.readiness) == 2)
+    assert [one.ready for one in bench.control.readiness] == [True, False]
+
+
+async def test_the_next_stream_begins_with_what_changed_while_there_was_none(bench: Bench) -> None:
+    word = Word()
+    bench.control.push(snapshot_message(1))
+    stream = bench.run(bench.stream(readiness=word))
+    await until(lambda: bench.control.readiness)
+    await bench.stop_serving()
+    await until(lambda: not stream.connected)
+    word.now = pb.ReadinessReport(ready=False, reason="draining")
+    stream.readiness_changed()
+    await asyncio.wait_for(stream.flush(), 10)
+    await bench.serve()
+    await until(lambda: len(bench.control.readiness) == 2)
+    assert not bench.control.readiness[1].ready
 
 
 async def test_on_snapshot_may_take_its_time(bench: Bench) -> None:

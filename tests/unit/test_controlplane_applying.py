@@ -14,12 +14,13 @@ from controlplane.intake.sources import Sources
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.distributor import Distributor
 from controlplane.push.ledger_file import LedgerFile
-from controlplane.push.readiness import ReadinessBoard
-from controlplane.push.revisions import Ledger
+from controlplane.push.readiness import READY, ReadinessBoard, Verdict
+from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.clock import FakeClock, SystemClock
 from ringfence.kit.log import Logger
 from ringfence.kit.watch import ContentReader
 from ringfence.policy.problems import Problem
+from ringfence.spiffe import SpiffeId
 from ringfence.wire import convert
 from tests.mesh_files import MeshFolder, allowlist_text, mesh_text
 from tests.pki import TestCa
@@ -30,10 +31,9 @@ BUNDLE = TestCa("shop.example").bundle()
 class Intake:
     """Sources, judge and applier over a folder, with what they log and count."""
 
-    def __init__(self, folder: Path) -> None:
-        self.files = MeshFolder(folder)
-        self.state = folder / "state"
-        self.state.mkdir()
+    def __init__(self, files: MeshFolder, state: Path) -> None:
+        self.files = files
+        self.state = state
         self.log = io.StringIO()
         self.clock = FakeClock()
         self.metrics = ControlPlaneMetrics(dict)
@@ -41,10 +41,11 @@ class Intake:
         self.readiness = ReadinessBoard()
         reader = ContentReader(clock=SystemClock(), limit_bytes=1 << 20)
         self.sources = Sources(self.files.mesh_file, reader, policy_folder_named)
+        ledger_file = LedgerFile(state / "revisions.json")
         self.applier = Applier(
             judge=Judge(),
-            ledger=Ledger(),
-            ledger_file=LedgerFile(self.state / "revisions.json"),
+            ledger=ledger_file.load(),
+            ledger_file=ledger_file,
             distributor=self.distributor,
             readiness=self.readiness,
             bundles=lambda: [BUNDLE],
@@ -52,6 +53,10 @@ class Intake:
             log=Logger("configuration", stream=self.log, clock=self.clock),
             clock=self.clock,
         )
+
+    def restarted(self) -> Intake:
+        """What begins with the files that this one left."""
+        return Intake(self.files, self.state)
 
     async def look(self) -> bool:
         return await self.applier.apply(self.sources.read())
@@ -75,7 +80,8 @@ class Intake:
 
 @pytest.fixture
 def intake(tmp_path: Path) -> Intake:
-    return Intake(tmp_path)
+    (tmp_path / "state").mkdir()
+    return Intake(MeshFolder(tmp_path), tmp_path / "state")
 
 
 async def test_policy_change_is_put_in_force(intake: Intake) -> None:
@@ -295,3 +301,92 @@ async def test_judge_that_fails_refuses_the_change(intake: Intake, monkeypatch: 
 )
 def test_folder_is_found_in_a_mesh_file_that_is_otherwise_broken(source: bytes, folder: str | None) -> None:
     assert policy_folder_named(source) == folder
+
+
+# --------------------------------------------------------------------------------------------------------- readiness
+
+
+def workload(name: str) -> WorkloadKey:
+    return WorkloadKey(SpiffeId.parse(f"spiffe://shop.example/ns/shop/sa/{name}"))
+
+
+def say(intake: Intake, verdict: Verdict) -> None:
+    """What the sidecar of orders says."""
+    intake.readiness.opened(workload("orders"), "p", intake.clock.monotonic())
+    intake.readiness.reported(workload("orders"), "p", verdict)
+
+
+def told(intake: Intake) -> bool:
+    """Whether web is told that orders is ready."""
+    [upstream] = intake.distributor.catalog.snapshots[workload("web")].upstreams
+    return upstream.endpoints[0].ready
+
+
+DRAINING = Verdict(ready=False, reason="draining")
+
+
+async def test_callers_are_told_who_is_not_ready_at_a_revision_of_their_own(intake: Intake) -> None:
+    await intake.look()
+    say(intake, DRAINING)
+    assert await intake.applier.show_readiness()
+    snapshots = intake.distributor.catalog.snapshots
+    assert (told(intake), snapshots[workload("web")].revision, snapshots[workload("orders")].revision) == (False, 2, 1)
+    say(intake, READY)
+    assert await intake.applier.show_readiness()
+    assert (told(intake), intake.distributor.catalog.revision) == (True, 3)
+    assert await intake.applier.show_readiness()
+    assert intake.distributor.catalog.revision == 3
+
+
+async def test_changes_of_readiness_write_to_disk_once_and_not_each_time(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await intake.look()
+    flushes: list[int] = []
+    monkeypatch.setattr("ringfence.kit.private_file.os.fsync", flushes.append)
+    for number in range(100):
+        say(intake, READY if number % 2 else DRAINING)
+        assert await intake.applier.show_readiness()
+    assert intake.distributor.catalog.revision == 101
+    assert len(flushes) <= 2  # a file and its folder
+
+
+async def test_readiness_whose_revision_cannot_be_recorded_is_not_told_and_tried_again(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    await intake.look()
+    say(intake, DRAINING)
+    with monkeypatch.context() as disk:
+        disk.setattr("ringfence.kit.private_file.os.fsync", full)
+        assert not await intake.applier.show_readiness()
+    assert (told(intake), intake.distributor.catalog.revision) == (True, 1)
+    assert await intake.applier.show_readiness()
+    assert not told(intake)
+
+
+async def test_a_change_of_the_files_keeps_what_is_known_of_readiness(intake: Intake) -> None:
+    await intake.look()
+    say(intake, DRAINING)
+    await intake.applier.show_readiness()
+    intake.files.allow("orders", "web")
+    await intake.look()
+    assert (told(intake), intake.rules("orders")) == (False, ["from-web"])
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["stopped", "killed"])
+async def test_after_a_restart_no_revision_stands_for_two_contents(intake: Intake, clean: bool) -> None:
+    await intake.look()
+    for verdict in (DRAINING, READY, DRAINING):
+        say(intake, verdict)
+        await intake.applier.show_readiness()
+    used = intake.distributor.catalog.revision
+    if clean:
+        await intake.applier.settle()
+    again = intake.restarted()
+    await again.look()
+    assert told(again)
+    assert again.distributor.catalog.snapshots[workload("web")].revision > used
+    assert again.distributor.catalog.snapshots[workload("orders")].revision == 1

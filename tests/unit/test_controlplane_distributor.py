@@ -216,3 +216,42 @@ class TestStanding:
         one.sent(3)
         assert not one.answered(revision, accepted=accepted, enforced_revision=enforced, error="")
         assert one.enforced_revision == 0
+
+
+A, B = WorkloadKey(ORDERS.spiffe_id, "a"), WorkloadKey(ORDERS.spiffe_id, "b")
+
+
+async def test_each_instance_is_told_its_own(distributor: Distributor) -> None:
+    distributor.publish(catalog(2, {A: 2, B: 2}))
+    a, b = distributor.subscribe(session(A)), distributor.subscribe(session(B))
+    assert (await a.mailbox.take(), await b.mailbox.take()) == (snapshot(A, 2), snapshot(B, 2))
+    assert distributor.publish(catalog(3, {A: 2, B: 3})) == 1
+    assert await b.mailbox.take() == snapshot(B, 3)
+    distributor.publish(catalog(4, {A: 2}))
+    assert await b.mailbox.take() is Ending.REMOVED
+    assert distributor.sessions() == {A: [a.session]}
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "instances"),
+    [((A, B), ORDERS, ("a", "b")), ((A, B), WorkloadKey(A.spiffe_id, "c"), ("a", "b")), ((ORDERS,), A, ("",))],
+)
+def test_an_instance_that_the_identity_does_not_have_is_refused(
+    distributor: Distributor, held: tuple[WorkloadKey, ...], asked: WorkloadKey, instances: tuple[str, ...]
+) -> None:
+    distributor.publish(catalog(2, dict.fromkeys(held, 2)))
+    with pytest.raises(SubscriptionRefusedError, match="unknown_instance") as refused:
+        distributor.subscribe(session(asked))
+    assert refused.value.instances == instances
+
+
+def test_every_instance_finds_room_under_its_identity(clock: FakeClock) -> None:
+    distributor = Distributor(clock=clock, limit=100, identity_limit=2)
+    workloads = [WorkloadKey(ORDERS.spiffe_id, f"i{number}") for number in range(5)]
+    distributor.publish(catalog(1, {**dict.fromkeys(workloads, 1), WEB: 1}))
+    for workload in workloads:
+        for process in ("old", "new"):
+            distributor.subscribe(session(workload, process))
+    with pytest.raises(SubscriptionRefusedError, match="too_many"):
+        distributor.subscribe(session(workloads[0], "one more"))
+    distributor.subscribe(session(WEB))

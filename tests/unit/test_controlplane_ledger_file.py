@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,18 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["revisions.json"]
 
 
+def test_revisions_that_are_set_aside_are_loaded_again(tmp_path: Path) -> None:
+    file = LedgerFile(tmp_path / "revisions.json")
+    file.save(replace(LEDGER, reserved=1009))
+    assert file.load() == replace(LEDGER, reserved=1009)
+
+
+def test_ledger_of_a_version_that_set_none_aside_is_loaded(tmp_path: Path) -> None:
+    file = LedgerFile(tmp_path / "revisions.json")
+    file.path.write_text(json.dumps(GOOD))
+    assert file.load().reserved == 0
+
+
 GOOD = {"version": 1, "revision": 9, "workloads": {"a": {"revision": 4, "digest": "ab"}}}
 
 
@@ -38,6 +51,8 @@ GOOD = {"version": 1, "revision": 9, "workloads": {"a": {"revision": 4, "digest"
         json.dumps({**GOOD, "revision": "9"}).encode(),
         json.dumps({**GOOD, "revision": True}).encode(),
         json.dumps({**GOOD, "revision": 2**60}).encode(),
+        json.dumps({**GOOD, "reserved": 8}).encode(),
+        json.dumps({**GOOD, "reserved": None}).encode(),
         json.dumps({**GOOD, "workloads": []}).encode(),
         json.dumps({**GOOD, "workloads": {"a": {"revision": 10, "digest": "ab"}}}).encode(),
         json.dumps({**GOOD, "workloads": {"a": {"digest": "ab"}}}).encode(),

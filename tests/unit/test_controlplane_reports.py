@@ -8,10 +8,12 @@ from controlplane.control.reports import (
     AcknowledgementReport,
     HelloReport,
     IdentityReport,
+    ReadinessReport,
     ReportBudget,
     ReportError,
     read_report,
 )
+from controlplane.push.readiness import READY, Verdict
 from ringfence.kit.clock import FakeClock
 from ringfence.wire.gen import control_pb2 as pb
 
@@ -21,8 +23,22 @@ def test_reports_are_read() -> None:
     assert read_report(hello) == HelloReport(version="0.1.0", process="abc", instance="", held_revision=3)
     ack = pb.SidecarReport(ack=pb.Acknowledgement(revision=4, accepted=False, error="why", enforced_revision=3))
     assert read_report(ack) == AcknowledgementReport(revision=4, accepted=False, error="why", enforced_revision=3)
+    named = pb.SidecarReport(hello=pb.Hello(process="abc", instance="a"))
+    assert read_report(named) == HelloReport(version="", process="abc", instance="a", held_revision=0)
     identity = pb.SidecarReport(identity=pb.IdentityReport(not_before=1, not_after=2, serial="0a"))
     assert read_report(identity) == IdentityReport(not_before=1, not_after=2, serial="0a")
+
+
+def test_readiness_is_read_with_its_reason_and_its_ports() -> None:
+    report = read_report(pb.SidecarReport(readiness=pb.ReadinessReport(ready=True, reason="nobody asks")))
+    assert isinstance(report, ReadinessReport)
+    assert (report.verdict, report.verdict.reason) == (READY, "")
+    message = pb.ReadinessReport(reason="\x1b[2J" + "x" * 5000, refused_ports=[8080, 7000])
+    report = read_report(pb.SidecarReport(readiness=message))
+    assert isinstance(report, ReadinessReport)
+    assert report.verdict == Verdict(ready=False, refused_ports=frozenset({7000, 8080}))
+    assert len(report.verdict.reason) == 256
+    assert report.verdict.reason.isprintable()
 
 
 @pytest.mark.parametrize(
@@ -36,6 +52,13 @@ def test_reports_are_read() -> None:
         pb.SidecarReport(hello=pb.Hello(process="a", version="1 2")),
         pb.SidecarReport(hello=pb.Hello(process="a", version="1" * 65)),
         pb.SidecarReport(hello=pb.Hello(process="a", held_revision=2**53)),
+        pb.SidecarReport(hello=pb.Hello(process="a", instance="A")),
+        pb.SidecarReport(hello=pb.Hello(process="a", instance="../a")),
+        pb.SidecarReport(hello=pb.Hello(process="a", instance="a" * 64)),
+        pb.SidecarReport(readiness=pb.ReadinessReport(ready=True, refused_ports=[8080])),
+        pb.SidecarReport(readiness=pb.ReadinessReport(refused_ports=[0])),
+        pb.SidecarReport(readiness=pb.ReadinessReport(refused_ports=[65536])),
+        pb.SidecarReport(readiness=pb.ReadinessReport(refused_ports=range(1, 258))),
         pb.SidecarReport(ack=pb.Acknowledgement(revision=2**64 - 1)),
         pb.SidecarReport(ack=pb.Acknowledgement(enforced_revision=2**64 - 1)),
         pb.SidecarReport(identity=pb.IdentityReport(not_before=2, not_after=2, serial="0a")),

@@ -7,7 +7,7 @@ from random import Random
 
 from controlplane.mesh.document import read_mesh
 from controlplane.mesh.model import Mesh
-from controlplane.push.revisions import Catalog, Ledger, advance
+from controlplane.push.revisions import RESERVE, Catalog, Ledger, advance, amend, resumed, settled
 from controlplane.push.snapshots import build_snapshots
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.policy.model import Allowlist, NamespaceCallers, Rule
@@ -252,3 +252,116 @@ def test_restart_with_the_same_documents_keeps_every_revision() -> None:
         build(base, {"shop/orders": (allowlist("orders"),)}),
     )
     assert after == before
+
+
+# --------------------------------------------------------------------------------------------------------- instances
+
+FLEET = """\
+apiVersion: ringfence.io/v1alpha1
+kind: Mesh
+metadata: {name: shop}
+spec:
+  trustDomain: shop.example
+  services:
+    - name: web
+      namespace: shop
+      mesh: 15101
+      upstreams: [{service: orders, port: 8080, listen: 9101}]
+    - name: orders
+      namespace: shop
+      virtualAddresses: [10.96.0.1]
+      ports: [{port: 8080, protocol: http}]
+      upstreams: [{service: web-hook, port: 8080}]
+      intercept: {}
+      instances:
+        - {name: b, address: 10.0.0.2, mesh: 15102, apps: {8080: 9002}}
+        - {name: a, address: 10.0.0.1, mesh: 15008, apps: {8080: 9001}}
+    - {name: web-hook, namespace: shop, mesh: 15103, ports: [{port: 8080, protocol: http, app: 9003}]}
+"""
+
+
+def fleet() -> dict[WorkloadKey, Snapshot]:
+    document, problems = read_mesh(FLEET, "mesh.yaml")
+    assert document is not None, problems
+    return build(document.mesh)
+
+
+def test_each_instance_gets_a_snapshot_of_its_own_under_the_one_identity() -> None:
+    snapshots = fleet()
+    assert snapshots.keys() == {key("web"), key("orders", "a"), key("orders", "b"), key("web-hook")}
+    for name, host, mesh_port, app_port in (("a", "10.0.0.1", 15008, 9001), ("b", "10.0.0.2", 15102, 9002)):
+        workload = snapshots[key("orders", name)].workload
+        assert (workload.instance, workload.spiffe_id) == (name, identity("orders"))
+        assert (workload.mesh_host, workload.mesh_port) == (host, mesh_port)
+        assert [(port.address, port.port, port.app_port) for port in workload.ports] == [(host, 8080, app_port)]
+
+
+def test_callers_are_told_every_instance_and_all_the_addresses_that_mean_them() -> None:
+    [upstream] = fleet()[key("web")].upstreams
+    assert [(end.mesh_host, end.mesh_port, end.spiffe_id, end.ready) for end in upstream.endpoints] == [
+        ("10.0.0.1", 15008, identity("orders"), True),
+        ("10.0.0.2", 15102, identity("orders"), True),
+    ]
+    assert upstream.addresses == ("10.0.0.1", "10.0.0.2", "10.96.0.1")
+
+
+def test_snapshots_of_instances_pass_the_check_at_their_sidecars() -> None:
+    for snapshot in fleet().values():
+        assert snapshot_from_wire(snapshot_to_wire(snapshot)) == snapshot
+
+
+# ------------------------------------------------------------------------------------------- readiness in revisions
+
+
+def unready(snapshot: Snapshot) -> Snapshot:
+    return replace(
+        snapshot,
+        upstreams=tuple(
+            replace(up, endpoints=tuple(replace(end, ready=False) for end in up.endpoints)) for up in snapshot.upstreams
+        ),
+    )
+
+
+def test_a_change_of_readiness_is_a_revision_of_those_it_concerns() -> None:
+    contents = build(mesh("web", "orders", "payments"))
+    ledger, catalog = advance(Ledger(), contents)
+    ledger, catalog = amend(ledger, catalog, {key("web"): unready(contents[key("web")])})
+    assert (catalog.revision, revisions(catalog)) == (2, {"web": 2, "orders": 1, "payments": 1})
+    assert not catalog.snapshots[key("web")].upstreams[0].endpoints[0].ready
+    assert amend(ledger, catalog, {key("web"): unready(contents[key("web")])}) == (ledger, catalog)
+    _, catalog = amend(ledger, catalog, {key("web"): contents[key("web")]})
+    assert revisions(catalog) == {"web": 3, "orders": 1, "payments": 1}
+
+
+def test_revisions_are_set_aside_once_for_many_changes_of_readiness() -> None:
+    contents = build(mesh("web", "orders"))
+    ledger, catalog = advance(Ledger(), contents)
+    reserved = set()
+    for number in range(RESERVE):
+        content = contents[key("web")] if number % 2 else unready(contents[key("web")])
+        ledger, catalog = amend(ledger, catalog, {key("web"): content})
+        assert ledger.revision <= ledger.reserved
+        reserved.add(ledger.reserved)
+    assert len(reserved) == 1
+
+
+def test_after_a_crash_no_revision_is_used_again_and_callers_are_told_a_higher_one() -> None:
+    contents = build(mesh("web", "orders"))
+    ledger, catalog = advance(Ledger(), contents)
+    ledger, catalog = amend(ledger, catalog, {key("web"): unready(contents[key("web")])})
+    on_disk = ledger  # saved when revisions were set aside; what follows is not on it
+    for content in (contents[key("web")], unready(contents[key("web")])) * 5:
+        ledger, catalog = amend(ledger, catalog, {key("web"): content})
+    used = catalog.revision
+    ledger, catalog = advance(resumed(on_disk, contents), contents)
+    assert revisions(catalog)["web"] > used
+    assert revisions(catalog)["orders"] == 1
+    assert catalog.revision > used
+
+
+def test_after_a_clean_stop_a_restart_keeps_every_revision_that_still_fits() -> None:
+    contents = build(mesh("web", "orders"))
+    ledger, catalog = advance(Ledger(), contents)
+    for content in (unready(contents[key("web")]), contents[key("web")]):
+        ledger, catalog = amend(ledger, catalog, {key("web"): content})
+    assert advance(resumed(settled(ledger), contents), contents)[1] == catalog

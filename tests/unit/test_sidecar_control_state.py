@@ -95,6 +95,25 @@ async def test_the_snapshot_of_another_workload_is_refused() -> None:
     assert str(WEB) in await refused(enforcement(), snapshot_message(1, spiffe_id=WEB))
 
 
+@pytest.mark.parametrize(
+    ("own", "told", "words"),
+    [
+        ("a", "b", "it is the snapshot of instance b of"),
+        ("a", "", "it is the snapshot of the unnamed instance of"),
+        ("", "a", "not of the unnamed instance"),
+    ],
+)
+async def test_the_snapshot_of_another_instance_is_refused(own: str, told: str, words: str) -> None:
+    message = snapshot_message(1)
+    message.workload.instance = told
+    held = Enforcement(spiffe_id=ORDERS, instance=own, on_snapshot=lambda _: None, log=LOG)
+    assert words in await refused(held, message)
+    message.workload.instance = own
+    outcome = await held.take(message)
+    assert outcome is not None
+    assert outcome.is_new
+
+
 async def test_a_message_that_does_not_hold_is_refused() -> None:
     message = snapshot_message(1)
     message.workload.mesh_port = 70_000

@@ -72,6 +72,7 @@ def test_what_is_needed_suffices_and_the_rest_has_defaults() -> None:
     assert settings.log.level == "info"
     assert settings.drain_seconds == 10.0
     assert settings.workers == 1
+    assert settings.control.instance == ""
 
 
 def test_a_document_says_the_same_with_paths_from_its_folder(tmp_path: Path) -> None:
@@ -99,6 +100,19 @@ def test_an_access_log_may_name_the_share_of_all_that_it_wants(tmp_path: Path) -
         assert line.startswith("--access-log-sample: not a share"), wrong
     [line] = problems_of(access_log_sample="0.5")
     assert line == "--access-log-sample: a sample of requests that are not logged (set the access log to all)"
+
+
+def test_an_instance_is_named_by_flag_variable_and_document(tmp_path: Path) -> None:
+    path = tmp_path / "orders.yaml"
+    path.write_text(DOCUMENT.replace("spec:\n", "spec:\n  instance: a\n"))
+    document, variable = given_by_document(path), given_by_environment({"RINGFENCE_SIDECAR_INSTANCE": "b"})
+    assert load(document).control.instance == "a"
+    assert load(document, variable).control.instance == "b"
+    settings = load(document, variable, given_by_flags({"instance": "c"}))
+    assert settings.control.instance == settings.redacted()["instance"] == "c"
+    for wrong in ("", "A", "../a", "a.b", "a" * 64):
+        [line] = problems_of(instance=wrong)
+        assert line.startswith("--instance: not the name of an instance"), wrong
 
 
 def test_flags_win_over_variables_and_variables_over_the_document(tmp_path: Path) -> None:
