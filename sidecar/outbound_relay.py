@@ -1,8 +1,9 @@
 """An app's connection to an upstream, before and after it has a stream. Adapter.
 
 What was sent on a stream is kept until CONNECT is answered, as far as it is short: if the other side says that no app
-has seen it, it goes to another endpoint, once or twice, within the budget of retries. Proof is one of these: there was
-no stream yet; the stream came back as REFUSED_STREAM or stood above the last id of a GOAWAY; CONNECT was refused.
+has seen it, it goes to another endpoint, once or twice. Proof is one of these: there was no stream yet; the stream came
+back as REFUSED_STREAM or stood above the last id of a GOAWAY; CONNECT was refused. What adds to the load of others, as
+a peer that has too much to do makes it, comes out of the budget of retries.
 """
 
 from __future__ import annotations
@@ -191,9 +192,9 @@ class OutboundRelay(Relay):
         """What may be tried again of what waits for an answer."""
         return self._target.route.retries
 
-    def _try_again(self, on: RetryOn, outcome: Outcome) -> bool:
+    def _try_again(self, on: RetryOn, outcome: Outcome, *, free: bool = False) -> bool:
         """Send what is held to another endpoint, or, where this one only took back its stream, to the same; False if
-        that may not be, and nothing has changed then."""
+        that may not be, and nothing has changed then. ``free``: it adds to nobody's load, so it needs no budget."""
         retries = self.retries()
         sent = self.stream is not None
         if on not in retries.on or len(self._tried) >= retries.attempts or (sent and self._held is None):
@@ -204,8 +205,9 @@ class OutboundRelay(Relay):
         member = target.balancer.choose(now, tried)
         if member is None and on is RetryOn.REFUSED:
             member = before
-        if member is None or not target.may_retry(on, now):
+        if member is None or not (free or target.may_retry(now)):
             return False
+        target.retried(on)
         self._tried = tried
         if sent:
             self._unsent, self._held = self._held or [], None
@@ -246,7 +248,7 @@ class OutboundRelay(Relay):
             self._target.timed_out("connect")
         # Of these alone the endpoint is the cause, and nothing was sent.
         elsewhere = reason not in _OUR_OWN
-        if elsewhere and self._try_again(RetryOn.CONNECT_FAILURE, Outcome.FAILED):
+        if elsewhere and self._try_again(RetryOn.CONNECT_FAILURE, Outcome.FAILED, free=True):
             return
         self._tried_out(self._blame(reason) if elsewhere else Outcome.UNKNOWN)
         self.refused(reason, detail)
@@ -267,8 +269,9 @@ class OutboundRelay(Relay):
             self._connected()
             return
         reason = told.reason if told is not None else DenyReason.UPSTREAM_UNREACHABLE
-        if not self.replied and refusal.status_of(reason) >= 500:
-            if self._try_again(RetryOn.CONNECT_FAILURE, self._blame(reason)):
+        # What a peer of another make answers with 4xx is its policy, as ours is told by a reason.
+        if not self.replied and refusal.status_of(reason) >= 500 and status[:1] != b"4":
+            if self._try_again(RetryOn.CONNECT_FAILURE, self._blame(reason), free=reason != DenyReason.OVERLOADED):
                 return
             self._tried_out(self._blame(reason))
         self.replied = True
@@ -326,7 +329,10 @@ class OutboundRelay(Relay):
 
     def taken_back(self, code: int) -> bool:
         """Whether the stream came back unprocessed, and has gone elsewhere."""
-        return code == REFUSED_STREAM and not self.replied and self._try_again(RetryOn.REFUSED, Outcome.UNKNOWN)
+        if code != REFUSED_STREAM or self.replied:
+            return False
+        leaves = isinstance(self._link, Link) and self._link.machine.going_away  # else it has too much to do
+        return self._try_again(RetryOn.REFUSED, Outcome.UNKNOWN, free=leaves)
 
     def refused(self, reason: str, detail: str) -> None:
         """The mesh ends this connection: by policy with a close, by a failure with a reset, as TCP itself would."""

@@ -166,7 +166,7 @@ class RoutedHttpRelay(OutboundRelay):
 
     def lost_before_response(self) -> bool:
         """The stream ended before the response began: whether the request has gone elsewhere."""
-        if self._held is None or not self._repeatable or not self.replied or self._first:
+        if self.stream is None or self._held is None or not self._repeatable or self._first:
             return False
         return self._try_again(RetryOn.RESET_BEFORE_RESPONSE, Outcome.FAILED)
 
@@ -257,6 +257,9 @@ class RoutedHttpRelay(OutboundRelay):
         if whole is not None and now >= exchange.started + whole:
             self._expired("request", f"the response did not end in {whole:g} s")
         elif exchange.status:
+            self._arm(exchange, now)
+        elif self.stream is None:
+            self._tried_at = now  # connecting has a time of its own, and a try begins after it
             self._arm(exchange, now)
         elif one_try is not None and now >= self._tried_at + one_try:
             if not self.lost_before_response():

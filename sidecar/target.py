@@ -131,10 +131,13 @@ class Target:
         """``limit``: connections, pending or requests."""
         self._metrics.circuit_open.at(self.service, limit).value += 1
 
-    def may_retry(self, after: str, now: float) -> bool:
+    def may_retry(self, now: float) -> bool:
         """Take a retry out of the budget, if there is one left."""
-        if not self.balancer.budget.withdraw(self.balancer.calls, now):
-            self._metrics.retries_withheld.at(self.service).value += 1
-            return False
+        if self.balancer.budget.withdraw(self.balancer.calls, now):
+            return True
+        self._metrics.retries_withheld.at(self.service).value += 1
+        return False
+
+    def retried(self, after: str) -> None:
+        """A call is tried again; ``after``: a RetryOn."""
         self._metrics.retries.at(self.service, after).value += 1
-        return True

@@ -51,7 +51,7 @@ class Retries:
     """``attempts``: how often a request is tried again after the first time; 0: never.
 
     ``idempotent``: requests of idempotent methods (RFC 9110 section 9.2.2) may be sent again although an app may have
-    seen them. ``budget_percent``: of the requests, how many may be retries.
+    seen them. ``budget_percent``: of the requests, how many may be retries that add to the load of the service.
     """
 
     attempts: int = 2
