@@ -14,12 +14,12 @@ from sidecar.http2.table import DEFAULT_TABLE_BYTES, Table
 from tests.fuzz.target import SEPARATOR, TALK_LIMIT_BYTES, Target, expect, in_pieces, steps
 from tests.http2_ends import IDENTITY, IDENTITY_NAME, IDENTITY_VALUE, Between
 
-_LIST_LIMIT_BYTES: Final = 1 << 24
+LIST_LIMIT_BYTES: Final = 1 << 24
 
 
 def blocks(data: bytes) -> None:
     """Header blocks one after the other against one table: read as the library reads them, or refused."""
-    oracle, table = hpack.Decoder(max_header_list_size=_LIST_LIMIT_BYTES), Table()
+    oracle, table = hpack.Decoder(max_header_list_size=LIST_LIMIT_BYTES), Table()
     strings: dict[bytes, bytes] = {}
     for block in data.split(SEPARATOR):
         try:
@@ -55,10 +55,10 @@ def _live(data: bytes, size: int) -> Between:
         refuses=lambda exchange: exchange.target.startswith(b"/no"),
     )
     for seen in (wire.to_server, wire.to_client):
-        seen.decoder.max_header_list_size = _LIST_LIMIT_BYTES
+        seen.decoder.max_header_list_size = LIST_LIMIT_BYTES
     ended = set()
     for kind, rest in steps(data[1:] if data.startswith(b"!") else data):
-        sent = _bytes_of(kind, rest)
+        sent = bytes_of(kind, rest)
         if sent is not None and kind in b"cfh":
             if "C" not in ended:
                 wire.client(*in_pieces(sent, size))
@@ -81,7 +81,7 @@ def _live(data: bytes, size: int) -> Between:
     return wire
 
 
-def _bytes_of(kind: int, rest: bytes) -> bytes | None:
+def bytes_of(kind: int, rest: bytes) -> bytes | None:
     """What an end sends in this step; None if it sends nothing."""
     if kind in b"cs":
         return rest
