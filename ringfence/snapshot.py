@@ -71,6 +71,14 @@ class Intercept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardProxy:
+    """Where the sidecar is an HTTP proxy to its app; ``host`` is a loopback address."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """The workload that the sidecar stands beside; ``intercept`` is None where the app calls explicit listeners.
 
@@ -84,6 +92,7 @@ class Workload:
     mesh_port: int
     ports: tuple[Port, ...]
     intercept: Intercept | None = None
+    forward_proxy: ForwardProxy | None = None
     instance: str = ""
 
 

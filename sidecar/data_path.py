@@ -28,7 +28,7 @@ from sidecar.outbound import ListenFailedError, Outbound
 from sidecar.recording import Recorder
 from sidecar.redirect.destination import original_destination
 from sidecar.relay import Relay
-from sidecar.serving import CannotEnforceError, mesh_port_words
+from sidecar.serving import CannotEnforceError, mesh_port_words, proxy_of, proxy_words
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
@@ -253,6 +253,10 @@ class DataPath:
             except OSError as error:
                 raise CannotEnforceError(f"{mesh_port_words(workload)}: {error.strerror}") from error
             self._mesh_listen = (workload.mesh_host, workload.mesh_port)
+        try:
+            await self._outbound.proxy.prepare(proxy_of(workload))
+        except OSError as error:
+            raise CannotEnforceError(f"{proxy_words(workload)}: {error.strerror}") from error
         if workload.intercept != self._intercept:
             if self._intercept is not None or workload.intercept is None:
                 raise CannotEnforceError("the interception ports changed: restart the sidecar")
@@ -275,6 +279,7 @@ class DataPath:
         snapshot, endings = prepared.snapshot, self._recorder.endings
         self._inbound.enforce(snapshot.workload, prepared.table)
         self._outbound.enforce(snapshot.upstreams, snapshot.egress)
+        self._outbound.proxy.enforce(proxy_of(snapshot.workload))
         if prepared.bundles != self.bundles:
             self.bundles = prepared.bundles
             self._tls = TlsIdentity(self._svid, prepared.bundles, self._clock)
@@ -293,6 +298,7 @@ class DataPath:
         self._prepared = None
         if self._outbound is not None:
             self._outbound.discard()
+            self._outbound.proxy.discard()
 
     def _time_handshake(self, direction: str, seconds: float) -> None:
         self._metrics.handshakes.at(direction).observe(seconds)

@@ -24,15 +24,18 @@ from sidecar import http2, refusal
 from sidecar.balance import Member
 from sidecar.egress import EgressTable
 from sidecar.egress_relay import EgressRelay
+from sidecar.forward_proxy import ForwardProxy
 from sidecar.http1 import Heads
 from sidecar.interception import Destination, DestinationOf, Intercepted
 from sidecar.listening import Listen, listen
 from sidecar.live import LiveRelays
+from sidecar.mesh_names import MeshNames
 from sidecar.openers import Openers
 from sidecar.outbound_direct import DirectDialler
 from sidecar.outbound_http import OutboundHttpRelay
 from sidecar.outbound_http2 import OutboundHttp2Relay
 from sidecar.outbound_relay import OutboundOpaqueRelay, OutboundRelay
+from sidecar.proxy_routes import OutboundParts, ProxyRoutes, RelayMaker
 from sidecar.recording import Recorder, new_request_id
 from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.routed_relay import accept_limit
@@ -97,6 +100,26 @@ class Outbound:
         self.direct = DirectDialler(context=context, identity=identity)
         self._openers = Openers(pool=self.pool, direct=self.direct, monotonic=context.clock.monotonic)
         self.relays: LiveRelays[Upstream | EgressFlow] = LiveRelays()
+        self._proxied = ProxyRoutes(self._lent())
+        self.proxy = ForwardProxy(self._proxied, listen)
+        self._proxied.is_own = self.proxy.is_own
+
+    def _lent(self) -> OutboundParts:
+        """To the forward proxy."""
+        return OutboundParts(
+            owner=self,
+            openers=self._openers,
+            recorder=self._recorder,
+            own_id=str(self._own_id),
+            unwilling=self._unwilling,
+            facts=self._facts,
+            lead=self._to_upstream,
+            usual=self._relay,
+            egress_rule=lambda host, address, port: self._egress_rule(_flow(host, address, port)),
+            lead_outside=lambda relay, host, address, port: self.relays.add(relay, _flow(host, address, port)),
+            deny=self._deny,
+            outside=OUTSIDE,
+        )
 
     # -- upstreams ----------------------------------------------------------------------------------------------------
 
@@ -146,6 +169,7 @@ class Outbound:
             (address, upstream.port): upstream for upstream in upstreams for address in upstream.addresses
         }
         self._egress = EgressTable(egress)
+        self._proxied.names = MeshNames(upstreams, self._own_id.namespace)
         known = self._retarget(upstreams)
 
         def rejudge(relay: Relay, leads: Upstream | EgressFlow) -> None:
@@ -205,26 +229,24 @@ class Outbound:
 
     @property
     def _full(self) -> bool:
-        return len(self.relays) + len(self.undecided) >= RELAY_LIMIT
+        return len(self.relays) + len(self.undecided) + len(self.proxy.undecided) >= RELAY_LIMIT
+
+    def _unwilling(self) -> DenyReason | None:
+        return DenyReason.DRAINING if self._draining else DenyReason.OVERLOADED if self._full else None
 
     def _turned_away(self, service: str) -> asyncio.BaseProtocol:
         """Close what comes now, and count it; there may be too many of them to log."""
-        if self._draining:
-            reason = DenyReason.DRAINING
-        elif self._full:
-            reason = DenyReason.OVERLOADED
-        else:
-            reason = DenyReason.UPSTREAM_UNREACHABLE
+        reason = self._unwilling() or DenyReason.UPSTREAM_UNREACHABLE
         self._recorder.metrics.denials.at("outbound", "", service, reason).value += 1
         return TurnedAway()
 
-    def _to_upstream(self, upstream: Upstream) -> Relay | None:
+    def _to_upstream(self, upstream: Upstream, made: RelayMaker | None = None) -> Relay | None:
         target = self._targets[_name(upstream)]
         member = target.balancer.choose(self._context.clock.monotonic())
         if member is None:
             return None
         let_in = accept_limit(target)
-        relay = self._relay(target, member)
+        relay = (made or self._relay)(target, member)
         relay.shut_out = not let_in
         self.relays.add(relay, upstream)
         return relay
@@ -253,7 +275,7 @@ class Outbound:
         facts.destination = _shown(host or address, port)
         facts.decision = Permit("egress", rule)
         relay = EgressRelay(self, facts, host or address, port, first)
-        self.relays.add(relay, EgressFlow(address=address, host=host, port=port))
+        self.relays.add(relay, _flow(host, address, port))
         return relay
 
     def _egress_rule(self, flow: EgressFlow) -> str | None:
@@ -303,6 +325,7 @@ class Outbound:
             server.close()
         for undecided in list(self.undecided):
             undecided.turn_away()
+        self.proxy.close()
         self.relays.drain()
         await self.relays.drained(drain_seconds)
         self.relays.each(lambda relay, _: relay.end(DenyReason.DRAINING, "the sidecar stops"))
@@ -334,6 +357,10 @@ class Outbound:
 
     def relay_failed(self, relay: Relay, error: Exception) -> None:
         self._recorder.defect(relay.facts, error)
+
+
+def _flow(host: str, address: str, port: int) -> EgressFlow:
+    return EgressFlow(address=address, host=host, port=port)
 
 
 def _name(upstream: Upstream) -> UpstreamName:

@@ -40,6 +40,7 @@ _PHRASES: Final[Mapping[int, str]] = {
     400: "Bad Request",
     403: "Forbidden",
     408: "Request Timeout",
+    421: "Misdirected Request",
     500: "Internal Server Error",
     502: "Bad Gateway",
     503: "Service Unavailable",

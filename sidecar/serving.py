@@ -61,3 +61,15 @@ def mesh_port_words(workload: Workload) -> str:
     """The mesh port of a workload, as an error names it."""
     where = f"{workload.mesh_host}:{workload.mesh_port}"
     return f"service {workload.namespace}/{workload.service}, mesh port {where}"
+
+
+def proxy_of(workload: Workload) -> tuple[str, int] | None:
+    """Where the forward proxy of a workload listens, if there is one."""
+    proxy = workload.forward_proxy
+    return (proxy.host, proxy.port) if proxy is not None else None
+
+
+def proxy_words(workload: Workload) -> str:
+    """The forward proxy of a workload, as an error names it."""
+    where = proxy_of(workload)
+    return f"service {workload.namespace}/{workload.service}, forwardProxy {where[0]}:{where[1]}" if where else ""

@@ -23,6 +23,7 @@ def check_drafts(mesh: MeshDraft) -> None:
         _check_instances(service)
         _check_virtual_addresses(service)
         _check_ports(service)
+        _check_forward_proxy(service)
         for upstream in service.upstreams:
             _check_upstream(upstream, service, services)
         _check_listens(service)
@@ -125,6 +126,13 @@ def _check_listens(service: ServiceDraft) -> None:
             if listen.address is not None and not listen.address.loopback:
                 message = f"listen address {listen.address} can be reached from other machines"
                 listen.reader.problem(message, "use a loopback address such as 127.0.0.1", key=listen.key)
+
+
+def _check_forward_proxy(service: ServiceDraft) -> None:
+    # Whoever reaches it speaks with the service's identity.
+    if service.forward_proxy is not None and not service.forward_proxy.loopback:
+        message = f"forwardProxy {service.forward_proxy} can be reached from other machines"
+        service.reader.problem(message, "use a loopback address such as 127.0.0.1:3128", key="forwardProxy")
 
 
 def _check_upstream(upstream: UpstreamDraft, service: ServiceDraft, services: Mapping[str, AnyService]) -> None:

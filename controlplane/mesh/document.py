@@ -208,6 +208,7 @@ def _mesh(draft: MeshDraft) -> Mesh:
                 virtual_addresses=service.virtual_addresses,
                 intercept=_intercept(service.intercept),
                 egress=service.egress,
+                forward_proxy=service.forward_proxy,
             )
             for service in draft.services
         ),

@@ -89,6 +89,7 @@ class ServiceDraft:
     upstreams: tuple[UpstreamDraft, ...]
     intercept: InterceptDraft | None
     egress: tuple[EgressRule, ...]
+    forward_proxy: SocketAddress | None
     instances: tuple[InstanceDraft, ...]
 
     @property

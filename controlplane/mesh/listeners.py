@@ -98,6 +98,15 @@ def _of_instance(service: ServiceDraft, instance: InstanceDraft, own: str) -> It
     if instance.signals is not None:
         what = f"the signals address of {name}"
         yield _Listener(machine=machine, address=instance.signals, what=what, reader=instance.reader, key="signals")
+    if service.forward_proxy is not None:
+        yield _Listener(
+            machine=machine,
+            address=service.forward_proxy,
+            what=f"the forward proxy of {name}",
+            reader=instance.reader if instance.name else service.reader,
+            key="address" if instance.name else "forwardProxy",
+            mend="give instances with a forwardProxy addresses of different machines" if instance.name else _OTHER_PORT,
+        )
     if service.intercept is not None:
         every_address = "::" if ":" in own else "0.0.0.0"
         for key, number in (("inbound", service.intercept.inbound), ("outbound", service.intercept.outbound)):

@@ -113,6 +113,7 @@ class Service:
     virtual_addresses: tuple[str, ...] = ()
     intercept: Intercept | None = None
     egress: tuple[EgressRule, ...] = ()
+    forward_proxy: SocketAddress | None = None
 
     @property
     def full_name(self) -> str:

@@ -14,7 +14,7 @@ from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.model import Allowlist
 from ringfence.routing.bind import Routes
-from ringfence.snapshot import Endpoint, Port, Snapshot, Transport, Upstream, Workload
+from ringfence.snapshot import Endpoint, ForwardProxy, Port, Snapshot, Transport, Upstream, Workload
 from ringfence.spiffe import TrustBundle
 
 
@@ -72,6 +72,9 @@ def _workload(service: Service, instance: Instance, routes: Routes) -> Workload:
             for port, app in ports
         ),
         intercept=service.intercept,
+        forward_proxy=ForwardProxy(host=service.forward_proxy.host, port=service.forward_proxy.port)
+        if service.forward_proxy is not None
+        else None,
         instance=instance.name,
     )
 

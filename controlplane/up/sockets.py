@@ -40,6 +40,8 @@ def wanted_sockets(mesh: Mesh) -> Iterator[WantedSocket]:
         yield WantedSocket(address=instance.mesh, setting="mesh", owner=owner)
         if instance.signals is not None:
             yield WantedSocket(address=instance.signals, setting="signals", owner=owner)
+        if service.forward_proxy is not None:
+            yield WantedSocket(address=service.forward_proxy, setting="forwardProxy", owner=owner)
         for upstream, listen in zip(service.upstreams, instance.listens, strict=True):
             if listen is not None:
                 setting = f"listen of its upstream {upstream.service}:{upstream.port}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Final
 
+from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.callers import format_spiffe_id_pattern
 from ringfence.policy.model import (
     Allowlist,
@@ -24,6 +25,7 @@ from ringfence.snapshot import (
     EgressRule,
     Endpoint,
     ForwardedFor,
+    ForwardProxy,
     Intercept,
     Port,
     PortMode,
@@ -121,6 +123,9 @@ def _workload_to_wire(workload: Workload) -> control_pb2.Workload:
             for port in workload.ports
         ],
         intercept=_intercept_to_wire(workload.intercept),
+        forward_proxy=control_pb2.ForwardProxy(host=workload.forward_proxy.host, port=workload.forward_proxy.port)
+        if workload.forward_proxy is not None
+        else None,
         instance=workload.instance,
     )
 
@@ -254,8 +259,18 @@ def _workload(message: control_pb2.Workload) -> Workload:
         mesh_port=mesh_port,
         ports=ports,
         intercept=_intercept(message.intercept, mesh_port) if message.HasField("intercept") else None,
+        forward_proxy=_forward_proxy(message.forward_proxy) if message.HasField("forward_proxy") else None,
         instance=read_label("workload.instance", message.instance) if message.instance else "",
     )
+
+
+def _forward_proxy(message: control_pb2.ForwardProxy) -> ForwardProxy:
+    address = SocketAddress(
+        read_ip("workload.forward_proxy.host", message.host), read_port("workload.forward_proxy.port", message.port)
+    )
+    if not address.loopback:  # whoever reaches it speaks with the workload's identity
+        raise WireError(f"workload.forward_proxy.host: {address.host} can be reached from other machines")
+    return ForwardProxy(host=address.host, port=address.port)
 
 
 def _intercept(message: control_pb2.Intercept, mesh_port: int) -> Intercept:

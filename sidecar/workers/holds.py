@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from ringfence.snapshot import Snapshot
 from sidecar.listening import hold
-from sidecar.serving import CannotEnforceError, mesh_port_words
+from sidecar.serving import CannotEnforceError, mesh_port_words, proxy_of, proxy_words
 
 Place = tuple[str, int]
 
@@ -22,6 +22,9 @@ def places_of(snapshot: Snapshot) -> dict[Place, str]:
         if upstream.has_listener:
             where = (upstream.listen_host, upstream.listen_port)
             found[where] = f"upstream {upstream.namespace}/{upstream.service}, listen {where[0]}:{where[1]}"
+    proxy = proxy_of(workload)
+    if proxy is not None:
+        found[proxy] = proxy_words(workload)
     if workload.intercept is not None:
         for host in ("0.0.0.0", "::"):
             found[host, workload.intercept.inbound_port] = f"intercept, inbound port {workload.intercept.inbound_port}"

@@ -49,6 +49,7 @@ spec:
     - name: echo
       namespace: small
       mesh: {mesh}
+      forwardProxy: "127.0.0.1:{proxy}"
       ports:
         - {{port: 7000, protocol: tcp, app: {app}}}
       upstreams:
@@ -94,6 +95,13 @@ class Small:
         except OSError:
             return False
 
+    def echoes_by_proxy(self) -> bool:
+        """The same by the forward proxy, as an app does it that knows nothing but ``http_proxy``."""
+        with socket.create_connection(("127.0.0.1", self.ports["proxy"]), timeout=5) as connection:
+            connection.sendall(b"CONNECT echo.small:7000 HTTP/1.1\r\nhost: echo.small:7000\r\n\r\nhello\n")
+            answer = connection.makefile("rb")
+            return answer.readline().startswith(b"HTTP/1.1 200 ") and answer.readlines(3)[:2] == [b"\r\n", b"hello\n"]
+
 
 @pytest.fixture
 def marked(tmp_path: Path) -> Marked:
@@ -101,7 +109,7 @@ def marked(tmp_path: Path) -> Marked:
 
 
 def small_mesh(folder: Path, command: str = DIRECT) -> Small:
-    names = ("join", "listen", "signals", "mesh", "app", "upstream")
+    names = ("join", "listen", "signals", "mesh", "app", "upstream", "proxy")
     held = [socket.create_server(("127.0.0.1", 0)) for _ in names]
     ports = {name: one.getsockname()[1] for name, one in zip(names, held, strict=True)}
     for one in held:
@@ -143,6 +151,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
 
 def test_when_it_says_ready_a_call_goes_through(shared: Shared) -> None:
     assert shared.mesh.echoes()
+    assert shared.mesh.echoes_by_proxy()
     assert shared.facts["ready"] is True
     [service] = shared.facts["services"]
     assert service["spiffe_id"] == "spiffe://small.example/ns/small/sa/echo"

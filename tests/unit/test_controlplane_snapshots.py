@@ -13,7 +13,7 @@ from controlplane.push.workload_key import WorkloadKey
 from ringfence.policy.model import Allowlist, NamespaceCallers, Rule
 from ringfence.routing.bind import PortRoute
 from ringfence.routing.model import Per, Rate, RateLimit, Route
-from ringfence.snapshot import EgressRule, Intercept, PortMode, Protocol, Snapshot, Transport
+from ringfence.snapshot import EgressRule, ForwardProxy, Intercept, PortMode, Protocol, Snapshot, Transport
 from ringfence.spiffe import SpiffeId
 from ringfence.wire.convert import snapshot_from_wire, snapshot_to_wire
 from tests.mesh_files import mesh_text
@@ -123,6 +123,7 @@ spec:
       address: 10.0.0.1
       mesh: 15008
       intercept: {outbound: 16001}
+      forwardProxy: "127.0.0.1:3128"
       upstreams:
         - {service: ledger, port: 7000}
         - {service: ledger, port: 8080}
@@ -163,6 +164,11 @@ def test_ports_bear_their_mode_and_whether_the_app_is_told_its_caller() -> None:
         (7000, Protocol.TCP, PortMode.STRICT, True),
         (8080, Protocol.HTTP, PortMode.STRICT, False),
     ]
+
+
+def test_a_forward_proxy_is_told_to_the_sidecar_of_its_service_alone() -> None:
+    found = {name: full()[key(name)].workload.forward_proxy for name in ("web", "orders", "ledger")}
+    assert found == {"web": ForwardProxy(host="127.0.0.1", port=3128), "orders": None, "ledger": None}
 
 
 def test_interception_is_on_where_it_is_asked_for() -> None:

@@ -18,6 +18,7 @@ from ringfence.snapshot import (
     EgressRule,
     Endpoint,
     ForwardedFor,
+    ForwardProxy,
     Intercept,
     Port,
     PortMode,
@@ -62,6 +63,7 @@ def snapshot() -> Snapshot:
                 ),
             ),
             intercept=Intercept(inbound_port=15006, outbound_port=15001),
+            forward_proxy=ForwardProxy(host="127.0.0.1", port=3128),
             instance="b",
         ),
         upstreams=(
@@ -228,6 +230,10 @@ REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
     ("workload.ports[0].mode", _set("workload.ports[0].mode", "Permissive")),
     ("workload.ports[0].proxy_protocol", _set("workload.ports[0].proxy_protocol", True)),
     ("workload.ports[1].proxy_protocol", _set("workload.ports[1].protocol", "grpc")),
+    ("workload.forward_proxy.host", _set("workload.forward_proxy.host", "10.0.0.1")),
+    ("workload.forward_proxy.host", _set("workload.forward_proxy.host", "0.0.0.0")),
+    ("workload.forward_proxy.host", _set("workload.forward_proxy.host", "localhost")),
+    ("workload.forward_proxy.port", _set("workload.forward_proxy.port", 0)),
     ("workload.intercept.inbound_port", _set("workload.intercept.inbound_port", 0)),
     ("workload.intercept.outbound_port", _set("workload.intercept.outbound_port", 65536)),
     ("workload.intercept", _set("workload.intercept.outbound_port", 15006)),
@@ -312,12 +318,14 @@ def test_a_sender_that_knows_no_modes_means_strict_ports_and_no_more() -> None:
     for name in ("mode", "proxy_protocol", "forwarded_for"):
         message.workload.ports[1].ClearField(name)
     message.workload.ClearField("intercept")
+    message.workload.ClearField("forward_proxy")
     message.ClearField("egress")
     message.upstreams[0].endpoints[0].ClearField("transport")
     received = snapshot_from_wire(message)
     assert received.workload.ports[1].mode is PortMode.STRICT
     assert not received.workload.ports[1].proxy_protocol
     assert received.workload.intercept is None
+    assert received.workload.forward_proxy is None
     assert received.upstreams[0].endpoints[0].transport is Transport.TUNNEL
     assert received.workload.ports[1].forwarded_for is ForwardedFor.REPLACE
     assert received.egress == ()

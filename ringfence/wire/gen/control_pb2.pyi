@@ -230,6 +230,7 @@ class Workload(_message.Message):
     PORTS_FIELD_NUMBER: _builtins.int
     INTERCEPT_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
+    FORWARD_PROXY_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     namespace: _builtins.str
     spiffe_id: _builtins.str
@@ -244,6 +245,10 @@ class Workload(_message.Message):
     def intercept(self) -> Global___Intercept:
         """absent: the app calls explicit listeners"""
 
+    @_builtins.property
+    def forward_proxy(self) -> Global___ForwardProxy:
+        """absent: none"""
+
     def __init__(
         self,
         *,
@@ -255,14 +260,39 @@ class Workload(_message.Message):
         ports: _abc.Iterable[Global___Port] | None = ...,
         intercept: Global___Intercept | None = ...,
         instance: _builtins.str = ...,
+        forward_proxy: Global___ForwardProxy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["intercept", b"intercept"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["forward_proxy", b"forward_proxy", "intercept", b"intercept"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "intercept", b"intercept", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "namespace", b"namespace", "ports", b"ports", "service", b"service", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forward_proxy", b"forward_proxy", "instance", b"instance", "intercept", b"intercept", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "namespace", b"namespace", "ports", b"ports", "service", b"service", "spiffe_id", b"spiffe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Workload: _TypeAlias = Workload  # noqa: Y015
+
+@_typing.final
+class ForwardProxy(_message.Message):
+    """Where the sidecar is an HTTP proxy to its app; a loopback address."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    port: _builtins.int
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForwardProxy: _TypeAlias = ForwardProxy  # noqa: Y015
 
 @_typing.final
 class Intercept(_message.Message):

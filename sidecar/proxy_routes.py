@@ -1,0 +1,100 @@
+"""Where requests to the forward proxy lead: the upstreams that the workload declares, and what its egress rules permit.
+Adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ringfence.policy.decide import Permit
+from ringfence.policy.reasons import DenyReason
+from ringfence.snapshot import Protocol, Upstream
+from sidecar.balance import Member
+from sidecar.mesh_names import MeshNames
+from sidecar.openers import Openers
+from sidecar.outbound_relay import OutboundRelay
+from sidecar.proxied_relay import ConnectEgressRelay, ConnectRelay, ForwardHttpRelay, TakeOver, forward_heads
+from sidecar.proxy_request import Asked
+from sidecar.recording import Recorder
+from sidecar.refusal import Refusal
+from sidecar.relay import Relay, RelayFacts, RelayOwner
+from sidecar.target import Target
+
+RelayMaker = Callable[[Target, Member], OutboundRelay]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundParts:
+    """What the outbound side lends."""
+
+    owner: RelayOwner
+    openers: Openers
+    recorder: Recorder
+    own_id: str
+    unwilling: Callable[[], DenyReason | None]
+    facts: Callable[[str, str, int, str], RelayFacts]  # peer, service, port, protocol
+    lead: Callable[[Upstream, RelayMaker], Relay | None]  # registers the relay that is made
+    usual: RelayMaker
+    egress_rule: Callable[[str, str, int], str | None]  # host or address, and port
+    lead_outside: Callable[[Relay, str, str, int], None]  # registers it, with host or address, and port
+    deny: Callable[[RelayFacts, DenyReason, str], None]
+    outside: str  # in place of a service
+
+
+class ProxyRoutes:
+    """The forward proxy's router (``sidecar.forward_proxy.ProxyRouter``)."""
+
+    def __init__(self, parts: OutboundParts) -> None:
+        self._parts = parts
+        self._heads = forward_heads()
+        self.names = MeshNames()
+        self.is_own: Callable[[tuple[str, int]], bool] = lambda _: False
+        """Whether a connection there would come back to the proxy."""
+
+    @property
+    def unwilling(self) -> DenyReason | None:
+        return self._parts.unwilling()
+
+    def named(self, asked: Asked) -> Upstream | None:
+        return self.names.find(asked.host, asked.port)
+
+    def proxied(self, upstream: Upstream, asked: Asked, take_over: TakeOver) -> Relay | None:
+        parts = self._parts
+
+        def made(target: Target, member: Member) -> OutboundRelay:
+            if asked.tunnel and upstream.protocol is not Protocol.TCP:
+                return parts.usual(target, member)
+            facts = parts.facts(str(member.endpoint.spiffe_id), target.service, upstream.port, upstream.protocol)
+            if asked.tunnel:
+                relay = ConnectRelay(parts.owner, facts, parts.openers, target, member)
+                relay.own_id = parts.own_id
+                return relay
+            rest = (parts.openers, target, member, self._heads, parts.recorder, parts.own_id)
+            return ForwardHttpRelay(parts.owner, facts, *rest, asked=asked, take_over=take_over)
+
+        return parts.lead(upstream, made)
+
+    def proxied_outside(self, asked: Asked) -> Relay | None:
+        parts, port = self._parts, asked.port or 0
+        host, address = asked.host, ""
+        rule = parts.egress_rule(host, address, port)
+        if rule is None:
+            host, address = "", asked.host
+            rule = parts.egress_rule(host, address, port)
+        if rule is None:
+            return None
+        facts = parts.facts("", parts.outside, port, "tcp")
+        facts.destination = str(asked)
+        facts.decision = Permit("egress", rule)
+        relay = ConnectEgressRelay(parts.owner, facts, asked.host, port)
+        relay.own_id = parts.own_id
+        relay.forbidden = self.is_own
+        parts.lead_outside(relay, host, address, port)
+        return relay
+
+    def proxied_denied(self, asked: Asked | None, reason: DenyReason, detail: str) -> Refusal:
+        parts = self._parts
+        facts = parts.facts("", parts.outside, (asked.port if asked is not None else 0) or 0, "http")
+        facts.destination = str(asked) if asked is not None else ""
+        parts.deny(facts, reason, detail)
+        return Refusal(reason=reason, request_id=facts.request_id, origin=facts.origin)
