@@ -7,7 +7,7 @@ parsing. A refusal costs one stream, never the connection, and is told in the re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from ringfence.policy.decide import Decision, Deny
 from ringfence.policy.reasons import DenyReason
@@ -38,10 +38,30 @@ def answer_of(told: Refusal, *, status: int | None = None) -> Answer:
     )
 
 
-class Http2Relay(Relay):
-    """An inspector, deadlines for the client, counting."""
+class Http2Machine(Protocol):
+    """What stands between client and server: an inspector, or a splitter."""
 
-    inspector: Inspector
+    @property
+    def idle(self) -> bool: ...
+
+    @property
+    def progress(self) -> str: ...
+
+    def outstanding(self) -> list[Exchange]: ...
+
+    def refuse(self, exchange: Exchange, answer: Answer) -> None: ...
+
+    def revoke(self, exchange: Exchange, answer: Answer) -> None: ...
+
+    def drain(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+
+class Http2Relay(Relay):
+    """A machine, deadlines for the client, counting."""
+
+    inspector: Http2Machine
     _recorder: Recorder
     _own_id: str
     _series: RequestSeries
@@ -50,15 +70,18 @@ class Http2Relay(Relay):
 
     def inspect(self, heads: Heads, recorder: Recorder, own_id: str) -> None:
         """Second half of ``__init__``, which the two directions inherit from different relays."""
+        self.record_with(recorder, own_id)
+        judge: Judge = self
+        if recorder.tracer is not None:
+            judge = TracedJudge(self, recorder.tracer, status_counted)
+        self.inspector = Inspector(judge, heads, monotonic=recorder.monotonic)
+
+    def record_with(self, recorder: Recorder, own_id: str) -> None:
         self._recorder = recorder
         self._own_id = own_id
         self._series = recorder.series(self.facts.direction, self.facts.peer, self.facts.service)
         self._monotonic = recorder.monotonic
         self._watched = ("", 0.0)
-        judge: Judge = self
-        if recorder.tracer is not None:
-            judge = TracedJudge(self, recorder.tracer, _status_counted)
-        self.inspector = Inspector(judge, heads, monotonic=recorder.monotonic)
 
     def _attend(self) -> None:
         """Do what the inspector wants beyond the bytes that it returned."""
@@ -110,7 +133,7 @@ class Http2Relay(Relay):
         self.facts.requests += 1
         series = self._series
         decision: Decision | None = exchange.decision  # type: ignore[assignment]
-        status = _status_counted(exchange)
+        status = status_counted(exchange)
         series.count(decision, status).value += 1
         series.durations.observe(seconds)
         if exchange.cut:
@@ -161,6 +184,6 @@ class Http2Relay(Relay):
         )
 
 
-def _status_counted(exchange: Exchange) -> int:
+def status_counted(exchange: Exchange) -> int:
     """The status the client saw: the server's, or that of the answer made here; 0 if it saw none."""
     return exchange.status or (exchange.local.status if exchange.local is not None else 0)

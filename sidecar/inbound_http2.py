@@ -7,7 +7,7 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import ForwardedFor, Port
 from sidecar.caller import Caller
 from sidecar.forwarded import appended_field
-from sidecar.http2 import Answer, Exchange, Heads, Malformed
+from sidecar.http2 import Answer, Exchange, Heads, Inspector, Malformed
 from sidecar.http2_relay import Http2Relay, answer_of
 from sidecar.recording import Recorder
 from sidecar.relay import RelayFacts, RelayOwner, close_connection
@@ -15,6 +15,8 @@ from sidecar.relay import RelayFacts, RelayOwner, close_connection
 
 class InboundHttp2Relay(Http2Relay):
     """Requests from the mesh to the app: judged one by one, with the caller's identity put in."""
+
+    inspector: Inspector
 
     def __init__(
         self,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Endpoint, Transport
+from sidecar.direct import DirectEnd
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.stream import Headers, Stream
-
-if TYPE_CHECKING:
-    from sidecar.outbound_relay import OutboundRelay
 
 
 class Carrier(Protocol):
@@ -25,13 +23,36 @@ class Carrier(Protocol):
         """Whether it ended for a reason of its own."""
 
 
+class StreamWaiter(Protocol):
+    """Whoever waits for a stream, and then has one."""
+
+    @property
+    def alpn(self) -> bytes | None:
+        """What a server without sidecar is offered."""
+
+    def link_found(self, link: Link) -> None:
+        """There is a link: ``open`` would give a stream."""
+
+    def stream_found(self, carrier: Carrier, stream: DirectEnd) -> None:
+        """A connection of its own stands, and needs no answer to a CONNECT."""
+
+    def link_failed(self, reason: DenyReason, detail: str) -> None:
+        """There is none."""
+
+    def drain(self) -> None:
+        """The connection that was found is to come to an end of its own."""
+
+    def refused(self, reason: str, detail: str) -> None:
+        """The connection that was found may not go on."""
+
+
 class Opener(Protocol):
     """Where streams to endpoints come from: the pool of links, or, without tunnels, ``sidecar.outbound_direct``."""
 
     def open(self, endpoint: Endpoint, headers: Headers) -> tuple[Link, Stream] | None:
         """A stream at once, if that can be; else ``wait``."""
 
-    def wait(self, endpoint: Endpoint, waiter: OutboundRelay) -> None:
+    def wait(self, endpoint: Endpoint, waiter: StreamWaiter) -> None:
         """Call one of ``link_found``, ``stream_found`` and ``link_failed``, once."""
 
 
@@ -47,6 +68,6 @@ class Openers:
         """As ``Opener.open``."""
         return (self._direct if endpoint.transport is Transport.DIRECT else self._pool).open(endpoint, headers)
 
-    def wait(self, endpoint: Endpoint, waiter: OutboundRelay) -> None:
+    def wait(self, endpoint: Endpoint, waiter: StreamWaiter) -> None:
         """As ``Opener.wait``."""
         (self._direct if endpoint.transport is Transport.DIRECT else self._pool).wait(endpoint, waiter)

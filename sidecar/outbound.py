@@ -35,6 +35,7 @@ from sidecar.outbound_direct import DirectDialler
 from sidecar.outbound_http import OutboundHttpRelay
 from sidecar.outbound_http2 import OutboundHttp2Relay
 from sidecar.outbound_relay import OutboundOpaqueRelay, OutboundRelay
+from sidecar.outbound_split import OutboundSplitRelay
 from sidecar.proxy_routes import OutboundParts, ProxyRoutes, RelayMaker
 from sidecar.recording import Recorder, new_request_id
 from sidecar.relay import Relay, RelayFacts, TurnedAway
@@ -182,6 +183,10 @@ class Outbound:
                 relay.end(DenyReason.EGRESS_NOT_ALLOWED, "the egress rules changed")
             elif _name(leads) not in known:
                 relay.end(DenyReason.PORT_NOT_ALLOWED, "the upstream is gone")
+            elif isinstance(relay, OutboundSplitRelay):
+                relay.endpoints_changed()
+            elif isinstance(relay, OutboundHttp2Relay) and self._targets[_name(leads)].balancer.single is None:
+                relay.drain()  # it leads to one endpoint, and there are several now: the client's next is spread
 
         self.relays.each(rejudge)
         limits = link_limits(upstreams)
@@ -308,7 +313,7 @@ class Outbound:
             started=self._context.clock.monotonic(),
         )
 
-    def _relay(self, target: Target, member: Member) -> OutboundRelay:
+    def _relay(self, target: Target, member: Member) -> OutboundRelay | OutboundSplitRelay:
         upstream = target.upstream
         facts = self._facts(str(member.endpoint.spiffe_id), target.service, upstream.port, upstream.protocol)
         own_id = str(self._own_id)
@@ -316,6 +321,8 @@ class Outbound:
             return OutboundHttpRelay(self, facts, self._openers, target, member, self._heads, self._recorder, own_id)
         if upstream.protocol is Protocol.TCP:
             return OutboundOpaqueRelay(self, facts, self._openers, target, member)
+        if target.balancer.single is None:
+            return OutboundSplitRelay(self, facts, self._openers, target, self._heads2, self._recorder, own_id)
         return OutboundHttp2Relay(self, facts, self._openers, target, member, self._heads2, self._recorder, own_id)
 
     async def close(self, drain_seconds: float) -> None:
@@ -338,7 +345,7 @@ class Outbound:
         """HTTP moves to another link between requests; what is opaque stays to its end."""
 
         def drain(relay: Relay, _: object) -> None:
-            if isinstance(relay, OutboundRelay) and relay.uses(link):
+            if isinstance(relay, OutboundSplitRelay) or (isinstance(relay, OutboundRelay) and relay.uses(link)):
                 relay.move_from(link)
 
         self.relays.each(drain)

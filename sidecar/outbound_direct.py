@@ -16,7 +16,7 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Endpoint
 from sidecar.direct import HANDSHAKE_SECONDS, DirectEnd
 from sidecar.http2.frames import CANCEL
-from sidecar.outbound_relay import OutboundRelay
+from sidecar.openers import StreamWaiter
 from sidecar.tenure import Tenure
 from sidecar.tls import TlsFailed, TlsIdentity
 from sidecar.tunnel.link_context import LinkContext
@@ -43,7 +43,7 @@ class DirectDialler:
     def open(self, endpoint: Endpoint, headers: Headers) -> None:
         """There never is one at once."""
 
-    def wait(self, endpoint: Endpoint, waiter: OutboundRelay) -> None:
+    def wait(self, endpoint: Endpoint, waiter: StreamWaiter) -> None:
         """Dial ``endpoint`` for ``waiter``."""
         if self._closed:
             waiter.link_failed(DenyReason.DRAINING, "the sidecar stops")
@@ -138,7 +138,7 @@ class _Direct:
     __slots__ = ("_dialler", "_end", "began", "end_detail", "end_reason", "endpoint", "identity", "tenure", "waiter")
 
     def __init__(
-        self, dialler: DirectDialler, endpoint: Endpoint, waiter: OutboundRelay, identity: TlsIdentity, began: float
+        self, dialler: DirectDialler, endpoint: Endpoint, waiter: StreamWaiter, identity: TlsIdentity, began: float
     ) -> None:
         self._dialler = dialler
         self.began = began  # monotonic seconds

@@ -234,7 +234,7 @@ class OutboundHttpRelay(HttpRelay, RoutedHttpRelay):
         if self._in_hand:
             self.answered()
         if exchange.refusal is not None:
-            told = self.told_by_peer(exchange.refusal)
+            told = refusal.told_by(exchange.refusal, self.facts.peer)
             if told is not None:
                 self._refused_by(told, None, exchange)
 

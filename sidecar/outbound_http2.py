@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
-from sidecar import refusal
 from sidecar.balance import Member
-from sidecar.call_limits import CallLimits
-from sidecar.http2 import Answer, Exchange, Heads, Malformed
-from sidecar.http2.answer import GRPC_DEADLINE_EXCEEDED
+from sidecar.http2 import Heads, Inspector
 from sidecar.http2.frames import NO_ERROR
-from sidecar.http2_relay import Http2Relay, answer_of
+from sidecar.http2_relay import answer_of
 from sidecar.openers import Openers
+from sidecar.outbound_judge import OutboundHttp2Judge
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
@@ -21,10 +16,11 @@ from sidecar.relay import RelayFacts, RelayOwner
 from sidecar.target import Target
 
 
-class OutboundHttp2Relay(Http2Relay, OutboundRelay):
+class OutboundHttp2Relay(OutboundHttp2Judge, OutboundRelay):
     """Requests from the app to the mesh; the stream is opened with the client's first bytes."""
 
     alpn = b"h2"
+    inspector: Inspector
 
     def __init__(
         self,
@@ -40,9 +36,7 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
         OutboundRelay.__init__(self, owner, facts, openers, target, member)
         self._asked = False
         self.inspect(heads, recorder, own_id)
-        self._limits = CallLimits(
-            target, monotonic=self._monotonic, outstanding=self.inspector.outstanding, expire=self._expire
-        )
+        self.limit(target)
 
     def open_on_connect(self) -> bool:
         return False
@@ -159,43 +153,6 @@ class OutboundHttp2Relay(Http2Relay, OutboundRelay):
             super().on_reset(code)
         else:
             self.refused(DenyReason.UPSTREAM_UNREACHABLE, f"stream reset, code {code}")
-
-    # -- the judge ----------------------------------------------------------------------------------------------------
-
-    def request(self, exchange: Exchange) -> bytes | None:
-        exchange.started = self._monotonic()
-        if (exchange.fields.grpc_timeout_seconds is None and self._target.plain) or self._limits.begin(exchange):
-            return b""
-        exchange.decision = Deny(DenyReason.CIRCUIT_OPEN)
-        detail = "as many requests are in flight as the route permits"
-        self.inspector.refuse(exchange, self._answer(DenyReason.CIRCUIT_OPEN, exchange, detail=detail))
-        return None
-
-    def done(self, exchange: Exchange) -> None:
-        if self._limits.counted:
-            self._limits.end(exchange)
-        super().done(exchange)
-
-    def _expire(self, exchange: Exchange, kind: str, detail: str) -> None:
-        """A call is late: in gRPC's own words, if it is one, and by a reset if an HTTP response has begun."""
-        if self.ended:
-            return
-        answer = self._answer(DenyReason.REQUEST_TIMEOUT, exchange, detail=f"{kind}: {detail}")
-        self.inspector.revoke(exchange, replace(answer, grpc=GRPC_DEADLINE_EXCEEDED))
-        self._attend()
-
-    def response(self, exchange: Exchange, status: int) -> None:
-        if exchange.refusal is not None:
-            told = self.told_by_peer(exchange.refusal)
-            if told is not None:
-                reason = refusal.known_reason(told.reason)
-                decision = Deny(reason) if reason is not None else None
-                self._refused_by(told, decision, exchange)
-
-    def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> Answer | None:
-        self._recorder.violation(self.facts, by="server", reason=reason)
-        kind = DenyReason.UPSTREAM_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
-        return self._answer(kind, exchange, detail=f"{reason}: {detail}", status=502)
 
     @property
     def busy(self) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import replace
 from typing import Final
 
 from ringfence.policy.reasons import DenyReason
@@ -261,7 +260,7 @@ class OutboundRelay(Relay):
     def on_headers(self, headers: Headers) -> None:
         """The answer to CONNECT, or the trailers of a stream that policy ended."""
         fields = dict(headers)
-        told = self._told = self.told_by_peer(fields.get(refusal.HEADER, b""))
+        told = self._told = refusal.told_by(fields.get(refusal.HEADER, b""), self.facts.peer)
         status = fields.get(b":status", b"")
         if told is None and (self.replied or _INTERIM(status)):
             return
@@ -288,11 +287,6 @@ class OutboundRelay(Relay):
         self._held = None
         if not self._target.plain:
             self._tried_out(Outcome.ANSWERED)
-
-    def told_by_peer(self, value: bytes) -> refusal.Refusal | None:
-        """A refusal as the peer tells it; its origin is the peer, whatever it says there."""
-        told = refusal.parse_refusal(value)
-        return replace(told, origin=self.facts.peer) if told is not None and told.origin != self.facts.peer else told
 
     def sweep(self, now: float) -> None:
         super().sweep(now)

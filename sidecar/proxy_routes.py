@@ -13,6 +13,7 @@ from sidecar.balance import Member
 from sidecar.mesh_names import MeshNames
 from sidecar.openers import Openers
 from sidecar.outbound_relay import OutboundRelay
+from sidecar.outbound_split import OutboundSplitRelay
 from sidecar.proxied_relay import ConnectEgressRelay, ConnectRelay, ForwardHttpRelay, TakeOver, forward_heads
 from sidecar.proxy_request import Asked
 from sidecar.recording import Recorder
@@ -20,7 +21,7 @@ from sidecar.refusal import Refusal
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.target import Target
 
-RelayMaker = Callable[[Target, Member], OutboundRelay]
+RelayMaker = Callable[[Target, Member], OutboundRelay | OutboundSplitRelay]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class ProxyRoutes:
     def proxied(self, upstream: Upstream, asked: Asked, take_over: TakeOver) -> Relay | None:
         parts = self._parts
 
-        def made(target: Target, member: Member) -> OutboundRelay:
+        def made(target: Target, member: Member) -> OutboundRelay | OutboundSplitRelay:
             if asked.tunnel and upstream.protocol is not Protocol.TCP:
                 return parts.usual(target, member)
             facts = parts.facts(str(member.endpoint.spiffe_id), target.service, upstream.port, upstream.protocol)

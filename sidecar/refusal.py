@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ringfence.policy.reasons import DenyReason
@@ -69,6 +69,12 @@ def parse_refusal(value: bytes) -> Refusal | None:
         return None
     reason, request_id, origin = (part.decode("ascii") for part in match.groups())
     return Refusal(reason=reason, request_id=request_id, origin=origin)
+
+
+def told_by(value: bytes, peer: str) -> Refusal | None:
+    """A refusal as the peer tells it; its origin is the peer, whatever it says there."""
+    told = parse_refusal(value)
+    return replace(told, origin=peer) if told is not None and told.origin != peer else told
 
 
 def is_told(local: object, header: bytes | None) -> bool:

@@ -36,6 +36,7 @@ class Leg(End):
         "late_to_open",
         "leaving",
         "member",
+        "peer",
         "ready",
         "told_window_bytes",
     )
@@ -43,6 +44,7 @@ class Leg(End):
     def __init__(self, calls: Calls, heads: Heads, member: Member, window_bytes: int) -> None:
         super().__init__(calls, heads, FloodGuard(calls.monotonic, APP_BUDGETS), heads.response_table)
         self.member = member
+        self.peer = str(member.endpoint.spiffe_id)
         self.began_at = calls.monotonic()
         self.carrier: object = None
         self.ready = False
