@@ -14,6 +14,7 @@ from sidecar.workers import identity
 from sidecar.workers.messages import (
     BLOB_LIMIT_BYTES,
     Answer,
+    AppRefused,
     Attached,
     Connections,
     Decoder,
@@ -48,6 +49,7 @@ MESSAGES: list[Message] = [
     Connections(serial=4, limit=10),
     TapOpened(tap=1, denied=True, caller="", service="shop/\N{SNOWMAN}"),
     Answer(serial=3, error="no: \n"),
+    AppRefused(port=8080),
 ]
 
 
