@@ -22,6 +22,7 @@ from sidecar.admin_pages import connections_document
 from sidecar.exposition import Family
 from sidecar.gauges import declare_traffic_gauges
 from sidecar.inbound import Inbound
+from sidecar.limits.limiter import Limiter
 from sidecar.listening import Listen, listen
 from sidecar.metrics import SidecarMetrics
 from sidecar.outbound import ListenFailedError, Outbound
@@ -60,8 +61,10 @@ class DataPath:
         recorder: Recorder,
         listen: Listen = listen,
         app_refused: Callable[[Port], None] = lambda _: None,
+        limits: int | None = None,
     ) -> None:
-        """``app_refused`` is told of each port on which the app took no connection."""
+        """``app_refused`` is told of each port on which the app took no connection. ``limits``: descriptor of the table
+        of limits that is shared with other processes, if there are any."""
         self.draining = False
         self.bundles: tuple[TrustBundle, ...] = ()
         """In force; empty before the first snapshot."""
@@ -73,6 +76,7 @@ class DataPath:
         self.taps = recorder.taps
         self._listen = listen
         self._app_refused = app_refused
+        self._limiter = Limiter(metrics, clock=clock, descriptor=limits)
         self._svid: X509Svid | None = None
         self._issued_bundles: tuple[TrustBundle, ...] = ()
         self._tls: TlsIdentity | None = None
@@ -229,6 +233,7 @@ class DataPath:
             own_id=self._own_id,
             listen=self._listen,
             app_refused=self._app_refused,
+            limiter=self._limiter,
         )
         self._outbound = Outbound(
             context=self._context,

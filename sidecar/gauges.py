@@ -69,6 +69,12 @@ def declare_span_gauges(metrics: SidecarMetrics, waiting: Callable[[], int]) -> 
     metrics.gauge("ringfence_spans_waiting", "Spans that wait to be exported", lambda: float(waiting()))
 
 
+def declare_workers_gauges(metrics: SidecarMetrics, enforcing: Callable[[], int], restarts: Callable[[], int]) -> None:
+    """Declare what concerns the parent of workers."""
+    metrics.gauge("ringfence_workers", "With --workers: those that enforce the snapshot", lambda: float(enforcing()))
+    metrics.total("ringfence_worker_restarts", "Workers that ended and were replaced", lambda: float(restarts()))
+
+
 def declare_traffic_gauges(metrics: SidecarMetrics, sides: Sides) -> None:
     """Declare what concerns one data path."""
 

@@ -35,6 +35,7 @@ def answer_of(told: Refusal, *, status: int | None = None) -> Answer:
         message=f"{told.reason}; request id {told.request_id}",
         fields=((refusal.HEADER, told.header_value()),),
         content=refusal.content(told, status),
+        retry_after_seconds=told.retry_after_seconds,
     )
 
 
@@ -163,7 +164,12 @@ class Http2Relay(Relay):
         self._refused_by(told, Deny(DenyReason.PROTOCOL_ERROR), None, story)
 
     def _telling(self, reason: str) -> Refusal:
-        return Refusal(reason=reason, request_id=new_request_id(), origin=self._own_id)
+        return Refusal(
+            reason=reason,
+            request_id=new_request_id(),
+            origin=self._own_id,
+            retry_after_seconds=self.retry_after_seconds,
+        )
 
     def _answer(self, kind: DenyReason, exchange: Exchange | None, *, detail: str, status: int | None = None) -> Answer:
         """Record a refusal of ours and make the answer that tells it."""

@@ -137,7 +137,12 @@ class HttpRelay(Relay):
 
     def _answer(self, kind: DenyReason, exchange: Exchange | None, *, detail: str, status: int | None = None) -> bytes:
         """Record a refusal of ours and make the response that tells it."""
-        told = Refusal(reason=kind, request_id=new_request_id(), origin=self._own_id)
+        told = Refusal(
+            reason=kind,
+            request_id=new_request_id(),
+            origin=self._own_id,
+            retry_after_seconds=self.retry_after_seconds,
+        )
         self._refused_by(told, Deny(kind), exchange, detail)
         return refusal.http_response(told, status=status)
 

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 from ringfence.policy.decide import CallerView, DecisionTable, Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, PortMode, Protocol, Workload
 from ringfence.spiffe import SpiffeId, VerifiedPeer
 from sidecar import forwarded, proxy_v2, refusal
+from sidecar.authority import authority_of, connect_authority
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
 from sidecar.http2.frames import CONNECT_ERROR, NO_ERROR
 from sidecar.inbound_direct import DirectCallers
 from sidecar.inbound_http import InboundHttpRelay
 from sidecar.inbound_http2 import InboundHttp2Relay
+from sidecar.inbound_relay import InboundRelay
 from sidecar.interception import Destination
+from sidecar.limits.limiter import Limiter
+from sidecar.limits.paced import Paced
 from sidecar.listening import Listen, listen
 from sidecar.live import LiveRelays
-from sidecar.opaque import ReadsInPlace
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
-from sidecar.relay import ByteStream, Relay, RelayFacts, RelayOwner, TurnedAway
+from sidecar.relay import ByteStream, Relay, RelayFacts, TurnedAway
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
@@ -36,21 +39,6 @@ from sidecar.tunnel.stream import Headers, Stream
 
 LINK_LIMIT: Final = 1024
 APP_CONNECT_SECONDS: Final = 5.0
-
-
-class InboundRelay(Relay, ReadsInPlace):
-    """A relay whose app side is connected by us; ``preamble`` is the first that the app reads."""
-
-    def __init__(self, owner: RelayOwner, facts: RelayFacts, caller: Caller, port: Port) -> None:
-        super().__init__(owner, facts)
-        self.caller = caller
-        self.app_port = port
-        self.preamble = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self.preamble:
-            cast(asyncio.Transport, transport).write(self.preamble)
-        super().connection_made(transport)
 
 
 AnyInbound = InboundRelay | InboundHttpRelay | InboundHttp2Relay
@@ -68,6 +56,7 @@ class Inbound:
         own_id: SpiffeId,
         listen: Listen = listen,
         app_refused: Callable[[Port], None] = lambda _: None,
+        limiter: Limiter | None = None,
     ) -> None:
         self._context = context
         self._identity = identity
@@ -85,6 +74,7 @@ class Inbound:
         self.direct = DirectCallers(self, context=context, identity=identity, recorder=recorder, listen=listen)
         self._server: asyncio.Server | None = None
         self._draining = False
+        self._limiter = limiter or Limiter(recorder.metrics, clock=context.clock)
         self._heads = forwarded.http1_heads()
         self._heads2 = forwarded.http2_heads()
         self.relays: LiveRelays[Caller] = LiveRelays()
@@ -145,7 +135,8 @@ class Inbound:
         """A new snapshot: everything that lives is judged again, and exactly what is newly denied ends."""
         self._table = table
         self.service = f"{workload.namespace}/{workload.service}"
-        self._ports = {_authority(port.address, port.port): port for port in workload.ports}
+        self._ports = {authority_of(port.address, port.port): port for port in workload.ports}
+        self._limiter.enforce(workload.ports)
         for caller in self._callers.values():
             caller.view = table.caller(caller.spiffe_id)
         self.direct.rejudge()
@@ -155,7 +146,10 @@ class Inbound:
         """What is no matter of permission, as where the app listens now, ends nothing that lives."""
         assert isinstance(relay, InboundRelay | InboundHttpRelay | InboundHttp2Relay)
         before = relay.app_port
-        port = self._ports.get(_authority(before.address, before.port))
+        port = self._ports.get(authority_of(before.address, before.port))
+        relay.limits = self._limiter.of(self.service, port, caller.spiffe_id) if port is not None else None
+        if isinstance(relay.stream, Paced):
+            relay.stream.look_again()
         if port is None or port.protocol is not before.protocol:
             self._end_denied(relay, Deny(DenyReason.NOT_OWN_ADDRESS))
         elif caller.spiffe_id is None and port.mode is not PortMode.PERMISSIVE:
@@ -180,7 +174,7 @@ class Inbound:
         self.direct.reverify()
 
     def _end_denied(self, relay: Relay, decision: Deny) -> None:
-        self._deny(relay.facts, decision, relay.stream)
+        self._deny(relay.facts, decision, _mesh_end(relay))
         relay.end(decision.reason, "policy changed", code=NO_ERROR)
 
     # -- links --------------------------------------------------------------------------------------------------------
@@ -222,7 +216,7 @@ class Inbound:
     def link_connect(self, link: Link, stream: Stream, headers: Headers) -> None:
         caller = self._callers[link]
         facts = self.facts_of(str(caller.spiffe_id))
-        port = self._ports.get(_connect_authority(headers) or b"")
+        port = self._ports.get(connect_authority(headers) or b"")
         if port is None:
             self._refuse(stream, facts, Deny(DenyReason.NOT_OWN_ADDRESS))
             return
@@ -242,8 +236,7 @@ class Inbound:
         self, stream: Stream | DirectEnd, port: Port, caller: Caller, facts: RelayFacts, remote: tuple[str, int]
     ) -> None:
         """Register, then judge, then connect to the app: one way in for streams of links and for direct callers."""
-        facts.port = port.port
-        facts.protocol = port.protocol
+        facts.port, facts.protocol = port.port, port.protocol
         relay: AnyInbound
         if port.protocol is Protocol.HTTP:
             relay = InboundHttpRelay(
@@ -254,8 +247,7 @@ class Inbound:
             if isinstance(stream, Stream):
                 stream.takes_views = True
             if port.proxy_protocol:
-                peer = str(caller.spiffe_id) if caller.spiffe_id is not None else ""
-                relay.preamble = proxy_v2.header(remote, (port.address, port.port), peer)
+                relay.preamble = proxy_v2.header(remote, (port.address, port.port), str(caller.spiffe_id or ""))
         else:
             relay = InboundHttp2Relay(
                 self, facts, caller, port, self._heads2[port.forwarded_for], self._recorder, str(self._own_id)
@@ -271,6 +263,8 @@ class Inbound:
                 relay.ended = True
                 self._refuse(stream, facts, decision)
                 return
+        if port.limits and not self._within_limits(relay, stream, port, caller):
+            return
         if self._draining:
             self._unavailable(relay, DenyReason.DRAINING, "the sidecar stops")
             return
@@ -279,6 +273,25 @@ class Inbound:
         )
         self._connecting[relay] = task
         task.add_done_callback(lambda _: self._connecting.pop(relay, None))
+
+    def _within_limits(self, relay: AnyInbound, stream: Stream | DirectEnd, port: Port, caller: Caller) -> bool:
+        """Have the port's limits hold for a connection that policy lets in, and ask whether they let it in, too."""
+        limits = relay.limits = self._limiter.of(self.service, port, caller.spiffe_id)
+        if limits is None:
+            return True
+        seconds = limits.connection()
+        if not seconds:
+            if limits.paces:
+                stream.endpoint = relay.stream = Paced(stream, relay)
+            return True
+        relay.retry_after_seconds = seconds
+        if isinstance(stream, DirectEnd) and not isinstance(relay, InboundRelay):
+            self._unavailable(relay, DenyReason.RATE_LIMITED, "connections are limited")
+            return False
+        self.relays.discard(relay)
+        relay.ended = True
+        self._refuse(stream, relay.facts, Deny(DenyReason.RATE_LIMITED), seconds)
+        return False
 
     async def _connect_app(self, relay: AnyInbound, port: Port) -> None:
         loop = asyncio.get_running_loop()
@@ -299,11 +312,13 @@ class Inbound:
 
     # -- refusals -----------------------------------------------------------------------------------------------------
 
-    def _refuse(self, stream: Stream | DirectEnd, facts: RelayFacts, decision: Deny) -> None:
+    def _refuse(
+        self, stream: Stream | DirectEnd, facts: RelayFacts, decision: Deny, retry_after_seconds: int = 0
+    ) -> None:
         """Answer a CONNECT that policy forbids, and end its stream; a direct caller sees a close."""
         self._deny(facts, decision, None)
         if isinstance(stream, Stream):
-            self._answer(stream, decision.reason, facts.request_id)
+            self._answer(stream, decision.reason, facts.request_id, retry_after_seconds)
         else:
             stream.close()
 
@@ -315,17 +330,20 @@ class Inbound:
         relay.facts.origin = str(self._own_id)
         if relay.transport is not None:  # it was there for a moment, and CONNECT has its answer
             relay.end(reason, detail, abort=True, code=CONNECT_ERROR)
-        elif isinstance(relay.stream, Stream):
-            self._answer(relay.stream, reason, relay.facts.request_id)
+        elif isinstance(stream := _mesh_end(relay), Stream):
+            self._answer(stream, reason, relay.facts.request_id)
         elif isinstance(relay, InboundHttpRelay | InboundHttp2Relay):
             relay.unavailable(reason, detail)
             return
         relay.end(reason, detail)
 
-    def _answer(self, stream: Stream, reason: DenyReason, request_id: str) -> None:
+    def _answer(self, stream: Stream, reason: DenyReason, request_id: str, retry_after_seconds: int = 0) -> None:
         told = Refusal(reason=reason, request_id=request_id, origin=str(self._own_id))
         status = str(refusal.status_of(reason)).encode()
-        stream.machine.reply(stream, [(b":status", status), (refusal.HEADER, told.header_value())], end=True)
+        headers = [(b":status", status), (refusal.HEADER, told.header_value())]
+        if retry_after_seconds:
+            headers.append((refusal.RETRY_AFTER, b"%d" % retry_after_seconds))
+        stream.machine.reply(stream, headers, end=True)
         stream.reset(NO_ERROR)
 
     def _deny(self, facts: RelayFacts, decision: Deny, stream: ByteStream | None, detail: str = "") -> None:
@@ -345,7 +363,7 @@ class Inbound:
         return self._table is not None and not self._draining
 
     def port_at(self, destination: Destination) -> Port | None:
-        return self._ports.get(_authority(*destination))
+        return self._ports.get(authority_of(*destination))
 
     def view_of(self, spiffe_id: SpiffeId | None) -> CallerView:
         assert self._table is not None
@@ -359,34 +377,24 @@ class Inbound:
     def relay_connected(self, relay: Relay) -> None:
         """Answer the CONNECT, before a word of the app."""
         self._connecting.pop(relay, None)
-        if isinstance(relay.stream, Stream):
-            relay.stream.machine.reply(relay.stream, [(b":status", b"200")])
+        stream = _mesh_end(relay)
+        if isinstance(stream, Stream):
+            stream.machine.reply(stream, [(b":status", b"200")])
 
     def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
         self.relays.discard(relay)
         task = self._connecting.pop(relay, None)
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-        if isinstance(relay.stream, DirectEnd):
-            self.direct.forget(relay.stream)
+        stream = _mesh_end(relay)
+        if isinstance(stream, DirectEnd):
+            self.direct.forget(stream)
         self._recorder.connection_ended(relay.facts, reason, detail)
 
     def relay_failed(self, relay: Relay, error: Exception) -> None:
         self._recorder.defect(relay.facts, error)
 
 
-def _authority(address: str, port: int) -> bytes:
-    return (f"[{address}]:{port}" if ":" in address else f"{address}:{port}").encode()
-
-
-def _connect_authority(headers: Headers) -> bytes | None:
-    """The authority of a well-formed CONNECT (RFC 9113 section 8.5), else None."""
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name.startswith(b":"):
-            if name in found:
-                return None
-            found[name] = value
-    if found.keys() != {b":method", b":authority"} or found[b":method"] != b"CONNECT":
-        return None
-    return found[b":authority"]
+def _mesh_end(relay: Relay) -> ByteStream | None:
+    """The stream of a relay, whether or not its bytes are limited."""
+    return relay.stream.stream if isinstance(relay.stream, Paced) else relay.stream

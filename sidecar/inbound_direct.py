@@ -23,6 +23,7 @@ from sidecar.direct import DirectEnd
 from sidecar.forwarded import address_of
 from sidecar.http2.frames import CANCEL
 from sidecar.interception import Destination, DestinationOf
+from sidecar.limits.paced import Paced
 from sidecar.listening import Listen, listen
 from sidecar.recording import Recorder
 from sidecar.relay import Relay, RelayFacts, TurnedAway
@@ -255,8 +256,9 @@ class _Admission:
         """From now on it ends with the SVIDs that were shown."""
 
         def drain() -> None:
-            if isinstance(end.endpoint, Relay):
-                end.endpoint.drain()
+            relay = _relay_of(end)
+            if relay is not None:
+                relay.drain()
 
         def cut(reason: DenyReason, detail: str) -> None:
             _cut(end, reason, detail)
@@ -281,9 +283,15 @@ class _Admission:
         self._callers.closed(end)
 
 
+def _relay_of(end: DirectEnd) -> Relay | None:
+    """The relay of a connection that was let in, whether or not its bytes are limited."""
+    endpoint = end.endpoint.relay if isinstance(end.endpoint, Paced) else end.endpoint
+    return endpoint if isinstance(endpoint, Relay) else None
+
+
 def _cut(end: DirectEnd, reason: DenyReason, detail: str) -> None:
-    relay = end.endpoint
-    if isinstance(relay, Relay):
+    relay = _relay_of(end)
+    if relay is not None:
         relay.end(reason, detail, abort=True)
     end.reset(CANCEL)
 

@@ -11,6 +11,7 @@ from sidecar.forwarded import appended_line
 from sidecar.http1 import Exchange, Heads, Malformed
 from sidecar.http2.frames import CONNECT_ERROR
 from sidecar.http_relay import HttpRelay
+from sidecar.limits.limiter import CallerLimits
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts, RelayOwner, close_connection
@@ -18,6 +19,8 @@ from sidecar.relay import RelayFacts, RelayOwner, close_connection
 
 class InboundHttpRelay(HttpRelay):
     """Requests from the mesh to the app: judged one by one, with the caller's identity put in."""
+
+    limits: CallerLimits | None = None
 
     def __init__(
         self,
@@ -174,6 +177,11 @@ class InboundHttpRelay(HttpRelay):
         exchange.started = self._monotonic()
         exchange.decision = decision
         if decision.permitted:
+            limits = self.limits
+            if limits is not None and (seconds := limits.request(exchange.method, exchange.target)):
+                exchange.decision = limited = Deny(DenyReason.RATE_LIMITED)
+                self._refuse(exchange, limited, seconds)
+                return None
             if self._forwarded_for is ForwardedFor.REPLACE:
                 return caller.told_line
             if self._forwarded_for is ForwardedFor.APPEND:
@@ -182,8 +190,13 @@ class InboundHttpRelay(HttpRelay):
         self._refuse(exchange, decision)  # type: ignore[arg-type]
         return None
 
-    def _refuse(self, exchange: Exchange, decision: Deny) -> None:
-        told = Refusal(reason=decision.reason, request_id=new_request_id(), origin=self._own_id)
+    def _refuse(self, exchange: Exchange, decision: Deny, retry_after_seconds: int = 0) -> None:
+        told = Refusal(
+            reason=decision.reason,
+            request_id=new_request_id(),
+            origin=self._own_id,
+            retry_after_seconds=retry_after_seconds,
+        )
         self._refused_by(told, decision, exchange)
         self.inspector.refuse(exchange, refusal.http_response(told), close=False)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ringfence.policy.decide import CallerView, Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import ForwardedFor, Port
@@ -9,6 +11,7 @@ from sidecar.caller import Caller
 from sidecar.forwarded import appended_field
 from sidecar.http2 import Answer, Exchange, Heads, Inspector, Malformed
 from sidecar.http2_relay import Http2Relay, answer_of
+from sidecar.limits.limiter import CallerLimits
 from sidecar.recording import Recorder
 from sidecar.relay import RelayFacts, RelayOwner, close_connection
 
@@ -17,6 +20,7 @@ class InboundHttp2Relay(Http2Relay):
     """Requests from the mesh to the app: judged one by one, with the caller's identity put in."""
 
     inspector: Inspector
+    limits: CallerLimits | None = None
 
     def __init__(
         self,
@@ -121,6 +125,11 @@ class InboundHttp2Relay(Http2Relay):
         exchange.started = self._monotonic()
         exchange.decision = decision
         if decision.permitted:
+            limits = self.limits
+            if limits is not None and (seconds := limits.request(exchange.method, exchange.target)):
+                exchange.decision = limited = Deny(DenyReason.RATE_LIMITED)
+                self.inspector.refuse(exchange, self._denial(exchange, limited, seconds))
+                return None
             if self._forwarded_for is ForwardedFor.REPLACE:
                 return caller.told_field
             if self._forwarded_for is ForwardedFor.APPEND:
@@ -129,8 +138,8 @@ class InboundHttp2Relay(Http2Relay):
         self.inspector.refuse(exchange, self._denial(exchange, decision))  # type: ignore[arg-type]
         return None
 
-    def _denial(self, exchange: Exchange, decision: Deny) -> Answer:
-        told = self._telling(decision.reason)
+    def _denial(self, exchange: Exchange, decision: Deny, retry_after_seconds: int = 0) -> Answer:
+        told = replace(self._telling(decision.reason), retry_after_seconds=retry_after_seconds)
         self._refused_by(told, decision, exchange)
         return answer_of(told)
 

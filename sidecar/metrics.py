@@ -203,6 +203,13 @@ class SidecarMetrics:
         self.timeouts = self._counts(
             "ringfence_timeouts", "Waits for an upstream that ended at their deadline", "service", "kind"
         )
+        self.limited = self._counts(
+            "ringfence_limited",
+            "Requests and connections that a limit refused, and pauses in reading that it made",
+            "service",
+            "limit",
+            "per",
+        )
         self.revisions = self._histograms(
             "ringfence_revision_duration_seconds",
             "From a revision's arrival to the last close of what it newly denies; ended: whether there was any",

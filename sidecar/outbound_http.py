@@ -185,11 +185,13 @@ class OutboundHttpRelay(HttpRelay, RoutedHttpRelay):
                 reason=reason,
                 request_id=self.facts.request_id or new_request_id(),
                 origin=self.facts.origin or self._own_id,
+                retry_after_seconds=self.retry_after_seconds,
             )
             self._refused_by(told, None, asked[0], detail)
             status = refusal.status_of(reason)
             # What broke lies between the sidecars: the app's request is not to blame.
-            inspector.fail(refusal.http_response(told, status=502 if 400 <= status < 500 and status != 403 else status))
+            not_to_blame = status < 500 and refusal.is_failure(reason)
+            inspector.fail(refusal.http_response(told, status=502 if not_to_blame else status))
             answer = inspector.take_client()
             if answer:
                 self.to_app(answer, 0)

@@ -135,6 +135,7 @@ class OutboundHttp2Relay(OutboundHttp2Judge, OutboundRelay):
                 reason=reason,
                 request_id=self.facts.request_id or new_request_id(),
                 origin=self.facts.origin or self._own_id,
+                retry_after_seconds=self.retry_after_seconds,
             )
             self._refused_by(told, None, None, detail)
             inspector.fail(answer_of(told))

@@ -277,6 +277,7 @@ class OutboundRelay(Relay):
         if told is not None:
             self.facts.request_id = told.request_id
             self.facts.origin = told.origin
+            self.retry_after_seconds = refusal.retry_after(fields.get(refusal.RETRY_AFTER, b""))
             self.refused(reason, f"refused by {told.origin}")
         else:
             self.refused(reason, f"CONNECT answered {status.decode('latin-1')}")
@@ -330,7 +331,7 @@ class OutboundRelay(Relay):
 
     def refused(self, reason: str, detail: str) -> None:
         """The mesh ends this connection: by policy with a close, by a failure with a reset, as TCP itself would."""
-        self.end(reason, detail, abort=refusal.status_of(reason) != 403)
+        self.end(reason, detail, abort=refusal.is_failure(reason))
 
     def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = CANCEL) -> None:
         if not self.ended:

@@ -19,6 +19,7 @@ HEADER: Final = b"x-ringfence-refusal"
 # reason -> HTTP status. What is not here is a refusal by policy: 403.
 _STATUS: Final[Mapping[str, int]] = {
     DenyReason.PROTOCOL_ERROR: 400,
+    DenyReason.RATE_LIMITED: 429,
     DenyReason.APP_UNREACHABLE: 502,
     DenyReason.UPSTREAM_UNREACHABLE: 502,
     DenyReason.PEER_REFUSED: 502,
@@ -41,22 +42,29 @@ _PHRASES: Final[Mapping[int, str]] = {
     403: "Forbidden",
     408: "Request Timeout",
     421: "Misdirected Request",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     502: "Bad Gateway",
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
 _KNOWN: Final[Mapping[str, DenyReason]] = {reason.value: reason for reason in DenyReason}
+RETRY_AFTER: Final = b"retry-after"
+_SECONDS = re.compile(rb"[1-9][0-9]{0,5}")
 _VALUE = re.compile(rb"reason=([a-z_]{1,40}); id=([0-9a-f]{1,64}); origin=([!-:<-~]{0,2048})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """``reason`` is a DenyReason where it is ours; a peer of a later version may send one that we do not know."""
+    """``reason`` is a DenyReason where it is ours; a peer of a later version may send one that we do not know.
+
+    ``retry_after_seconds``: when the same may be asked again; 0: that is not known. Told beside the header, not in it.
+    """
 
     reason: str
     request_id: str
     origin: str
+    retry_after_seconds: int = 0
 
     def header_value(self) -> bytes:
         return f"reason={self.reason}; id={self.request_id}; origin={self.origin}".encode()
@@ -87,6 +95,16 @@ def status_of(reason: str) -> int:
     return _STATUS.get(reason, 403)
 
 
+def is_failure(reason: str) -> bool:
+    """Whether something broke, so that a connection ends by a reset; what is refused on purpose ends by a close."""
+    return status_of(reason) not in (403, 429)
+
+
+def retry_after(value: bytes) -> int:
+    """The seconds in a ``retry-after`` of a peer; 0 if there are none that we would pass on."""
+    return int(value) if _SECONDS.fullmatch(value) is not None else 0
+
+
 def known_reason(reason: str) -> DenyReason | None:
     """The reason as one of ours; None for one that only a later version knows."""
     return _KNOWN.get(reason)
@@ -111,5 +129,7 @@ def http_response(refusal: Refusal, *, status: int | None = None) -> bytes:
         f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         "cache-control: no-store\r\n"
     )
+    if refusal.retry_after_seconds:
+        head += f"retry-after: {refusal.retry_after_seconds}\r\n"
     header = HEADER + b": " + refusal.header_value() + b"\r\n\r\n"
     return head.encode() + header + body

@@ -48,7 +48,9 @@ class RelayFacts:
 class ByteStream(Protocol):
     """The mesh side of a relay: a stream of a tunnel, or a peer without one (``sidecar.direct``)."""
 
-    local_ended: bool
+    @property
+    def local_ended(self) -> bool:
+        """Whether it sends no more."""
 
     @property
     def writable(self) -> bool:
@@ -84,6 +86,8 @@ class Relay(asyncio.BaseProtocol):
     No ``asyncio.Protocol`` by inheritance, though it is one by its methods: uvloop would not let a subclass read in
     place (``sidecar.opaque``).
     """
+
+    retry_after_seconds = 0  # when the mesh may take this connection, once a limit has refused it
 
     def __init__(self, owner: RelayOwner, facts: RelayFacts) -> None:
         self.owner = owner

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from sidecar.exposition import Kind
-from sidecar.gauges import declare_gauges, declare_span_gauges, declare_traffic_gauges
+from sidecar.gauges import (
+    declare_gauges,
+    declare_span_gauges,
+    declare_traffic_gauges,
+    declare_workers_gauges,
+)
 from sidecar.metrics import BUCKETS_SECONDS, OVERFLOW, SERIES_LIMIT, Declared, SidecarMetrics
 from sidecar.process_metrics import ProcessMetrics
 
@@ -37,6 +42,7 @@ def declared() -> list[Declared]:
     declare_gauges(metrics, holder=nothing, control=nothing, sink=nothing, clock=nothing)
     declare_traffic_gauges(metrics, nothing)
     declare_span_gauges(metrics, nothing)
+    declare_workers_gauges(metrics, nothing, nothing)
     return sorted([*metrics.declared(), *_process()], key=lambda one: one.name)
 
 

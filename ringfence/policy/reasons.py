@@ -39,6 +39,13 @@ class DenyReason(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed", ReasonKind.POLICY, "no rule lets the caller use the method on that path"
     NOT_HTTP = "not_http", ReasonKind.POLICY, "what permits the caller speaks of HTTP, and the bytes are not HTTP"
 
+    # Told by the callee's limits, of what policy permits.
+    RATE_LIMITED = (
+        "rate_limited",
+        ReasonKind.POLICY,
+        "the caller uses more of the service than a limit of its route lets it",
+    )
+
     EGRESS_NOT_ALLOWED = "egress_not_allowed", ReasonKind.POLICY, "no egress rule permits the destination"
 
     # Told by the data path about the two ends and the tunnel.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ringfence.policy.paths import PathTemplate, judged_path, parse_template
+from ringfence.routing.matching import takes_path
 from ringfence.routing.model import Retries, Route, RouteMatch
 from ringfence.routing.specificity import precedence
 
@@ -105,13 +106,4 @@ class _Entry:
     def takes(self, method: str, segments: Sequence[bytes]) -> bool:
         if self.methods and method not in self.methods:
             return False
-        path = self.path
-        if path is None:
-            return True
-        wanted = path.segments
-        if len(segments) < len(wanted) or (len(segments) > len(wanted) and not path.rest):
-            return False
-        return all(
-            part == segment if isinstance(part, bytes) else segment != b""
-            for part, segment in zip(wanted, segments, strict=False)
-        )
+        return self.path is None or takes_path(self.path, segments)

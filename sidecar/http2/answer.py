@@ -23,7 +23,7 @@ _GRPC_STATUS: Final = {
     404: 12,
     408: 4,
     413: 8,
-    429: 14,
+    429: 8,  # gRPC's own table says UNAVAILABLE, of proxies that know no better; a limit is RESOURCE_EXHAUSTED
     431: 8,
     500: 13,
     502: 14,
@@ -42,6 +42,7 @@ class Answer:
     grpc            the code for gRPC, where ``status`` does not stand for it
     message         what a gRPC client's programmer reads; plain text
     fields          further fields, lower-case names, told either way
+    retry_after_seconds  when the same may be asked again, told in either protocol's words; 0: not known
     content         body for HTTP; left out where it cannot be sent (HEAD, no room in the client's windows)
     """
 
@@ -51,6 +52,7 @@ class Answer:
     content: bytes = b""
     content_type: bytes = b"application/json"
     grpc: int | None = None
+    retry_after_seconds: int = 0
 
     @property
     def grpc_status(self) -> int:
@@ -62,6 +64,8 @@ class Answer:
         fields: list[Field] = [(b":status", b"%d" % self.status), (b"cache-control", b"no-store")]
         if with_content:
             fields += [(b"content-type", self.content_type), (b"content-length", b"%d" % len(self.content))]
+        if self.retry_after_seconds:
+            fields.append((b"retry-after", b"%d" % self.retry_after_seconds))
         return encode((*fields, *self.fields))
 
     def trailers_only(self) -> bytes:
@@ -73,4 +77,7 @@ class Answer:
         told = b"".join(
             bytes((byte,)) if byte in _MESSAGE_BYTES else b"%%%02X" % byte for byte in self.message.encode()
         )
-        return encode([(b"grpc-status", b"%d" % self.grpc_status), (b"grpc-message", told), *self.fields])
+        fields: list[Field] = [(b"grpc-status", b"%d" % self.grpc_status), (b"grpc-message", told)]
+        if self.retry_after_seconds:
+            fields.append((b"grpc-retry-pushback-ms", b"%d" % (1000 * self.retry_after_seconds)))  # gRFC A6
+        return encode((*fields, *self.fields))

@@ -32,7 +32,7 @@ class Attached:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Parent: who you are. ``worker`` counts from 1; ``log_lock`` is an inherited descriptor."""
+    """Parent: who you are. ``worker`` counts from 1; ``log_lock`` and ``limits`` are inherited descriptors."""
 
     worker: int
     spiffe_id: str
@@ -44,6 +44,7 @@ class Start:
     spans_headers_file: str
     log_level: str
     log_lock: int
+    limits: int
     drain_seconds: float
 
 

@@ -20,6 +20,8 @@ from ringfence.snapshot import Port, Snapshot
 from ringfence.spiffe import TrustBundle, X509Svid
 from ringfence.wire.convert import snapshot_to_wire
 from sidecar.exposition import Family
+from sidecar.gauges import declare_workers_gauges
+from sidecar.limits.table import new_file
 from sidecar.metrics import SidecarMetrics
 from sidecar.serving import CannotEnforceError
 from sidecar.settings import AccessLog, SidecarSettings
@@ -85,8 +87,7 @@ class Workers:
         """All of them have enforced a snapshot at one time."""
         self._restarts = 0
         self._retired = counting.Retired()
-        metrics.gauge("ringfence_workers", "Workers that enforce the snapshot", lambda: float(len(self._enforcing)))
-        metrics.total("ringfence_worker_restarts", "Workers that ended and were replaced", lambda: self._restarts)
+        declare_workers_gauges(metrics, lambda: len(self._enforcing), lambda: self._restarts)
 
     @property
     def _enforcing(self) -> list[WorkerProcess]:
@@ -327,6 +328,7 @@ def open_workers(
     """The workers that the settings ask for; none is started before ``keep``."""
 
     spans = settings.tracing
+    limits = new_file()
 
     def start(number: int) -> Start:
         return Start(
@@ -339,13 +341,14 @@ def open_workers(
             spans_headers_file=str(spans.headers_file or "") if spans is not None else "",
             log_level=log.level,
             log_lock=lines.lock,
+            limits=limits,
             drain_seconds=settings.drain_seconds,
         )
 
     return Workers(
         count=settings.workers,
         start=start,
-        inherited=(lines.lock,),
+        inherited=(lines.lock, limits),
         metrics=metrics,
         clock=clock,
         random=random,

@@ -163,6 +163,7 @@ class _Worker:
             recorder=self._recorder,
             listen=listen_beside,
             app_refused=self._app_refused,
+            limits=start.limits,
         )
         self._refusals_told: dict[int, float] = {}
         self._metrics.total("ringfence_log_lines_dropped", "Log lines nobody took", lambda: float(self._sink.dropped))

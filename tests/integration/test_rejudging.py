@@ -10,7 +10,7 @@ import pytest
 
 from ringfence.snapshot import PortMode
 from sidecar.http2 import frames as h2
-from sidecar.inbound import InboundRelay
+from sidecar.inbound_relay import InboundRelay
 from tests.data_path import HTTP_PORT, OPEN, TCP_PORT, HttpClient, Mesh, echo_app, http_app, rule, until
 from tests.integration.test_relay_edges import app_of
 from tests.raw_peer import RawPeer

@@ -73,7 +73,9 @@ def test_the_response_is_whole_and_tells_the_reason_and_the_id_and_no_more() -> 
 def test_a_reason_of_policy_is_a_403_and_a_failure_never_is(reason: DenyReason) -> None:
     status = status_of(reason)
     assert http_response(Refusal(reason=reason, request_id="ab", origin="")).startswith(b"HTTP/1.1 %d " % status)
-    if reason.kind is ReasonKind.POLICY:
+    if reason is DenyReason.RATE_LIMITED:
+        assert status == 429
+    elif reason.kind is ReasonKind.POLICY:
         assert status == 403
     if reason.kind is ReasonKind.FAILURE:
         assert status != 403
@@ -85,3 +87,18 @@ def test_a_status_may_be_overridden_where_the_failing_side_matters_more() -> Non
     answer = http_response(told, status=502)
     assert answer.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
     assert b'"error": "unavailable"' in answer
+
+
+def test_when_to_come_again_is_told_beside_the_refusal_and_read_strictly() -> None:
+    told = Refusal(reason=DenyReason.RATE_LIMITED, request_id="ab", origin="", retry_after_seconds=7)
+    assert b"\r\nretry-after: 7\r\n" in http_response(told)
+    assert b"retry-after" not in http_response(Refusal(reason=DenyReason.RATE_LIMITED, request_id="ab", origin=""))
+    assert refusal.retry_after(b"7") == 7
+    for value in (b"", b"0", b"-1", b"1.5", b"9999999", b"7, 8", b" 7", b"Wed, 21 Oct 2026 07:28:00 GMT"):
+        assert refusal.retry_after(value) == 0
+
+
+def test_what_is_refused_on_purpose_ends_by_a_close_and_what_broke_by_a_reset() -> None:
+    calm = {reason for reason in DenyReason if not refusal.is_failure(reason)}
+    assert calm >= {DenyReason.CALLER_NOT_ALLOWED, DenyReason.RATE_LIMITED}
+    assert not calm & {DenyReason.UPSTREAM_UNREACHABLE, DenyReason.OVERLOADED, DenyReason.PROTOCOL_ERROR}

@@ -42,6 +42,7 @@ MESSAGES: list[Message] = [
         spans_headers_file="",
         log_level="info",
         log_lock=7,
+        limits=8,
         drain_seconds=10,
     ),
     Prepare(serial=3, received=1.5, blob=b"\0\xff snapshot"),
