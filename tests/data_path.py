@@ -112,6 +112,7 @@ class Side:
             count_failure=lambda direction, reason: self.failures.append((direction, reason)),
             count_broken=self._count_broken,
             count_proof=self.proofs.append,
+            time_handshake=lambda direction, seconds: self.metrics.handshakes.at(direction).observe(seconds),
         )
         parts: dict[str, Any] = {
             "context": self.context,
