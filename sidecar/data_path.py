@@ -86,6 +86,7 @@ class DataPath:
         self._mesh_listen: tuple[str, int] | None = None
         self._intercept: Intercept | None = None
         self._prepared: _Prepared | None = None
+        self._enforced: _Prepared | None = None
         declare_traffic_gauges(metrics, self._sides)
 
     def _sides(self) -> tuple[Inbound, Outbound] | None:
@@ -199,19 +200,27 @@ class DataPath:
         if self._mesh_listen is not None and self._mesh_listen != (workload.mesh_host, workload.mesh_port):
             moved = f"{workload.mesh_host}:{workload.mesh_port}"
             raise CannotEnforceError(f"the mesh port moved to {moved}: restart the sidecar")
+        table = self._table(snapshot)
+        bundles = snapshot.bundles or self._issued_bundles
+        if self._context is None:
+            self._begin(svid, bundles)
+        await self._open_ports(snapshot)
+        self._prepared = _Prepared(snapshot=snapshot, table=table, bundles=bundles, received=received)
+
+    def _table(self, snapshot: Snapshot) -> DecisionTable:
+        """The rules in force if these are no others: most snapshots tell only where upstreams are, and which of their
+        endpoints are ready."""
+        held, workload = self._enforced, snapshot.workload
+        if held is not None and held.snapshot.workload == workload and held.snapshot.allowlists == snapshot.allowlists:
+            return held.table
         try:
-            table = compile_policy(
+            return compile_policy(
                 snapshot.allowlists,
                 trust_domain=workload.spiffe_id.trust_domain,
                 http_ports=[port.port for port in workload.ports if port.protocol.is_http],
             )
         except PolicyError as error:
             raise CannotEnforceError(str(error)) from error
-        bundles = snapshot.bundles or self._issued_bundles
-        if self._context is None:
-            self._begin(svid, bundles)
-        await self._open_ports(snapshot)
-        self._prepared = _Prepared(snapshot=snapshot, table=table, bundles=bundles, received=received)
 
     def _begin(self, svid: X509Svid, bundles: tuple[TrustBundle, ...]) -> None:
         self._tls = TlsIdentity(svid, bundles, self._clock)
@@ -282,7 +291,9 @@ class DataPath:
         assert self._context is not None
         assert self._svid is not None
         snapshot, endings = prepared.snapshot, self._recorder.endings
-        self._inbound.enforce(snapshot.workload, prepared.table)
+        if self._enforced is None or prepared.table is not self._enforced.table:
+            self._inbound.enforce(snapshot.workload, prepared.table)
+        self._enforced = prepared
         self._outbound.enforce(snapshot.upstreams, snapshot.egress)
         self._outbound.proxy.enforce(proxy_of(snapshot.workload))
         if prepared.bundles != self.bundles:

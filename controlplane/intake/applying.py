@@ -133,7 +133,7 @@ class Applier:
             not_ready = self._readiness.not_ready(self._callers.contents, self._clock.monotonic())
             concerned = self._callers.concerned(self._not_ready, not_ready)
             contents = self._callers.told(concerned, not_ready)
-            ledger, catalog = amend(self._ledger, self._distributor.catalog, contents)
+            ledger, catalog = await asyncio.to_thread(amend, self._ledger, self._distributor.catalog, contents)
             if ledger.reserved != self._ledger.reserved:
                 try:
                     await asyncio.to_thread(self._ledger_file.save, ledger)

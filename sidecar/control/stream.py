@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from ringfence.kit.backoff import Backoff
@@ -96,6 +97,8 @@ class ControlStream:
         )
         self._session: Session | None = None
         self._taking: set[asyncio.Future[Outcome]] = set()
+        self._saved: Snapshot | None = None
+        """What is on disk, as far as this process put it there."""
         self._settled = asyncio.Event()
         """The control plane has answered or failed once."""
         self._contact_wall: float | None = None
@@ -234,18 +237,26 @@ class ControlStream:
         if outcome.error is not None:
             self._last_failure = f"revision {outcome.revision} was refused: {outcome.error}"
         self._settled.set()
-        if outcome.is_new:
+        if outcome.is_new and not self._as_saved(self.snapshot):
             await self._save(message)
         return outcome
 
+    def _as_saved(self, snapshot: Snapshot | None) -> bool:
+        """Whether what is on disk differs in nothing but which endpoints are ready: that is old by the next start, and
+        comes too often to be worth a write each time."""
+        saved = self._saved
+        return saved is not None and snapshot is not None and replace(snapshot, revision=saved.revision) == saved
+
     async def _save(self, message: pb.Snapshot) -> None:
         """Off the loop, since a disk may take its time; a failure costs only the next start without a control plane."""
+        snapshot = self.snapshot
 
         def write() -> None:
             self._file.write(message, spiffe_id=self._holder.spiffe_id, saved_at=self._clock.now())
 
         try:
             await asyncio.get_running_loop().run_in_executor(None, write)
+            self._saved = snapshot
         except StateError as error:
             self._log.warning("snapshot not saved", revision=message.revision, reason=str(error))
 

@@ -64,6 +64,7 @@ class Pool:
         self._waiters: dict[Endpoint, list[LinkWaiter]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._limits: Mapping[Endpoint, LinkLimits] = {}
+        self._kept = False  # the endpoints are known
         self._timers: dict[Link, asyncio.TimerHandle] = {}
         self._closed = False
 
@@ -146,7 +147,7 @@ class Pool:
     def keep(self, endpoints: Mapping[Endpoint, LinkLimits]) -> None:
         """The endpoints of all upstreams, with what holds for new links to them; links to endpoints that are no longer
         anyone's upstream take no new streams."""
-        self._limits = endpoints
+        self._limits, self._kept = endpoints, True
         for link, endpoint in list(self._endpoints.items()):
             if endpoint not in endpoints:
                 self.link_draining(link)
@@ -208,6 +209,8 @@ class Pool:
                 waiter.link_found(link)
             except Exception as error:  # of one app connection; the others wait for their turn
                 waiter.link_failed(DenyReason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+        if self._kept and endpoint not in self._limits:
+            self.link_draining(link)  # the endpoint was taken away while the link was made
 
     def link_reproved(self, link: Link) -> None:
         """The peer is who it was; nothing hangs on its certificate here."""

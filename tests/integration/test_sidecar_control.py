@@ -260,6 +260,31 @@ async def test_the_next_stream_begins_with_what_changed_while_there_was_none(ben
     assert not bench.control.readiness[1].ready
 
 
+async def test_what_differs_in_readiness_alone_is_enforced_and_not_written_to_disk(bench: Bench) -> None:
+    def saved() -> int:
+        stored = SnapshotFile(StateFolder(bench.folder / "state")).read(ORDERS)
+        return stored[0].revision if stored is not None else 0
+
+    message = snapshot_message(1)
+    upstream = message.upstreams.add(service="payments", namespace="shop", port=8080, protocol="tcp")
+    upstream.endpoints.add(mesh_host="10.0.0.2", mesh_port=15008, address="10.0.0.2", spiffe_id=str(WEB))
+    bench.control.push(message)
+    bench.run(bench.stream())
+    await until(lambda: len(bench.control.acks) == 1)
+    for revision, not_ready in ((2, True), (3, False)):
+        message = pb.Snapshot.FromString(message.SerializeToString())
+        message.revision, message.upstreams[-1].endpoints[0].not_ready = revision, not_ready
+        bench.control.push(message)
+        await until(lambda revision=revision: len(bench.control.acks) == revision)  # type: ignore[misc]
+    ends = [snapshot.upstreams[-1].endpoints[0].ready for snapshot in bench.enforced]
+    assert (ends, bench.control.acks[-1].enforced_revision, saved()) == ([True, False, True], 3, 1)
+    message = pb.Snapshot.FromString(message.SerializeToString())
+    message.revision, message.upstreams[-1].endpoints[0].mesh_port = 4, 15009
+    bench.control.push(message)
+    await until(lambda: len(bench.control.acks) == 4)
+    assert saved() == 4
+
+
 async def test_on_snapshot_may_take_its_time(bench: Bench) -> None:
     go = asyncio.Event()
 
