@@ -15,6 +15,7 @@ from sidecar.limits.limiter import CallerLimits
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts, RelayOwner, close_connection
+from sidecar.tunnel.stream import Stream
 
 
 class InboundHttpRelay(HttpRelay):
@@ -107,6 +108,13 @@ class InboundHttpRelay(HttpRelay):
         if self.transport is not None:
             self._app_ended = True
             close_connection(self.transport)
+
+    def drain(self) -> None:
+        """A sidecar of ours leaves by itself when it has read GOAWAY: an end from here would cross a request of it.
+        Others are asked to by ``connection: close``."""
+        stream = self.stream
+        if not (isinstance(stream, Stream) and stream.machine.peer_is_ringfence):
+            super().drain()
 
     def unavailable(self, reason: DenyReason, detail: str) -> None:
         """The app cannot be had, and the caller has no sidecar that would tell it: answer its request, now or when it
