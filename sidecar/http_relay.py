@@ -73,9 +73,10 @@ class HttpRelay(Relay):
         else:
             super().on_reset(code)
 
-    def drain(self) -> None:
-        """Let the requests in flight end, the last with ``connection: close``, and take no more."""
-        self.inspector.drain()
+    def drain(self, *, patient: bool = False) -> None:
+        """Let the requests in flight end, the last with ``connection: close``, and take no more; ``patient``: but the
+        next one, if there is none in flight."""
+        self.inspector.drain(patient=patient)
         if self.inspector.attention:
             self._attend()
 

@@ -22,6 +22,7 @@ from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
 from sidecar.forwarded import address_of
 from sidecar.http2.frames import CANCEL
+from sidecar.http_relay import HttpRelay
 from sidecar.interception import Destination, DestinationOf
 from sidecar.limits.paced import Paced
 from sidecar.listening import Listen, listen
@@ -255,9 +256,11 @@ class _Admission:
     def watch(self, end: DirectEnd, peer: VerifiedPeer, context: LinkContext) -> Tenure:
         """From now on it ends with the SVIDs that were shown."""
 
-        def drain() -> None:
+        def drain(idle_too: bool) -> None:
             relay = _relay_of(end)
-            if relay is not None:
+            if isinstance(relay, HttpRelay):
+                relay.drain(patient=not idle_too)
+            elif relay is not None:
                 relay.drain()
 
         def cut(reason: DenyReason, detail: str) -> None:

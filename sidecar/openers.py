@@ -39,8 +39,8 @@ class StreamWaiter(Protocol):
     def link_failed(self, reason: DenyReason, detail: str) -> None:
         """There is none."""
 
-    def drain(self) -> None:
-        """The connection that was found is to come to an end of its own."""
+    def move_from(self, carrier: Carrier) -> None:
+        """The connection that was found takes no more requests; what is opaque stays to its end."""
 
     def refused(self, reason: str, detail: str) -> None:
         """The connection that was found may not go on."""

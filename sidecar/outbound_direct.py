@@ -83,7 +83,7 @@ class DirectDialler:
         """Connections to endpoints that are no longer anyone's upstream drain."""
         for connection in list(self._connections):
             if connection.endpoint not in endpoints:
-                connection.waiter.drain()
+                connection.drain(True)
 
     def reverify(self) -> None:
         for connection in list(self._connections):
@@ -108,7 +108,7 @@ class DirectDialler:
         context = self._context
         context.time_handshake("outbound", context.clock.monotonic() - connection.began)
         tenure = connection.tenure = Tenure(
-            context, end.engine.peer, connection.identity.svid, drain=connection.waiter.drain, cut=connection.cut
+            context, end.engine.peer, connection.identity.svid, drain=connection.drain, cut=connection.cut, early=2
         )
         if connection.identity is not self._identity() and not tenure.reverify():
             return
@@ -163,6 +163,11 @@ class _Direct:
         engine = self.identity.direct_client(self.waiter.alpn, frozenset((self.endpoint.spiffe_id,)))
         self._end = DirectEnd(self, engine)
         return self._end
+
+    def drain(self, idle_too: bool) -> None:
+        """HTTP moves to a new connection, and so to a newer SVID, between two requests; the app's stays."""
+        if self.tenure is not None:
+            self.waiter.move_from(self)
 
     def cut(self, reason: DenyReason, detail: str) -> None:
         """It may not go on."""

@@ -122,7 +122,7 @@ class LegCarrier:
         stream.endpoint = self
         self.flush()
 
-    def drain(self) -> None:
+    def move_from(self, carrier: Carrier) -> None:
         if not self._closed:
             self._owner.leg_leaves(self.leg)
 

@@ -71,8 +71,8 @@ class OutboundRelay(Relay):
         """Whether its stream is one of this link's."""
         return self._link is link
 
-    def move_from(self, link: Link) -> None:
-        """``link`` takes no more streams; what is opaque stays to its end."""
+    def move_from(self, carrier: Carrier) -> None:
+        """``carrier`` takes no more streams; what is opaque stays to its end."""
         self.drain()
 
     def open_on_connect(self) -> bool:

@@ -14,7 +14,7 @@ from ringfence.policy.reasons import DenyReason
 from sidecar.balance import Member, Outcome
 from sidecar.http2 import Answer, Exchange, Heads, Malformed
 from sidecar.http2_relay import answer_of, status_counted
-from sidecar.openers import Openers
+from sidecar.openers import Carrier, Openers
 from sidecar.outbound_judge import OutboundHttp2Judge
 from sidecar.outbound_leg import LegCarrier, LegLoss
 from sidecar.recording import Recorder, new_request_id
@@ -23,7 +23,6 @@ from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.split import Call, Leg, SplitJudge, Splitter, Unprocessed
 from sidecar.target import Target
 from sidecar.tracing.judge import TracedJudge
-from sidecar.tunnel.link import Link
 
 PATIENCE_SECONDS: Final = 0.25  # for a leg to open; then the requests that wait for it go to another that is open
 WAIT_SECONDS: Final = 10.0  # in which some endpoint must take a request
@@ -162,10 +161,10 @@ class OutboundSplitRelay(OutboundHttp2Judge):
                 return
             self._attend()
 
-    def move_from(self, link: Link) -> None:
+    def move_from(self, carrier: Carrier) -> None:
         """Legs on this link take no new requests."""
-        for leg, carrier in list(self._carriers.items()):
-            if carrier.link is link:
+        for leg, held in list(self._carriers.items()):
+            if held.link is carrier:
                 self.inspector.leg_leaves(leg)
         self._attend()
 

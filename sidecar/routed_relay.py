@@ -20,9 +20,9 @@ from sidecar import refusal
 from sidecar.balance import Member, Outcome
 from sidecar.http1 import Exchange, Inspector
 from sidecar.http2.frames import CANCEL
+from sidecar.openers import Carrier
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.target import Target
-from sidecar.tunnel.link import Link
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110 section 9.2.2
 # For an app that takes a request and never answers: longer than any long poll, shorter than for ever.
@@ -172,8 +172,8 @@ class RoutedHttpRelay(OutboundRelay):
 
     # -- moving -------------------------------------------------------------------------------------------------------
 
-    def move_from(self, link: Link) -> None:
-        """``link`` takes no more streams: leave it now, or when the requests outstanding have ended."""
+    def move_from(self, carrier: Carrier) -> None:
+        """``carrier`` takes no more streams: leave it now, or when the requests outstanding have ended."""
         self._leaving = True
         self.leave_if_idle()
 

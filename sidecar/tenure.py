@@ -1,7 +1,8 @@
 """How long a direct connection may live: until the first of the two SVIDs that were shown on it ends. Adapter.
 
 Without a tunnel neither end can prove a newer SVID on a connection that lives (``sidecar.reprove``), so HTTP is drained
-a little before the end, that no request of a client that renews is cut off, and what is opaque is cut off at it.
+a little before the end, that no request of a client that renews is cut off, and what is opaque is cut off at it. First
+a client that is busy is asked to leave with its next response, then one that is idle is left.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ GRACE_SHARE: Final = 0.1  # but no larger share than this of what was left of it
 class Tenure:
     """The life of one direct connection; ``over`` when it has ended by itself."""
 
-    __slots__ = ("_context", "_cut", "_drain", "_drained", "_grace_seconds", "_peer", "_timer", "_until")
+    __slots__ = ("_asked", "_context", "_cut", "_drain", "_grace_seconds", "_peer", "_timer", "_until")
 
     def __init__(
         self,
@@ -30,18 +31,20 @@ class Tenure:
         peer: VerifiedPeer,
         own: X509Svid,
         *,
-        drain: Callable[[], None],
+        drain: Callable[[bool], None],
         cut: Callable[[DenyReason, str], None],
+        early: int = 1,
     ) -> None:
-        """``own``: the SVID shown here; ``drain`` and ``cut`` end the connection, in time or at once."""
+        """``own``: the SVID shown here; ``drain`` (True: also an idle one) and ``cut`` end the connection, in time or
+        at once. ``early``: begin so many times as early, as the end does that loses nothing by leaving."""
         self._context = context
         self._peer = peer
         self._drain = drain
         self._cut = cut
-        self._drained = False
+        self._asked = False
         self._until = min(peer.not_after, own.not_after)
         left = self._until - context.clock.now()
-        self._grace_seconds = min(GRACE_SECONDS, max(0.0, left) * GRACE_SHARE)
+        self._grace_seconds = early * min(GRACE_SECONDS, max(0.0, left) * GRACE_SHARE)
         self._timer: asyncio.TimerHandle | None = None
         self._arm(left - self._grace_seconds)
 
@@ -76,7 +79,10 @@ class Tenure:
         if left > self._grace_seconds:
             self._arm(left - self._grace_seconds)
             return
-        self._arm(left)
-        if not self._drained:
-            self._drained = True
-            self._drain()
+        if not self._asked:
+            self._asked = True
+            self._arm(left / 2)
+            self._drain(False)
+        else:
+            self._arm(left)
+            self._drain(True)

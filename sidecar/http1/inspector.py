@@ -178,9 +178,13 @@ class Inspector(ResponseSide):
             self._answer(exchange, response, close=True)
             self._flush(self._client_out)
 
-    def drain(self) -> None:
-        """End the connection between exchanges: the last response that is due says ``connection: close``."""
-        if self._current is None:
+    def drain(self, *, patient: bool = False) -> None:
+        """End the connection between exchanges: the last response that is due says ``connection: close``.
+
+        ``patient``: where none is due, the next one says it. A connection that is closed while it is idle may be closed
+        upon a request that is under way.
+        """
+        if self._current is None and not patient:
             self._shut(abort=False)
         elif not self.raw:
             self._draining = True

@@ -596,6 +596,22 @@ def test_draining_tells_the_client_with_the_last_response() -> None:
     assert wire.client(GET) == b""
 
 
+def test_draining_with_patience_tells_an_idle_client_with_its_next_response() -> None:
+    wire = Between()
+    wire.client(GET)
+    assert wire.server(OK) == OK
+    wire.inspector.drain(patient=True)
+    assert not wire.inspector.close_after
+    assert wire.client(GET) == GET
+    assert wire.server(OK) == told_close(OK)
+    assert wire.inspector.close_after
+    wire = Between()
+    wire.inspector.drain(patient=True)
+    wire.inspector.drain()
+    assert wire.inspector.close_after
+    assert wire.open_count == 0
+
+
 def test_draining_while_a_refused_body_is_swallowed() -> None:
     wire = Between(refuses=lambda _: True)
     wire.client(request(b"POST / HTTP/1.1", b"Content-Length: 2"))
