@@ -20,10 +20,11 @@ class Protocol(StrEnum):
     HTTP2 = "http2"  # HTTP/2 with prior knowledge, judged request by request
     GRPC = "grpc"  # HTTP/2 with prior knowledge whose requests are gRPC calls, judged call by call
     TCP = "tcp"  # opaque, judged once a connection
+    AUTO = "auto"  # found out for each connection, which is then judged as on a port of what it speaks
 
     @property
     def is_http(self) -> bool:
-        """Whether its bytes are judged request by request, and must not pass unread."""
+        """Whether its bytes are always judged request by request, and must not pass unread."""
         return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
 
 

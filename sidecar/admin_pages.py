@@ -111,6 +111,10 @@ def _connection(facts: RelayFacts, monotonic: float) -> dict[str, object]:
         shown["remote"] = facts.remote
     if facts.destination:
         shown["destination"] = facts.destination
+    if facts.sni:
+        shown["sni"] = facts.sni
+    if facts.alpn:
+        shown["alpn"] = facts.alpn
     return shown
 
 

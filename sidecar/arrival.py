@@ -12,7 +12,6 @@ from typing import Final, Protocol, cast
 
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, PortMode
-from ringfence.snapshot import Protocol as PortProtocol
 from sidecar.interception import Destination, DestinationOf
 from sidecar.relay import abort_connection
 
@@ -26,6 +25,9 @@ class ArrivalOwner(Protocol):
 
     def port_at(self, destination: Destination) -> Port | None:
         """The workload's port at this address, if it has one there."""
+
+    def server_may_be_first(self, port: Port) -> bool:
+        """Whether a caller without identity may be waiting there for the server to speak, and be permitted to."""
 
     def arrived(self, arrival: Arrival, port: Port, *, tls: bool, first: bytes) -> asyncio.Protocol:
         """What takes the connection over, ``first`` being what was read already."""
@@ -68,7 +70,7 @@ class Arrival(asyncio.Protocol):
             return
         permissive = port.mode is PortMode.PERMISSIVE
         loop = asyncio.get_running_loop()
-        if permissive and port.protocol is PortProtocol.TCP:
+        if permissive and self._owner.server_may_be_first(port):
             self._deadline = loop.call_later(SERVER_FIRST_SECONDS, self._hand_over, b"")
         else:
             self._deadline = loop.call_later(
@@ -86,7 +88,7 @@ class Arrival(asyncio.Protocol):
 
     def eof_received(self) -> bool | None:
         port = self._port
-        if port is not None and port.mode is PortMode.PERMISSIVE and port.protocol is PortProtocol.TCP:
+        if port is not None and port.mode is PortMode.PERMISSIVE and self._owner.server_may_be_first(port):
             taker = self._hand_over(b"")  # it has nothing to say, and the server may still have
             return taker.eof_received() if taker is not None else False
         self._refuse(DenyReason.CALLER_TIMEOUT, "left without a byte")

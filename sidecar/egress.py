@@ -64,3 +64,12 @@ class EgressTable:
             if host in rule.hosts or any(host.endswith(suffix) and len(host) > len(suffix) for suffix in rule.suffixes):
                 return rule.name
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressFlow:
+    """Where a connection outside the mesh leads, to be judged again when the egress rules change."""
+
+    address: str
+    host: str
+    port: int

@@ -68,6 +68,7 @@ class Http2Relay(Relay):
     _series: RequestSeries
     _monotonic: Callable[[], float]
     _watched: tuple[str, float]
+    name_protocol = False  # by the first request, on a port of protocol ``auto``
 
     def inspect(self, heads: Heads, recorder: Recorder, own_id: str) -> None:
         """Second half of ``__init__``, which the two directions inherit from different relays."""
@@ -128,6 +129,12 @@ class Http2Relay(Relay):
 
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> Answer | None:
         raise NotImplementedError
+
+    def _name_protocol(self, exchange: Exchange) -> None:
+        self.name_protocol = False
+        if exchange.grpc:
+            self.facts.protocol = "grpc"
+        self._recorder.detected(self.facts)
 
     def done(self, exchange: Exchange) -> None:
         seconds = self._monotonic() - exchange.started

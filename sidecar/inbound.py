@@ -19,14 +19,17 @@ from sidecar import forwarded, proxy_v2, refusal
 from sidecar.authority import authority_of, connect_authority
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
+from sidecar.first_bytes import Spoken
+from sidecar.hints import Hints
 from sidecar.http2.frames import CONNECT_ERROR, NO_ERROR
+from sidecar.inbound_detection import AnyInbound, HttpInbound, InboundDetection, declared_or_chosen
 from sidecar.inbound_direct import DirectCallers
 from sidecar.inbound_http import InboundHttpRelay
 from sidecar.inbound_http2 import InboundHttp2Relay
-from sidecar.inbound_relay import InboundRelay
+from sidecar.inbound_relay import InboundOpaqueRelay, InboundRelay
 from sidecar.interception import Destination
 from sidecar.limits.limiter import Limiter
-from sidecar.limits.paced import Paced
+from sidecar.limits.paced import Paced, mesh_end
 from sidecar.listening import Listen, listen
 from sidecar.live import LiveRelays
 from sidecar.recording import Recorder, new_request_id
@@ -39,9 +42,6 @@ from sidecar.tunnel.stream import Headers, Stream
 
 LINK_LIMIT: Final = 1024
 APP_CONNECT_SECONDS: Final = 5.0
-
-
-AnyInbound = InboundRelay | InboundHttpRelay | InboundHttp2Relay
 
 
 class Inbound:
@@ -75,6 +75,7 @@ class Inbound:
         self._server: asyncio.Server | None = None
         self._draining = False
         self._limiter = limiter or Limiter(recorder.metrics, clock=context.clock)
+        self._hints = Hints()
         self._heads = forwarded.http1_heads()
         self._heads2 = forwarded.http2_heads()
         self.relays: LiveRelays[Caller] = LiveRelays()
@@ -144,26 +145,28 @@ class Inbound:
 
     def _rejudge(self, relay: Relay, caller: Caller) -> None:
         """What is no matter of permission, as where the app listens now, ends nothing that lives."""
-        assert isinstance(relay, InboundRelay | InboundHttpRelay | InboundHttp2Relay)
+        assert isinstance(relay, InboundOpaqueRelay | InboundHttpRelay | InboundHttp2Relay)
         before = relay.app_port
         port = self._ports.get(authority_of(before.address, before.port))
         relay.limits = self._limiter.of(self.service, port, caller.spiffe_id) if port is not None else None
         if isinstance(relay.stream, Paced):
             relay.stream.look_again()
         if port is None or port.protocol is not before.protocol:
-            self._end_denied(relay, Deny(DenyReason.NOT_OWN_ADDRESS))
+            self.refuse(relay, Deny(DenyReason.NOT_OWN_ADDRESS))
         elif caller.spiffe_id is None and port.mode is not PortMode.PERMISSIVE:
-            self._end_denied(relay, Deny(DenyReason.PLAINTEXT_REFUSED))
+            self.refuse(relay, Deny(DenyReason.PLAINTEXT_REFUSED))
         elif isinstance(relay, InboundHttp2Relay):
             relay.rejudge(caller.view)
         elif isinstance(relay, InboundHttpRelay):
             denied = relay.rejudge(caller.view)
             if denied is not None:
-                self._end_denied(relay, denied)
+                self.refuse(relay, denied)
         else:
             decision = caller.view.connection(port.port)
-            if isinstance(decision, Deny):
-                self._end_denied(relay, decision)
+            if isinstance(relay, InboundDetection) and not relay.opaque:
+                relay.judge(decision)
+            elif isinstance(decision, Deny):
+                self.refuse(relay, decision)
             else:
                 relay.facts.decision = decision
 
@@ -173,9 +176,10 @@ class Inbound:
             link.reverify()
         self.direct.reverify()
 
-    def _end_denied(self, relay: Relay, decision: Deny) -> None:
-        self._deny(relay.facts, decision, _mesh_end(relay))
-        relay.end(decision.reason, "policy changed", code=NO_ERROR)
+    def refuse(self, relay: Relay, decision: Deny, detail: str = "policy changed") -> None:
+        """Deny, and end, a connection that was let in."""
+        self._deny(relay.facts, decision, mesh_end(relay.stream), detail)
+        relay.end(decision.reason, detail, code=NO_ERROR)
 
     # -- links --------------------------------------------------------------------------------------------------------
 
@@ -236,26 +240,23 @@ class Inbound:
         self, stream: Stream | DirectEnd, port: Port, caller: Caller, facts: RelayFacts, remote: tuple[str, int]
     ) -> None:
         """Register, then judge, then connect to the app: one way in for streams of links and for direct callers."""
-        facts.port, facts.protocol = port.port, port.protocol
+        facts.port, facts.protocol = port.port, declared_or_chosen(port, stream)
+        protocol = facts.protocol
         relay: AnyInbound
-        if port.protocol is Protocol.HTTP:
-            relay = InboundHttpRelay(
-                self, facts, caller, port, self._heads[port.forwarded_for], self._recorder, str(self._own_id)
-            )
-        elif port.protocol is Protocol.TCP:
+        if protocol is Protocol.AUTO:
+            relay = InboundDetection(self, facts, caller, port, self._hints.get(port.port))
+        elif protocol is Protocol.TCP:
             relay = InboundRelay(self, facts, caller, port)
             if isinstance(stream, Stream):
                 stream.takes_views = True
             if port.proxy_protocol:
                 relay.preamble = proxy_v2.header(remote, (port.address, port.port), str(caller.spiffe_id or ""))
         else:
-            relay = InboundHttp2Relay(
-                self, facts, caller, port, self._heads2[port.forwarded_for], self._recorder, str(self._own_id)
-            )
+            relay = self._http_relay(facts, caller, port, http2=protocol is not Protocol.HTTP)
         relay.stream = stream
         stream.endpoint = relay
         self.relays.add(relay, caller)
-        if port.protocol is Protocol.TCP:
+        if protocol is Protocol.TCP:
             decision = caller.view.connection(port.port)
             facts.decision = decision
             if isinstance(decision, Deny):
@@ -267,7 +268,23 @@ class Inbound:
             return
         if self._draining:
             self._unavailable(relay, DenyReason.DRAINING, "the sidecar stops")
-            return
+        elif isinstance(relay, InboundDetection):
+            relay.begin(caller.view.connection(port.port))
+        else:
+            self.connect(relay)
+
+    def _http_relay(self, facts: RelayFacts, caller: Caller, port: Port, *, http2: bool) -> HttpInbound:
+        if http2:
+            return InboundHttp2Relay(
+                self, facts, caller, port, self._heads2[port.forwarded_for], self._recorder, str(self._own_id)
+            )
+        return InboundHttpRelay(
+            self, facts, caller, port, self._heads[port.forwarded_for], self._recorder, str(self._own_id)
+        )
+
+    def connect(self, relay: AnyInbound) -> None:
+        """Connect a relay to its app."""
+        port = relay.app_port
         task = asyncio.get_running_loop().create_task(
             self._connect_app(relay, port), name=f"connect to app {port.app_host}:{port.app_port}"
         )
@@ -330,9 +347,9 @@ class Inbound:
         relay.facts.origin = str(self._own_id)
         if relay.transport is not None:  # it was there for a moment, and CONNECT has its answer
             relay.end(reason, detail, abort=True, code=CONNECT_ERROR)
-        elif isinstance(stream := _mesh_end(relay), Stream):
+        elif isinstance(stream := mesh_end(relay.stream), Stream) and not stream.replied:
             self._answer(stream, reason, relay.facts.request_id)
-        elif isinstance(relay, InboundHttpRelay | InboundHttp2Relay):
+        elif isinstance(relay, InboundHttpRelay | InboundHttp2Relay | InboundDetection):
             relay.unavailable(reason, detail)
             return
         relay.end(reason, detail)
@@ -356,6 +373,28 @@ class Inbound:
             told = Refusal(reason=decision.reason, request_id=facts.request_id, origin=facts.origin)
             stream.machine.reply(stream, [(refusal.HEADER, told.header_value())], end=True)
 
+    # -- for ports of protocol auto -----------------------------------------------------------------------------------
+
+    def accept(self, relay: Relay) -> None:
+        """Answer the CONNECT, unless it has been."""
+        stream = mesh_end(relay.stream)
+        if isinstance(stream, Stream) and not stream.replied:
+            stream.machine.reply(stream, [(b":status", b"200")])
+
+    def told(self, relay: InboundDetection, spoken: Spoken) -> None:
+        self._hints.put(relay.app_port.port, spoken)
+        if spoken is not Spoken.HTTP2:  # whether that carries gRPC its first request will tell
+            self._recorder.detected(relay.facts)
+
+    def http_relay(self, before: InboundDetection, spoken: Spoken) -> HttpInbound:
+        caller, port = before.caller, before.app_port
+        relay = self._http_relay(before.facts, caller, port, http2=spoken is Spoken.HTTP2)
+        if isinstance(relay, InboundHttp2Relay):
+            relay.name_protocol = True
+        self.relays.discard(before)
+        self.relays.add(relay, caller)
+        return relay
+
     # -- for callers without a tunnel ---------------------------------------------------------------------------------
 
     @property
@@ -364,6 +403,9 @@ class Inbound:
 
     def port_at(self, destination: Destination) -> Port | None:
         return self._ports.get(authority_of(*destination))
+
+    def speaks_http2(self, port: Port) -> bool:
+        return self._hints.get(port.port) is Spoken.HTTP2
 
     def view_of(self, spiffe_id: SpiffeId | None) -> CallerView:
         assert self._table is not None
@@ -377,24 +419,17 @@ class Inbound:
     def relay_connected(self, relay: Relay) -> None:
         """Answer the CONNECT, before a word of the app."""
         self._connecting.pop(relay, None)
-        stream = _mesh_end(relay)
-        if isinstance(stream, Stream):
-            stream.machine.reply(stream, [(b":status", b"200")])
+        self.accept(relay)
 
     def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
         self.relays.discard(relay)
         task = self._connecting.pop(relay, None)
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-        stream = _mesh_end(relay)
+        stream = mesh_end(relay.stream)
         if isinstance(stream, DirectEnd):
             self.direct.forget(stream)
         self._recorder.connection_ended(relay.facts, reason, detail)
 
     def relay_failed(self, relay: Relay, error: Exception) -> None:
         self._recorder.defect(relay.facts, error)
-
-
-def _mesh_end(relay: Relay) -> ByteStream | None:
-    """The stream of a relay, whether or not its bytes are limited."""
-    return relay.stream.stream if isinstance(relay.stream, Paced) else relay.stream

@@ -33,11 +33,15 @@ from sidecar.tls import TlsFailed, TlsIdentity
 from sidecar.tunnel.link_context import LinkContext
 
 ARRIVAL_LIMIT: Final = 16_384
-_ALPN: Final[dict[PortProtocol, bytes | None]] = {
-    PortProtocol.HTTP: b"http/1.1",
-    PortProtocol.HTTP2: b"h2",
-    PortProtocol.GRPC: b"h2",
-    PortProtocol.TCP: None,
+_HTTP1_FIRST: Final = (b"http/1.1", b"h2")
+_HTTP2_FIRST: Final = (b"h2", b"http/1.1")
+_ALPN: Final[dict[PortProtocol, tuple[bytes, ...]]] = {
+    # A client that offers both may have either; an app of ``http`` is sure to understand HTTP/1.1 only.
+    PortProtocol.HTTP: _HTTP1_FIRST,
+    PortProtocol.HTTP2: (b"h2",),
+    PortProtocol.GRPC: (b"h2",),
+    PortProtocol.TCP: (),
+    PortProtocol.AUTO: _HTTP1_FIRST,
 }
 
 
@@ -53,6 +57,9 @@ class Admitter(Protocol):
 
     def port_at(self, destination: Destination) -> Port | None:
         """The workload's port at this address, if it has one there."""
+
+    def speaks_http2(self, port: Port) -> bool:
+        """Whether HTTP/2 was the last that connections to this port of protocol ``auto`` have spoken."""
 
     def view_of(self, spiffe_id: SpiffeId | None) -> CallerView: ...
 
@@ -166,12 +173,19 @@ class DirectCallers:
     def port_at(self, destination: Destination) -> Port | None:
         return self._admitter.port_at(destination)
 
+    def server_may_be_first(self, port: Port) -> bool:
+        if port.protocol is PortProtocol.TCP:
+            return True
+        return port.protocol is PortProtocol.AUTO and self._admitter.view_of(None).connection(port.port).permitted
+
     def arrived(self, arrival: Arrival, port: Port, *, tls: bool, first: bytes) -> asyncio.Protocol:
         self._arrivals.discard(arrival)
         self._unknown.pop(arrival, None)
         identity = self._identity()
         admission = _Admission(self, port, identity, self._context.clock.monotonic())
-        end = DirectEnd(admission, identity.direct_server(_ALPN[port.protocol]) if tls else None, first=first)
+        auto = port.protocol is PortProtocol.AUTO
+        alpn = _HTTP2_FIRST if auto and self._admitter.speaks_http2(port) else _ALPN[port.protocol]
+        end = DirectEnd(admission, identity.direct_server(alpn, others=auto) if tls else None, first=first)
         self._ends[end] = admission
         self._unknown[end] = None
         return end

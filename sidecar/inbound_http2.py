@@ -124,6 +124,8 @@ class InboundHttp2Relay(Http2Relay):
         decision = caller.view.request(self._port, exchange.method, exchange.target)
         exchange.started = self._monotonic()
         exchange.decision = decision
+        if self.name_protocol:
+            self._name_protocol(exchange)
         if decision.permitted:
             limits = self.limits
             if limits is not None and (seconds := limits.request(exchange.method, exchange.target)):

@@ -158,6 +158,13 @@ class SidecarMetrics:
             "protocol",
             "reason",
         )
+        self.detected = self._counts(
+            "ringfence_protocols_detected",
+            "App connections to ports of protocol auto, by what they turned out to speak",
+            "direction",
+            "service",
+            "protocol",
+        )
         self.bytes = self._counts(
             "ringfence_bytes", "App bytes relayed, counted when a connection ends", "direction", "peer", "service", "to"
         )

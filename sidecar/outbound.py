@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from ringfence.policy.decide import Deny, Permit
@@ -22,15 +22,19 @@ from ringfence.snapshot import EgressRule, Protocol, Upstream
 from ringfence.spiffe import SpiffeId
 from sidecar import http2, refusal
 from sidecar.balance import Member
-from sidecar.egress import EgressTable
+from sidecar.egress import EgressFlow, EgressTable
 from sidecar.egress_relay import EgressRelay
+from sidecar.first_bytes import Spoken
 from sidecar.forward_proxy import ForwardProxy
+from sidecar.hints import Hints
 from sidecar.http1 import Heads
+from sidecar.http2_relay import Http2Relay
 from sidecar.interception import Destination, DestinationOf, Intercepted
 from sidecar.listening import Listen, listen
 from sidecar.live import LiveRelays
 from sidecar.mesh_names import MeshNames
 from sidecar.openers import Openers
+from sidecar.outbound_detection import OutboundDetection
 from sidecar.outbound_direct import DirectDialler
 from sidecar.outbound_http import OutboundHttpRelay
 from sidecar.outbound_http2 import OutboundHttp2Relay
@@ -50,20 +54,12 @@ from sidecar.tunnel.pool import Pool
 RELAY_LIMIT: Final = 16_384
 OUTSIDE: Final = "outside"  # the service, in logs and metrics, of what is no service of the mesh
 UpstreamName = tuple[str, str, int, Protocol]
+AnyOutbound = OutboundRelay | OutboundSplitRelay
 _REASONS: Final[dict[str, DenyReason]] = {reason.value: reason for reason in DenyReason}
 
 
 class ListenFailedError(Exception):
     """A local listening port could not be had; the text names the setting."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EgressFlow:
-    """Where a connection outside the mesh leads, to be judged again when the egress rules change."""
-
-    address: str
-    host: str
-    port: int
 
 
 class Outbound:
@@ -85,6 +81,7 @@ class Outbound:
         self._upstreams: dict[Destination, Upstream] = {}
         self._by_address: dict[Destination, Upstream] = {}
         self._targets: dict[UpstreamName, Target] = {}
+        self._hints = Hints()
         self._egress = EgressTable(())
         self._servers: dict[Destination, asyncio.Server] = {}
         self._intercepting: list[asyncio.Server] = []
@@ -313,17 +310,46 @@ class Outbound:
             started=self._context.clock.monotonic(),
         )
 
-    def _relay(self, target: Target, member: Member) -> OutboundRelay | OutboundSplitRelay:
-        upstream = target.upstream
-        facts = self._facts(str(member.endpoint.spiffe_id), target.service, upstream.port, upstream.protocol)
+    def _relay(self, target: Target, member: Member) -> AnyOutbound:
+        return self._speaking(target.upstream.protocol, target, member)
+
+    def _speaking(self, protocol: Protocol, target: Target, member: Member) -> AnyOutbound:
+        facts = self._facts(str(member.endpoint.spiffe_id), target.service, target.upstream.port, protocol)
         own_id = str(self._own_id)
-        if upstream.protocol is Protocol.HTTP:
+        if protocol is Protocol.HTTP:
             return OutboundHttpRelay(self, facts, self._openers, target, member, self._heads, self._recorder, own_id)
-        if upstream.protocol is Protocol.TCP:
+        if protocol is Protocol.TCP:
             return OutboundOpaqueRelay(self, facts, self._openers, target, member)
+        if protocol is Protocol.AUTO:
+            return OutboundDetection(self, facts, self._openers, target, member)
         if target.balancer.single is None:
             return OutboundSplitRelay(self, facts, self._openers, target, self._heads2, self._recorder, own_id)
         return OutboundHttp2Relay(self, facts, self._openers, target, member, self._heads2, self._recorder, own_id)
+
+    # -- upstreams of protocol auto -----------------------------------------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def hint(self, upstream: Upstream) -> Spoken | None:
+        return self._hints.get(_name(upstream))
+
+    def told(self, relay: OutboundDetection, spoken: Spoken) -> None:
+        self._hints.put(_name(relay.upstream), spoken)
+        if spoken is not Spoken.HTTP2:
+            self._recorder.detected(relay.facts)
+
+    def begin_anew(self, before: OutboundDetection, spoken: Spoken) -> Relay | None:
+        before.leave_target()
+        relay = self._to_upstream(before.upstream, partial(self._speaking, Protocol(spoken)))
+        if relay is None:
+            return None
+        relay.facts.started = before.facts.started
+        if isinstance(relay, Http2Relay):
+            relay.name_protocol = True
+        self.relays.discard(before)
+        return relay
 
     async def close(self, drain_seconds: float) -> None:
         """Take nothing new, let what lives end within ``drain_seconds``, then end it."""

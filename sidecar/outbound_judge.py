@@ -31,6 +31,8 @@ class OutboundHttp2Judge(Http2Relay):
 
     def request(self, exchange: Exchange) -> bytes | None:
         exchange.started = self._monotonic()
+        if self.name_protocol:
+            self._name_protocol(exchange)
         if (exchange.fields.grpc_timeout_seconds is None and self._target.plain) or self._limits.begin(exchange):
             return b""
         self.circuit_open(exchange, "requests are in flight")

@@ -22,6 +22,7 @@ from sidecar.opaque import ReadsInPlace
 from sidecar.openers import Carrier, Openers
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.target import ENDPOINT_FAULTS, Target
+from sidecar.tls_notes import TlsNotes
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.stream import Headers, Stream
 
@@ -54,6 +55,7 @@ class OutboundRelay(Relay):
         self.shut_out = False  # it came when the route let no more connections in
         self._idle_since: tuple[int, float] | None = None  # bytes moved until then, seen by ``sweep``
         self._told: refusal.Refusal | None = None
+        self._notes: TlsNotes | None = TlsNotes()
         self._unsent: list[bytes] = []  # read before there was a stream; one read at most, or what is sent again
         self._held: list[bytes] | None = None  # sent, and to be sent again if it comes to that
         self._held_size = 0
@@ -115,6 +117,12 @@ class OutboundRelay(Relay):
         if self._pending:
             self._pending = False
             self._target.balancer.circuit.pending -= 1
+
+    def data_received(self, data: bytes) -> None:
+        self.facts.bytes_from_app += len(data)
+        if self._notes is not None and not self._notes.wants_more(self.facts, data):
+            self._notes = None
+        self.to_mesh(data)
 
     def link_found(self, link: Link) -> None:
         """The pool has a link: go on with what waited."""
@@ -337,10 +345,14 @@ class OutboundRelay(Relay):
         if not self.ended:
             self._held = None
             self._unsent.clear()
-            balancer = self._target.balancer
-            balancer.left(self._member)
-            balancer.circuit.connections -= 1
+            self.leave_target()
         super().end(reason, detail, abort=abort, code=code)
+
+    def leave_target(self) -> None:
+        """No longer count as a connection to the upstream; said once."""
+        balancer = self._target.balancer
+        balancer.left(self._member)
+        balancer.circuit.connections -= 1
 
 
 class OutboundOpaqueRelay(OutboundRelay, ReadsInPlace):
@@ -350,4 +362,4 @@ class OutboundOpaqueRelay(OutboundRelay, ReadsInPlace):
 
     @property
     def keeps_what_it_sends(self) -> bool:
-        return self._held is not None
+        return self._held is not None or self._notes is not None

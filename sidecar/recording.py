@@ -121,6 +121,10 @@ class Recorder:
             found = self._series[key] = RequestSeries(self.metrics, direction, peer, service)
         return found
 
+    def detected(self, facts: RelayFacts) -> None:
+        """It was found out what a connection to a port of protocol ``auto`` speaks: ``facts.protocol``."""
+        self.metrics.detected.at(facts.direction, facts.service, facts.protocol).value += 1
+
     def connection_ended(self, facts: RelayFacts, reason: str, detail: str) -> None:
         self.endings += 1
         metrics = self.metrics
@@ -272,4 +276,8 @@ class Recorder:
             fields["remote"] = facts.remote
         if facts.destination:
             fields["destination"] = facts.destination
+        if facts.sni:
+            fields["sni"] = facts.sni
+        if facts.alpn:
+            fields["alpn"] = facts.alpn
         return fields

@@ -40,6 +40,8 @@ class RelayFacts:
     origin: str = ""  # SPIFFE ID of the sidecar that refused, if one did
     remote: str = ""  # address of a caller without a tunnel; never a metric's label
     destination: str = ""  # outside the mesh: what was dialled; never a metric's label, since an app chooses it
+    sni: str = ""  # of TLS of the app's own, passed through unread; never a metric's label, and so
+    alpn: str = ""  # is this, which that TLS offers
     requests: int = 0
     bytes_from_app: int = 0
     bytes_to_app: int = 0

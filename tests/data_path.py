@@ -172,6 +172,7 @@ class Mesh:
         proxy_protocol: bool = False,
         egress: tuple[EgressRule, ...] = (),
         http: Protocol = Protocol.HTTP,
+        tcp: Protocol = Protocol.TCP,
     ) -> None:
         self.kernel = Kernel() if intercept else None
         self.egress = egress
@@ -190,7 +191,7 @@ class Mesh:
             mesh_port=self.mesh_port,
             ports=(
                 self._port(HTTP_PORT, http, http_app or free_port(), mode),
-                self._port(TCP_PORT, Protocol.TCP, tcp_app or free_port(), mode, proxy_protocol),
+                self._port(TCP_PORT, tcp, tcp_app or free_port(), mode, proxy_protocol),
             ),
         )
         self.rules = rules
@@ -208,7 +209,7 @@ class Mesh:
             )
             for port, protocol, listen in (
                 (HTTP_PORT, http, self.http_listen),
-                (TCP_PORT, Protocol.TCP, self.tcp_listen),
+                (TCP_PORT, tcp, self.tcp_listen),
             )
         )
 
@@ -227,7 +228,8 @@ class Mesh:
     def enforce(self, *rules: Rule) -> None:
         """Put a policy of these rules in force at api."""
         lists = (Allowlist(namespace="shop", name="api", rules=rules),) if rules else ()
-        table = compile_policy(lists, trust_domain=API.trust_domain, http_ports=[HTTP_PORT])
+        http_ports = [port.port for port in self.workload.ports if port.protocol.is_http]
+        table = compile_policy(lists, trust_domain=API.trust_domain, http_ports=http_ports)
         self.api.inbound.enforce(self.workload, table)
 
     def set_mode(self, mode: PortMode) -> None:

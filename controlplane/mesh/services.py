@@ -81,7 +81,7 @@ def _spiffe_id(reader: MappingReader, trust_domain: TrustDomain, namespace: str,
 
 def _port(fields: Fields, reader: MappingReader, instances: bool) -> PortDraft:
     """A port; where there are ``instances``, each of them may say where its app listens."""
-    protocol = fields.clean(lambda: Protocol(reader.choice("protocol", Protocol)))
+    protocol = fields.clean(lambda: Protocol(reader.choice("protocol", Protocol, default=Protocol.AUTO)))
     draft = PortDraft(
         reader=reader,
         port=fields.port(reader, "port"),
@@ -91,7 +91,10 @@ def _port(fields: Fields, reader: MappingReader, instances: bool) -> PortDraft:
         proxy_protocol=reader.choice("proxyProtocol", ["v2"], default=None) is not None,
         forwarded_for=ForwardedFor(reader.choice("forwardedFor", ForwardedFor, default=ForwardedFor.REPLACE)),
     )
-    if draft.proxy_protocol and protocol is not None and protocol.is_http:
+    if draft.proxy_protocol and protocol is Protocol.AUTO:
+        mend = "declare protocol: tcp, which alone has it: an app must know whether the header comes"
+        reader.problem("proxyProtocol on a port whose protocol is found out", mend, key="proxyProtocol")
+    elif draft.proxy_protocol and protocol is not None and protocol.is_http:
         mend = "remove it, only tcp ports have it: HTTP tells its caller in a header"
         reader.problem(f"proxyProtocol on a port of protocol {protocol}", mend, key="proxyProtocol")
     if protocol is Protocol.TCP and "forwardedFor" in reader:

@@ -127,3 +127,8 @@ class Paced:
             self._timer.cancel()
             self._timer = None
         self._paused = False
+
+
+def mesh_end(stream: ByteStream | None) -> ByteStream | None:
+    """The stream of a relay, whether or not its bytes are limited."""
+    return stream.stream if isinstance(stream, Paced) else stream

@@ -34,7 +34,8 @@ _ALERT_RECORD: Final = 0x15
 
 
 class NoH2Error(Exception):
-    """The client offers other protocols than h2; raised from the ALPN callback, through the handshake."""
+    """The client offers none of the protocols spoken here (between sidecars: h2); raised from the ALPN callback,
+    through the handshake."""
 
 
 class TlsEngine:
@@ -293,6 +294,11 @@ class TlsEngine:
         self._connection.set_app_data(None)
         self.peer = peer
         self.established = self._open = True
+
+    @property
+    def alpn(self) -> bytes:
+        """The protocol negotiated by ALPN; empty if there is none."""
+        return self._connection.get_alpn_proto_negotiated()
 
     def _handshake_failure(self, error: SSL.Error) -> TlsFailed:
         if self._check.failure is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 from OpenSSL import SSL
@@ -17,6 +17,9 @@ from ringfence.kit.clock import Clock
 from ringfence.spiffe import MAX_CHAIN_CERTIFICATES, ChainVerifier, SpiffeId, TrustBundle, X509Svid
 from sidecar.tls.engine import ALPN_H2, NoH2Error, TlsEngine
 from sidecar.tls.peer_check import PeerCheck, PeerVerifier, on_certificate
+
+if TYPE_CHECKING:
+    from OpenSSL.SSL import _NoOverlappingProtocols
 
 # AES-128 first: the cheapest of the three with hardware support, and strong enough for traffic of the day.
 _CIPHER_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -42,23 +45,25 @@ class TlsIdentity:
         self._client = _own_context(svid)
         self._client.set_alpn_protos([ALPN_H2])
 
-        self._direct: dict[bytes | None, SSL.Context] = {}
+        self._direct: dict[tuple[bytes, ...], SSL.Context] = {}
         self._direct_client: dict[bytes | None, SSL.Context] = {}
 
     def server(self) -> TlsEngine:
         """The accepting side of a new connection, for any peer that the bundles vouch for."""
         return TlsEngine(self._server, PeerCheck(self.verifier, None, self._clock), is_client=False)
 
-    def direct_server(self, protocol: bytes | None) -> TlsEngine:
+    def direct_server(self, protocols: tuple[bytes, ...], *, others: bool = False) -> TlsEngine:
         """The accepting side for a SPIFFE peer without sidecar: the app's own protocol inside TLS, no tunnel.
 
-        ``protocol``: what such a peer gets by ALPN, if it offers anything at all; None for an opaque port.
+        ``protocols``: of these such a peer gets the first that it offers by ALPN, if it offers anything at all; none
+        for an opaque port. ``others``: if it offers other ones only, it gets none, and is not refused for it.
         """
-        context = self._direct.get(protocol)
+        key = (*protocols, b"") if others else protocols
+        context = self._direct.get(key)
         if context is None:
-            context = self._direct[protocol] = _own_context(self.svid)
-            if protocol is not None:
-                context.set_alpn_select_callback(_chooser(protocol))
+            context = self._direct[key] = _own_context(self.svid)
+            if protocols:
+                context.set_alpn_select_callback(_chooser(*protocols, others=others))
         check = PeerCheck(self.verifier, None, self._clock)
         return TlsEngine(context, check, is_client=False, h2_only=False)
 
@@ -121,12 +126,17 @@ def _context() -> SSL.Context:
     return context
 
 
-def _chooser(protocol: bytes) -> Callable[[SSL.Connection, list[bytes]], bytes]:
-    """An ALPN callback that takes ``protocol`` and nothing else."""
+def _chooser(
+    *protocols: bytes, others: bool = False
+) -> Callable[[SSL.Connection, list[bytes]], bytes | _NoOverlappingProtocols]:
+    """An ALPN callback that takes the first of ``protocols`` that is offered; ``others``: or else nothing."""
 
-    def choose(connection: SSL.Connection, offered: list[bytes]) -> bytes:
-        if protocol not in offered:
-            raise NoH2Error
-        return protocol
+    def choose(connection: SSL.Connection, offered: list[bytes]) -> bytes | _NoOverlappingProtocols:
+        for protocol in protocols:
+            if protocol in offered:
+                return protocol
+        if others:
+            return SSL.NO_OVERLAPPING_PROTOCOLS
+        raise NoH2Error
 
     return choose

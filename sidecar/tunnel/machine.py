@@ -278,6 +278,7 @@ class TunnelMachine:
         if stream.stream_id not in self.streams or stream.local_ended:
             return
         self.put(self._headers_frame(stream.stream_id, headers, end=end))
+        stream.replied = True
         if end:
             stream.local_ended = True
             stream.drop_pending()

@@ -91,6 +91,7 @@ class Stream:
         "pending",
         "recv_window",
         "remote_ended",
+        "replied",
         "send_window",
         "stream_id",
         "takes_views",
@@ -115,6 +116,7 @@ class Stream:
         self.remote_ended = False
         self.abandoned = False
         self.takes_views = False  # set by an endpoint that passes bytes on as they are
+        self.replied = False  # server: CONNECT was answered
 
     @property
     def writable(self) -> bool:

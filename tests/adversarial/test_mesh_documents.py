@@ -231,15 +231,15 @@ CHANGES = [
         "protocol: tcp",
         "protocol: udp",
         [
-            "27:34: protocol 'udp' is not known (use one of http, http2, grpc, tcp)",
+            "27:34: protocol 'udp' is not known (use one of http, http2, grpc, tcp, auto)",
         ],
     ),
     (
-        "no protocol",
+        "an empty protocol",
         "protocol: tcp, ",
-        "",
+        "protocol: , ",
         [
-            "27:11: item of ports lacks protocol (add protocol)",
+            "27:34: protocol '' is not known (use one of http, http2, grpc, tcp, auto)",
         ],
     ),
     (
@@ -680,6 +680,14 @@ CHANGES = [
         "protocol: grpc, proxyProtocol: v2,",
         [
             "27:55: proxyProtocol on a port of protocol grpc (remove it, only tcp ports have it: HTTP tells its caller in a header)",
+        ],
+    ),
+    (
+        "the PROXY protocol on a port whose protocol is found out",
+        "protocol: tcp,",
+        "proxyProtocol: v2,",
+        [
+            "27:39: proxyProtocol on a port whose protocol is found out (declare protocol: tcp, which alone has it: an app must know whether the header comes)",
         ],
     ),
     (

@@ -13,7 +13,7 @@ import pytest
 from OpenSSL import SSL
 
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import PortMode
+from ringfence.snapshot import PortMode, Protocol
 from ringfence.spiffe import ChainVerifier, X509Svid
 from tests.data_path import (
     API,
@@ -217,7 +217,11 @@ async def test_older_tls_is_refused() -> None:
 async def test_a_client_that_speaks_only_another_http_is_refused() -> None:
     async with Mesh(intercept=True) as mesh:
         with pytest.raises((SSL.Error, ConnectionError)):
-            await direct(mesh, HTTP_PORT, alpn=[b"h2"])
+            await direct(mesh, HTTP_PORT, alpn=[b"h3"])
+        assert mesh.api.failures == [("inbound", "no_h2")]
+    async with Mesh(intercept=True, http=Protocol.GRPC) as mesh:
+        with pytest.raises((SSL.Error, ConnectionError)):
+            await direct(mesh, HTTP_PORT, alpn=[b"http/1.1"])
         assert mesh.api.failures == [("inbound", "no_h2")]
 
 

@@ -197,7 +197,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         app_host=HOSTS,
         app_port=PORTS,
         mode=st.sampled_from(PortMode),
-        proxy_protocol=st.just(False) if protocol.is_http else st.booleans(),
+        proxy_protocol=st.booleans() if protocol is Protocol.TCP else st.just(False),
         forwarded_for=st.sampled_from(ForwardedFor),
         limits=_limits(protocol),
     )

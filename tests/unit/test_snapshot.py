@@ -9,8 +9,10 @@ from ringfence.snapshot import Protocol, Upstream
 
 
 @pytest.mark.parametrize("protocol", Protocol)
-def test_every_protocol_is_read_request_by_request_but_the_opaque_one(protocol: Protocol) -> None:
-    assert protocol.is_http == (protocol != OPAQUE)
+def test_every_protocol_is_read_request_by_request_but_the_opaque_one_and_that_which_is_found_out(
+    protocol: Protocol,
+) -> None:
+    assert protocol.is_http == (protocol not in (OPAQUE, Protocol.AUTO))
 
 
 def test_opaque_is_a_protocol() -> None:

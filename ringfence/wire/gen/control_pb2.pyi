@@ -334,7 +334,7 @@ class Port(_message.Message):
     port: _builtins.int
     """the service port: what policies and CONNECT name"""
     protocol: _builtins.str
-    """"http" | "http2" | "grpc" | "tcp" """
+    """"http" | "http2" | "grpc" | "tcp" | "auto" """
     address: _builtins.str
     """the workload's own address in CONNECT authorities"""
     app_host: _builtins.str
