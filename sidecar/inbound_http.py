@@ -109,12 +109,12 @@ class InboundHttpRelay(HttpRelay):
             self._app_ended = True
             close_connection(self.transport)
 
-    def drain(self) -> None:
+    def drain(self, *, patient: bool = False) -> None:
         """A sidecar of ours leaves by itself when it has read GOAWAY: an end from here would cross a request of it.
         Others are asked to by ``connection: close``."""
         stream = self.stream
         if not (isinstance(stream, Stream) and stream.machine.peer_is_ringfence):
-            super().drain()
+            super().drain(patient=patient)
 
     def unavailable(self, reason: DenyReason, detail: str) -> None:
         """The app cannot be had, and the caller has no sidecar that would tell it: answer its request, now or when it
