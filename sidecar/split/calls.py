@@ -425,6 +425,7 @@ class Calls:
         self.waiting.clear()
         for call in left:
             call.cut = True
+            client.forget_kept(call)
             if call.leg is not None:
                 call.leg.cancel(call, h2.CANCEL)
             self.judge.done(call)
