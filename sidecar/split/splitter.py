@@ -66,6 +66,11 @@ class Splitter:
 
     # --- what the adapter looks at ---
 
+    @property
+    def client_touched(self) -> bool:
+        """There are bytes for the client."""
+        return self._client.touched
+
     def take_client(self) -> bytes:
         """Bytes for the client."""
         return self._client.take()
