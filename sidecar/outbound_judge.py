@@ -33,7 +33,8 @@ class OutboundHttp2Judge(Http2Relay):
         exchange.started = self._monotonic()
         if self.name_protocol:
             self._name_protocol(exchange)
-        if (exchange.fields.grpc_timeout_seconds is None and self._target.plain) or self._limits.begin(exchange):
+        unbounded = self._target.upstream.route is None and exchange.fields.grpc_timeout_seconds is None
+        if unbounded or self._limits.begin(exchange):
             return b""
         self.circuit_open(exchange, "requests are in flight")
         return None
