@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import h2.config
 import h2.connection
 import h2.events
+import pytest
 
 from ringfence.routing.model import CircuitBreaker, RequestTimeouts, Route, RouteMatch, Timeouts
 from ringfence.snapshot import Protocol
@@ -16,6 +17,7 @@ from tests.data_path import serving, until
 from tests.fleet import Fleet
 
 Fields = dict[str, str]
+OVER = pytest.mark.parametrize("count", [1, 3], ids=["one_endpoint", "three_endpoints"])
 
 
 class H2App:
@@ -99,17 +101,18 @@ class H2Client:
 
 @contextlib.asynccontextmanager
 async def calling(
-    route: Route | None = None, protocol: Protocol = Protocol.GRPC
+    count: int, route: Route | None = None, protocol: Protocol = Protocol.GRPC
 ) -> AsyncIterator[tuple[H2App, Fleet, H2Client]]:
     app = H2App()
-    async with serving(app.serve) as port, Fleet([port], route=route, http=protocol) as fleet:
+    async with serving(app.serve) as port, Fleet([port] * count, route=route, http=protocol) as fleet:
         client = H2Client(*await asyncio.open_connection("127.0.0.1", fleet.http_listen))
         yield app, fleet, client
         client.writer.close()
 
 
-async def test_a_call_is_answered_deadline_exceeded_at_the_deadline_that_it_brought() -> None:
-    async with calling() as (app, fleet, client):
+@OVER
+async def test_a_call_is_answered_deadline_exceeded_at_the_deadline_that_it_brought(count: int) -> None:
+    async with calling(count) as (app, fleet, client):
         late = client.ask("/test/never", ("grpc-timeout", "200m"))
         patient = client.ask("/test/never", ("grpc-timeout", "1H"))
         await client.ended(late)
@@ -123,16 +126,18 @@ async def test_a_call_is_answered_deadline_exceeded_at_the_deadline_that_it_brou
         assert patient not in client.over
 
 
-async def test_a_call_whose_response_has_begun_ends_with_trailers() -> None:
-    async with calling() as (_, _, client):
+@OVER
+async def test_a_call_whose_response_has_begun_ends_with_trailers(count: int) -> None:
+    async with calling(count) as (_, _, client):
         begun = client.ask("/test/begun", ("grpc-timeout", "300000u"))
         await client.ended(begun)
         assert client.heads[begun][":status"] == "200"
         assert client.trailers[begun]["grpc-status"] == "4"
 
 
-async def test_calls_without_a_deadline_or_with_one_that_is_none_wait_on() -> None:
-    async with calling() as (app, fleet, client):
+@OVER
+async def test_calls_without_a_deadline_or_with_one_that_is_none_wait_on(count: int) -> None:
+    async with calling(count) as (app, fleet, client):
         waiting = [
             client.ask("/test/never"),
             client.ask("/test/never", ("grpc-timeout", "123456789m")),
@@ -146,8 +151,9 @@ async def test_calls_without_a_deadline_or_with_one_that_is_none_wait_on() -> No
         assert fleet.counted("timeouts", "shop/api", "deadline") == 1
 
 
-async def test_the_header_means_nothing_where_the_request_is_not_grpc() -> None:
-    async with calling() as (_, fleet, client):
+@OVER
+async def test_the_header_means_nothing_where_the_request_is_not_grpc(count: int) -> None:
+    async with calling(count) as (_, fleet, client):
         plain = client.ask("/test/begun", ("grpc-timeout", "1m"), grpc=False)
         late = client.ask("/test/never", ("grpc-timeout", "100m"))
         await client.ended(late)
@@ -155,9 +161,10 @@ async def test_the_header_means_nothing_where_the_request_is_not_grpc() -> None:
         assert fleet.counted("timeouts", "shop/api", "deadline") == 1
 
 
-async def test_the_earlier_of_the_routes_timeout_and_the_calls_own_holds() -> None:
+@OVER
+async def test_the_earlier_of_the_routes_timeout_and_the_calls_own_holds(count: int) -> None:
     match = RouteMatch(name="quick", paths=("/test/never",), timeouts=RequestTimeouts(request_seconds=0.2))
-    async with calling(Route(name="r", matches=(match,))) as (_, fleet, client):
+    async with calling(count, Route(name="r", matches=(match,))) as (_, fleet, client):
         by_route = client.ask("/test/never", ("grpc-timeout", "1H"))
         await client.ended(by_route)
         by_call = client.ask("/test/never", ("grpc-timeout", "1m"))
@@ -167,9 +174,10 @@ async def test_the_earlier_of_the_routes_timeout_and_the_calls_own_holds() -> No
         assert fleet.counted("timeouts", "shop/api", "deadline") == 1
 
 
-async def test_a_request_that_is_not_grpc_gets_504_or_where_it_has_begun_a_reset() -> None:
+@OVER
+async def test_a_request_that_is_not_grpc_gets_504_or_where_it_has_begun_a_reset(count: int) -> None:
     route = Route(name="r", timeouts=Timeouts(response_head_seconds=0.1, request_seconds=0.4))
-    async with calling(route, Protocol.HTTP2) as (_, fleet, client):
+    async with calling(count, route, Protocol.HTTP2) as (_, fleet, client):
         never, begun = client.ask("/test/never", grpc=False), client.ask("/test/begun", grpc=False)
         await client.ended(never)
         assert client.heads[never][":status"] == "504"
@@ -181,8 +189,9 @@ async def test_a_request_that_is_not_grpc_gets_504_or_where_it_has_begun_a_reset
         assert fleet.counted("timeouts", "shop/api", "request") == 1
 
 
-async def test_calls_above_the_limit_are_refused_as_unavailable() -> None:
-    async with calling(Route(name="r", circuit_breaker=CircuitBreaker(requests=1))) as (app, fleet, client):
+@OVER
+async def test_calls_above_the_limit_are_refused_as_unavailable(count: int) -> None:
+    async with calling(count, Route(name="r", circuit_breaker=CircuitBreaker(requests=1))) as (app, fleet, client):
         first = client.ask("/test/never", ("grpc-timeout", "500m"))
         await until(lambda: len(app.asked) == 1)
         second = client.ask("/test/whole")
