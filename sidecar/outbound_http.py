@@ -70,7 +70,7 @@ class OutboundHttpRelay(HttpRelay, RoutedHttpRelay):
             if stream is None:
                 self.to_mesh(out)
                 self.ask()
-            elif self._held is not None:
+            elif self._resend is not None:
                 self.to_mesh(out)
             elif not stream.send(out) and self.transport is not None:
                 self.transport.pause_reading()
@@ -84,7 +84,7 @@ class OutboundHttpRelay(HttpRelay, RoutedHttpRelay):
                 self.end("closed")
 
     def on_data(self, data: bytes) -> bool:
-        if self._held is not None or self._first:
+        if self._resend is not None or self._first:
             if self.goes_elsewhere(data):
                 return True
             data = self.take_first(data)

@@ -56,7 +56,7 @@ class OutboundHttp2Relay(OutboundHttp2Judge, OutboundRelay):
             if stream is None:
                 self.to_mesh(out)
                 self._ask()
-            elif self._held is not None:
+            elif self._resend is not None:
                 self.to_mesh(out)
             elif not stream.send(out) and self.transport is not None:
                 self.transport.pause_reading()

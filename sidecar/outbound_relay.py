@@ -30,7 +30,7 @@ _INTERIM: Final = re.compile(rb"1[0-9][0-9]").fullmatch
 _SUCCESS: Final = re.compile(rb"2[0-9][0-9]").fullmatch  # RFC 9110 section 9.3.6: any of these
 REPLY_SECONDS: Final = 10.0  # for the answer to CONNECT; longer than the other side gives its app
 _OUR_OWN: Final = (DenyReason.DRAINING, DenyReason.OVERLOADED, DenyReason.NO_IDENTITY, DenyReason.INTERNAL_ERROR)
-HELD_LIMIT_BYTES: Final = 64 * 1024  # of what may have to be sent again
+RESEND_LIMIT_BYTES: Final = 64 * 1024  # of what may have to be sent again
 
 
 class OutboundRelay(Relay):
@@ -57,8 +57,8 @@ class OutboundRelay(Relay):
         self._told: refusal.Refusal | None = None
         self._notes: TlsNotes | None = TlsNotes()
         self._unsent: list[bytes] = []  # read before there was a stream; one read at most, or what is sent again
-        self._held: list[bytes] | None = None  # sent, and to be sent again if it comes to that
-        self._held_size = 0
+        self._resend: list[bytes] | None = None  # sent, and to be sent again if it comes to that
+        self._resend_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -162,8 +162,8 @@ class OutboundRelay(Relay):
             if self.transport is not None:
                 self.transport.pause_reading()
             return
-        if self._held is not None:
-            self._hold(data)
+        if self._resend is not None:
+            self._keep(data)
         super().to_mesh(data)
 
     def stream_opened(self) -> None:
@@ -171,27 +171,27 @@ class OutboundRelay(Relay):
         unsent, self._unsent = self._unsent, []
         if self.stream is None:
             return
-        self._held, self._held_size = ([] if self.holding else None), 0
+        self._resend, self._resend_bytes = ([] if self.resendable else None), 0
         if unsent:
             data = b"".join(unsent)
-            self._hold(data)
+            self._keep(data)
             self.stream.send(data)
         if self._app_ended and self.stream is not None:
             self.stream.end()
 
     @property
-    def holding(self) -> bool:
+    def resendable(self) -> bool:
         """Whether what is sent may have to be sent again."""
         return not self.replied
 
-    def _hold(self, data: bytes) -> None:
+    def _keep(self, data: bytes) -> None:
         """Keep what is sent, unless it has become too much."""
-        if self._held is not None:
-            self._held_size += len(data)
-            if self._held_size <= HELD_LIMIT_BYTES:
-                self._held.append(data)
+        if self._resend is not None:
+            self._resend_bytes += len(data)
+            if self._resend_bytes <= RESEND_LIMIT_BYTES:
+                self._resend.append(data)
             else:
-                self._held = None
+                self._resend = None
 
     # -- another try --------------------------------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class OutboundRelay(Relay):
         that may not be, and nothing has changed then. ``free``: it adds to nobody's load, so it needs no budget."""
         retries = self.retries()
         sent = self.stream is not None
-        if on not in retries.on or len(self._tried) >= retries.attempts or (sent and self._held is None):
+        if on not in retries.on or len(self._tried) >= retries.attempts or (sent and self._resend is None):
             return False
         now = self._openers.monotonic()
         target, before = self._target, self._member
@@ -217,7 +217,7 @@ class OutboundRelay(Relay):
         target.retried(on)
         self._tried = tried
         if sent:
-            self._unsent, self._held = self._held or [], None
+            self._unsent, self._resend = self._resend or [], None
             self._drop(CANCEL)
         self._lead_to(member, outcome, now)
         self._open_and_go_on()
@@ -293,7 +293,7 @@ class OutboundRelay(Relay):
     def _connected(self) -> None:
         """An app has the connection: what it was sent cannot be called back."""
         self.replied = True
-        self._held = None
+        self._resend = None
         if not self._target.plain:
             self._tried_out(Outcome.ANSWERED)
 
@@ -343,7 +343,7 @@ class OutboundRelay(Relay):
 
     def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = CANCEL) -> None:
         if not self.ended:
-            self._held = None
+            self._resend = None
             self._unsent.clear()
             self.leave_target()
         super().end(reason, detail, abort=abort, code=code)
@@ -362,4 +362,4 @@ class OutboundOpaqueRelay(OutboundRelay, ReadsInPlace):
 
     @property
     def keeps_what_it_sends(self) -> bool:
-        return self._held is not None or self._notes is not None
+        return self._resend is not None or self._notes is not None

@@ -75,7 +75,7 @@ class RoutedHttpRelay(OutboundRelay):
             and not exchange.fields.upgrade
         )
         if self.replied:
-            self._held, self._held_size = ([], 0) if self._repeatable else (None, 0)
+            self._resend, self._resend_bytes = ([], 0) if self._repeatable else (None, 0)
         if (
             settings.request_seconds is not None
             or settings.response_head_seconds is not None
@@ -116,13 +116,13 @@ class RoutedHttpRelay(OutboundRelay):
         return target.table.settings(asked[0].method, asked[0].target).retries if asked else target.route.retries
 
     @property
-    def holding(self) -> bool:
+    def resendable(self) -> bool:
         return self._repeatable or not self.replied
 
     def _connected(self) -> None:
         self.replied = True
         if not self._repeatable:
-            self._held = None
+            self._resend = None
 
     def _lead_to(self, member: Member, outcome: Outcome, now: float) -> None:
         before, in_hand = self._member, self._in_hand
@@ -154,7 +154,7 @@ class RoutedHttpRelay(OutboundRelay):
                 told = next((one for one in _told_by(status, data) if one[0] in wanted), None)
                 if told is not None and self._try_again(*told):
                     return True
-        self._held = None
+        self._resend = None
         return False
 
     def take_first(self, data: bytes) -> bytes:
@@ -166,7 +166,7 @@ class RoutedHttpRelay(OutboundRelay):
 
     def lost_before_response(self) -> bool:
         """The stream ended before the response began: whether the request has gone elsewhere."""
-        if self.stream is None or self._held is None or not self._repeatable or self._first:
+        if self.stream is None or self._resend is None or not self._repeatable or self._first:
             return False
         return self._try_again(RetryOn.RESET_BEFORE_RESPONSE, Outcome.FAILED)
 
@@ -185,7 +185,7 @@ class RoutedHttpRelay(OutboundRelay):
         held, self._held_bytes = self._held_bytes, 0
         if held:
             stream.credit(held)
-        self.stream, self._link, self._held = None, None, None
+        self.stream, self._link, self._resend = None, None, None
         self._tried = ()
         self._asked = self._leaving = False
         self._moved = True
