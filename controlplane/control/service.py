@@ -254,9 +254,10 @@ class ControlService(control_pb2_grpc.ControlServicer):
                 session.svid_not_after = float(report.not_after)
                 session.svid_serial = report.serial
             case ReadinessReport(verdict=verdict):
-                if verdict != self._readiness.verdict(session.workload, self._clock.monotonic()):
+                now = self._clock.monotonic()
+                if verdict != self._readiness.verdict(session.workload, now):
                     log.info("workload ready" if verdict.ready else "workload not ready", reason=verdict.reason)
-                self._readiness.reported(session.workload, session.process, verdict)
+                self._readiness.reported(session.workload, session.process, verdict, now)
             case AcknowledgementReport():
                 self._acknowledge(report, session, log)
 

@@ -6,6 +6,9 @@ loss of a stream says nothing of the workload: the control plane itself may have
 known, and what is not known is ready. Two things are known without a word: a workload whose last stream has been gone
 for ``LOST_SECONDS`` is not ready, and neither is one that was added to a running mesh until its sidecar has come.
 
+Each change is a snapshot for every caller. So one that stops being ready again and again is told to be ready later each
+time, and can neither wear out its callers nor keep the control plane busy.
+
 Being not ready is advice to callers and never a refusal: where no other instance is ready they call it all the same.
 """
 
@@ -20,6 +23,8 @@ from ringfence.snapshot import Endpoint, Snapshot, Upstream
 
 # A sidecar that lost its stream, or was restarted, has tried five times by then; who is still gone will stay away.
 LOST_SECONDS: Final = 10.0
+_AGAIN_SECONDS: Final = 60.0  # within so long of the last time it is "again"
+_HOLD_SECONDS: Final = (1.0, 30.0)  # the first hold, which then doubles, and the longest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,27 @@ class _Known:
     last: Verdict
     said: dict[str, Verdict | None] = field(default_factory=dict)
     lost_at: float | None = None
+    unfit: Verdict = READY  # the last that was not ready
+    stopped_at: float = float("-inf")  # being ready
+    hold_seconds: float = 0.0
+    held_until: float = float("-inf")
+
+    def turn(self, verdict: Verdict, now: float) -> None:
+        """From now on this counts."""
+        if not verdict.ready:
+            if self.last.ready:
+                again = now - self.stopped_at < _AGAIN_SECONDS
+                shortest, longest = _HOLD_SECONDS
+                self.hold_seconds = min(max(2 * self.hold_seconds, shortest), longest) if again else 0.0
+                self.stopped_at, self.held_until = now, now + self.hold_seconds
+            self.unfit = verdict
+        self.last = verdict
+
+    def shown(self, now: float) -> Verdict:
+        """What callers are told of it."""
+        if self.last.ready and now < self.held_until:
+            return replace(self.unfit, reason=f"not steady: {self.unfit.reason}")
+        return self.last
 
 
 class ReadinessBoard:
@@ -76,13 +102,13 @@ class ReadinessBoard:
         known.lost_at = None
         known.said.setdefault(process, None)
 
-    def reported(self, workload: WorkloadKey, process: str, verdict: Verdict) -> None:
+    def reported(self, workload: WorkloadKey, process: str, verdict: Verdict, now: float) -> None:
         """One of the open streams brought this verdict."""
         known = self._known.get(workload)
         if known is None or process not in known.said:
             return
         known.said[process] = verdict
-        self._conclude(known)
+        self._conclude(known, now)
 
     def closed(self, workload: WorkloadKey, process: str, now: float) -> None:
         """That process has no stream any more."""
@@ -91,7 +117,7 @@ class ReadinessBoard:
             return
         del known.said[process]
         if known.said:
-            self._conclude(known)
+            self._conclude(known, now)
         else:
             known.lost_at = now
             self._changed()
@@ -101,26 +127,26 @@ class ReadinessBoard:
         known = self._known.get(workload)
         if known is None:
             return _NOT_COME if self._begun else READY
-        return _GONE if self._gone(known, now) else known.last
+        return _GONE if self._gone(known, now) else known.shown(now)
 
     def not_ready(self, workloads: Iterable[WorkloadKey], now: float) -> dict[WorkloadKey, Verdict]:
         """The verdicts of those of ``workloads`` that are not ready."""
         return {key: found for key in workloads if not (found := self.verdict(key, now)).ready}
 
     def next_change(self, now: float) -> float | None:
-        """Seconds until the next grace ends; None while nobody is missed."""
+        """Seconds until the next grace or hold ends; None while there is none."""
         ends = [known.lost_at + self._lost_seconds for known in self._known.values() if known.lost_at is not None]
-        left = [end - now for end in ends if end > now]
-        return min(left, default=None)
+        ends += [known.held_until for known in self._known.values() if known.last.ready]
+        return min((end - now for end in ends if end > now), default=None)
 
     def _gone(self, known: _Known, now: float) -> bool:
         return known.lost_at is not None and now - known.lost_at >= self._lost_seconds
 
-    def _conclude(self, known: _Known) -> None:
+    def _conclude(self, known: _Known, now: float) -> None:
         """Several processes stand beside one workload while one replaces the other: one that serves is enough."""
         said = [verdict for verdict in known.said.values() if verdict is not None]
         if said:
-            known.last = next((verdict for verdict in said if verdict.ready), said[0])
+            known.turn(next((verdict for verdict in said if verdict.ready), said[0]), now)
         self._changed()
 
 

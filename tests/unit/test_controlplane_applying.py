@@ -311,9 +311,10 @@ def workload(name: str) -> WorkloadKey:
 
 
 def say(intake: Intake, verdict: Verdict) -> None:
-    """What the sidecar of orders says."""
+    """What the sidecar of orders says, long after it last said something."""
+    intake.clock.advance(3600.0)
     intake.readiness.opened(workload("orders"), "p", intake.clock.monotonic())
-    intake.readiness.reported(workload("orders"), "p", verdict)
+    intake.readiness.reported(workload("orders"), "p", verdict, intake.clock.monotonic())
 
 
 def told(intake: Intake) -> bool:

@@ -42,18 +42,37 @@ def test_after_a_restart_everything_is_ready_until_it_is_known_better(board: Boa
 
 def test_what_a_sidecar_says_counts_until_it_says_something_else(board: Board) -> None:
     board.opened(A, "p", 0.0)
-    board.reported(A, "p", DRAINING)
+    board.reported(A, "p", DRAINING, 0.0)
     assert board.not_ready([A, B], 1.0) == {A: DRAINING}
-    board.reported(A, "p", READY)
+    board.reported(A, "p", READY, 0.0)
     assert board.not_ready([A, B], 1.0) == {}
     assert board.calls == 2
 
 
+def test_one_that_stops_again_and_again_is_told_to_be_ready_later_each_time(board: Board) -> None:
+    board.opened(A, "p", 0.0)
+    now, waits = 0.0, []
+    for _ in range(8):
+        board.reported(A, "p", DRAINING, now)
+        assert not board.verdict(A, now).ready  # that is told at once
+        board.reported(A, "p", READY, now)
+        wait = board.next_change(now) or 0.0
+        waits.append(wait)
+        if wait:
+            assert board.verdict(A, now + wait - 0.1).reason == "not steady: draining"
+        now += wait
+        assert board.verdict(A, now).ready
+    assert waits == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    board.reported(A, "p", DRAINING, now + 3600.0)
+    board.reported(A, "p", READY, now + 3600.0)
+    assert board.verdict(A, now + 3600.0).ready
+
+
 def test_a_stream_that_is_lost_for_a_moment_changes_nothing(board: Board) -> None:
     board.opened(A, "p", 0.0)
-    board.reported(A, "p", DRAINING)
+    board.reported(A, "p", DRAINING, 0.0)
     board.opened(B, "q", 0.0)
-    board.reported(B, "q", READY)
+    board.reported(B, "q", READY, 0.0)
     for workload, process in ((A, "p"), (B, "q")):
         board.closed(workload, process, 5.0)
         board.opened(workload, process, 5.0 + LOST_SECONDS - 0.1)
@@ -62,7 +81,7 @@ def test_a_stream_that_is_lost_for_a_moment_changes_nothing(board: Board) -> Non
 
 def test_a_workload_whose_stream_stays_away_is_not_ready_until_its_sidecar_serves_again(board: Board) -> None:
     board.opened(A, "p", 0.0)
-    board.reported(A, "p", READY)
+    board.reported(A, "p", READY, 0.0)
     board.closed(A, "p", 5.0)
     assert board.next_change(6.0) == LOST_SECONDS - 1.0
     assert board.verdict(A, 5.0 + LOST_SECONDS - 0.1).ready
@@ -70,7 +89,7 @@ def test_a_workload_whose_stream_stays_away_is_not_ready_until_its_sidecar_serve
     assert board.next_change(5.0 + LOST_SECONDS) is None
     board.opened(A, "p2", 60.0)
     assert board.verdict(A, 60.0).reason == "its sidecar is starting"
-    board.reported(A, "p2", READY)
+    board.reported(A, "p2", READY, 0.0)
     assert board.verdict(A, 60.0).ready
 
 
@@ -80,15 +99,15 @@ def test_a_workload_that_is_added_is_not_ready_until_its_sidecar_has_come(board:
     assert board.verdict(WEB, 1e9).reason == "its sidecar has not come yet"
     board.opened(WEB, "p", 1.0)
     assert not board.verdict(WEB, 1.0).ready
-    board.reported(WEB, "p", READY)
+    board.reported(WEB, "p", READY, 0.0)
     assert board.verdict(WEB, 1.0).ready
 
 
 def test_one_that_leaves_and_returns_is_a_new_one(board: Board) -> None:
     board.opened(A, "p", 0.0)
-    board.reported(A, "p", READY)
+    board.reported(A, "p", READY, 0.0)
     board.keep([B])
-    board.reported(A, "p", DRAINING)  # its stream has not ended yet
+    board.reported(A, "p", DRAINING, 0.0)  # its stream has not ended yet
     board.closed(A, "p", 1.0)
     board.keep([A, B])
     assert board.verdict(A, 1.0).reason == "its sidecar has not come yet"
@@ -96,18 +115,18 @@ def test_one_that_leaves_and_returns_is_a_new_one(board: Board) -> None:
 
 def test_while_one_process_replaces_another_the_one_that_serves_is_enough(board: Board) -> None:
     board.opened(A, "old", 0.0)
-    board.reported(A, "old", READY)
-    board.reported(A, "old", DRAINING)
+    board.reported(A, "old", READY, 0.0)
+    board.reported(A, "old", DRAINING, 0.0)
     board.opened(A, "new", 1.0)
     assert not board.verdict(A, 1.0).ready
-    board.reported(A, "new", READY)
+    board.reported(A, "new", READY, 0.0)
     assert board.verdict(A, 1.0).ready
     board.closed(A, "old", 2.0)
     assert board.verdict(A, 1e9).ready
 
 
 def test_a_report_of_a_stream_that_is_not_open_counts_for_nothing(board: Board) -> None:
-    board.reported(A, "p", DRAINING)
+    board.reported(A, "p", DRAINING, 0.0)
     assert board.verdict(A, 0.0).ready
 
 
