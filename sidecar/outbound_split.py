@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from ringfence.policy.reasons import DenyReason
+from ringfence.routing.model import RetryOn
 from sidecar.balance import Member, Outcome
 from sidecar.http2 import Answer, Exchange, Heads, Malformed
 from sidecar.http2_relay import answer_of, status_counted
@@ -255,8 +256,15 @@ class OutboundSplitRelay(OutboundHttp2Judge):
         self._refused_by(told, None, exchange, loss.detail)
         return answer_of(told)
 
-    def sent_again(self, exchange: Exchange, why: Unprocessed) -> None:
-        self._recorder.metrics.retries.at(self._target.service, why).value += 1
+    def sends_again(self, exchange: Exchange, why: Unprocessed, attempts: int) -> bool:
+        """As the route permits, but for its budget: that bounds what may add to an endpoint's load, and here one said
+        that it bore none. A GOAWAY may give back hundreds at once."""
+        target = self._target
+        retries = target.table.settings(exchange.method, exchange.target).retries
+        if RetryOn.REFUSED not in retries.on or attempts >= retries.attempts:
+            return False
+        self._recorder.metrics.retries.at(target.service, why).value += 1
+        return True
 
     def _turn_to(self, exchange: Exchange) -> None:
         """Tell what follows of the endpoint that has, or last had, this request."""

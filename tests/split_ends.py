@@ -74,10 +74,12 @@ class SplitJudging:
         heads: Heads | None = None,
         inserted: bytes = b"",
         refuses: Callable[[Exchange], bool] = lambda _: False,
+        attempts: int = 100,
         monotonic: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.inserted = inserted
         self.refuses = refuses
+        self.attempts = attempts
         self.events: list[tuple[object, ...]] = []
         self.exchanges: list[Exchange] = []
         self.chooser = Turns(count)
@@ -114,8 +116,11 @@ class SplitJudging:
         self.events.append(("unreachable", exchange.stream_id, cause))
         return UNREACHABLE
 
-    def sent_again(self, exchange: Exchange, why: Unprocessed) -> None:
+    def sends_again(self, exchange: Exchange, why: Unprocessed, attempts: int) -> bool:
+        if attempts >= self.attempts:
+            return False
         self.events.append(("sent_again", exchange.stream_id, why))
+        return True
 
     @property
     def flaws(self) -> list[object]:

@@ -50,8 +50,8 @@ class SplitJudge(Judge, Protocol):
         """No endpoint can be had for ``exchange``, or the one that had it is gone: what to tell the client. ``cause``
         is what the adapter said of the leg that failed last; None if none did."""
 
-    def sent_again(self, exchange: Exchange, why: Unprocessed) -> None:
-        """``exchange`` is on its way to another endpoint."""
+    def sends_again(self, exchange: Exchange, why: Unprocessed, attempts: int) -> bool:
+        """Whether ``exchange``, which is still held whole, may go to another endpoint; it did ``attempts`` times."""
 
 
 class Calls:
@@ -268,14 +268,14 @@ class Calls:
         up = call.up
         held = leg.drop(up)
         leg.release(call, Outcome.UNKNOWN if why is Unprocessed.GOAWAY else Outcome.FAILED)
-        if not call.repeatable or call.attempts >= ATTEMPTS_LIMIT:
+        again = call.repeatable and call.attempts < ATTEMPTS_LIMIT
+        if not again or not self.judge.sends_again(call, why, call.attempts):
             self.client.released(call, held)
             self.lose(call, None)
             return
         call.attempts += 1
         call.avoid = (*call.avoid, leg.member)
         up.again(call.kept or [], call.kept_bytes - held, ending=not call.request_open)
-        self.judge.sent_again(call, why)
         self.place(call)
 
     def lose(self, call: Call, cause: object) -> None:

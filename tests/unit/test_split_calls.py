@@ -148,6 +148,14 @@ def test_a_request_that_all_refuse_is_answered_in_the_end() -> None:
     assert fan.open_count == fan.chooser.open_count == 0
 
 
+def test_a_request_that_may_not_be_sent_again_is_answered() -> None:
+    fan = Fan(2, attempts=0)
+    fan.ask(1, GRPC, body=b"x")
+    fan.server(1, f.rst_stream(1, f.REFUSED_STREAM))
+    assert dict(fan.to_client.headers(1)[0])[b"grpc-status"] == b"14"
+    assert fan.to_leg.keys() == {1}
+
+
 @pytest.mark.parametrize("size, again", [(KEPT_CALL_BYTES - 1000, True), (KEPT_CALL_BYTES + 1, False)])
 def test_only_what_is_still_held_is_sent_again(size: int, again: bool) -> None:
     fan = Fan(2, server_settings={f.SETTING_INITIAL_WINDOW_SIZE: 1 << 20})
