@@ -10,7 +10,20 @@ from pathlib import Path
 
 import click
 
-from benchmarks import connections, http1, http2, issuance, latency, machine, policy, revision, start, tcp
+from benchmarks import (
+    connections,
+    growth,
+    http1,
+    http2,
+    issuance,
+    latency,
+    machine,
+    policy,
+    revision,
+    start,
+    tcp,
+    tunnels,
+)
 from benchmarks.results import Row, all_met, as_json, as_table
 from benchmarks.works import QUICK, BenchmarkError, Plan, Work
 
@@ -26,6 +39,10 @@ WORKS = {
         policy.WORK,
         revision.WORK,
         issuance.WORK,
+        growth.CLIENTS_WORK,
+        growth.BODIES_WORK,
+        growth.RULES_WORK,
+        tunnels.WORK,
     )
 }
 

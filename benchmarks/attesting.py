@@ -54,9 +54,9 @@ class Workload:
         self.public = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.key_id = sha256(self.public).hexdigest()
 
-    def joining(self, token: str) -> pb.JoinRequest:
-        """The request that enrols the host key and brings a first SVID."""
-        csr = new_csr()
+    def joining(self, token: str, csr: bytes | None = None) -> pb.JoinRequest:
+        """The request that enrols the host key and brings a first SVID; ``csr``: else for a key that is thrown away."""
+        csr = csr or new_csr()
         message = b"ringfence-enrol-v1\0" + sha256(token.encode()).digest() + sha256(csr).digest()
         proof = self._key.sign(message, _DIGEST)
         return pb.JoinRequest(token=token, csr=csr, host_public_key=self.public, host_key_proof=proof)

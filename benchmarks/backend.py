@@ -1,4 +1,4 @@
-"""The backend of every chain: nginx, one worker, 240-byte answers from memory, and one file of 1 MB."""
+"""The backend of every chain: nginx, one worker, 240-byte answers from memory, and files of 0 B to 10 MB."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ IDENTITY_PATH = "/u/0/p/identity"
 BULK_PATH, BULK_BYTES = "/bulk", 1_000_000
 """Answered with so many bytes of a file."""
 
+BODY_SIZES = (0, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+BODIES_PATH = "/bodies"
+"""``BODIES_PATH/N`` is answered with a file of N bytes, for N of ``BODY_SIZES``."""
+
 _CONFIGURATION = """
 daemon off;
 worker_processes 1;
@@ -36,6 +40,7 @@ http {{
 {listens}
     location = {identity_path} {{ return 200 "$http_x_forwarded_client_cert"; }}
     location = {bulk_path} {{ sendfile on; tcp_nopush on; root {home}; }}
+    location {bodies_path}/ {{ sendfile on; tcp_nopush on; root {home}; }}
     location / {{ return 200 "{body}"; }}
   }}
 }}
@@ -66,8 +71,18 @@ def nginx(folder: Path, count: int, *, http2: bool = False) -> Iterator[list[int
     listens = "\n".join(f"    listen 127.0.0.1:{port}{' http2' if http2 else ''};" for port in ports)
     configuration = home / "nginx.conf"
     configuration.write_text(
-        _CONFIGURATION.format(listens=listens, identity_path=IDENTITY_PATH, bulk_path=BULK_PATH, home=home, body=BODY)
+        _CONFIGURATION.format(
+            listens=listens,
+            identity_path=IDENTITY_PATH,
+            bulk_path=BULK_PATH,
+            bodies_path=BODIES_PATH,
+            home=home,
+            body=BODY,
+        )
     )
+    (home / BODIES_PATH[1:]).mkdir()
+    for size in BODY_SIZES:
+        (home / BODIES_PATH[1:] / str(size)).write_bytes(random.Random(size).randbytes(size))
     (home / BULK_PATH[1:]).write_bytes(random.Random(0).randbytes(BULK_BYTES))
     command = [program, "-p", f"{home}/", "-e", "stderr", "-c", str(configuration)]
     with running(command, home, "nginx") as process:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import http.client
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import h2load
 from benchmarks.processes import cpu_seconds, resident_megabytes
 from benchmarks.works import BenchmarkError
+
+if TYPE_CHECKING:
+    from benchmarks.mesh import ControlPlane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +29,12 @@ class Chain:
     server_side: int
     signals: tuple[int, int] | None = None
     forbidden_port: int | None = None
+    mesh_port: int = 0
+    """Where the server side takes mutual TLS."""
+    plane: ControlPlane | None = None
+    """Of ours."""
+    home: Path = field(default_factory=Path)
+    """The folder of its files."""
     http2: bool = False
     """The app calls over HTTP/2 with prior knowledge."""
 

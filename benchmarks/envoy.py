@@ -27,21 +27,29 @@ def label() -> str:
 
 
 @contextlib.contextmanager
-def chain(folder: Path, protocol: str, backend_port: int, ready_path: str) -> Iterator[Chain]:
+def chain(folder: Path, protocol: str, backend_port: int, ready_path: str, *, rule_count: int = 1) -> Iterator[Chain]:
     """Run both Envoys in front of ``backend_port`` and give the chain once ``ready_path`` is answered through it.
 
     ``protocol``: ``http``, ``http2`` or ``tcp``. The chain is named as ``label`` says. A folder has room for one of
-    each.
+    each. ``rule_count``: as ``envoy_config.server_side`` has it.
     """
     home = folder / f"envoy-{protocol}"
     home.mkdir()
     write_certificates(home, {"client": CLIENT_ID, "api": SERVER_ID})
     outer, inner = free_ports(2)
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(process(home, "server", server_side(protocol, inner, backend_port)))
+        server = stack.enter_context(
+            process(home, "server", server_side(protocol, inner, backend_port, rule_count=rule_count))
+        )
         client = stack.enter_context(process(home, "client", client_side(protocol, outer, inner)))
         found = Chain(
-            name=label(), port=outer, client_side=client.pid, server_side=server.pid, http2=protocol == "http2"
+            name=label(),
+            port=outer,
+            client_side=client.pid,
+            server_side=server.pid,
+            http2=protocol == "http2",
+            mesh_port=inner,
+            home=home,
         )
         for side, started in (("server", server), ("client", client)):
             wait_until(lambda: found.answers(ready_path), f"envoy ({side} side)", started, home / f"{side}.log", 30)

@@ -18,14 +18,19 @@ _FILTERS = "type.googleapis.com/envoy.extensions.filters"
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 
 
-def server_side(protocol: str, port: int, backend_port: int, admin_port: int | None = None) -> Config:
-    """Terminates mutual TLS on ``port``, judges, and passes on. ``protocol``: ``http``, ``http2`` or ``tcp``."""
+def server_side(
+    protocol: str, port: int, backend_port: int, admin_port: int | None = None, rule_count: int = 1
+) -> Config:
+    """Terminates mutual TLS on ``port``, judges, and passes on. ``protocol``: ``http``, ``http2`` or ``tcp``.
+
+    ``rule_count``: RBAC policies of HTTP, each but the last for a path prefix of its own.
+    """
     tls: Config = {
         "@type": f"{_TLS}.DownstreamTlsContext",
         "require_client_certificate": True,
         "common_tls_context": _identity("api"),
     }
-    filters = [_network_rbac(), _tcp_proxy("in")] if protocol == "tcp" else _http_server()
+    filters = [_network_rbac(), _tcp_proxy("in")] if protocol == "tcp" else _http_server(rule_count)
     if protocol == "http2":
         tls["common_tls_context"] = _identity("api") | {"alpn_protocols": ["h2"]}
     cluster = _cluster(backend_port, http2=protocol == "http2")
@@ -43,21 +48,27 @@ def client_side(protocol: str, port: int, server_port: int, admin_port: int | No
     return _bootstrap(_listener(port, filters), cluster, admin_port)
 
 
-def _http_server() -> list[Config]:
+def _http_server(rule_count: int) -> list[Config]:
     rbac: Config = {
         "name": "envoy.filters.http.rbac",
         "typed_config": {
             "@type": f"{_FILTERS}.http.rbac.v3.RBAC",
-            "rules": _rules({"header": {"name": ":method", "string_match": {"exact": "GET"}}}),
+            "rules": _rules({"header": {"name": ":method", "string_match": {"exact": "GET"}}}, rule_count - 1),
         },
     }
     identity: Config = {"forward_client_cert_details": "SANITIZE_SET", "set_current_client_cert_details": {"uri": True}}
     return [_connection_manager("in", [rbac], identity)]
 
 
-def _rules(permission: Config) -> Config:
+def _rules(permission: Config, others: int = 0) -> Config:
+    """``permission`` for the client, behind so many ``others`` in the order of names, in which Envoy looks at them."""
     caller = {"authenticated": {"principal_name": {"exact": CLIENT_ID}}}
-    return {"action": "ALLOW", "policies": {"reads": {"permissions": [permission], "principals": [caller]}}}
+    policies: Config = {}
+    for number in range(others):
+        path: Config = {"url_path": {"path": {"prefix": f"/others/{number}/"}}}
+        both: Config = {"and_rules": {"rules": [permission, path]}}
+        policies[f"other-{number:05}"] = {"permissions": [both], "principals": [caller]}
+    return {"action": "ALLOW", "policies": policies | {"reads": {"permissions": [permission], "principals": [caller]}}}
 
 
 def _network_rbac() -> Config:

@@ -36,6 +36,7 @@ from benchmarks.processes import free_ports, running, wait_until
 from benchmarks.works import BenchmarkError
 
 OURS = "ringfence"
+_RULES_A_FILE = 1_000
 PASSPHRASE = "only-for-a-benchmark"
 _RINGFENCE = (sys.executable, "-m", "ringfence")
 
@@ -101,6 +102,8 @@ class Wanted:
     label: str = OURS
     suffix: str = ""
     access_log: str = "denied"
+    rule_count: int = 1
+    """Rules of the policy, each for other paths; the last is the one that permits ``path_templates``."""
 
     def services(self, ports: Iterator[int]) -> tuple[Service, Service]:
         """``api`` and its ``client``; of opaque ports there are two, the second forbidden."""
@@ -121,10 +124,19 @@ class Wanted:
         )
         return api, client
 
-    def policy(self) -> Document:
-        """What ``client`` may do."""
+    def policies(self) -> dict[str, Document]:
+        """What ``client`` may do, by the name of the file; a file has at most ``_RULES_A_FILE`` rules."""
         words: Document = {"ports": [TCP_PORT]} if self.protocol == "tcp" else reads(self.path_templates)
-        return allowlist(f"api{self.suffix}", f"client{self.suffix}", words)
+        others = [reads((f"/others/{number}/{{id}}",)) for number in range(self.rule_count - 1)]
+        rules = [*others, words]
+        found = {}
+        for start in range(0, len(rules), _RULES_A_FILE):
+            part = f"-{start}" if start else ""
+            permitted = rules[start : start + _RULES_A_FILE]
+            found[f"api{self.suffix}{part}"] = allowlist(
+                f"api{self.suffix}", f"client{self.suffix}", *permitted, part=part
+            )
+        return found
 
 
 @contextlib.contextmanager
@@ -140,7 +152,7 @@ def chains(
     ports = iter(free_ports(3 + 6 * len(wanted)))
     sides = [(each, *each.services(ports)) for each in wanted]
     services = [service for _, api, client in sides for service in (api, client)]
-    policies = {api.name: each.policy() for each, api, _ in sides}
+    policies = {name: document for each, _, _ in sides for name, document in each.policies().items()}
     with contextlib.ExitStack() as stack:
         plane = stack.enter_context(control_plane(home, services, policies, [next(ports) for _ in range(3)]))
         pids: dict[str, subprocess.Popen[bytes]] = {}
@@ -155,6 +167,9 @@ def chains(
                 server_side=pids[api.name].pid,
                 signals=(client.signals_port, api.signals_port),
                 http2=each.protocol == "http2",
+                mesh_port=api.mesh_port,
+                home=home,
+                plane=plane,
                 forbidden_port=client.upstreams[1].listen_port if client.upstreams[1:] else None,
             )
             for name in (api.name, client.name):

@@ -94,12 +94,15 @@ def reads(path_templates: Iterable[str]) -> Document:
     return {"ports": [HTTP_PORT], "methods": ["GET"], "paths": list(path_templates)}
 
 
-def allowlist(service: str, caller: str, *permitted: Document) -> Document:
-    """The policy document that lets ``caller`` do what each of ``permitted`` says, a rule each, and nothing else."""
+def allowlist(service: str, caller: str, *permitted: Document, part: str = "") -> Document:
+    """The policy document that lets ``caller`` do what each of ``permitted`` says, a rule each, and nothing else.
+
+    ``part`` tells it from others for the same service.
+    """
     return {
         "apiVersion": "ringfence.io/v1alpha1",
         "kind": "Allowlist",
-        "metadata": {"name": f"{service}-callers", "namespace": "default"},
+        "metadata": {"name": f"{service}-callers{part}", "namespace": "default"},
         "spec": {
             "service": service,
             "rules": [

@@ -63,7 +63,7 @@ def _prepared(say: Say) -> Iterator[tuple[Path, mesh.ControlPlane, Service]]:
         wanted = mesh.Wanted(protocol="http", backend_port=next(ports), path_templates=("/orders/{id}",))
         api, client = wanted.services(ports)
         addresses = [next(ports) for _ in range(3)]
-        plane = stack.enter_context(mesh.control_plane(home, [api, client], {api.name: wanted.policy()}, addresses))
+        plane = stack.enter_context(mesh.control_plane(home, [api, client], wanted.policies(), addresses))
         write_certificates(folder, {"client": CLIENT_ID, "api": SERVER_ID})
         yield folder, plane, api
 

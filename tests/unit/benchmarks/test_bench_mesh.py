@@ -31,7 +31,7 @@ def test_the_mesh_that_is_measured_is_one_that_the_control_plane_takes() -> None
 
 @pytest.mark.parametrize("wanted", [HTTP, TCP])
 def test_the_policy_that_is_measured_is_one_that_is_enforced(wanted: Wanted) -> None:
-    documents, problems = read_documents(json.dumps(wanted.policy()), "api.yaml")
+    documents, problems = read_documents(json.dumps(wanted.policies()["api"]), "api.yaml")
 
     assert [str(problem) for problem in problems] == []
     assert len(documents) == 1
@@ -39,7 +39,7 @@ def test_the_policy_that_is_measured_is_one_that_is_enforced(wanted: Wanted) -> 
 
 def test_of_the_opaque_ports_the_policy_names_the_first_only() -> None:
     api, client = TCP.services(itertools.count(15001))
-    text = json.dumps(TCP.policy())
+    text = json.dumps(TCP.policies()["api"])
 
     assert [port.port for port in api.ports] == [TCP_PORT, FORBIDDEN_PORT]
     assert [upstream.port for upstream in client.upstreams] == [TCP_PORT, FORBIDDEN_PORT]
