@@ -27,6 +27,7 @@ help:
 	@echo 'make format write what the formatter and the linter can mend'
 	@echo 'make bench  measure against the peers (ARGS="http1 --quick")'
 	@echo 'make soak   mixed load for ten minutes while identities and policies change (ARGS="--minutes 60")'
+	@echo 'make bench-report  write docs/performance.md from a report (ARGS=FILE)'
 	@echo 'make gen    write ringfence/wire/gen from the .proto files'
 	@echo 'make lock   write requirements/*.txt anew from pyproject.toml'
 	@echo 'make clean  remove the virtual environment, caches and build results'
@@ -56,6 +57,9 @@ bench: $(STAMPS)/bench $(STAMPS)/system-bench
 
 soak: $(STAMPS)/check
 	@exec $(BIN)/python -m benchmarks.soak $(ARGS)
+
+bench-report: $(STAMPS)/check
+	@exec $(BIN)/python -m benchmarks.report $(ARGS)
 
 gen: $(STAMPS)/check
 	$(BIN)/python -m ringfence.wire.generate
