@@ -46,6 +46,7 @@ from controlplane.start import Readings, StartRefusedError, open_authority, read
 from controlplane.state_folder import StateFolderError, hold_state_folder
 from ringfence.kit.addresses import SocketAddress
 from ringfence.kit.clock import Clock
+from ringfence.kit.hints import FolderHints
 from ringfence.kit.log import Logger
 from ringfence.kit.watch import Watch
 from ringfence.spiffe import SpiffeId, SpiffeIdError
@@ -217,12 +218,15 @@ class _Process:
             raise StartRefusedError([line]) from error
 
     def _watch(self) -> Watch[SourceFiles]:
+        files = self._readings.files
+        policies = (files.policies.path,) if files.policies is not None else ()
         return Watch(
             self._readings.sources.read,
             self._applier.apply,
             last=self._readings.files,
             interval_seconds=self._settings.poll_seconds,
             settle_seconds=self._settings.settle_seconds,
+            hints=FolderHints((files.mesh.path.parent, *policies)),
         )
 
     async def _border(self, task: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -2,7 +2,8 @@
 
 Theory: every poll stats each file; one whose stat is what it was is not read again, unless it was modified so shortly
 before it was last read that a second change could hide in the same timestamp. Polling, because it is right everywhere
-(bind mounts, network file systems, Kubernetes volumes that swap a symbolic link) where notification is not.
+(bind mounts, network file systems, Kubernetes volumes that swap a symbolic link) where notification is not. Hints,
+where there are any, only make it look sooner.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from ringfence.kit.clock import Clock
+from ringfence.kit.hints import FolderHints
 
 _T = TypeVar("_T")
 
@@ -112,7 +114,7 @@ class Watch(Generic[_T]):
     the value is settled; one that is not is offered again at the next poll.
     """
 
-    __slots__ = ("_changed", "_interval_seconds", "_last", "_read", "_read_seconds", "_settle_seconds")
+    __slots__ = ("_changed", "_hints", "_interval_seconds", "_last", "_read", "_read_seconds", "_settle_seconds")
 
     def __init__(
         self,
@@ -122,6 +124,7 @@ class Watch(Generic[_T]):
         last: _T,
         interval_seconds: float,
         settle_seconds: float,
+        hints: FolderHints | None = None,
     ) -> None:
         self._read = read
         self._changed = changed
@@ -129,12 +132,23 @@ class Watch(Generic[_T]):
         self._interval_seconds = interval_seconds
         self._settle_seconds = settle_seconds
         self._read_seconds = 0.0
+        self._hints = hints
 
     async def run(self) -> None:
         """Poll until cancelled; where reading takes long, less often, so that it costs a tenth of a core at most."""
-        while True:
-            await asyncio.sleep(max(self._interval_seconds, 10.0 * self._read_seconds))
-            await self.poll()
+        hints = self._hints
+        if hints is None:
+            while True:
+                await asyncio.sleep(max(self._interval_seconds, 10.0 * self._read_seconds))
+                await self.poll()
+        hints.open()
+        try:
+            while True:
+                await asyncio.sleep(10.0 * self._read_seconds)
+                await hints.wait(self._interval_seconds)
+                await self.poll()
+        finally:
+            hints.close()
 
     async def poll(self) -> bool:
         """Look once; True if there was a change and it is settled."""

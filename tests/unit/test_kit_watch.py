@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from ringfence.kit.clock import FakeClock, SystemClock
+from ringfence.kit.hints import FolderHints
 from ringfence.kit.watch import ContentReader, Watch, list_files
+from tests.data_path import until
 
 
 def _reader(limit_bytes: int = 1000) -> ContentReader:
@@ -137,3 +140,58 @@ async def test_watch_offers_nothing_that_is_still_being_written() -> None:
     watch = Watch(lambda: next(readings), changed, last="a", interval_seconds=0.01, settle_seconds=0.0)
     assert [await watch.poll() for _ in range(4)] == [False, False, False, True]
     assert offered == ["a1234"]
+
+
+async def test_a_hint_brings_the_next_look_at_once_and_the_value_must_still_stand_still(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("one")
+    seen: list[str] = []
+    changed = asyncio.Event()
+
+    async def offer(value: str) -> bool:
+        seen.append(value)
+        changed.set()
+        return True
+
+    watch = Watch(
+        file.read_text, offer, last="one", interval_seconds=3600, settle_seconds=0.01, hints=FolderHints([tmp_path])
+    )
+    running = asyncio.create_task(watch.run())
+    await asyncio.sleep(0)
+    partial = tmp_path / ".a.yaml.partial"
+    async with asyncio.timeout(30):
+        partial.write_text("two")
+        partial.replace(file)
+        await changed.wait()
+        changed.clear()
+        file.write_text("three")
+        await until(lambda: seen[-1] == "three")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert seen[0] == "two"
+
+
+async def test_without_hints_the_look_comes_after_the_interval(tmp_path: Path) -> None:
+    hints = FolderHints([tmp_path / "absent"])
+    hints.open()
+    await hints.wait(0.01)
+    hints.close()
+    hints.close()
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_the_descriptor_of_hints_is_closed_with_the_watch(tmp_path: Path) -> None:
+    before = _descriptors()
+
+    async def offer(_: str) -> bool:
+        return True
+
+    watch = Watch(lambda: "", offer, last="", interval_seconds=3600, settle_seconds=0, hints=FolderHints([tmp_path]))
+    running = asyncio.create_task(watch.run())
+    await until(lambda: _descriptors() > before)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert _descriptors() == before
