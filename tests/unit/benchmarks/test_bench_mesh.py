@@ -29,17 +29,22 @@ def test_the_mesh_that_is_measured_is_one_that_the_control_plane_takes() -> None
     assert all(TRUST_DOMAIN in identity for identity in identities)
 
 
-@pytest.mark.parametrize("wanted", [HTTP, TCP])
-def test_the_policy_that_is_measured_is_one_that_is_enforced(wanted: Wanted) -> None:
-    documents, problems = read_documents(json.dumps(wanted.policies()["api"]), "api.yaml")
+MANY = Wanted(protocol="http", backend_port=9100, path_templates=http1.PATH_TEMPLATES, rule_count=2500)
 
-    assert [str(problem) for problem in problems] == []
-    assert len(documents) == 1
+
+@pytest.mark.parametrize(("wanted", "files"), [(HTTP, 1), (TCP, 1), (MANY, 3)])
+def test_the_policy_that_is_measured_is_one_that_is_enforced(wanted: Wanted, files: int) -> None:
+    policies = wanted.policies()
+
+    read = [read_documents(json.dumps(document), f"{name}.yaml") for name, document in policies.items()]
+
+    assert [str(problem) for _, problems in read for problem in problems] == []
+    assert [len(documents) for documents, _ in read] == [1] * files
 
 
 def test_of_the_opaque_ports_the_policy_names_the_first_only() -> None:
     api, client = TCP.services(itertools.count(15001))
-    text = json.dumps(TCP.policies()["api"])
+    text = json.dumps(TCP.policies())
 
     assert [port.port for port in api.ports] == [TCP_PORT, FORBIDDEN_PORT]
     assert [upstream.port for upstream in client.upstreams] == [TCP_PORT, FORBIDDEN_PORT]
