@@ -138,7 +138,7 @@ class ProxyClient(asyncio.Protocol):
         if upstream is None:
             self._lead_outside(asked, head_bytes)
             return
-        if not asked.tunnel and upstream.protocol is not PortProtocol.HTTP:
+        if not asked.tunnel and upstream.protocol not in (PortProtocol.HTTP, PortProtocol.AUTO):
             detail = f"the port speaks {upstream.protocol}: a proxy leads there by CONNECT"
             self._refuse(asked, DenyReason.PROTOCOL_ERROR, detail)
             return

@@ -65,7 +65,10 @@ class ProxyRoutes:
         def made(target: Target, member: Member) -> OutboundRelay | OutboundSplitRelay:
             if asked.tunnel and upstream.protocol is not Protocol.TCP:
                 return parts.usual(target, member)
-            facts = parts.facts(str(member.endpoint.spiffe_id), target.service, upstream.port, upstream.protocol)
+            protocol = (
+                upstream.protocol if asked.tunnel else Protocol.HTTP
+            )  # a request in absolute form is nothing else
+            facts = parts.facts(str(member.endpoint.spiffe_id), target.service, upstream.port, protocol)
             if asked.tunnel:
                 relay = ConnectRelay(parts.owner, facts, parts.openers, target, member)
                 relay.own_id = parts.own_id

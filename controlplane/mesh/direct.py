@@ -140,7 +140,8 @@ def _port(fields: Fields, reader: MappingReader) -> DirectPortDraft:
     draft = DirectPortDraft(
         reader=reader,
         port=fields.port(reader, "port"),
-        protocol=fields.clean(lambda: Protocol(reader.choice("protocol", Protocol))),
+        # Found out only once bytes flow, which is too late to offer it by ALPN.
+        protocol=fields.clean(lambda: Protocol(reader.choice("protocol", [one for one in Protocol if one != "auto"]))),
     )
     reader.finish()
     return draft

@@ -63,6 +63,18 @@ CHANGES = [
         for key, value in (("app", "9001"), ("mode", "permissive"), ("proxyProtocol", "v2"), ("forwardedFor", "off"))
     ),
     (
+        "a protocol to be found out",
+        "protocol: grpc",
+        "protocol: auto",
+        ["20:34: protocol 'auto' is not known (use one of http, http2, grpc, tcp)"],
+    ),
+    (
+        "no protocol",
+        "{port: 8443, protocol: grpc}",
+        "{port: 8443}",
+        ["20:11: item of ports lacks protocol (add protocol)"],
+    ),
+    (
         "a misspelt field",
         "spiffeId:",
         "spiffeID:",

@@ -214,6 +214,19 @@ async def test_a_huge_or_endless_head_is_refused_and_a_slow_one_let_go(monkeypat
         await over(client)
 
 
+async def test_a_port_whose_protocol_is_found_out_is_had_by_either() -> None:
+    async with http_app() as app, proxied(http_app=app, http=Protocol.AUTO) as site:
+        client = await site.client()
+        assert (await asked(client, "http://api:8080/orders/1", "api:8080")).status == 200
+        denied = await asked(client, "http://api:8080/orders/1", "api:8080", "DELETE")
+        assert (denied.status, denied.json()["reason"]) == (403, "method_not_allowed")
+        client.close()
+        client, reply = await site.connect(f"api:{HTTP_PORT}")
+        assert reply.status == 200
+        assert (await client.ask("GET", "/orders/1")).status == 200
+        client.close()
+
+
 async def test_a_port_that_does_not_speak_http_is_not_had_in_absolute_form() -> None:
     async with echo_app() as app, proxied(tcp_app=app) as site:
         client = await site.client()

@@ -38,9 +38,12 @@ def told(head: bytes) -> list[bytes]:
     return [value.strip() for name, _, value in lines if name.lower() == b"x-forwarded-for"]
 
 
-async def test_through_a_tunnel_it_is_the_address_of_the_callers_sidecar_and_no_claim_of_the_callers() -> None:
+@pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.AUTO])
+async def test_through_a_tunnel_it_is_the_address_of_the_callers_sidecar_and_no_claim_of_the_callers(
+    protocol: Protocol,
+) -> None:
     seen: list[bytes] = []
-    async with http_app(seen) as app, Mesh(http_app=app) as mesh:
+    async with http_app(seen) as app, Mesh(http_app=app, http=protocol) as mesh:
         client = await HttpClient.to(mesh.http_listen)
         assert (await client.ask("GET", "/orders/1", headers=SPOOFED)).status == 200
         assert (await client.ask("GET", "/orders/2")).status == 200
