@@ -27,6 +27,11 @@ class Protocol(StrEnum):
         """Whether its bytes are always judged request by request, and must not pass unread."""
         return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
 
+    @property
+    def may_be_http(self) -> bool:
+        """Whether words that speak of requests mean anything on it."""
+        return self is not Protocol.TCP
+
 
 class PortMode(StrEnum):
     """Whether callers must show an identity."""

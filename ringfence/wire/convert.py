@@ -298,7 +298,7 @@ def _port(path: str, message: control_pb2.Port) -> Port:
         forwarded_for=read_word(f"{path}.forwarded_for", message.forwarded_for, ForwardedFor)
         if message.forwarded_for
         else ForwardedFor.REPLACE,
-        limits=read_limits(f"{path}.limits", message.limits, http=protocol.is_http),
+        limits=read_limits(f"{path}.limits", message.limits, http=protocol.may_be_http),
     )
 
 
@@ -319,7 +319,7 @@ def _upstream(path: str, message: control_pb2.Upstream) -> Upstream:
         listen_port=read_port(f"{path}.listen_port", message.listen_port) if listens else 0,
         endpoints=endpoints,
         addresses=addresses,
-        route=read_route(f"{path}.route", message.route, http=protocol.is_http) if message.HasField("route") else None,
+        route=read_route(f"{path}.route", message.route, http=protocol.may_be_http) if message.HasField("route") else None,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from ringfence.policy.model import Rule
 from ringfence.snapshot import Protocol
 from tests.data_path import API, WEB, Mesh, rule, until
 
@@ -75,11 +76,12 @@ async def feed(count: int) -> AsyncIterator[bytes]:
         yield b"piece %d;" % number
 
 
-async def test_every_kind_of_call_passes_and_tells_the_app_its_caller() -> None:
+@pytest.mark.parametrize("protocol", [Protocol.GRPC, Protocol.AUTO])
+async def test_every_kind_of_call_passes_and_tells_the_app_its_caller(protocol: Protocol) -> None:
     echo = Echo()
     async with (
         grpc_app(echo) as app,
-        Mesh(http=Protocol.GRPC, http_app=app, rules=(ECHO,)) as mesh,
+        Mesh(http=protocol, http_app=app, rules=(ECHO,)) as mesh,
         channel(mesh) as to,
     ):
         assert await to.unary_unary("/test.Echo/One")(b"abc", timeout=10) == b"cba"
@@ -109,11 +111,12 @@ async def test_a_spoofed_identity_is_taken_out() -> None:
         assert all("admin" not in caller and f"URI={WEB}" in caller for caller in echo.callers)
 
 
-async def test_a_refused_call_is_permission_denied_with_an_id_that_both_logs_know() -> None:
+@pytest.mark.parametrize("protocol", [Protocol.GRPC, Protocol.AUTO])
+async def test_a_refused_call_is_permission_denied_with_an_id_that_both_logs_know(protocol: Protocol) -> None:
     echo = Echo()
     async with (
         grpc_app(echo) as app,
-        Mesh(http=Protocol.GRPC, http_app=app, rules=(ECHO,)) as mesh,
+        Mesh(http=protocol, http_app=app, rules=(ECHO,)) as mesh,
         channel(mesh) as to,
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -126,6 +129,20 @@ async def test_a_refused_call_is_permission_denied_with_an_id_that_both_logs_kno
         assert told["request_id"] == line["request_id"]
         assert await to.unary_unary("/test.Echo/One")(b"abc", timeout=10) == b"cba"
         assert len(echo.callers) == 1
+
+
+@pytest.mark.parametrize("rules", [(ECHO,), (rule("all", ports=[8080]),)], ids=["calls", "anything"])
+async def test_what_a_connection_speaks_is_named_by_its_first_call(rules: tuple[Rule, ...]) -> None:
+    """The server speaks first, by SETTINGS; that makes it HTTP/2, and no protocol that nobody knows."""
+    async with (
+        grpc_app(Echo()) as app,
+        Mesh(http=Protocol.AUTO, http_app=app, rules=rules) as mesh,
+        channel(mesh) as to,
+    ):
+        assert await to.unary_unary("/test.Echo/One")(b"abc") == b"cba"
+        assert [relay.facts.protocol for relay, _ in mesh.api.inbound.relays] == ["grpc"]
+        assert [relay.facts.protocol for relay, _ in mesh.web.outbound.relays] == ["grpc"]
+        assert mesh.api.metrics.detected.at("inbound", "shop/api", "grpc").value == 1
 
 
 async def test_an_app_that_does_not_listen_is_unavailable() -> None:

@@ -143,7 +143,7 @@ REQUEST_LIMITS = st.builds(
 
 
 def _limits(protocol: Protocol) -> st.SearchStrategy[tuple[RateLimit, ...]]:
-    limits = COUNTED_LIMITS | REQUEST_LIMITS if protocol.is_http else COUNTED_LIMITS
+    limits = COUNTED_LIMITS | REQUEST_LIMITS if protocol.may_be_http else COUNTED_LIMITS
     return st.lists(limits, max_size=3, unique_by=lambda limit: limit.name).map(tuple)
 
 
@@ -155,7 +155,7 @@ UPSTREAMS = st.builds(
     LISTENERS,
     st.sampled_from(Protocol).flatmap(
         lambda protocol: st.tuples(
-            st.just(protocol), st.none() | OPAQUE_ROUTES | (HTTP_ROUTES if protocol.is_http else st.nothing())
+            st.just(protocol), st.none() | OPAQUE_ROUTES | (HTTP_ROUTES if protocol.may_be_http else st.nothing())
         )
     ),
     service=NAME,

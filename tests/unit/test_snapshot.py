@@ -15,6 +15,11 @@ def test_every_protocol_is_read_request_by_request_but_the_opaque_one_and_that_w
     assert protocol.is_http == (protocol not in (OPAQUE, Protocol.AUTO))
 
 
+@pytest.mark.parametrize("protocol", Protocol)
+def test_words_of_requests_mean_something_on_every_protocol_but_the_opaque_one(protocol: Protocol) -> None:
+    assert protocol.may_be_http == (protocol != OPAQUE)
+
+
 def test_opaque_is_a_protocol() -> None:
     assert Protocol(OPAQUE) is Protocol.TCP
 
