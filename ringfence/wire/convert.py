@@ -319,7 +319,9 @@ def _upstream(path: str, message: control_pb2.Upstream) -> Upstream:
         listen_port=read_port(f"{path}.listen_port", message.listen_port) if listens else 0,
         endpoints=endpoints,
         addresses=addresses,
-        route=read_route(f"{path}.route", message.route, http=protocol.may_be_http) if message.HasField("route") else None,
+        route=read_route(f"{path}.route", message.route, http=protocol.may_be_http)
+        if message.HasField("route")
+        else None,
     )
 
 
