@@ -38,8 +38,8 @@ class BalancedChooser:
         self._target = target
         self._monotonic = monotonic
 
-    def choose(self, avoid: Collection[Member]) -> Member | None:
-        return self._target.balancer.choose(self._monotonic(), avoid)
+    def choose(self, now: float, avoid: Collection[Member]) -> Member | None:
+        return self._target.balancer.choose(now, avoid)
 
     def begun(self, member: Member) -> None:
         self._target.balancer.begun(member)

@@ -37,7 +37,7 @@ class Turns:
         self.outcomes: list[tuple[int, Outcome]] = []
         self.failures: list[int] = []
 
-    def choose(self, avoid: Collection[Member]) -> Member | None:
+    def choose(self, now: float, avoid: Collection[Member]) -> Member | None:
         for _ in range(len(self.members)):
             self.next += 1
             found = self.members[self.next % len(self.members)]

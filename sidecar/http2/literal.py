@@ -40,6 +40,9 @@ def _indexes() -> tuple[dict[Field, bytes], dict[bytes, int]]:
 
 
 _WHOLE, _NAMES = _indexes()
+_LEADS: Final = {name: _integer(index, 4, 0) for name, index in _NAMES.items()}
+_SHORT: Final = tuple(bytes((length,)) for length in range(127))
+"""Lengths of strings, as most are written."""
 
 
 def literal(name: bytes, value: bytes, *, never_indexed: bool = False) -> bytes:
@@ -55,9 +58,19 @@ def encode(fields: Iterable[Field]) -> bytes:
     """A header block that leaves the receiver's dynamic table as it is and refers to nothing in it."""
     parts = []
     for field in fields:
-        never = isinstance(field, NeverIndexed)
-        whole = None if never else _WHOLE.get(field)
-        parts.append(literal(*field, never_indexed=never) if whole is None else whole)
+        if type(field) is NeverIndexed:
+            parts.append(literal(*field, never_indexed=True))
+            continue
+        whole = _WHOLE.get(field)
+        if whole is not None:
+            parts.append(whole)
+            continue
+        name, value = field
+        if len(value) < 127 and len(name) < 127:
+            lead = _LEADS.get(name) or b"\0" + _SHORT[len(name)] + name
+            parts += (lead, _SHORT[len(value)], value)
+        else:
+            parts.append(literal(name, value))
     return b"".join(parts)
 
 

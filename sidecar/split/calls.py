@@ -115,8 +115,10 @@ class Calls:
     def place(self, call: Call) -> None:
         """Send ``call`` to the endpoint that is chosen for it, or have it wait."""
         avoid = call.avoid
+        # A new request was given its time by the judge just now.
+        now = (call.waiting_since is None and not call.attempts and call.started) or self.monotonic()
         for _ in range(_CHOICES):
-            member = self.chooser.choose(avoid)
+            member = self.chooser.choose(now, avoid)
             if member is None:
                 break
             leg = self.legs.get(member)
@@ -124,7 +126,7 @@ class Calls:
                 leg = self._open(member)
             if leg is not None:
                 if leg.takes:
-                    self._begin(call, leg)
+                    self._begin(call, leg, now)
                     return
                 if not leg.ready and not leg.late_to_open:
                     self._wait(call, leg)
@@ -133,17 +135,17 @@ class Calls:
         if any(member not in call.avoid for member in self.legs):
             self._wait(call, None)
             return
-        member = self.chooser.choose(call.avoid)
+        member = self.chooser.choose(now, call.avoid)
         if member is not None and member not in self.legs:
             self._wait(call, self._open(member))
         else:
             self.lose(call, self.last_cause)
 
-    def _begin(self, call: Call, leg: Leg) -> None:
+    def _begin(self, call: Call, leg: Leg, now: float) -> None:
         if call.waiting_since is not None:
             call.waiting_since = call.wants = None
             del self.waiting[call]
-        call.begun = self.monotonic()
+        call.begun = now
         self.chooser.begun(leg.member)
         leg.begin(call)
 
@@ -165,7 +167,7 @@ class Calls:
             if not leg.takes:
                 return
             if call.wants in (leg, None) and leg.member not in call.avoid:
-                self._begin(call, leg)
+                self._begin(call, leg, self.monotonic())
 
     # --- legs ---
 

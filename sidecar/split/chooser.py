@@ -11,8 +11,8 @@ from sidecar.balance import Member, Outcome
 class Chooser(Protocol):
     """Whoever balances one upstream. Plain calls, made in the middle of parsing."""
 
-    def choose(self, avoid: Collection[Member]) -> Member | None:
-        """The endpoint for one request, none of ``avoid``; None if there is no other."""
+    def choose(self, now: float, avoid: Collection[Member]) -> Member | None:
+        """The endpoint for one request, none of ``avoid``; None if there is no other. ``now``: monotonic seconds."""
 
     def begun(self, member: Member) -> None:
         """A request was sent there."""
