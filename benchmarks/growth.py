@@ -21,12 +21,16 @@ _CONNECTIONS = 32
 _BODY_CONNECTIONS = 8
 _TURN_SECONDS = 1.0
 _ROUNDS = 3
+_QUICK_ROUNDS = 2
 
 
-def shortened(plan: Plan) -> Plan:
-    """A curve needs many points rather than sharp ones."""
-    plan = plan.with_turn_seconds(min(plan.turn_seconds, _TURN_SECONDS))
-    return Plan(rounds=min(plan.rounds, _ROUNDS), turn_seconds=plan.turn_seconds, levels=plan.levels)
+def shortened(plan: Plan, points: Sequence[int]) -> tuple[Plan, Sequence[int]]:
+    """A curve needs many points rather than sharp ones; a quick one has its ends and every third point between."""
+    quick = plan.rounds <= _ROUNDS
+    few = (*points[:-1:3], points[-1])
+    rounds = min(plan.rounds, _QUICK_ROUNDS if quick else _ROUNDS)
+    shorter = Plan(rounds=rounds, turn_seconds=min(plan.turn_seconds, _TURN_SECONDS))
+    return shorter, plan.levels or (few if quick else points)
 
 
 @contextlib.contextmanager
@@ -56,8 +60,7 @@ def _row(work: str, label: str, metric: str, measured: Turns, level: int, chains
 
 def run_clients(plan: Plan, say: Say) -> list[Row]:
     """CPU a request at so many connections of the app."""
-    plan = shortened(plan)
-    levels = plan.levels or CLIENTS
+    plan, levels = shortened(plan, CLIENTS)
     with started(say, "clients") as (folder, *chains):
         asking = Asking(paths=http1.PATHS, folder=folder)
         measured = take_turns(plan, [(chain, level, asking) for level in levels for chain in chains], say)
@@ -66,10 +69,10 @@ def run_clients(plan: Plan, say: Say) -> list[Row]:
 
 def run_bodies(plan: Plan, say: Say) -> list[Row]:
     """CPU a request whose answer has so many bytes."""
-    plan = shortened(plan)
+    plan, sizes = shortened(plan, backend.BODY_SIZES)
     found = []
     with started(say, "bodies") as (folder, *chains):
-        for size in plan.levels or backend.BODY_SIZES:
+        for size in sizes:
             place = folder / f"bodies-{size}"
             place.mkdir()
             asking = Asking(paths=(f"{backend.BODIES_PATH}/{size}",), folder=place, warm_up=lambda _level: 40)
@@ -81,9 +84,9 @@ def run_bodies(plan: Plan, say: Say) -> list[Row]:
 
 def run_rules(plan: Plan, say: Say) -> list[Row]:
     """CPU a request under so many rules, the last of which permits it."""
-    plan = shortened(plan)
+    plan, counts = shortened(plan, RULES)
     found = []
-    for count in plan.levels or RULES:
+    for count in counts:
         with started(say, f"{count:,} rules", count) as (folder, *chains):
             asking = Asking(paths=http1.PATHS, folder=folder)
             measured = take_turns(plan, [(chain, _CONNECTIONS, asking) for chain in chains], say)

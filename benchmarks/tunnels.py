@@ -86,7 +86,7 @@ def _joined(plane: ControlPlane) -> tuple[str, str]:
 
 def run(plan: Plan, say: Say) -> list[Row]:
     """CPU a request and memory a connection at so many open mesh connections."""
-    plan = growth.shortened(plan)
+    plan, counts = growth.shortened(plan, LEVELS)
     found: list[Row] = []
     with contextlib.ExitStack() as stack:
         folder, ours, peer = stack.enter_context(growth.started(say, "open mesh connections"))
@@ -101,7 +101,7 @@ def run(plan: Plan, say: Say) -> list[Row]:
         for chain in (ours, peer):  # what the first load costs in memory is no connection's
             asking.warmed_up(chain, _CONNECTIONS, plan.turn_seconds)
         before = [resident_megabytes(chain.server_side) for chain in (ours, peer)]
-        for count in plan.levels or LEVELS:
+        for count in counts:
             for opener in openers:
                 opener.open(count)
             after = [resident_megabytes(chain.server_side) for chain in (ours, peer)]
