@@ -9,6 +9,7 @@ import pytest
 
 from ringfence.kit.clock import FakeClock
 from ringfence.kit.log import Logger
+from ringfence.policy.reasons import DenyReason
 
 
 def logged(stream: io.StringIO) -> list[dict[str, object]]:
@@ -68,3 +69,34 @@ def test_values_are_bounded_and_bytes_shown() -> None:
     assert line["raw"] == "\\xff"
     assert line["many"] == list(range(64))
     assert line["odd"] == "z"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        0,
+        -7,
+        True,
+        None,
+        1.5,
+        1e300,
+        float("inf"),
+        "",
+        'a"b\\c\n\x1b[31m€',
+        "x" * 5000,
+        b"\xff\x00",
+        DenyReason.OVERLOADED,
+        [1, "two", None],
+        {"key": 3.0},
+        object,
+    ],
+)
+def test_a_line_is_the_json_of_its_values_however_it_is_put_together(value: object) -> None:
+    """A field that stands in the place of a bound one makes the line whole; the others are put together from parts."""
+    parts, whole = io.StringIO(), io.StringIO()
+    clock = FakeClock(0.0)
+    Logger("test", stream=parts, clock=clock, fields={"bound": 1}).info("said", field=value, last=1)
+    Logger("test", stream=whole, clock=clock, fields={"bound": 0}).info("said", bound=1, field=value, last=1)
+    assert parts.getvalue() == whole.getvalue()
+    assert parts.getvalue().isascii()
+    assert parts.getvalue().count("\n") == 1
