@@ -189,6 +189,22 @@ def test_an_instance_whose_app_refuses_connections_is_left_alone_until_it_takes_
     until(lambda: running.reached() == set(NAMES), "a call that reaches b")
 
 
+def test_a_control_plane_that_comes_back_hears_who_cannot_serve_and_believes_the_best_of_the_others(
+    running: Running,
+) -> None:
+    app = running.pid_of("a", "app.py")
+    os.kill(app, signal.SIGUSR1)
+    until(lambda: running.reached() and running.not_ready("a"), "the word that a cannot serve")
+    [control_plane] = [pid for pid in running.marked.pids() if "controlplane" in command_line(pid)]
+    os.kill(control_plane, signal.SIGKILL)
+    until(lambda: running.command.stderr.count('"msg":"control plane ready"') == 2, "the new control plane")
+    until(lambda: "refuses connections" in running.not_ready("a"), "the word of a to the new control plane")
+    assert running.not_ready("b") == running.not_ready("c") == ""
+    assert running.reached() == {"b", "c"}
+    os.kill(app, signal.SIGUSR2)
+    until(lambda: not running.not_ready("a"), "the word that a serves again")
+
+
 def test_an_instance_whose_sidecar_is_gone_is_left_alone_until_it_is_back(running: Running) -> None:
     os.kill(running.command.popen.pid, signal.SIGSTOP)  # it would start the sidecar again at once
     try:
