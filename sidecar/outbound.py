@@ -342,7 +342,8 @@ class Outbound:
 
     def begin_anew(self, before: OutboundDetection, spoken: Spoken) -> Relay | None:
         before.leave_target()
-        relay = self._to_upstream(before.upstream, partial(self._speaking, Protocol(spoken)))
+        made, lent = partial(self._speaking, Protocol(spoken)), before.lent
+        relay = self._to_upstream(before.upstream, made if lent is None else lambda target, _: made(target, lent))
         if relay is None:
             return None
         relay.facts.started = before.facts.started

@@ -1,9 +1,9 @@
 """An app's connection to an upstream of protocol ``auto``, until it is known what it speaks. Adapter.
 
 The stream is opened at once, since the server may speak first, and the app's first bytes are read. If they are HTTP the
-connection begins anew as one of HTTP (``sidecar.outbound_http``), whose stream is opened with a request, so that every
-refusal finds a request to answer; the stream that was opened first is dropped. Where the last connection spoke HTTP the
-next one is given a moment to do so, too, before any stream is opened.
+connection begins anew as one of HTTP (``sidecar.outbound_http``), where every refusal finds a request to answer; the
+stream goes along if all requests go one way, and is dropped if they are spread. Where the last connection spoke HTTP
+the next one is given a moment to do so, too, before any stream is opened.
 
 A refusal that comes before the app has said a word is kept for a moment too: HTTP is told it in its own words.
 Nothing is judged here, that is for the other side.
@@ -23,6 +23,7 @@ from sidecar.openers import Openers
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.target import Target
+from sidecar.tunnel.stream import Stream
 
 HOLD_SECONDS: Final = 0.05  # for bytes that may be either, and for a refusal
 HINT_SECONDS: Final = 0.03  # for the first byte of HTTP where there was HTTP before
@@ -153,6 +154,12 @@ class OutboundDetection(OutboundRelay):
             super().data_received(held)
         return consumed
 
+    @property
+    def lent(self) -> Member | None:
+        """Where the stream leads, if there is one that another relay may go on with."""
+        able = isinstance(self.stream, Stream) and self._refusal is None and self._member.usable
+        return self._member if able else None
+
     def _begin_anew(self, spoken: Spoken) -> None:
         self._known(spoken)
         relay = self.owner.begin_anew(self, spoken)
@@ -160,15 +167,22 @@ class OutboundDetection(OutboundRelay):
             super().refused(DenyReason.UPSTREAM_UNREACHABLE, "the service has no endpoint")
             return
         self.ended = True
-        self._drop_stream(CANCEL)
         transport, self.transport = self.transport, None
         if transport is None:
+            self._drop_stream(CANCEL)
             return
         transport.set_protocol(relay)
         relay.connection_made(transport)
+        if self.lent is not None and isinstance(relay, OutboundRelay) and not relay.shut_out:
+            relay.take_stream_of(self)
+        else:
+            self._drop_stream(CANCEL)
+            self._from_mesh = b""
         transport.resume_reading()
         if self._kept:
             relay.data_received(self._kept)
+        if self._from_mesh and not relay.ended:
+            relay.on_data(self._from_mesh)
         if self.owner.draining and not relay.ended:
             relay.drain()
 

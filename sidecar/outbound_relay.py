@@ -38,6 +38,7 @@ class OutboundRelay(Relay):
 
     takes_views = False
     alpn: bytes | None = None  # what a server without sidecar is offered
+    _asked = False  # a stream was asked for, where that does not happen at once
 
     def __init__(self, owner: RelayOwner, facts: RelayFacts, openers: Openers, target: Target, member: Member) -> None:
         super().__init__(owner, facts)
@@ -178,6 +179,16 @@ class OutboundRelay(Relay):
             self.stream.send(data)
         if self._app_ended and self.stream is not None:
             self.stream.end()
+
+    def take_stream_of(self, before: OutboundRelay) -> None:
+        """Go on with a stream to the same endpoint, opened before it was known what would go over it."""
+        stream, before.stream = before.stream, None
+        assert stream is not None
+        self._asked = True
+        self._link, self.stream = before._link, stream
+        self.replied, self._opened_at = before.replied, before._opened_at
+        stream.endpoint = self
+        self.stream_opened()
 
     @property
     def resendable(self) -> bool:

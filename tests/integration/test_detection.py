@@ -329,7 +329,7 @@ async def test_an_app_that_does_not_listen_is_told_in_http_or_by_the_end_of_the_
         await until(lambda: not mesh.api.inbound._connecting)
 
 
-async def test_where_http_was_spoken_before_no_stream_is_opened_in_vain() -> None:
+async def test_no_stream_is_opened_in_vain_whether_or_not_http_was_spoken_before() -> None:
     seen: list[bytes] = []
     async with http_app(seen) as app, auto(tcp_app=app) as mesh:
         client = HttpClient(*await call(mesh, "explicit", TCP_PORT))
@@ -337,7 +337,9 @@ async def test_where_http_was_spoken_before_no_stream_is_opened_in_vain() -> Non
         client.close()
         await until(lambda: not len(mesh.web.outbound.relays))
         streams = mesh.api.metrics.connections
+        await until(lambda: not len(mesh.api.inbound.relays))
         before = sum(count.value for count in streams.table.values())
+        assert before == 1  # the stream that was opened before the request is the request's
         client = HttpClient(*await call(mesh, "explicit", TCP_PORT))
         assert (await client.ask("GET", "/orders/2")).status == 200
         client.close()
