@@ -42,8 +42,8 @@ class ProxyRouter(Protocol):
     def proxied(self, upstream: Upstream, asked: Asked, take_over: TakeOver) -> Relay | None:
         """A relay to ``upstream``, registered; None if it has no endpoint."""
 
-    def proxied_outside(self, asked: Asked) -> Relay | None:
-        """A relay for a CONNECT out of the mesh, registered, if an egress rule permits it."""
+    def proxied_outside(self, asked: Asked, take_over: TakeOver) -> Relay | None:
+        """A relay out of the mesh, registered, if an egress rule permits it."""
 
     def proxied_denied(self, asked: Asked | None, reason: DenyReason, detail: str) -> Refusal:
         """Log and count a request that is led nowhere; what its client is told."""
@@ -150,14 +150,10 @@ class ProxyClient(asyncio.Protocol):
         self._hand_over(relay, head_bytes, ESTABLISHED if at_once else b"")
 
     def _lead_outside(self, asked: Asked, head_bytes: int) -> None:
-        if not asked.tunnel:
-            detail = "no upstream of that name and port; out of the mesh a proxy leads by CONNECT alone"
-            self._refuse(asked, DenyReason.EGRESS_NOT_ALLOWED, detail)
-            return
-        if self._proxy.is_own((asked.host, asked.port or 0)):
+        if self._proxy.is_own((asked.host, asked.port or 80)):
             self._refuse(asked, DenyReason.EGRESS_NOT_ALLOWED, "that is the proxy itself")
             return
-        relay = self._router.proxied_outside(asked)
+        relay = self._router.proxied_outside(asked, self._next)
         if relay is None:
             detail = "no upstream of that name and port, and no egress rule permits it"
             self._refuse(asked, DenyReason.EGRESS_NOT_ALLOWED, detail)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
 from sidecar import refusal
 from sidecar.direct import DirectEnd
+from sidecar.egress_http import EgressHttpRelay
 from sidecar.egress_relay import EgressRelay
 from sidecar.http1 import Exchange, Heads, MalformedError, RequestFields
 from sidecar.http1.ending import as_answer
 from sidecar.http1.fields import join_block, tokens
 from sidecar.http2.frames import CANCEL
-from sidecar.http_relay import HEAD_SECONDS
+from sidecar.http_relay import HEAD_SECONDS, HttpRelay
 from sidecar.openers import Carrier
 from sidecar.outbound_http import OutboundHttpRelay
 from sidecar.outbound_relay import OutboundOpaqueRelay
@@ -74,8 +75,8 @@ class ConnectRelay(Answering, OutboundOpaqueRelay):
         super().stream_found(carrier, stream)
 
 
-class ConnectEgressRelay(Answering, EgressRelay):
-    """CONNECT to a destination outside the mesh. ``forbidden``: addresses that would lead back to the proxy."""
+class Outside(EgressRelay):
+    """Leads out of the mesh, and not back to the proxy. ``forbidden``: addresses that would lead there."""
 
     forbidden: Callable[[tuple[str, int]], bool]
 
@@ -83,24 +84,29 @@ class ConnectEgressRelay(Answering, EgressRelay):
         if self.forbidden(end.remote):  # a name may stand for any address
             end.reset(CANCEL)
             self.end(DenyReason.EGRESS_NOT_ALLOWED, "the name leads back to the proxy itself")
-            return
-        self.confirm()
+        else:
+            super().direct_ready(end)
+
+
+class ConnectEgressRelay(Answering, Outside):
+    """CONNECT to a destination outside the mesh."""
+
+    def direct_ready(self, end: DirectEnd) -> None:
+        if not self.forbidden(end.remote):
+            self.confirm()
         super().direct_ready(end)
 
 
-class ForwardHttpRelay(OutboundHttpRelay):
-    """Requests in absolute form, all for ``asked``."""
+class OneDestination(HttpRelay):
+    """Requests in absolute form, all for one destination. Stands before a relay of HTTP/1.x."""
 
-    def __init__(self, *args: Any, asked: Asked, take_over: TakeOver) -> None:
-        super().__init__(*args)
-        self._destination = (asked.host, asked.port)
-        self._take_over = take_over
-        self._begun = b""  # of a request that does not tell its destination yet
-        self._begun_since: float | None = None  # monotonic seconds, seen by ``sweep``
+    asked: Asked
+    take_over: TakeOver
+    _begun = b""  # of a request that does not tell its destination yet
+    _begun_since: float | None = None  # monotonic seconds, seen by ``sweep``
 
     def data_received(self, data: bytes) -> None:
-        inspector = self.inspector
-        if inspector.progress != "idle" or self.ended:
+        if self.inspector.progress != "idle" or self.ended:
             super().data_received(data)
             return
         data, self._begun = self._begun + data, b""
@@ -111,7 +117,7 @@ class ForwardHttpRelay(OutboundHttpRelay):
             return
         if found is None:
             self._begun = data
-        elif found[0].tunnel or (found[0].host, found[0].port) != self._destination:
+        elif found[0] != self.asked:
             self._hand_back(data)
         else:
             super().data_received(data)
@@ -120,7 +126,7 @@ class ForwardHttpRelay(OutboundHttpRelay):
         transport, self.transport = self.transport, None
         self.end("closed")
         if transport is not None:
-            self._take_over(transport, data)
+            self.take_over(transport, data)
 
     def sweep(self, now: float) -> None:
         super().sweep(now)
@@ -137,7 +143,7 @@ class ForwardHttpRelay(OutboundHttpRelay):
             told = read_authority(exchange.fields.host)
         except MalformedError:
             told = None
-        if told is not None and (told.host, told.port) == self._destination:
+        if told == self.asked:
             return super().request(exchange)
         exchange.started = self._monotonic()
         exchange.decision = Deny(DenyReason.PROTOCOL_ERROR)
@@ -145,6 +151,14 @@ class ForwardHttpRelay(OutboundHttpRelay):
         answer = self._answer(DenyReason.PROTOCOL_ERROR, exchange, detail=detail, status=MISDIRECTED)
         self.inspector.refuse(exchange, answer, close=True)
         return None
+
+
+class ForwardHttpRelay(OneDestination, OutboundHttpRelay):
+    """To an upstream."""
+
+
+class ForwardEgressRelay(OneDestination, EgressHttpRelay, Outside):
+    """Out of the mesh."""
 
 
 class ForwardHeads(Heads):
@@ -170,8 +184,9 @@ class ForwardHeads(Heads):
         return fields
 
 
-def forward_heads() -> ForwardHeads:
-    return ForwardHeads(prefixes=(b"x-ringfence-", b"proxy-"), refusal_name=refusal.HEADER)
+def forward_heads(refusal_name: bytes | None) -> ForwardHeads:
+    """``refusal_name``: as for `Heads`; None out of the mesh, where nobody tells refusals of ours."""
+    return ForwardHeads(prefixes=(b"x-ringfence-", b"proxy-"), refusal_name=refusal_name)
 
 
 def _name(line: bytes) -> bytes:

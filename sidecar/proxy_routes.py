@@ -9,12 +9,20 @@ from dataclasses import dataclass
 from ringfence.policy.decide import Permit
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Protocol, Upstream
+from sidecar import refusal
 from sidecar.balance import Member
 from sidecar.mesh_names import MeshNames
 from sidecar.openers import Openers
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.outbound_split import OutboundSplitRelay
-from sidecar.proxied_relay import ConnectEgressRelay, ConnectRelay, ForwardHttpRelay, TakeOver, forward_heads
+from sidecar.proxied_relay import (
+    ConnectEgressRelay,
+    ConnectRelay,
+    ForwardEgressRelay,
+    ForwardHttpRelay,
+    TakeOver,
+    forward_heads,
+)
 from sidecar.proxy_request import Asked
 from sidecar.recording import Recorder
 from sidecar.refusal import Refusal
@@ -47,7 +55,8 @@ class ProxyRoutes:
 
     def __init__(self, parts: OutboundParts) -> None:
         self._parts = parts
-        self._heads = forward_heads()
+        self._heads = forward_heads(refusal.HEADER)
+        self._outside_heads = forward_heads(None)
         self.names = MeshNames()
         self.is_own: Callable[[tuple[str, int]], bool] = lambda _: False
         """Whether a connection there would come back to the proxy."""
@@ -74,12 +83,14 @@ class ProxyRoutes:
                 relay.own_id = parts.own_id
                 return relay
             rest = (parts.openers, target, member, self._heads, parts.recorder, parts.own_id)
-            return ForwardHttpRelay(parts.owner, facts, *rest, asked=asked, take_over=take_over)
+            http = ForwardHttpRelay(parts.owner, facts, *rest)
+            http.asked, http.take_over = asked, take_over
+            return http
 
         return parts.lead(upstream, made)
 
-    def proxied_outside(self, asked: Asked) -> Relay | None:
-        parts, port = self._parts, asked.port or 0
+    def proxied_outside(self, asked: Asked, take_over: TakeOver) -> Relay | None:
+        parts, port = self._parts, asked.port or 80
         host, address = asked.host, ""
         rule = parts.egress_rule(host, address, port)
         if rule is None:
@@ -87,11 +98,17 @@ class ProxyRoutes:
             rule = parts.egress_rule(host, address, port)
         if rule is None:
             return None
-        facts = parts.facts("", parts.outside, port, "tcp")
+        facts = parts.facts("", parts.outside, port, "tcp" if asked.tunnel else "http")
         facts.destination = str(asked)
         facts.decision = Permit("egress", rule)
-        relay = ConnectEgressRelay(parts.owner, facts, asked.host, port)
-        relay.own_id = parts.own_id
+        relay: ConnectEgressRelay | ForwardEgressRelay
+        if asked.tunnel:
+            relay = ConnectEgressRelay(parts.owner, facts, asked.host, port)
+            relay.own_id = parts.own_id
+        else:
+            own = (self._outside_heads, parts.recorder, parts.own_id)
+            relay = ForwardEgressRelay(parts.owner, facts, asked.host, port, *own)
+            relay.asked, relay.take_over = asked, take_over
         relay.forbidden = self.is_own
         parts.lead_outside(relay, host, address, port)
         return relay

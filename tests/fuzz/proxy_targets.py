@@ -51,7 +51,7 @@ def asked(data: bytes) -> None:
 
 def hops(data: bytes) -> None:
     """What is meant for the proxy or for one hop does not go on, and what goes on is lawful and final."""
-    heads = forward_heads()
+    heads = forward_heads(None)
     prefix = b" HTTP/1.1\r\n"
     try:
         fields = heads.judge_request(prefix + data + b"\r\n\r\n")

@@ -337,6 +337,61 @@ async def test_a_destination_that_does_not_answer_is_told_so() -> None:
         await over(client)
 
 
+async def test_plain_http_leads_out_of_the_mesh_by_an_egress_rule_alone() -> None:
+    seen: list[bytes] = []
+    async with http_app(seen) as outside, proxied(egress=(TO_LOOPBACK,)) as site:
+        host = f"localhost:{outside}"
+        client = await site.client()
+        for number in range(2):
+            fields = "Proxy-Authorization: secret\r\nX-Ringfence-Refusal: forged\r\n"
+            assert (await asked(client, f"http://{host}/a/{number}?b", host, fields=fields)).status == 200
+        client.writer.write(f"POST http://{host}/ HTTP/1.1\r\nhost: {host}\r\ncontent-length: 300000\r\n\r\n".encode())
+        client.writer.write(b"x" * 300_000)
+        assert (await client.reply()).status == 200
+        assert [head.split(b"\r\n")[0] for head in seen] == [
+            b"GET /a/0?b HTTP/1.1",
+            b"GET /a/1?b HTTP/1.1",
+            b"POST / HTTP/1.1",
+        ]
+        assert not any(b"secret" in head or b"forged" in head for head in seen)
+        denied = await asked(client, "http://evil.example/", "evil.example")
+        assert (denied.status, denied.json()["reason"]) == (403, DenyReason.EGRESS_NOT_ALLOWED)
+        await over(client)
+
+
+async def test_a_destination_of_plain_http_that_fails_is_answered_for() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with plain_server(cut) as outside, proxied(egress=(TO_LOOPBACK,)) as site:
+        for port in (outside, free_port(), site.port):
+            client = await site.client()
+            reply = await asked(client, f"http://127.0.0.1:{port}/", f"127.0.0.1:{port}")
+            expected = DenyReason.EGRESS_NOT_ALLOWED if port == site.port else DenyReason.UPSTREAM_UNREACHABLE
+            assert (reply.status, reply.json()["reason"]) == (403 if port == site.port else 502, expected)
+            await over(client)
+
+
+async def test_plain_http_out_of_the_mesh_ends_with_the_rule_that_permits_it() -> None:
+    waiting = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        waiting.set()
+        await reader.read()
+        writer.close()
+
+    async with plain_server(silent) as outside, proxied(egress=(TO_LOOPBACK,)) as site:
+        client = await site.client()
+        client.writer.write(f"GET http://localhost:{outside}/ HTTP/1.1\r\nhost: localhost:{outside}\r\n\r\n".encode())
+        await asyncio.wait_for(waiting.wait(), 10)
+        site.mesh.web.outbound.enforce(site.mesh.upstreams, ())
+        reply = await client.reply()
+        assert (reply.status, reply.json()["reason"]) == (403, DenyReason.EGRESS_NOT_ALLOWED)
+        await over(client)
+
+
 async def test_new_egress_rules_end_the_tunnels_that_they_no_longer_permit() -> None:
     async with echo_app() as outside, proxied(egress=(TO_LOOPBACK,)) as site:
         client, reply = await site.connect(f"localhost:{outside}")
