@@ -147,7 +147,7 @@ class LegCarrier:
     def on_headers(self, headers: Headers) -> None:
         """The answer to CONNECT, or the trailers of a stream that policy ended."""
         fields = dict(headers)
-        told = refusal.told_by(fields.get(refusal.HEADER, b""), self.leg.peer)
+        told = refusal.told_by(fields.get(refusal.HEADER, b""), self.leg.peer, fields.get(refusal.RETRY_AFTER, b""))
         if told is not None:
             self._lost(told.reason, f"refused by {told.origin}", told)
         elif not self._replied:

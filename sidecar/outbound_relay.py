@@ -279,7 +279,8 @@ class OutboundRelay(Relay):
     def on_headers(self, headers: Headers) -> None:
         """The answer to CONNECT, or the trailers of a stream that policy ended."""
         fields = dict(headers)
-        told = self._told = refusal.told_by(fields.get(refusal.HEADER, b""), self.facts.peer)
+        again = fields.get(refusal.RETRY_AFTER, b"")
+        told = self._told = refusal.told_by(fields.get(refusal.HEADER, b""), self.facts.peer, again)
         status = fields.get(b":status", b"")
         if told is None and (self.replied or _INTERIM(status)):
             return
@@ -296,7 +297,7 @@ class OutboundRelay(Relay):
         if told is not None:
             self.facts.request_id = told.request_id
             self.facts.origin = told.origin
-            self.retry_after_seconds = refusal.retry_after(fields.get(refusal.RETRY_AFTER, b""))
+            self.retry_after_seconds = told.retry_after_seconds
             self.refused(reason, f"refused by {told.origin}")
         else:
             self.refused(reason, f"CONNECT answered {status.decode('latin-1')}")

@@ -252,6 +252,7 @@ class OutboundSplitRelay(OutboundHttp2Judge):
             reason=loss.reason,
             request_id=loss.told.request_id if loss.told is not None else new_request_id(),
             origin=loss.told.origin if loss.told is not None else self._own_id,
+            retry_after_seconds=loss.told.retry_after_seconds if loss.told is not None else 0,
         )
         self._refused_by(told, None, exchange, loss.detail)
         return answer_of(told)

@@ -79,10 +79,14 @@ def parse_refusal(value: bytes) -> Refusal | None:
     return Refusal(reason=reason, request_id=request_id, origin=origin)
 
 
-def told_by(value: bytes, peer: str) -> Refusal | None:
-    """A refusal as the peer tells it; its origin is the peer, whatever it says there."""
+def told_by(value: bytes, peer: str, again: bytes = b"") -> Refusal | None:
+    """A refusal as the peer tells it; its origin is the peer, whatever it says. ``again``: the ``retry-after``."""
     told = parse_refusal(value)
-    return replace(told, origin=peer) if told is not None and told.origin != peer else told
+    return replace(told, origin=peer, retry_after_seconds=_seconds(again)) if told is not None else None
+
+
+def _seconds(value: bytes) -> int:
+    return int(value) if _SECONDS.fullmatch(value) is not None else 0
 
 
 def is_told(local: object, header: bytes | None) -> bool:
@@ -98,11 +102,6 @@ def status_of(reason: str) -> int:
 def is_failure(reason: str) -> bool:
     """Whether something broke, so that a connection ends by a reset; what is refused on purpose ends by a close."""
     return status_of(reason) not in (403, 429)
-
-
-def retry_after(value: bytes) -> int:
-    """The seconds in a ``retry-after`` of a peer; 0 if there are none that we would pass on."""
-    return int(value) if _SECONDS.fullmatch(value) is not None else 0
 
 
 def known_reason(reason: str) -> DenyReason | None:

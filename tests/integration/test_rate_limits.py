@@ -243,6 +243,24 @@ async def test_a_grpc_call_above_the_limit_is_resource_exhausted_and_told_when_t
         assert await one(b"abc") == b"cba"
 
 
+async def test_a_grpc_connection_above_the_limit_does_not_come_about_and_harms_no_other() -> None:
+    """grpcio asks nothing before the server's settings, so there is no call yet that could be answered."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with (
+        grpc_app(Echo()) as app,
+        Mesh(rules=(ECHO,), http_app=app, http=Protocol.GRPC) as mesh,
+        grpc.aio.insecure_channel(f"127.0.0.1:{mesh.http_listen}", options=options) as first,
+        grpc.aio.insecure_channel(f"127.0.0.1:{mesh.http_listen}", options=options) as second,
+    ):
+        limit(mesh, RateLimit(name="few", per=Per.CALLER, connections=HOURLY))
+        assert await first.unary_unary("/test.Echo/One")(b"abc") == b"cba"
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await second.unary_unary("/test.Echo/One")(b"abc")
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert limited(mesh)[("shop/api", "few", "caller")] >= 1
+        assert await first.unary_unary("/test.Echo/One")(b"abc") == b"cba"
+
+
 async def test_a_port_without_limits_asks_nothing(mesh: Mesh) -> None:
     limit(mesh, RateLimit(name="hourly", per=Per.ROUTE, requests=HOURLY))
     limit(mesh)

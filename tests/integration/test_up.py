@@ -345,3 +345,16 @@ def test_it_starts_again_on_its_own_state_and_not_as_another_mesh_or_without_its
     assert ended.returncode == 1
     assert str(passphrase_file) in ended.stderr
     assert not passphrase_file.exists()
+
+
+def test_a_service_with_workers_serves_and_stops_like_any_other(tmp_path: Path, marked: Marked) -> None:
+    mesh = small_mesh(tmp_path)
+    mesh.file.write_text(mesh.file.read_text().replace("      ports:\n", "      workers: 2\n      ports:\n"))
+    with running(mesh, marked) as (command, _):
+        until(mesh.echoes, "an echo")
+        workers = [pid for pid in marked.pids() if "sidecar.workers" in command_line(pid)]
+        assert len(workers) == 2
+        command.popen.send_signal(signal.SIGINT)
+        assert command.wait() == 0
+        until(lambda: not marked.pids(), "the end of every process")
+        assert "Traceback" not in command.stderr

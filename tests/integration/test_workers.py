@@ -40,6 +40,7 @@ async def bench(tmp_path: Path, free_port: Callable[[], int], lifetime_seconds: 
 async def started(bench: SelfCaller, *flags: str) -> SidecarProcess:
     process = await bench.start("--workers", "2", *flags)
     await process.ready()
+    await until(lambda: len(bench.control.acks) >= len(bench.processes))
     return process
 
 
@@ -240,6 +241,24 @@ async def test_what_one_cannot_enforce_is_refused_by_all_and_the_old_one_stays(
     with pytest.raises(ConnectionRefusedError):  # the port that was opened for it is closed again
         await asyncio.open_connection("127.0.0.1", bench.apps[HTTP_PORT])
     living.close()
+
+
+async def test_a_worker_that_stands_still_is_killed_so_that_a_denial_holds(bench: SelfCaller) -> None:
+    process = await started(bench)
+    before = await pids(process)
+    os.kill(before[1], signal.SIGSTOP)
+    bench.push()  # nothing is permitted any more
+    await until(lambda: bench.control.acks[-1].enforced_revision == bench.revision, deadline_seconds=60)
+    await until(lambda: process.said("worker ended"))
+    [told] = process.said("worker ended")
+    assert (told["worker"], told["pid"]) == (1, before[1])
+    assert "did not answer" in told["ended"]
+
+    async def replaced() -> bool:
+        return before[1] != (await pids(process)).get(1, before[1])
+
+    await eventually(replaced)
+    assert {one["enforces"] for one in (await process.ask("/config"))["workers"]} == {bench.revision}
 
 
 async def test_a_port_that_another_process_has_is_named_and_refused(bench: SelfCaller) -> None:

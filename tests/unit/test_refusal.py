@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -93,9 +94,12 @@ def test_when_to_come_again_is_told_beside_the_refusal_and_read_strictly() -> No
     told = Refusal(reason=DenyReason.RATE_LIMITED, request_id="ab", origin="", retry_after_seconds=7)
     assert b"\r\nretry-after: 7\r\n" in http_response(told)
     assert b"retry-after" not in http_response(Refusal(reason=DenyReason.RATE_LIMITED, request_id="ab", origin=""))
-    assert refusal.retry_after(b"7") == 7
-    for value in (b"", b"0", b"-1", b"1.5", b"9999999", b"7, 8", b" 7", b"Wed, 21 Oct 2026 07:28:00 GMT"):
-        assert refusal.retry_after(value) == 0
+    value = told.header_value()
+    assert refusal.told_by(value, "spiffe://a/b", b"7") == replace(told, origin="spiffe://a/b")
+    for again in (b"", b"0", b"-1", b"1.5", b"9999999", b"7, 8", b" 7", b"Wed, 21 Oct 2026 07:28:00 GMT"):
+        heard = refusal.told_by(value, "", again)
+        assert heard is not None
+        assert heard.retry_after_seconds == 0
 
 
 def test_what_is_refused_on_purpose_ends_by_a_close_and_what_broke_by_a_reset() -> None:
