@@ -18,6 +18,7 @@ from sidecar import refusal
 from sidecar.balance import Member, Outcome
 from sidecar.direct import DirectEnd
 from sidecar.http2.frames import CANCEL, REFUSED_STREAM
+from sidecar.idleness import Idleness
 from sidecar.opaque import ReadsInPlace
 from sidecar.openers import Carrier, Openers
 from sidecar.relay import Relay, RelayFacts, RelayOwner
@@ -54,7 +55,7 @@ class OutboundRelay(Relay):
         self._opened_at = 0.0  # monotonic seconds
         self._pending = False  # waits for a link
         self.shut_out = False  # it came when the route let no more connections in
-        self._idle_since: tuple[int, float] | None = None  # bytes moved until then, seen by ``sweep``
+        self._idleness = Idleness()  # seen by ``sweep``
         self._told: refusal.Refusal | None = None
         self._notes: TlsNotes | None = TlsNotes()
         self._unsent: list[bytes] = []  # read before there was a stream; one read at most, or what is sent again
@@ -322,11 +323,10 @@ class OutboundRelay(Relay):
         idle_seconds = self._target.timeouts.idle_seconds
         if idle_seconds is not None and not self.ended:
             moved = self.facts.bytes_from_app + self.facts.bytes_to_app
-            if self._idle_since is None or self._idle_since[0] != moved or self.busy:
-                self._idle_since = (moved, now)
-            elif now - self._idle_since[1] >= idle_seconds:
+            seconds = self._idleness.seconds(moved, now, busy=self.busy)
+            if seconds >= idle_seconds:
                 self._target.timed_out("idle")
-                self.end("closed", f"idle for {now - self._idle_since[1]:.0f} s")
+                self.end("closed", f"idle for {seconds:.0f} s")
 
     @property
     def busy(self) -> bool:

@@ -15,6 +15,7 @@ from ringfence.routing.model import RetryOn
 from sidecar.balance import Member, Outcome
 from sidecar.http2 import Answer, Exchange, Heads, Malformed
 from sidecar.http2_relay import answer_of, status_counted
+from sidecar.idleness import Idleness
 from sidecar.openers import Carrier, Openers
 from sidecar.outbound_judge import OutboundHttp2Judge
 from sidecar.outbound_leg import LegCarrier, LegLoss
@@ -71,6 +72,7 @@ class OutboundSplitRelay(OutboundHttp2Judge):
         self._target = target
         self.shut_out = False  # it came when the route let no more connections in
         self._carriers: dict[Leg, LegCarrier] = {}
+        self._idleness = Idleness()
         self._write_due = False
         self._call_soon = asyncio.get_running_loop().call_soon
         self.record_with(recorder, own_id)
@@ -195,6 +197,13 @@ class OutboundSplitRelay(OutboundHttp2Judge):
             self.inspector.give_up(now - WAIT_SECONDS, LegLoss(reason=DenyReason.UPSTREAM_TIMEOUT, detail=detail))
             self._attend()
         super().sweep(now)
+        idle_seconds = self._target.timeouts.idle_seconds
+        if idle_seconds is not None and not self.ended:
+            moved = self.facts.bytes_from_app + self.facts.bytes_to_app
+            seconds = self._idleness.seconds(moved, now, busy=not self.inspector.idle)
+            if seconds >= idle_seconds:
+                self._target.timed_out("idle")
+                self.end("closed", f"idle for {seconds:.0f} s")
 
     def app_end(self) -> None:
         """What is left are requests whose responses are due. Whether a client that says no more still wants them is the

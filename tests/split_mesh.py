@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ringfence.kit.clock import SystemClock
 from ringfence.policy.compile import compile_policy
 from ringfence.policy.model import Allowlist, Rule
+from ringfence.routing.model import Route
 from ringfence.snapshot import Endpoint, Port, Protocol, Upstream, Workload
 from sidecar.balance import Member
 from tests.data_path import API, HTTP_PORT, WEB, Side, free_port, until
@@ -26,6 +27,7 @@ class SplitMesh:
         self._apps = list(apps)
         self._protocol = protocol
         self._clock = clock
+        self.route: Route | None = None
         self._table = compile_policy(
             (Allowlist(namespace="shop", name="api", rules=rules),),
             trust_domain=API.trust_domain,
@@ -61,6 +63,7 @@ class SplitMesh:
                 Endpoint(mesh_host="127.0.0.1", mesh_port=self.mesh_ports[number], address="127.0.0.1", spiffe_id=API)
                 for number in numbers
             ),
+            route=self.route,
         )
 
     def lead_to(self, *numbers: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from ringfence.routing.model import CircuitBreaker, Route, Timeouts
 from ringfence.snapshot import Protocol
 from tests.data_path import API, WEB, rule, until
 from tests.split_mesh import SplitMesh
@@ -342,3 +343,38 @@ async def test_a_connection_to_one_instance_moves_when_there_are_more() -> None:
             for _ in range(100):
                 await one(b"abc", timeout=10)
             assert all(len(instance.began) > 15 for instance in instances)
+
+
+async def test_a_route_bounds_the_calls_of_one_connection_in_number_and_time() -> None:
+    async with spread() as (mesh, instances, _), channel(mesh) as to:
+        mesh.route = Route(name="api", circuit_breaker=CircuitBreaker(requests=3))
+        mesh.lead_to(0, 1, 2)
+        slow = to.unary_unary("/test.Echo/Slow")
+        held = [slow(b"%d" % number, timeout=60) for number in range(3)]
+        await until(lambda: sum(len(instance.began) for instance in instances) == 3)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await slow(b"too many", timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "circuit_open" in (caught.value.details() or "")
+        held[0].cancel()
+        await until(lambda: sum(instance.cancelled for instance in instances) == 1)
+        mesh.route = Route(name="api", timeouts=Timeouts(request_seconds=0.2))
+        mesh.lead_to(0, 1, 2)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await slow(b"late", timeout=60)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await until(lambda: sum(instance.cancelled for instance in instances) >= 2)
+
+
+async def test_a_connection_on_which_nothing_moves_ends_when_its_route_says_so() -> None:
+    async with spread() as (mesh, _, _), channel(mesh) as to:
+        mesh.route = Route(name="api", timeouts=Timeouts(idle_seconds=60.0))
+        mesh.lead_to(0, 1, 2)
+        await to.unary_unary("/test.Echo/One")(b"abc", timeout=10)
+        relays, now = mesh.web.outbound.relays, asyncio.get_running_loop().time()
+        relays.sweep(now)
+        relays.sweep(now + 59)
+        assert len(relays) == 1
+        relays.sweep(now + 61)
+        assert len(relays) == 0
+        assert (await to.unary_unary("/test.Echo/One")(b"abc", timeout=10)).endswith(b":abc")
