@@ -9,22 +9,29 @@ import asyncio
 import contextlib
 import ctypes
 import os
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 # inotify(7): modified, attributes, closed after writing, moved from and to, created, deleted, itself deleted or moved.
 _CHANGES: Final = 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
 _READ_BYTES: Final = 65_536
+_EVENT: Final = struct.Struct("iIII")  # watch, mask, cookie, bytes of the name that follows
 
 
 class FolderHints:
-    """Hints of ``folders``, not of what lies in folders below them; for use within one event loop."""
+    """Hints of files in ``folders`` whose names end in one of ``suffixes``, not of what lies in folders below them.
 
-    __slots__ = ("_descriptor", "_event", "_folders", "_loop")
+    For use within one event loop. A folder in which others write all the time is not to be among them: each write is
+    looked at.
+    """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    __slots__ = ("_descriptor", "_event", "_folders", "_loop", "_suffixes")
+
+    def __init__(self, folders: Sequence[Path], suffixes: Sequence[str]) -> None:
         self._folders = folders
+        self._suffixes = tuple(os.fsencode(suffix) for suffix in suffixes)
         self._descriptor = -1
         self._event = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -46,9 +53,9 @@ class FolderHints:
 
     def _readable(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while os.read(self._descriptor, _READ_BYTES):
-                pass
-        self._event.set()
+            while events := os.read(self._descriptor, _READ_BYTES):
+                if any(not name or name.endswith(self._suffixes) for name in _names(events)):
+                    self._event.set()
 
     async def wait(self, seconds: float) -> None:
         """Until something happened since the last wait, or for ``seconds``."""
@@ -62,3 +69,12 @@ class FolderHints:
             self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _names(events: bytes) -> Iterator[bytes]:
+    """The files that ``events`` are about; empty for a folder itself, and where events were lost."""
+    position = 0
+    while position < len(events):
+        *_, size = _EVENT.unpack_from(events, position)
+        position += _EVENT.size + size
+        yield events[position - size : position].rstrip(b"\0")

@@ -154,7 +154,12 @@ async def test_a_hint_brings_the_next_look_at_once_and_the_value_must_still_stan
         return True
 
     watch = Watch(
-        file.read_text, offer, last="one", interval_seconds=3600, settle_seconds=0.01, hints=FolderHints([tmp_path])
+        file.read_text,
+        offer,
+        last="one",
+        interval_seconds=3600,
+        settle_seconds=0.01,
+        hints=FolderHints([tmp_path], [".yaml"]),
     )
     running = asyncio.create_task(watch.run())
     await asyncio.sleep(0)
@@ -172,7 +177,7 @@ async def test_a_hint_brings_the_next_look_at_once_and_the_value_must_still_stan
 
 
 async def test_without_hints_the_look_comes_after_the_interval(tmp_path: Path) -> None:
-    hints = FolderHints([tmp_path / "absent"])
+    hints = FolderHints([tmp_path / "absent"], [".yaml"])
     hints.open()
     await hints.wait(0.01)
     hints.close()
@@ -189,9 +194,26 @@ async def test_the_descriptor_of_hints_is_closed_with_the_watch(tmp_path: Path) 
     async def offer(_: str) -> bool:
         return True
 
-    watch = Watch(lambda: "", offer, last="", interval_seconds=3600, settle_seconds=0, hints=FolderHints([tmp_path]))
+    watch = Watch(
+        lambda: "", offer, last="", interval_seconds=3600, settle_seconds=0, hints=FolderHints([tmp_path], [".yaml"])
+    )
     running = asyncio.create_task(watch.run())
     await until(lambda: _descriptors() > before)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert _descriptors() == before
+
+
+async def test_only_files_of_the_wanted_names_give_hints(tmp_path: Path) -> None:
+    hints = FolderHints([tmp_path], [".yaml"])
+    hints.open()
+    (tmp_path / "a.log").write_text("noise")
+    (tmp_path / "a.yaml.partial").write_text("noise")
+    waiting = asyncio.create_task(hints.wait(3600))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    (tmp_path / "a.yaml.partial").rename(tmp_path / "a.yaml")
+    async with asyncio.timeout(30):
+        await waiting
+    hints.close()
