@@ -22,7 +22,7 @@ from ringfence import __version__
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.log import Logger
 from ringfence.kit.log_sink import LogSink
-from ringfence.snapshot import Port, Snapshot
+from ringfence.snapshot import Port, Snapshot, Transport
 from sidecar.admin import AdminServer
 from sidecar.admin_pages import (
     DrainPage,
@@ -259,7 +259,11 @@ class _Sidecar:
                     "service": f"{upstream.namespace}/{upstream.service}",
                     "port": upstream.port,
                     "listen": f"{upstream.listen_host}:{upstream.listen_port}" if upstream.has_listener else None,
-                    "endpoints": [f"{end.mesh_host}:{end.mesh_port} {end.spiffe_id}" for end in upstream.endpoints],
+                    "endpoints": [
+                        f"{end.mesh_host}:{end.mesh_port} {end.spiffe_id}"
+                        + (" direct" if end.transport is Transport.DIRECT else "")
+                        for end in upstream.endpoints
+                    ],
                 }
                 for upstream in (snapshot.upstreams if snapshot is not None else ())
             ],
