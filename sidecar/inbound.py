@@ -13,19 +13,19 @@ from typing import Final
 
 from ringfence.policy.decide import CallerView, DecisionTable, Deny
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import Port, PortMode, Protocol, Workload
+from ringfence.snapshot import Port, PortMode, Workload
 from ringfence.spiffe import SpiffeId, VerifiedPeer
-from sidecar import forwarded, proxy_v2, refusal
+from sidecar import forwarded, refusal
 from sidecar.authority import authority_of, connect_authority
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
 from sidecar.first_bytes import Spoken
-from sidecar.hints import Hints
 from sidecar.http2.frames import CONNECT_ERROR, NO_ERROR
-from sidecar.inbound_detection import AnyInbound, HttpInbound, InboundDetection, declared_or_chosen
+from sidecar.inbound_detection import AnyInbound, HttpInbound, InboundDetection
 from sidecar.inbound_direct import DirectCallers
 from sidecar.inbound_http import InboundHttpRelay
 from sidecar.inbound_http2 import InboundHttp2Relay
+from sidecar.inbound_making import InboundRelays
 from sidecar.inbound_relay import InboundOpaqueRelay, InboundRelay
 from sidecar.interception import Destination
 from sidecar.limits.limiter import Limiter
@@ -75,9 +75,7 @@ class Inbound:
         self._server: asyncio.Server | None = None
         self._draining = False
         self._limiter = limiter or Limiter(recorder.metrics, clock=context.clock)
-        self._hints = Hints()
-        self._heads = forwarded.http1_heads()
-        self._heads2 = forwarded.http2_heads()
+        self._making = InboundRelays(self, recorder, str(own_id))
         self.relays: LiveRelays[Caller] = LiveRelays()
 
     # -- listening ----------------------------------------------------------------------------------------------------
@@ -227,36 +225,16 @@ class Inbound:
         self.admit(stream, port, caller, facts, link.remote)
 
     def facts_of(self, peer: str) -> RelayFacts:
-        return RelayFacts(
-            direction="inbound",
-            peer=peer,
-            service=self.service,
-            port=0,
-            protocol="tcp",
-            started=self._context.clock.monotonic(),
-        )
+        now = self._context.clock.monotonic()
+        return RelayFacts(direction="inbound", peer=peer, service=self.service, port=0, protocol="tcp", started=now)
 
     def admit(
         self, stream: Stream | DirectEnd, port: Port, caller: Caller, facts: RelayFacts, remote: tuple[str, int]
     ) -> None:
         """Register, then judge, then connect to the app: one way in for streams of links and for direct callers."""
-        facts.port, facts.protocol = port.port, declared_or_chosen(port, stream)
-        protocol = facts.protocol
-        relay: AnyInbound
-        if protocol is Protocol.AUTO:
-            relay = InboundDetection(self, facts, caller, port, self._hints.get(port.port))
-        elif protocol is Protocol.TCP:
-            relay = InboundRelay(self, facts, caller, port)
-            if isinstance(stream, Stream):
-                stream.takes_views = True
-            if port.proxy_protocol:
-                relay.preamble = proxy_v2.header(remote, (port.address, port.port), str(caller.spiffe_id or ""))
-        else:
-            relay = self._http_relay(facts, caller, port, http2=protocol is not Protocol.HTTP)
-        relay.stream = stream
-        stream.endpoint = relay
+        relay = self._making.made(stream, port, caller, facts, remote)
         self.relays.add(relay, caller)
-        if protocol is Protocol.TCP:
+        if isinstance(relay, InboundRelay):
             decision = caller.view.connection(port.port)
             facts.decision = decision
             if isinstance(decision, Deny):
@@ -272,15 +250,6 @@ class Inbound:
             relay.begin(caller.view.connection(port.port))
         else:
             self.connect(relay)
-
-    def _http_relay(self, facts: RelayFacts, caller: Caller, port: Port, *, http2: bool) -> HttpInbound:
-        if http2:
-            return InboundHttp2Relay(
-                self, facts, caller, port, self._heads2[port.forwarded_for], self._recorder, str(self._own_id)
-            )
-        return InboundHttpRelay(
-            self, facts, caller, port, self._heads[port.forwarded_for], self._recorder, str(self._own_id)
-        )
 
     def connect(self, relay: AnyInbound) -> None:
         """Connect a relay to its app."""
@@ -381,18 +350,10 @@ class Inbound:
         if isinstance(stream, Stream) and not stream.replied:
             stream.machine.reply(stream, [(b":status", b"200")])
 
-    def told(self, relay: InboundDetection, spoken: Spoken) -> None:
-        self._hints.put(relay.app_port.port, spoken)
-        if spoken is not Spoken.HTTP2:  # whether that carries gRPC its first request will tell
-            self._recorder.detected(relay.facts)
-
     def http_relay(self, before: InboundDetection, spoken: Spoken) -> HttpInbound:
-        caller, port = before.caller, before.app_port
-        relay = self._http_relay(before.facts, caller, port, http2=spoken is Spoken.HTTP2)
-        if isinstance(relay, InboundHttp2Relay):
-            relay.name_protocol = True
+        relay = self._making.after(before, spoken)
         self.relays.discard(before)
-        self.relays.add(relay, caller)
+        self.relays.add(relay, before.caller)
         return relay
 
     # -- for callers without a tunnel ---------------------------------------------------------------------------------
@@ -405,7 +366,7 @@ class Inbound:
         return self._ports.get(authority_of(*destination))
 
     def speaks_http2(self, port: Port) -> bool:
-        return self._hints.get(port.port) is Spoken.HTTP2
+        return self._making.speaks_http2(port)
 
     def view_of(self, spiffe_id: SpiffeId | None) -> CallerView:
         assert self._table is not None

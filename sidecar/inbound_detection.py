@@ -23,6 +23,7 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port
 from ringfence.snapshot import Protocol as PortProtocol
 from sidecar.caller import Caller
+from sidecar.detections import Detections
 from sidecar.direct import DirectEnd
 from sidecar.first_bytes import FirstLine, Spoken, of_server
 from sidecar.http2.frames import CANCEL
@@ -51,9 +52,6 @@ class DetectionOwner(RelayOwner, Protocol):
     def accept(self, relay: Relay) -> None:
         """Answer CONNECT, although there is no connection to the app."""
 
-    def told(self, relay: InboundDetection, spoken: Spoken) -> None:
-        """It is known what a connection speaks."""
-
     def http_relay(self, before: InboundDetection, spoken: Spoken) -> HttpInbound:
         """A relay that goes on where ``before`` leaves off, registered in its place."""
 
@@ -67,10 +65,11 @@ class InboundDetection(InboundOpaqueRelay):
     owner: DetectionOwner
 
     def __init__(
-        self, owner: DetectionOwner, facts: RelayFacts, caller: Caller, port: Port, hint: Spoken | None
+        self, owner: DetectionOwner, facts: RelayFacts, caller: Caller, port: Port, detections: Detections
     ) -> None:
         super().__init__(owner, facts, caller, port)
-        self._hint = hint
+        self._detections = detections
+        self._hint = detections.hint(port.port)
         self._line: FirstLine | None = FirstLine()  # None: it is known what this is
         self._spoken: Spoken | None = None
         self.opaque = False  # known to be
@@ -241,7 +240,7 @@ class InboundDetection(InboundOpaqueRelay):
         self.opaque = spoken is Spoken.OPAQUE
         self.facts.protocol = spoken
         if self._heard:
-            self.owner.told(self, spoken)
+            self._detections.told(self.app_port.port, self.facts, spoken)
 
     def _hand_over(self, spoken: Spoken) -> None:
         relay = self.owner.http_relay(self, spoken)

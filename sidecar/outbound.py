@@ -22,11 +22,11 @@ from ringfence.snapshot import EgressRule, Protocol, Upstream
 from ringfence.spiffe import SpiffeId
 from sidecar import http2, refusal
 from sidecar.balance import Member
+from sidecar.detections import Detections
 from sidecar.egress import EgressFlow, EgressTable
 from sidecar.egress_relay import EgressRelay
 from sidecar.first_bytes import Spoken
 from sidecar.forward_proxy import ForwardProxy
-from sidecar.hints import Hints
 from sidecar.http1 import Heads
 from sidecar.http2_relay import Http2Relay
 from sidecar.interception import Destination, DestinationOf, Intercepted
@@ -81,7 +81,7 @@ class Outbound:
         self._upstreams: dict[Destination, Upstream] = {}
         self._by_address: dict[Destination, Upstream] = {}
         self._targets: dict[UpstreamName, Target] = {}
-        self._hints = Hints()
+        self._detections = Detections(recorder)
         self._egress = EgressTable(())
         self._servers: dict[Destination, asyncio.Server] = {}
         self._intercepting: list[asyncio.Server] = []
@@ -321,7 +321,7 @@ class Outbound:
         if protocol is Protocol.TCP:
             return OutboundOpaqueRelay(self, facts, self._openers, target, member)
         if protocol is Protocol.AUTO:
-            return OutboundDetection(self, facts, self._openers, target, member)
+            return OutboundDetection(self, facts, self._openers, target, member, self._detections)
         if target.balancer.single is None:
             return OutboundSplitRelay(self, facts, self._openers, target, self._heads2, self._recorder, own_id)
         return OutboundHttp2Relay(self, facts, self._openers, target, member, self._heads2, self._recorder, own_id)
@@ -332,24 +332,15 @@ class Outbound:
     def draining(self) -> bool:
         return self._draining
 
-    def hint(self, upstream: Upstream) -> Spoken | None:
-        return self._hints.get(_name(upstream))
-
-    def told(self, relay: OutboundDetection, spoken: Spoken) -> None:
-        self._hints.put(_name(relay.upstream), spoken)
-        if spoken is not Spoken.HTTP2:
-            self._recorder.detected(relay.facts)
-
     def begin_anew(self, before: OutboundDetection, spoken: Spoken) -> Relay | None:
         before.leave_target()
         made, lent = partial(self._speaking, Protocol(spoken)), before.lent
         relay = self._to_upstream(before.upstream, made if lent is None else lambda target, _: made(target, lent))
-        if relay is None:
-            return None
-        relay.facts.started = before.facts.started
-        if isinstance(relay, Http2Relay):
-            relay.name_protocol = True
-        self.relays.discard(before)
+        if relay is not None:
+            relay.facts.started = before.facts.started
+            if isinstance(relay, Http2Relay):
+                relay.name_protocol = True
+            self.relays.discard(before)
         return relay
 
     async def close(self, drain_seconds: float) -> None:

@@ -15,8 +15,8 @@ import asyncio
 from typing import Final, Protocol
 
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import Upstream
 from sidecar.balance import Member
+from sidecar.detections import Detections
 from sidecar.first_bytes import FirstLine, Spoken, of_server
 from sidecar.http2.frames import CANCEL
 from sidecar.openers import Openers
@@ -36,12 +36,6 @@ class OutboundDetectionOwner(RelayOwner, Protocol):
     @property
     def draining(self) -> bool: ...
 
-    def hint(self, upstream: Upstream) -> Spoken | None:
-        """What connections to this upstream have spoken last."""
-
-    def told(self, relay: OutboundDetection, spoken: Spoken) -> None:
-        """It is known what a connection speaks."""
-
     def begin_anew(self, before: OutboundDetection, spoken: Spoken) -> Relay | None:
         """A relay of HTTP for the same upstream, registered in place of ``before``; None if there is no endpoint."""
 
@@ -52,11 +46,19 @@ class OutboundDetection(OutboundRelay):
     owner: OutboundDetectionOwner
 
     def __init__(
-        self, owner: OutboundDetectionOwner, facts: RelayFacts, openers: Openers, target: Target, member: Member
+        self,
+        owner: OutboundDetectionOwner,
+        facts: RelayFacts,
+        openers: Openers,
+        target: Target,
+        member: Member,
+        detections: Detections,
     ) -> None:
         super().__init__(owner, facts, openers, target, member)
         self.upstream = target.upstream
-        self._hint = owner.hint(self.upstream)
+        self._detections = detections
+        self._key = (target.service, self.upstream.port)
+        self._hint = detections.hint(self._key)
         self._line: FirstLine | None = FirstLine()  # None: it is known what this is
         self._opened = False  # a stream was asked for
         self._left = False
@@ -191,7 +193,7 @@ class OutboundDetection(OutboundRelay):
         self._line = None
         self.facts.protocol = spoken
         if self._kept or self._from_mesh:
-            self.owner.told(self, spoken)
+            self._detections.told(self._key, self.facts, spoken)
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 

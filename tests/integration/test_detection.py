@@ -7,6 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 
 from ringfence.snapshot import PortMode, Protocol
@@ -441,3 +444,43 @@ async def test_a_direct_caller_of_an_auto_port_may_offer_protocols_that_nobody_h
         assert client.alpn == b""
         assert await asyncio.wait_for(client.reader.readline(), 10) == b"220\r\n"
         client.close()
+
+
+@pytest.mark.parametrize("http", [Protocol.HTTP, Protocol.AUTO])
+async def test_a_direct_caller_that_chose_http2_is_judged_request_by_request(http: Protocol) -> None:
+    """hyper-h2 at both ends; the app learns who calls."""
+    heads: list[dict[bytes, bytes]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=None))
+        server.initiate_connection()
+        writer.write(server.data_to_send())
+        while data := await reader.read(65536):
+            for event in server.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    heads.append(dict(event.headers))
+                    server.send_headers(event.stream_id, [(b":status", b"204")], end_stream=True)
+            writer.write(server.data_to_send())
+        writer.close()
+
+    async with serving(serve) as app, Mesh(http=http, http_app=app, intercept=True) as mesh:
+        direct = await DirectClient.over(await mesh.arrive(HTTP_PORT), mesh.ca.svid(WEB), alpn=[b"h2"])
+        client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
+        client.initiate_connection()
+        told: dict[int, bytes] = {}
+        for stream_id, path in ((1, b"/orders/1"), (3, b"/admin")):
+            fields = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"api"), (b":path", path)]
+            client.send_headers(stream_id, fields, end_stream=True)
+        async with asyncio.timeout(10):
+            while len(told) < 2:
+                direct.write(out) if (out := client.data_to_send()) else None
+                for event in client.receive_data(await direct.reader.read(65536)):
+                    if isinstance(event, h2.events.ResponseReceived):
+                        told[event.stream_id] = dict(event.headers)[b":status"]
+        assert told == {1: b"204", 3: b"403"}
+        [head] = heads
+        assert head[b":path"] == b"/orders/1"
+        assert f"URI={WEB}".encode() in head[b"x-forwarded-client-cert"]
+        assert [relay.facts.protocol for relay, _ in mesh.api.inbound.relays] == ["http2"]
+        direct.close()
+        await until(lambda: not len(mesh.api.inbound.relays))
