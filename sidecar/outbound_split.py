@@ -73,6 +73,7 @@ class OutboundSplitRelay(OutboundHttp2Judge):
         self.shut_out = False  # it came when the route let no more connections in
         self._carriers: dict[Leg, LegCarrier] = {}
         self._idleness = Idleness()
+        self._idle_told = False
         self._write_due = False
         self._call_soon = asyncio.get_running_loop().call_soon
         self.record_with(recorder, own_id)
@@ -201,9 +202,12 @@ class OutboundSplitRelay(OutboundHttp2Judge):
         if idle_seconds is not None and not self.ended:
             moved = self.facts.bytes_from_app + self.facts.bytes_to_app
             seconds = self._idleness.seconds(moved, now, busy=not self.inspector.idle)
-            if seconds >= idle_seconds:
-                self._target.timed_out("idle")
+            if seconds >= idle_seconds and self._idle_told:
                 self.end("closed", f"idle for {seconds:.0f} s")
+            elif seconds >= idle_seconds:
+                self._idle_told = True
+                self._target.timed_out("idle")
+                self.drain()  # a request may be under way
 
     def app_end(self) -> None:
         """What is left are requests whose responses are due. Whether a client that says no more still wants them is the
