@@ -162,7 +162,7 @@ async def test_python_m_sidecar_is_the_same_command() -> None:
 
 async def test_it_imports_nothing_that_a_sidecar_must_not_pay_for() -> None:
     code = (
-        "import sys; import sidecar.commands, sidecar.app\n"
+        "import sys; import sidecar.commands, sidecar.app, sidecar.data_path, sidecar.workers\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
@@ -182,3 +182,17 @@ async def test_it_imports_nothing_that_a_sidecar_must_not_pay_for() -> None:
         "k8s",
         "pytest",
     }
+
+
+async def test_without_workers_nothing_of_them_is_loaded_and_a_parent_of_workers_carries_no_traffic() -> None:
+    for code, absent in (
+        ("import sidecar.app, sidecar.data_path", "sidecar.workers"),
+        ("import sidecar.app, sidecar.workers", "sidecar.inbound"),
+    ):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", f"import sys; {code}; print(*sys.modules)", stdout=asyncio.subprocess.PIPE, cwd=ROOT
+        )
+        out, _ = await child.communicate()
+        loaded = out.decode().split()
+        assert "sidecar.app" in loaded
+        assert absent not in loaded
