@@ -13,6 +13,7 @@ from h2.settings import SettingCodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.http2.frames import goaway
 from tests.http2_ends import FORBIDDEN, IDENTITY, IDENTITY_NAME, IDENTITY_VALUE, bytewise
 from tests.property.test_http2_properties import CALLS, Call, Side, pieces, refused
 from tests.split_ends import App, Web
@@ -280,3 +281,59 @@ def test_any_settings_of_the_ends_hold(
     talk._ask = ask_and_change  # type: ignore[method-assign]
     talk.run()
     check_all_arrived(talk)
+
+
+class Losing(Spread):
+    """Endpoints go away in the middle, with a word or without."""
+
+    lost = 0
+
+    def run(self) -> None:
+        download = self._download
+
+        def download_or_lose() -> bool:
+            legs = list(self.web.by_leg)
+            if legs and self.lost < 4 and self.chance.random() < 0.15:
+                self.lost += 1
+                leg = self.chance.choice(legs)
+                if self.chance.random() < 0.5:
+                    self.web.splitter.leg_lost(leg, "lost")
+                else:
+                    app = self.web.by_leg[leg]
+                    last = self.chance.choice([0, *app.requests])
+                    self.web.splitter.from_leg(leg, goaway(last, 0))
+                    for stream_id in [stream_id for stream_id in app.requests if stream_id > last]:
+                        app.resets[stream_id] = 7  # it will not begin with these
+                self.web.pump()
+                return True
+            return download()
+
+        self._download = download_or_lose  # type: ignore[method-assign]
+        super().run()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(CALLS, min_size=1, max_size=8), st.randoms(use_true_random=False), st.integers(1, 4))
+def test_every_call_is_answered_once_whoever_goes_away(
+    calls: list[Call], chance: random.Random, endpoints: int
+) -> None:
+    calls = [Call(**{**call.__dict__, "fate": "served"}) for call in calls]
+    talk = Losing(calls, chance, count=endpoints)
+    talk.run()
+    web = talk.web
+    names = Counter(event[0] for event in web.events)
+    assert names["request"] == len(calls)
+    open_still = {exchange.stream_id for exchange in web.splitter.outstanding()}
+    assert names["done"] == len(calls) - len(open_still)
+    for number, call in talk.calls.items():
+        if number in open_still or call.path == b"/secret":
+            continue
+        status = dict(web.responses.get(number, [])).get(b":status")
+        if status == call.status and number in web.ended:
+            assert web.downloads[number] == b"".join(call.download)
+        else:
+            assert status in (b"502", b"503", call.status) or number in web.resets
+    web.splitter.cut()
+    assert web.chooser.open_count == 0
+    client = web.splitter._client
+    assert (client.held_bytes, client.kept_bytes) == (0, 0)
