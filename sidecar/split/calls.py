@@ -18,16 +18,15 @@ from sidecar.http2.exchange import Exchange, Judge
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import FloodError
 from sidecar.http2.reading import LARGEST_ID
-from sidecar.http2.reasons import ANSWERED, Malformed, MalformedError, reason_of
+from sidecar.http2.reasons import Malformed, reason_of
 from sidecar.http2.streams import DRAIN_PING
-from sidecar.http2.table import Field
 from sidecar.split.call import Call
 from sidecar.split.chooser import Chooser
 
 if TYPE_CHECKING:
     from sidecar.split.client_end import ClientEnd
-    from sidecar.split.end import End
     from sidecar.split.leg import Leg
+    from sidecar.split.sender import Sender
 
 ATTEMPTS_LIMIT: Final = 3
 """How often a call is sent again."""
@@ -97,7 +96,7 @@ class Calls:
         """Those that take no new ones, and still have some."""
         self.waiting: dict[Call, None] = {}
         self.last_cause: object = None
-        self.touched: list[End] = []
+        self.touched: list[Sender] = []
         self.to_open: list[Leg] = []
         self.to_close: list[Leg] = []
         self.draining = False
@@ -106,7 +105,7 @@ class Calls:
         self.client_ended = False
         self.close_after = False
 
-    def touch(self, end: End) -> None:
+    def touch(self, end: Sender) -> None:
         end.touched = True
         self.touched.append(end)
 
@@ -289,18 +288,18 @@ class Calls:
             reason = Malformed.TRUNCATED if call.status else Malformed.NO_RESPONSE
             answer = judge.bad_response(call, reason, "the endpoint went away before its response was complete")
         call.cut = True
-        self._tell(call, answer, h2.INTERNAL_ERROR)
+        self.client.tell(call, answer, h2.INTERNAL_ERROR)
         self.finish(call)
 
     def refused(self, call: Call) -> None:
         """The judge has refused a new request: no endpoint hears of it."""
-        self._tell(call, call.local, h2.INTERNAL_ERROR)
+        self.client.tell(call, call.local, h2.INTERNAL_ERROR)
         self.finish(call)
 
     def end(self, call: Call, answer: Answer | None, *, client_code: int, leg_code: int) -> None:
         """End a living call on both sides."""
         call.cut = True
-        self._tell(call, answer, client_code)
+        self.client.tell(call, answer, client_code)
         if call.leg is not None:
             call.leg.cancel(call, leg_code)
         self.finish(call)
@@ -329,52 +328,6 @@ class Calls:
         except FloodError as error:
             self.break_client(error)
         return not self.close_after
-
-    # --- words for the client ---
-
-    def _tell(self, call: Call, answer: Answer | None, code: int) -> None:
-        """End the client's side: by ``answer`` as far as the response has room for one, else by a reset."""
-        client = self.client
-        answered = answer is not None and call.response_open and (not call.status or call.grpc)
-        if answered and answer is not None:
-            if call.status:
-                client.put_head(call.stream_id, answer.trailers(), end=True)
-            else:
-                self._answer(call.stream_id, answer, call.down.window, grpc=call.grpc, head=call.method == b"HEAD")
-            call.local = answer
-            if call.request_open:
-                client.reset(call.stream_id, h2.NO_ERROR, request_open=True)
-        else:
-            client.reset(call.stream_id, code, request_open=call.request_open)
-
-    def _answer(self, stream_id: int, answer: Answer, window: int, *, grpc: bool, head: bool) -> None:
-        """A whole response in the place of an endpoint."""
-        client = self.client
-        if grpc:
-            client.put_head(stream_id, answer.trailers_only(), end=True)
-            return
-        size = len(answer.content)
-        fits = not (head or client.full or client.waiting)
-        fits = fits and 0 < size <= min(window, client.send_window, client.peer_frame_bytes)
-        client.put_head(stream_id, answer.head(with_content=fits), end=not fits)
-        if fits:
-            client.send_window -= size
-            client.put(h2.frame(h2.DATA, h2.FLAG_END_STREAM, stream_id, answer.content))
-
-    def malformed_request(self, stream_id: int, open_: bool, fields: list[Field], error: MalformedError) -> None:
-        """The client's new request is refused for its form: no call comes of it."""
-        answer = self.judge.malformed(error.reason, error.detail)
-        if not self.spend_reset():
-            return
-        client = self.client
-        if error.reason not in ANSWERED:
-            client.reset(stream_id, h2.PROTOCOL_ERROR, request_open=open_)
-            return
-        grpc = any(name == b"content-type" and value.startswith(b"application/grpc") for name, value in fields)
-        head = (b":method", b"HEAD") in fields
-        self._answer(stream_id, answer, client.peer_window_bytes, grpc=grpc, head=head)
-        if open_:
-            client.reset(stream_id, h2.NO_ERROR, request_open=True)
 
     # --- the connection ---
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from sidecar.http2 import frames as h2
+from sidecar.http2.answer import Answer
 from sidecar.http2.frames import PREFACE
 from sidecar.http2.guard import APP_BUDGETS, FloodGuard
 from sidecar.http2.heads import Entry, Heads
 from sidecar.http2.mediation import OWN_SETTINGS, STREAM_LIMIT
 from sidecar.http2.messages import count_request, request_head, request_trailers
 from sidecar.http2.reading import LARGEST_ID
-from sidecar.http2.reasons import Broken, BrokenError, Malformed, MalformedError
+from sidecar.http2.reasons import ANSWERED, Broken, BrokenError, Malformed, MalformedError
 from sidecar.http2.streams import DRAIN_PING
+from sidecar.http2.table import Field
 from sidecar.split.call import KEPT_CALL_BYTES, Call, Flow
 from sidecar.split.calls import Calls
 from sidecar.split.end import End
@@ -82,7 +84,7 @@ class ClientEnd(End):
         try:
             head = request_head(self.heads, entry, end, connect_offered=False)
         except MalformedError as error:
-            calls.malformed_request(stream_id, not end, entry.fields, error)
+            self.malformed_request(stream_id, not end, entry.fields, error)
             return
         call = Call(stream_id, head, len(block), window=self.peer_window_bytes, granted=STREAM_WINDOW_BYTES)
         if end:
@@ -228,6 +230,49 @@ class ClientEnd(End):
     def goaway(self, last_id: int, code: int, debug: bytes = b"") -> None:
         self.goaway_last_id = min(self.goaway_last_id, last_id)
         self.put(h2.goaway(self.goaway_last_id, code, debug))
+
+    # --- words for it ---
+
+    def tell(self, call: Call, answer: Answer | None, code: int) -> None:
+        """End the client's side: by ``answer`` as far as the response has room for one, else by a reset."""
+        answered = answer is not None and call.response_open and (not call.status or call.grpc)
+        if answered and answer is not None:
+            if call.status:
+                self.put_head(call.stream_id, answer.trailers(), end=True)
+            else:
+                self._answer(call.stream_id, answer, call.down.window, grpc=call.grpc, head=call.method == b"HEAD")
+            call.local = answer
+            if call.request_open:
+                self.reset(call.stream_id, h2.NO_ERROR, request_open=True)
+        else:
+            self.reset(call.stream_id, code, request_open=call.request_open)
+
+    def _answer(self, stream_id: int, answer: Answer, window: int, *, grpc: bool, head: bool) -> None:
+        """A whole response in the place of an endpoint."""
+        if grpc:
+            self.put_head(stream_id, answer.trailers_only(), end=True)
+            return
+        size = len(answer.content)
+        fits = not (head or self.full or self.waiting)
+        fits = fits and 0 < size <= min(window, self.send_window, self.peer_frame_bytes)
+        self.put_head(stream_id, answer.head(with_content=fits), end=not fits)
+        if fits:
+            self.send_window -= size
+            self.put(h2.frame(h2.DATA, h2.FLAG_END_STREAM, stream_id, answer.content))
+
+    def malformed_request(self, stream_id: int, open_: bool, fields: list[Field], error: MalformedError) -> None:
+        """The client's new request is refused for its form: no call comes of it."""
+        answer = self.calls.judge.malformed(error.reason, error.detail)
+        if not self.calls.spend_reset():
+            return
+        if error.reason not in ANSWERED:
+            self.reset(stream_id, h2.PROTOCOL_ERROR, request_open=open_)
+            return
+        grpc = any(name == b"content-type" and value.startswith(b"application/grpc") for name, value in fields)
+        head = (b":method", b"HEAD") in fields
+        self._answer(stream_id, answer, self.peer_window_bytes, grpc=grpc, head=head)
+        if open_:
+            self.reset(stream_id, h2.NO_ERROR, request_open=True)
 
     # --- early ends ---
 
