@@ -31,7 +31,7 @@ class SplitMesh:
         self._table = compile_policy(
             (Allowlist(namespace="shop", name="api", rules=rules),),
             trust_domain=API.trust_domain,
-            http_ports=[HTTP_PORT],
+            http_ports=[HTTP_PORT] if protocol.is_http else [],
         )
 
     def _workload(self, number: int) -> Workload:

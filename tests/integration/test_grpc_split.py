@@ -76,7 +76,7 @@ class Instance(grpc.GenericRpcHandler):
 
 @contextlib.asynccontextmanager
 async def spread(
-    count: int = 3, *, options: tuple[tuple[str, int], ...] = ()
+    count: int = 3, *, options: tuple[tuple[str, int], ...] = (), protocol: Protocol = Protocol.GRPC
 ) -> AsyncIterator[tuple[SplitMesh, list[Instance], list[grpc.aio.Server]]]:
     """A mesh with as many instances, and their servers."""
     instances = [Instance(number) for number in range(count)]
@@ -88,7 +88,7 @@ async def spread(
         servers.append(server)
         await server.start()
     try:
-        async with SplitMesh(apps=ports, protocol=Protocol.GRPC, rules=(ECHO,)) as mesh:
+        async with SplitMesh(apps=ports, protocol=protocol, rules=(ECHO,)) as mesh:
             yield mesh, instances, servers
     finally:
         for server in servers:
@@ -107,8 +107,9 @@ async def feed(count: int) -> AsyncIterator[bytes]:
         yield b"piece %d;" % number
 
 
-async def test_every_kind_of_call_passes_at_every_instance() -> None:
-    async with spread() as (mesh, instances, _), channel(mesh) as to:
+@pytest.mark.parametrize("protocol", [Protocol.GRPC, Protocol.AUTO])
+async def test_every_kind_of_call_passes_at_every_instance(protocol: Protocol) -> None:
+    async with spread(protocol=protocol) as (mesh, instances, _), channel(mesh) as to:
         for number in range(12):
             answer = await to.unary_unary("/test.Echo/One")(b"abc", timeout=10)
             assert answer.endswith(b":abc")

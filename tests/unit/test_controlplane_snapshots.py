@@ -106,6 +106,15 @@ def test_a_service_without_a_sidecar_is_dialled_itself_and_gets_no_snapshot() ->
     assert snapshot_from_wire(snapshot_to_wire(snapshots[key("web")])) == snapshots[key("web")]
 
 
+def test_a_port_without_a_protocol_has_it_found_out_at_both_ends() -> None:
+    document, problems = read_mesh(mesh_text("web", "orders").replace("protocol: http, ", ""), "m.yaml")
+    assert document is not None, problems
+    snapshots = build(document.mesh)
+    assert [port.protocol for port in snapshots[key("orders")].workload.ports] == [Protocol.AUTO]
+    assert [upstream.protocol for upstream in snapshots[key("web")].upstreams] == [Protocol.AUTO]
+    assert snapshot_from_wire(snapshot_to_wire(snapshots[key("web")])) == snapshots[key("web")]
+
+
 def test_every_snapshot_passes_the_check_at_its_sidecar() -> None:
     for snapshot in build(mesh("web", "orders"), {"shop/orders": (allowlist("orders"),)}).values():
         assert snapshot_from_wire(snapshot_to_wire(snapshot)) == snapshot
