@@ -16,20 +16,37 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import sidecar.inbound
+from ringfence.snapshot import PortMode
 from sidecar.http2 import frames as h2
+from sidecar.http_relay import BODY_IDLE_SECONDS
 from sidecar.tunnel.stream import LARGEST_WINDOW_BYTES
 from tests.adversarial.test_hostile_peers import calm_mesh, dial, honest_call
-from tests.data_path import TCP_PORT, WEB, HttpClient, Mesh, echo_app, rule, serving, until
+from tests.data_path import (
+    HTTP_PORT,
+    TCP_PORT,
+    WEB,
+    HttpClient,
+    Mesh,
+    echo_app,
+    http_app,
+    plaintext_rule,
+    rule,
+    serving,
+    until,
+)
 from tests.key_updates import TrafficKeys
 from tests.raw_peer import HELLO, RawPeer
 
 GET = b"GET /orders/1 HTTP/1.1\r\nhost: api\r\n\r\n"
 POST = b"POST /orders/1 HTTP/1.1\r\nhost: api\r\ncontent-length: 100\r\n\r\n"
+OPEN_TO_ALL = (plaintext_rule("all", ports=[HTTP_PORT]),)
 _RESET = struct.pack("ii", 1, 0)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
     sock = writer.get_extra_info("socket")
+    if sock is None:
+        return  # the other end was faster
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()
 
@@ -172,26 +189,35 @@ async def test_a_thousand_callers_are_served_beside_readers_that_take_nothing() 
         for _, writer in stuck:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             writer.write(GET.replace(b"/orders/1", b"/orders/big"))
-        await until(lambda: len(mesh.api.inbound.relays) == 8)
-
-        def held() -> int:
-            return sum(link.machine.held_bytes for link in mesh.web.links)
-
-        await until(lambda: held() > 0)
-        clients = [await HttpClient.to(mesh.http_listen) for _ in range(1000)]
-        for _ in range(2):
-            for client in clients:
-                client.writer.write(GET)
-            replies = await asyncio.gather(*(client.reply() for client in clients))
-            assert {reply.status for reply in replies} == {200}
-        assert len(mesh.api.inbound.relays) == 1008
-        assert held() <= 8 * LARGEST_WINDOW_BYTES  # they seemed to keep up until their sockets were full
-        for client in clients:
-            client.close()
-        for _, writer in stuck:
-            writer.transport.abort()
+        try:
+            await until(lambda: len(mesh.api.inbound.relays) == 8)
+            await beside_a_thousand(mesh)
+        finally:
+            for _, writer in stuck:
+                writer.transport.abort()
         await until(lambda: not len(mesh.web.outbound.relays) and not len(mesh.api.inbound.relays))
-        assert held() == 0
+        assert held(mesh) == 0
+
+
+def held(mesh: Mesh) -> int:
+    """What web's links have received and its app has not taken."""
+    return sum(link.machine.held_bytes for link in mesh.web.links)
+
+
+async def beside_a_thousand(mesh: Mesh) -> None:
+    """A thousand connections with two requests each, all of them answered while eight readers hold what they may."""
+    await until(lambda: held(mesh) > 0)
+    clients = [await HttpClient.to(mesh.http_listen) for _ in range(1000)]
+    for _ in range(2):
+        for client in clients:
+            client.writer.write(GET)
+        async with asyncio.timeout(60):
+            for client in clients:
+                assert (await client.reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert len(mesh.api.inbound.relays) == 1008
+    assert held(mesh) <= 8 * LARGEST_WINDOW_BYTES
+    for client in clients:
+        client.close()
 
 
 async def test_handshakes_that_are_never_ended_crowd_out_each_other_and_nobody_else(
@@ -216,7 +242,9 @@ async def test_handshakes_that_are_never_ended_crowd_out_each_other_and_nobody_e
             peer.close()
 
 
-async def test_a_thousand_handshakes_at_once_hold_up_no_call() -> None:
+@pytest.mark.parametrize("limit", [16, 1024])
+async def test_a_thousand_handshakes_at_once_hold_up_no_call(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sidecar.inbound, "LINK_LIMIT", limit)  # most are crowded out in the turn they are accepted in
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
     async with calm_mesh() as mesh:
         flood = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", mesh.mesh_port) for _ in range(1000)))
@@ -316,6 +344,43 @@ for caller in callers:
     caller.close()
 sys.stdin.readline()
 """
+
+
+async def test_redirected_connections_that_never_speak_crowd_out_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.inbound_direct.ARRIVAL_LIMIT", 8)
+    async with (
+        http_app() as app,
+        Mesh(http_app=app, intercept=True, mode=PortMode.PERMISSIVE, rules=OPEN_TO_ALL) as mesh,
+    ):
+        flood = await asyncio.gather(*(mesh.arrive(HTTP_PORT) for _ in range(100)))
+        assert mesh.api.inbound.direct.open_count <= 8
+        client = HttpClient(*await mesh.arrive(HTTP_PORT))
+        assert (await client.ask("GET", "/orders/1")).status == 200
+        client.close()
+        for _, writer in flood:
+            reset(writer)
+        await until(lambda: mesh.api.inbound.direct.open_count == 0)
+
+
+@pytest.mark.parametrize("begun", [b"GET /orders/1 HTTP/1.1\r\nhost: a", POST + b"half"])
+async def test_a_caller_without_sidecar_that_begins_and_does_not_go_on_is_let_go(begun: bytes) -> None:
+    async with (
+        http_app() as app,
+        Mesh(http_app=app, intercept=True, mode=PortMode.PERMISSIVE, rules=OPEN_TO_ALL) as mesh,
+    ):
+        slow, lively = HttpClient(*await mesh.arrive(HTTP_PORT)), HttpClient(*await mesh.arrive(HTTP_PORT))
+        slow.writer.write(begun)
+        assert (await lively.ask("GET", "/orders/1")).status == 200
+        await until(lambda: len(mesh.api.inbound.relays) == 2)
+        now, relays = mesh.api.clock.monotonic(), mesh.api.inbound.relays
+        await until(lambda: any(relay.inspector.progress.startswith("request") for relay, _ in relays))  # type: ignore[attr-defined]
+        relays.sweep(now)
+        relays.sweep(now + 3 * BODY_IDLE_SECONDS)
+        await until(lambda: len(relays) == 1)
+        assert mesh.api.log("connection ended")[0]["reason"] == "caller_timeout"
+        assert (await lively.ask("GET", "/orders/1")).status == 200
+        slow.close()
+        lively.close()
 
 
 async def test_the_kernel_watches_over_connections_that_have_no_deadline() -> None:
