@@ -36,10 +36,11 @@ class CompiledRule:
 class MethodTable:
     """The rules at one path pattern: which method each permits. A policy may have ten thousand, so they are small."""
 
-    __slots__ = ("_any_method", "_by_method", "_first", "_method_denied", "_path_denied")
+    __slots__ = ("_any_method", "_by_method", "_method_denied", "_methods", "_path_denied", "_permit")
 
     def __init__(self, first: CompiledRule) -> None:
-        self._first = first
+        self._methods = first.methods
+        self._permit = first.permit
         # Most patterns have one rule; the tables that tell several apart are made when the second comes.
         self._by_method: dict[bytes, Permit] | None = None
         self._any_method: Permit | None = None
@@ -49,8 +50,8 @@ class MethodTable:
     def add(self, rule: CompiledRule) -> None:
         """Add a rule after the first."""
         if self._by_method is None:
-            self._by_method = dict.fromkeys(self._first.methods, self._first.permit)
-            self._any_method = None if self._first.methods else self._first.permit
+            self._by_method = dict.fromkeys(self._methods, self._permit)
+            self._any_method = None if self._methods else self._permit
         for method in rule.methods:
             self._by_method.setdefault(method, self._any_method or rule.permit)
         if not rule.methods and self._any_method is None:
@@ -58,8 +59,7 @@ class MethodTable:
 
     def find(self, method: bytes) -> Permit | None:
         if self._by_method is None:
-            methods = self._first.methods
-            return self._first.permit if not methods or method in methods else None
+            return self._permit if not self._methods or method in self._methods else None
         return self._by_method.get(method, self._any_method)
 
     def deny_method(self) -> Deny:
@@ -75,7 +75,7 @@ class MethodTable:
         return self._path_denied
 
     def _deny(self, reason: DenyReason) -> Deny:
-        return Deny(reason, self._first.permit.rule_name)
+        return Deny(reason, self._permit.rule_name)
 
 
 class PortTable:

@@ -3,6 +3,9 @@
 A look-up follows literal children by dict and the wildcard child beside them, so its cost is set by the number of
 segments asked for, and by how many patterns truly overlap on them, not by how many patterns there are. Nothing depends
 on the order of insertion but ``nearest``, for which callers insert in an order of their own that is fixed.
+
+Nodes are small, and what many of them say is one object: among ten thousand patterns a look-up costs what it misses in
+the processor's cache. So a node's first literal child stands in the node, and only the second makes a dict.
 """
 
 from __future__ import annotations
@@ -17,23 +20,44 @@ V = TypeVar("V")
 class _Node(Generic[S, V]):
     """``end``: the value of a pattern that ends here; ``rest``: of one that takes all that follows, also nothing."""
 
-    __slots__ = ("any", "end", "literals", "nearest", "rest")
+    __slots__ = ("any", "child", "end", "literals", "nearest", "rest", "segment")
 
     def __init__(self, nearest: V) -> None:
+        self.segment: S | None = None  # of the first literal child; None again when there are several
+        self.child: _Node[S, V] | None = None
         self.literals: dict[S, _Node[S, V]] | None = None
         self.any: _Node[S, V] | None = None
         self.end: V | None = None
         self.rest: V | None = None
         self.nearest = nearest
 
+    def literal(self, segment: S) -> _Node[S, V] | None:
+        """The child for exactly ``segment``."""
+        if self.literals is not None:
+            return self.literals.get(segment)
+        return self.child if self.segment == segment else None
+
+    def add(self, segment: S, nearest: V) -> _Node[S, V]:
+        """A new child for ``segment``, which has none."""
+        made: _Node[S, V] = _Node(nearest)
+        if self.literals is not None:
+            self.literals[segment] = made
+        elif self.child is None or self.segment is None:
+            self.segment, self.child = segment, made
+        else:
+            self.literals = {self.segment: self.child, segment: made}
+            self.segment = self.child = None
+        return made
+
 
 class Trie(Generic[S, V]):
     """Patterns to values."""
 
-    __slots__ = ("_root",)
+    __slots__ = ("_root", "_segments")
 
     def __init__(self) -> None:
         self._root: _Node[S, V] | None = None
+        self._segments: dict[S, S] = {}  # each literal once, however many patterns have it
 
     def insert(self, segments: Sequence[S | None], rest: bool, value: V) -> V:
         """Put ``value`` at the pattern ``segments`` (None: any one segment that is not empty) and answer it; or answer
@@ -47,11 +71,9 @@ class Trie(Generic[S, V]):
                 if child is None:
                     child = node.any = _Node(value)
             else:
-                if node.literals is None:
-                    node.literals = {}
-                child = node.literals.get(segment)
+                child = node.literal(segment)
                 if child is None:
-                    child = node.literals[segment] = _Node(value)
+                    child = node.add(self._segments.setdefault(segment, segment), value)
             node = child
         if rest:
             if node.rest is None:
@@ -87,7 +109,9 @@ class Trie(Generic[S, V]):
             segment = segments[index]
             if node.any is not None and segment:
                 stack.append((node.any, index + 1))
-            child = node.literals.get(segment) if node.literals is not None else None
+            child = node.child if node.segment == segment else None
+            if node.literals is not None:
+                child = node.literals.get(segment)
             if child is not None:
                 stack.append((child, index + 1))
 
@@ -106,7 +130,7 @@ class Trie(Generic[S, V]):
             segment = segments[index]
             if node.any is not None and segment:
                 stack.append((node.any, index + 1))
-            child = node.literals.get(segment) if node.literals is not None else None
+            child = node.literal(segment)
             if child is not None:
                 stack.append((child, index + 1))
         return best.nearest
