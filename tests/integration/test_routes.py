@@ -261,7 +261,7 @@ async def test_retries_stop_at_their_budget() -> None:
 
 
 async def test_an_endpoint_that_resets_is_left_out_and_comes_back() -> None:
-    route = Route(name="r", outliers=Outliers(consecutive=3, ejection_seconds=0.5))
+    route = Route(name="r", outliers=Outliers(consecutive=3, ejection_seconds=3.0))
     async with named_apps(2) as (apps, ports), Fleet(ports, route=route) as fleet:
         held = [await HttpClient.to(fleet.http_listen) for _ in range(6)]
         first = [(await client.ask("GET", "/x")).body for client in held]
