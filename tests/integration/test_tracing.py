@@ -10,9 +10,11 @@ import pytest
 
 from ringfence.snapshot import PortMode, Protocol
 from sidecar.http_relay import HttpRelay
-from sidecar.tracing import TracedJudge
+from sidecar.tracing import TracedJudge, Tracer
 from tests.data_path import HTTP_PORT, HttpClient, Mesh, free_port, http_app, plaintext_rule, until
 from tests.integration.test_grpc_calls import ECHO, Echo, channel, grpc_app
+from tests.integration.test_grpc_split import channel as spread_channel
+from tests.integration.test_grpc_split import spread
 from tests.integration.test_renewal import MESH, POLICY
 from tests.processes import Marked, ringfence
 from tests.unit.test_tracing import collector
@@ -223,3 +225,20 @@ async def test_the_sidecars_of_a_mesh_export_what_the_mesh_file_asks_for(tmp_pat
     assert found["web"][0] == found["api"][0]
     assert (found["web"][1], len(found["api"][1])) == ("", 16)
     assert {headers["authorization"] for headers, _ in seen} == {"Bearer abc"}
+
+
+async def test_calls_that_are_spread_over_endpoints_are_traced_one_by_one() -> None:
+    async with spread() as (mesh, instances, _):
+        mesh.web.recorder.tracer = Tracer(sample=0.0, sink=mesh.web, clock=mesh.web.clock)
+        async with spread_channel(mesh) as made:
+            call = made.unary_unary("/test.Echo/One")
+            for number in range(6):
+                await call(b"%d" % number, metadata=[("traceparent", SAMPLED.split()[1])])
+            await call(b"plain")
+        await until(lambda: len(mesh.web.spans) == 6)
+        told = [metadata for instance in instances for metadata in instance.metadata]
+        assert all(instance.metadata for instance in instances)
+        assert sorted(str(metadata.get("traceparent", "")) for metadata in told) == sorted(
+            ["", *(f"00-{TRACE}-{span.span_id}-01" for span in mesh.web.spans)]
+        )
+        assert {span.parent_id for span in mesh.web.spans} == {SPAN}
