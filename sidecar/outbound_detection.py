@@ -23,6 +23,7 @@ from sidecar.openers import Openers
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.target import Target
+from sidecar.tunnel.link import Link
 from sidecar.tunnel.stream import Stream
 
 HOLD_SECONDS: Final = 0.05  # for bytes that may be either, and for a refusal
@@ -62,6 +63,7 @@ class OutboundDetection(OutboundRelay):
         self._line: FirstLine | None = FirstLine()  # None: it is known what this is
         self._opened = False  # a stream was asked for
         self._left = False
+        self._link_leaves = False  # it takes no more streams
         self._kept = b""
         self._from_mesh = b""
         self._refusal: tuple[str, str] | None = None
@@ -160,7 +162,10 @@ class OutboundDetection(OutboundRelay):
     def lent(self) -> Member | None:
         """Where the stream leads, if there is one that another relay may go on with."""
         able = isinstance(self.stream, Stream) and self._refusal is None and self._member.usable
-        return self._member if able else None
+        return self._member if able and not self._link_leaves else None
+
+    def move_from(self, link: Link) -> None:
+        self._link_leaves = True  # what is opaque stays to its end, HTTP is led elsewhere
 
     def _begin_anew(self, spoken: Spoken) -> None:
         self._known(spoken)

@@ -414,6 +414,18 @@ async def test_a_drain_ends_http_between_requests_although_it_was_undecided_when
         await asyncio.wait_for(closing, 10)
 
 
+async def test_http_that_was_undecided_when_its_link_began_to_drain_goes_by_another() -> None:
+    async with http_app() as app, auto(http_app=app) as mesh:
+        client = HttpClient(*await call(mesh, "explicit", HTTP_PORT))
+        await until(lambda: len(mesh.api.inbound.relays) == 1)
+        [link] = mesh.web.outbound.pool.links
+        mesh.web.outbound.pool.link_draining(link)
+        assert (await client.ask("GET", "/orders/1")).status == 200
+        await until(lambda: link not in mesh.web.outbound.pool.links)
+        assert (await client.ask("GET", "/orders/2")).status == 200
+        client.close()
+
+
 # -- ALPN -------------------------------------------------------------------------------------------------------------
 
 
