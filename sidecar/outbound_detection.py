@@ -19,11 +19,10 @@ from sidecar.balance import Member
 from sidecar.detections import Detections
 from sidecar.first_bytes import FirstLine, Spoken, of_server
 from sidecar.http2.frames import CANCEL
-from sidecar.openers import Openers
+from sidecar.openers import Carrier, Openers
 from sidecar.outbound_relay import OutboundRelay
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.target import Target
-from sidecar.tunnel.link import Link
 from sidecar.tunnel.stream import Stream
 
 HOLD_SECONDS: Final = 0.05  # for bytes that may be either, and for a refusal
@@ -164,7 +163,7 @@ class OutboundDetection(OutboundRelay):
         able = isinstance(self.stream, Stream) and self._refusal is None and self._member.usable
         return self._member if able and not self._link_leaves else None
 
-    def move_from(self, link: Link) -> None:
+    def move_from(self, carrier: Carrier) -> None:
         self._link_leaves = True  # what is opaque stays to its end, HTTP is led elsewhere
 
     def _begin_anew(self, spoken: Spoken) -> None:
