@@ -28,7 +28,7 @@ class Plan:
     """
 
     rounds: int = 5
-    turn_seconds: float = 5.0
+    turn_seconds: float = 4.0
     levels: tuple[int, ...] | None = None
 
     def with_turn_seconds(self, seconds: float) -> Plan:
