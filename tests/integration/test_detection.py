@@ -34,6 +34,8 @@ from tests.data_path import (
 from tests.redirected import DirectClient
 
 WAYS = ["explicit", "redirected", "direct", "plain"]
+# At a redirected port TLS in plaintext is taken for a peer's, and the arrival of plaintext waits for its first byte.
+TLS_WAYS = SILENT_WAYS = WAYS[:3]
 RULES = (
     *OPEN,
     plaintext_rule("plain orders", ports=[HTTP_PORT], methods=["GET", "POST"], paths=["/orders/{id}"]),
@@ -198,10 +200,8 @@ async def test_a_client_that_has_nothing_to_say_hears_what_the_server_has(way: s
         await until(lambda: not len(mesh.api.inbound.relays))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", TLS_WAYS)
 async def test_tls_of_the_apps_own_passes_untouched_and_its_name_is_noted(way: str) -> None:
-    if way == "plain":
-        pytest.skip("at a redirected port TLS is taken for a peer's")
     hello = client_hello(b"DB.example", alpn=[b"postgresql", b'"\n\xff'])
     for tcp in (Protocol.AUTO, Protocol.TCP):
         async with echo_app() as app, Mesh(tcp=tcp, tcp_app=app, intercept=True) as mesh:
@@ -220,13 +220,12 @@ async def test_tls_of_the_apps_own_passes_untouched_and_its_name_is_noted(way: s
 # -- what is not permitted --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    "first", [b"\0\0\0\x08\x04\xd2\x16\x2f", b"PING\r\n", client_hello(b"db.example"), b"x" * 40_000]
+    ("way", "first"),
+    [(way, first) for way in WAYS for first in (b"\0\0\0\x08\x04\xd2\x16\x2f", b"PING\r\n", b"x" * 40_000)]
+    + [(way, client_hello(b"db.example")) for way in TLS_WAYS],
 )
 async def test_opaque_bytes_by_a_rule_of_http_are_refused_and_the_app_hears_of_nothing(way: str, first: bytes) -> None:
-    if way == "plain" and first[0] == 0x16:
-        pytest.skip("at a redirected port TLS is taken for a peer's")
     app = App()
     async with app.listening() as port, auto(way, http_app=port) as mesh:
         reader, writer = await call(mesh, way, HTTP_PORT)
@@ -239,11 +238,11 @@ async def test_opaque_bytes_by_a_rule_of_http_are_refused_and_the_app_hears_of_n
         assert not app.connections
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("first", [b"", b"GE", b"\r\n"])
+@pytest.mark.parametrize(
+    ("way", "first"),
+    [(way, first) for way in WAYS for first in (b"GE", b"\r\n")] + [(way, b"") for way in SILENT_WAYS],
+)
 async def test_a_client_that_may_only_speak_http_and_does_not_is_let_go(way: str, first: bytes) -> None:
-    if way == "plain" and not first:
-        pytest.skip("the arrival waits for the first byte of plaintext, and has a test of its own")
     app = App()
     async with app.listening() as port, auto(way, http_app=port) as mesh:
         reader, writer = await call(mesh, way, HTTP_PORT)
