@@ -97,6 +97,7 @@ class TunnelMachine:
         "bulky",
         "burst",
         "clear",
+        "crossing_resets",
         "extra_bytes",
         "going_away",
         "held_bytes",
@@ -137,6 +138,7 @@ class TunnelMachine:
         self.burst = BURST_BYTES
         self.bulky = False  # the last bytes held a long DATA frame: a view is the better argument of ``receive``
         self.extra_bytes = 0
+        self.crossing_resets = 0  # streams that we have reset, of which the peer may still send a reset of its own
         self.held_bytes = 0
         self.kept_bytes = 0
         self.going_away = False
@@ -584,6 +586,10 @@ class TunnelMachine:
         if not stream_id or self._is_idle(stream_id):
             raise PeerError(h2.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
         stream = self.streams.get(stream_id)
+        if stream is None and self.crossing_resets:
+            # We ended it, and the peer did, too, before it read so: as many as a change of policy ends at once.
+            self.crossing_resets -= 1
+            return
         if stream is None or (self._server and not stream.local_ended):
             # Rapid reset makes a server begin what nobody wants to see finished. A reset of what the server has
             # finished, or of a stream that a client opened itself, comes once a stream and ends an ordinary one: app

@@ -284,8 +284,10 @@ class Stream:
 
     def reset(self, code: int) -> None:
         """End both directions at once; the endpoint is not told."""
-        if self.machine.forget(self):
-            self.machine.put(rst_stream(self.stream_id, code))
+        machine = self.machine
+        if machine.forget(self):
+            machine.crossing_resets += 1
+            machine.put(rst_stream(self.stream_id, code))
 
     def drop(self, code: int) -> None:
         """As ``reset``, also from within what the machine is just telling: no more of it is told."""

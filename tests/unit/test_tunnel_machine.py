@@ -459,6 +459,28 @@ def test_short_connections_may_end_in_resets_as_fast_as_they_come() -> None:
         assert not server.machine.streams
 
 
+def test_streams_that_both_ends_reset_at_once_are_no_flood() -> None:
+    client, server = pair()
+    for _ in range(10):
+        opened = [client.open()[0] for _ in range(1000)]
+        exchange(client, server)
+        for accepted, _ in server.connects:
+            accepted.reset(h2.NO_ERROR)
+        server.connects.clear()
+        for stream in opened:
+            stream.reset(h2.CANCEL)
+        exchange(client, server)
+    assert not client.machine.streams
+    assert not server.machine.streams
+    _, living = client.open()
+    exchange(client, server)
+    for _ in range(4000):
+        server.machine.receive(h2.rst_stream(1, h2.CANCEL))
+    with pytest.raises(PeerError):
+        server.machine.receive(h2.rst_stream(1, h2.CANCEL))
+    assert living.reset is None
+
+
 def test_a_server_may_not_reset_one_stream_again_and_again() -> None:
     client, server = pair()
     client.open()
