@@ -88,18 +88,20 @@ class TestCa:
         issuer: Issuer | None = None,
         *,
         permitted_host: str | bool = False,
+        permitted_names: Sequence[x509.GeneralName] = (),
         lifetime: float = 365 * 86400.0,
         ca: bool | None = True,
         usage: x509.KeyUsage | None = None,
     ) -> Issuer:
         """A further issuer under ``issuer`` (the issuing one by default).
 
-        ``permitted_host``: a host for its URI name constraint, True for the trust domain's. ``ca=None`` leaves basic
-        constraints out.
+        ``permitted_host``: a host for its URI name constraint, True for the trust domain's; ``permitted_names``: the
+        rest of what it permits. ``ca=None`` leaves basic constraints out.
         """
         host = str(self.trust_domain) if permitted_host is True else permitted_host
+        permitted = (*permitted_names, *((x509.UniformResourceIdentifier(host),) if host else ()))
         signer = issuer or self.issuing
-        return self._issuer(signer, "intermediate", lifetime=lifetime, permitted_host=host or None, ca=ca, usage=usage)
+        return self._issuer(signer, "intermediate", lifetime=lifetime, permitted=permitted, ca=ca, usage=usage)
 
     def svid(
         self,
@@ -158,7 +160,7 @@ class TestCa:
         name: str,
         *,
         lifetime: float,
-        permitted_host: str | None = None,
+        permitted: Sequence[x509.GeneralName] = (),
         ca: bool | None = True,
         usage: x509.KeyUsage | None = None,
     ) -> Issuer:
@@ -168,9 +170,8 @@ class TestCa:
         ]
         if ca is not None:
             extensions.append((x509.BasicConstraints(ca=ca, path_length=None), True))
-        if permitted_host:
-            constraint = x509.NameConstraints([x509.UniformResourceIdentifier(permitted_host)], None)
-            extensions.append((constraint, True))
+        if permitted:
+            extensions.append((x509.NameConstraints(permitted, None), True))
         certificate = self._sign(signer, key, name, -86400.0, lifetime, extensions)
         above = () if signer is None else (certificate.public_bytes(Encoding.DER), *signer.above)
         return Issuer(key, certificate, above)

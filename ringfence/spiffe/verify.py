@@ -4,6 +4,10 @@ Order: read the leaf, apply the leaf rules, take the trust domain of its one SPI
 roots at the given time, and only then ask whether this identity is among the expected. OpenSSL builds the path, since
 it enforces URI name constraints (pyca/cryptography refuses them); a store of its own for each call keeps the bundles
 of different trust domains apart and the given time out of every other call.
+
+What stands above the leaf is nearly always what stood above the one before. Once OpenSSL has built a path, the issuers
+that it went over are remembered; a further leaf with the very same bytes above it is then verified against its issuer
+alone (signature, times, name constraints). That can only confirm: whatever it does not, goes the whole way again.
 """
 
 from __future__ import annotations
@@ -47,16 +51,31 @@ class VerifiedPeer:
     chain_der: tuple[bytes, ...] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Vouched:
+    """Issuers that a verified path went over, and all of what it said that a later leaf below them needs.
+
+    ``issuer`` signed the leaf. ``begin`` and ``end`` span the times at which all that stands above it is valid, in Unix
+    seconds; ``not_after`` is the earliest end of all but the leaf.
+    """
+
+    issuer: crypto.X509
+    begin: float
+    end: float
+    not_after: float
+
+
 class ChainVerifier:
     """Verifies chains against the bundles it was made with; make a new one when a bundle changes."""
 
-    __slots__ = ("_anchors", "_issuers", "_roots")
+    __slots__ = ("_anchors", "_issuers", "_roots", "_vouched")
 
     def __init__(self, bundles: Iterable[TrustBundle]) -> None:
         """Raises BundleError when two bundles claim one trust domain, as which of them holds would be a guess."""
         self._anchors: dict[TrustDomain, tuple[crypto.X509, ...]] = {}
         self._roots: set[bytes] = set()
         self._issuers: dict[bytes, float] = {}
+        self._vouched: dict[tuple[TrustDomain, tuple[bytes, ...]], _Vouched] = {}
         for bundle in bundles:
             if bundle.trust_domain in self._anchors:
                 raise BundleError(f"two bundles for trust domain {bundle.trust_domain} (send one with all its roots)")
@@ -89,9 +108,15 @@ class ChainVerifier:
         if chain_der[0] in self._roots:
             # Whoever is an anchor needs no path to one; a leaf that was published as one by mistake must not pass so.
             raise VerificationError(VerifyReason.UNTRUSTED, f"{spiffe_id} shows an anchor of a bundle as its own leaf")
-        path = _path_to(anchors, chain_der, now, spiffe_id)
-        anchor_end = _end(path[-1].to_cryptography())
-        not_after = min(_check_leaf_times(leaf, now), anchor_end, *map(self._issuer_end, path[1:-1]))
+        above = (spiffe_id.trust_domain, tuple(chain_der[1:]))
+        vouched = self._vouched.get(above)
+        if vouched is not None and _stands_below(vouched, chain_der[0], now):
+            issuers_end = vouched.not_after
+        else:
+            path = _path_to(anchors, chain_der, now, spiffe_id)
+            issuers_end = min((_end(path[-1].to_cryptography()), *map(self._issuer_end, path[1:-1])))
+            self._remember(above, path, issuers_end)
+        not_after = min(_check_leaf_times(leaf, now), issuers_end)
         if expected is not None and spiffe_id not in expected:
             wanted = ", ".join(sorted(map(str, expected))[:4]) or "nobody"
             raise VerificationError(VerifyReason.UNEXPECTED_PEER, f"peer is {spiffe_id}, wanted {wanted}")
@@ -102,6 +127,28 @@ class ChainVerifier:
             leaf_sha256=fingerprint(chain_der[0]),
             leaf_der=chain_der[0],
             chain_der=tuple(chain_der),
+        )
+
+    def _remember(
+        self, above: tuple[TrustDomain, tuple[bytes, ...]], path: list[crypto.X509], not_after: float
+    ) -> None:
+        """Vouch for what stands above the leaf of a verified ``path``, if its issuer alone can decide on a next one.
+
+        Only what a path to an anchor vouched for gets here, so a stranger cannot fill the table.
+        """
+        _, shown = above
+        if len(self._vouched) >= _KNOWN_ISSUERS_LIMIT or above in self._vouched or len(path) < 3:
+            return
+        if crypto.dump_certificate(crypto.FILETYPE_ASN1, path[1]) != shown[0]:
+            return
+        higher = [certificate.to_cryptography() for certificate in path[2:]]
+        if any(_constrains_names(certificate) for certificate in higher):
+            return  # each of them has a say on every leaf
+        self._vouched[above] = _Vouched(
+            issuer=path[1],
+            begin=max(certificate.not_valid_before_utc.timestamp() for certificate in higher),
+            end=min(map(_end, higher)),
+            not_after=not_after,
         )
 
     def _issuer_end(self, issuer: crypto.X509) -> float:
@@ -136,14 +183,8 @@ def _path_to(
         leaf, *others = (crypto.load_certificate(crypto.FILETYPE_ASN1, der) for der in chain_der)
     except (crypto.Error, ValueError) as error:
         raise VerificationError(VerifyReason.MALFORMED, "chain holds something that is no certificate") from error
-    store = crypto.X509Store()
-    # Every certificate of a bundle is an anchor by itself, whether it signed itself or not.
-    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-    store.set_time(datetime.fromtimestamp(now, UTC))
-    for anchor in anchors:
-        store.add_cert(anchor)
     try:
-        path = crypto.X509StoreContext(store, leaf, others).get_verified_chain()
+        path = crypto.X509StoreContext(_store(anchors, now), leaf, others).get_verified_chain()
     except crypto.X509StoreContextError as error:
         code, depth, message = error.errors
         reason = _REASON_BY_ERROR.get(code, VerifyReason.UNTRUSTED)
@@ -152,6 +193,31 @@ def _path_to(
         detail = f"path of {spiffe_id} has {len(path)} certificates, more than {MAX_CHAIN_CERTIFICATES}"
         raise VerificationError(VerifyReason.TOO_LONG_CHAIN, detail)
     return path
+
+
+def _store(anchors: Iterable[crypto.X509], now: float) -> crypto.X509Store:
+    store = crypto.X509Store()
+    # Every certificate of a bundle is an anchor by itself, whether it signed itself or not.
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    store.set_time(datetime.fromtimestamp(now, UTC))
+    for anchor in anchors:
+        store.add_cert(anchor)
+    return store
+
+
+def _stands_below(vouched: _Vouched, leaf_der: bytes, now: float) -> bool:
+    """Whether OpenSSL verifies the leaf by its issuer, and all that stands above that is valid; False settles nothing.
+
+    The issuer's own times and name constraints are OpenSSL's to check, as it is part of the path.
+    """
+    if not vouched.begin <= now < vouched.end:
+        return False
+    try:
+        leaf = crypto.load_certificate(crypto.FILETYPE_ASN1, leaf_der)
+        crypto.X509StoreContext(_store((vouched.issuer,), now), leaf).verify_certificate()
+    except (crypto.Error, crypto.X509StoreContextError, ValueError):
+        return False
+    return True
 
 
 def _check_leaf_times(leaf: x509.Certificate, now: float) -> float:
@@ -166,6 +232,17 @@ def _check_leaf_times(leaf: x509.Certificate, now: float) -> float:
 
 def _end(certificate: x509.Certificate) -> float:
     return certificate.not_valid_after_utc.timestamp()
+
+
+def _constrains_names(certificate: x509.Certificate) -> bool:
+    """Whether it may have a say on the names of a leaf; what cannot be read may."""
+    try:
+        certificate.extensions.get_extension_for_class(x509.NameConstraints)
+    except x509.ExtensionNotFound:
+        return False
+    except UNREADABLE:
+        return True
+    return True
 
 
 def _may_sign(extensions: x509.Extensions) -> bool:

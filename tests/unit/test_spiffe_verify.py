@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from cryptography import x509
 
 from ringfence.spiffe import (
     BundleError,
@@ -19,7 +20,7 @@ from ringfence.spiffe import (
     VerifiedPeer,
     VerifyReason,
 )
-from tests.pki import TestCa
+from tests.pki import Issuer, TestCa
 
 NOW = 1_800_000_000.0
 SHOP = TestCa("shop.example", now=NOW)
@@ -136,3 +137,62 @@ def test_remembered_issuer_does_not_vouch_for_what_it_did_not_sign() -> None:
     verifier.verify(good.chain, NOW)
     forged = TestCa("shop.example", now=NOW).svid(WEB, chain=good.chain[1:])
     assert reason_of(verifier, forged.chain) is VerifyReason.UNTRUSTED
+
+
+def remembering(ca: TestCa, issuer: Issuer | None = None) -> ChainVerifier:
+    """A verifier that has seen a good leaf below that issuer."""
+    verifier = ChainVerifier([ca.bundle()])
+    assert verifier.verify(ca.svid(WEB, issuer=issuer).chain, NOW).spiffe_id == WEB
+    return verifier
+
+
+def test_leaf_below_remembered_issuers_is_told_as_by_a_verifier_that_never_saw_them() -> None:
+    chain = SHOP.svid(WEB, lifetime=600).chain
+    assert remembering(SHOP).verify(chain, NOW, [WEB]) == ChainVerifier([SHOP.bundle()]).verify(chain, NOW, [WEB])
+    short = SHOP.intermediate(SHOP.root, lifetime=300)
+    below = SHOP.svid(WEB, lifetime=600, issuer=short).chain
+    assert remembering(SHOP, short).verify(below, NOW).not_after == NOW + 300
+
+
+def test_remembered_issuer_still_has_its_names_constrained() -> None:
+    verifier = remembering(SHOP)
+    foreign = SHOP.svid(WEB, uris=["spiffe://shop.example.evil/ns/shop/sa/web"])
+    assert reason_of(verifier, foreign.chain) is VerifyReason.UNKNOWN_TRUST_DOMAIN
+    constrained = SHOP.intermediate(SHOP.root, permitted_host="elsewhere.example")
+    assert reason_of(verifier, SHOP.svid(WEB, issuer=constrained).chain) is VerifyReason.UNTRUSTED
+    host_named = SHOP.intermediate(SHOP.root, permitted_names=[x509.DNSName("shop.example")])
+    verifier = remembering(SHOP, host_named)
+    beyond = SHOP.svid(WEB, issuer=host_named, dns=["bank.example"])
+    assert verifier.verify(SHOP.svid(WEB, issuer=host_named, dns=["web.shop.example"]).chain, NOW).spiffe_id == WEB
+    assert reason_of(verifier, beyond.chain) is VerifyReason.UNTRUSTED
+
+
+def test_names_constrained_further_up_are_constrained_for_every_leaf() -> None:
+    upper = SHOP.intermediate(SHOP.root, permitted_names=[x509.DNSName("shop.example")])
+    lower = SHOP.intermediate(upper)
+    verifier = remembering(SHOP, lower)
+    beyond = SHOP.svid(WEB, issuer=lower, dns=["bank.example"])
+    assert reason_of(verifier, beyond.chain) is VerifyReason.UNTRUSTED
+
+
+def test_what_is_remembered_ends_when_any_of_it_ends() -> None:
+    long = SHOP.intermediate(SHOP.root, lifetime=20 * 365 * 86400.0)
+    verifier = remembering(SHOP, long)
+    outliving_the_root = SHOP.svid(WEB, lifetime=15 * 365 * 86400.0, issuer=long).chain
+    assert verifier.verify(outliving_the_root, NOW).not_after == NOW + 10 * 365 * 86400
+    assert reason_of(verifier, outliving_the_root, NOW + 10 * 365 * 86400 + 1) is VerifyReason.EXPIRED
+    assert reason_of(verifier, SHOP.svid(WEB, not_before=-90_000, issuer=long).chain, NOW - 86_401) in (
+        VerifyReason.NOT_YET_VALID,
+        VerifyReason.UNTRUSTED,
+    )
+    short = SHOP.intermediate(SHOP.root, lifetime=300)
+    below = SHOP.svid(WEB, issuer=short).chain
+    assert reason_of(remembering(SHOP, short), below, NOW + 301) is VerifyReason.EXPIRED
+
+
+def test_issuers_of_one_trust_domain_are_not_remembered_for_another() -> None:
+    verifier = ChainVerifier([SHOP.bundle(), PARTNER.bundle()])
+    verifier.verify(PARTNER.svid("spiffe://partner.example/ns/shop/sa/web").chain, NOW)
+    unconstrained = PARTNER.intermediate(PARTNER.root)
+    verifier.verify(PARTNER.svid("spiffe://partner.example/ns/shop/sa/web", issuer=unconstrained).chain, NOW)
+    assert reason_of(verifier, PARTNER.svid(WEB, issuer=unconstrained).chain) is VerifyReason.UNTRUSTED
