@@ -13,29 +13,14 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca.errors import OutputRefused
-from ca.hierarchy import Hierarchy, utc
+from ca.hierarchy import Hierarchy
+from ca.leaf_der import LeafEncoder, certificate
 from ca.template import IssuerSpan, LeafTemplate
 from ringfence.spiffe import ChainVerifier, SpiffeId, TrustBundle, VerificationError
 
-_NO_SUBJECT: Final = x509.Name([])
-_LEAF: Final = x509.BasicConstraints(ca=False, path_length=None)
-_LEAF_KEY_USAGE: Final = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
-_BOTH_SIDES: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-_DIGEST: Final = hashes.SHA256()
+_SIGNATURE: Final = ec.ECDSA(hashes.SHA256())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,46 +43,33 @@ class Issuer:
     span: IssuerSpan
     verifier: ChainVerifier
     intermediate_der: bytes
-    authority_key_id: x509.AuthorityKeyIdentifier
+    encoder: LeafEncoder
 
     @classmethod
     def of(cls, hierarchy: Hierarchy, key: ec.EllipticCurvePrivateKey) -> Issuer:
-        certificate = hierarchy.intermediate
-        key_id = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        intermediate = hierarchy.intermediate
+        key_id = intermediate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         return cls(
             hierarchy=hierarchy,
             key=key,
             span=IssuerSpan(
-                not_before=int(certificate.not_valid_before_utc.timestamp()),
-                not_after=int(certificate.not_valid_after_utc.timestamp()),
+                not_before=int(intermediate.not_valid_before_utc.timestamp()),
+                not_after=int(intermediate.not_valid_after_utc.timestamp()),
             ),
             verifier=ChainVerifier([TrustBundle(hierarchy.trust_domain, (hierarchy.root_der,))]),
             intermediate_der=hierarchy.intermediate_der,
-            authority_key_id=x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id),
+            encoder=LeafEncoder(
+                intermediate.subject, x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id)
+            ),
         )
 
     def sign(self, template: LeafTemplate) -> bytes:
-        """The leaf in DER. Its subject is empty, so the SAN is critical (RFC 5280, section 4.2.1.6)."""
-        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(template.spiffe_id))]
-        names += [x509.DNSName(name) for name in template.dns_names]
-        return (
-            x509.CertificateBuilder(
-                issuer_name=self.hierarchy.intermediate.subject,
-                subject_name=_NO_SUBJECT,
-                public_key=template.public_key,
-                serial_number=template.serial,
-                not_valid_before=utc(template.not_before).replace(tzinfo=None),
-                not_valid_after=utc(template.not_after).replace(tzinfo=None),
-            )
-            .add_extension(x509.SubjectAlternativeName(names), critical=True)
-            .add_extension(_LEAF_KEY_USAGE, critical=True)
-            .add_extension(_BOTH_SIDES, critical=False)
-            .add_extension(_LEAF, critical=True)
-            .add_extension(self.authority_key_id, critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(template.public_key), critical=False)
-            .sign(self.key, _DIGEST)
-            .public_bytes(Encoding.DER)
-        )
+        """The leaf in DER; OutputRefused for a template that no certificate can say."""
+        try:
+            to_be_signed = self.encoder.to_be_signed(template)
+        except ValueError as problem:
+            raise OutputRefused(f"no certificate can be made for {template.spiffe_id}: {problem}") from problem
+        return certificate(to_be_signed, self.key.sign(to_be_signed, _SIGNATURE))
 
     def validate(self, template: LeafTemplate, leaf_der: bytes, now: float) -> IssuedSvid:
         """The SVID, once it has passed what peers check, and says exactly what the template said.
