@@ -24,7 +24,8 @@ from sidecar.in_place import descriptor_of, write_in_place
 from sidecar.reprove import check_proof, make_proof
 from sidecar.tls import SEALED_BYTES, TlsEndedError, TlsEngine, TlsFailed, TlsFault
 from sidecar.tunnel.link_context import LinkContext, LinkOwner
-from sidecar.tunnel.machine import ROOM_BYTES, TunnelMachine
+from sidecar.tunnel.machine import TunnelMachine
+from sidecar.tunnel.sending import ROOM_BYTES
 from sidecar.tunnel.stream import Headers, Stream
 
 HANDSHAKE_SECONDS: Final = 5.0

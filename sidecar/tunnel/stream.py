@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from sidecar.http2.frames import DATA, ENHANCE_YOUR_CALM, FLAG_END_STREAM, NO_ERROR, frame, rst_stream, window_update
 
 if TYPE_CHECKING:
-    from sidecar.tunnel.machine import TunnelMachine
+    from sidecar.tunnel.sending import TunnelSender
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -98,7 +98,7 @@ class Stream:
         "unacked_bytes",
     )
 
-    def __init__(self, machine: TunnelMachine, stream_id: int, send_window: int) -> None:
+    def __init__(self, machine: TunnelSender, stream_id: int, send_window: int) -> None:
         self.machine = machine
         self.stream_id = stream_id
         self.data_suffix = b"\0\0" + stream_id.to_bytes(4, "big")  # type DATA, no flags, the id

@@ -17,7 +17,7 @@ import pytest
 from ringfence.spiffe import X509Svid
 from sidecar.http2 import frames as h2
 from sidecar.tunnel import machine
-from sidecar.tunnel.machine import CONNECTION_WINDOW_BYTES, FRAME_LIMIT_BYTES, HELD_LIMIT_BYTES
+from sidecar.tunnel.sending import CONNECTION_WINDOW_BYTES, FRAME_LIMIT_BYTES, HELD_LIMIT_BYTES
 from sidecar.tunnel.stream import EXTRA_LIMIT_BYTES, STREAM_WINDOW_BYTES
 from tests.data_path import API, HTTP_PORT, TCP_PORT, WEB, HttpClient, Mesh, echo_app, http_app, serving, until
 from tests.pki import TestCa

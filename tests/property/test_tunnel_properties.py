@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.http2 import frames as h2
-from sidecar.tunnel.machine import ROOM_BYTES
+from sidecar.tunnel.sending import ROOM_BYTES
 from tests.tunnel_ends import exchange, pair
 
 ACTIONS = st.lists(

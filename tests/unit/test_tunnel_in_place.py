@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.http2 import frames as h2
-from sidecar.tunnel.machine import BURST_BYTES, CONTROL_LIMIT_BYTES, FRAME_LIMIT_BYTES, TunnelMachine
+from sidecar.tunnel.machine import CONTROL_LIMIT_BYTES, TunnelMachine
+from sidecar.tunnel.sending import BURST_BYTES, FRAME_LIMIT_BYTES
 from sidecar.tunnel.stream import HEADER_BYTES, READ_BYTES, STREAM_WINDOW_BYTES, Stream
 from tests.tunnel_ends import End, Endpoint, exchange, pair
 

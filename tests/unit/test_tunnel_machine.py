@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.http2 import frames as h2
 from sidecar.http2.frames import PeerError
-from sidecar.tunnel.machine import (
+from sidecar.tunnel.sending import (
     CONNECTION_WINDOW_BYTES,
     FRAME_LIMIT_BYTES,
     HEADER_BLOCK_LIMIT_BYTES,
