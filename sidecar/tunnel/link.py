@@ -1,8 +1,6 @@
-"""One tunnel connection on the wire: TCP transport, TLS engine, machine, and the life of its identities. Adapter.
+"""One tunnel connection on the wire: TCP transport, TLS engine, machine. Adapter.
 
-A link lives at most until the earlier ``notAfter`` of the two SVIDs that stand behind it, unless re-proved: after each
-renewal both ends send a proof over the new leaf (``sidecar.reprove``), and the link's end moves. A forged proof ends it
-at once, a withheld one when the old SVID is over.
+How long it lives, and what the peer has to prove for that, is for ``sidecar.tunnel.link_identity``.
 
 Every frame of a turn of the event loop leaves in one TLS write: ``_flush`` runs once a turn, asked for by the machine.
 """
@@ -16,14 +14,14 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from ringfence.policy.reasons import DenyReason
-from ringfence.spiffe import VerificationError, VerifiedPeer
+from ringfence.spiffe import VerifiedPeer
 from sidecar.http2 import frames as h2
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import FloodError
 from sidecar.in_place import descriptor_of, write_in_place
-from sidecar.reprove import check_proof, make_proof
 from sidecar.tls import SEALED_BYTES, TlsEndedError, TlsEngine, TlsFailed, TlsFault
 from sidecar.tunnel.link_context import LinkContext, LinkOwner
+from sidecar.tunnel.link_identity import LinkIdentity
 from sidecar.tunnel.machine import TunnelMachine
 from sidecar.tunnel.sending import ROOM_BYTES
 from sidecar.tunnel.stream import Headers, Stream
@@ -33,7 +31,6 @@ SWEEP_SECONDS: Final = 15.0  # a silent peer is pinged after one sweep and given
 _WRITE_HIGH_BYTES: Final = 128 * 1024
 # Streams stop at the mark above; answers to the peer's own frames do not: a peer that asks and never reads meets this.
 _UNREAD_LIMIT_BYTES: Final = 8 * 1024 * 1024
-_LONGEST_TIMER_SECONDS: Final = 3600.0
 
 
 class Link(asyncio.BufferedProtocol):
@@ -65,11 +62,8 @@ class Link(asyncio.BufferedProtocol):
         self._settled = False  # the peer's settings are known
         self._unread_bytes = 0  # that waited for a full transport at the last sweep
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._own_svid = context.svid
-        self._verifier = context.verifier  # what the handshake is judged by
         self._began = context.clock.monotonic()
-        self._proofs_sent = 0
-        self._proofs_checked = 0
+        self._identity = LinkIdentity(self, engine, context)
         self.machine = TunnelMachine(
             server=server,
             handler=self,
@@ -78,7 +72,6 @@ class Link(asyncio.BufferedProtocol):
             seal=self._seal,
             clear=context.buffers.clear,
         )
-        self.peer: VerifiedPeer | None = None
         self.remote_address = ""
         self.remote = ("", 0)
         self.ready = False  # the TLS handshake is over
@@ -127,7 +120,7 @@ class Link(asyncio.BufferedProtocol):
         except PeerError as error:
             self._peer_broke(error)
         except Exception as error:
-            self._defect(error)
+            self.defect(error)
 
     def _shake_hands(self, data: bytes) -> None:
         engine = self._engine
@@ -198,7 +191,7 @@ class Link(asyncio.BufferedProtocol):
         except TlsEndedError as end:
             self.close(None, str(end))
         except Exception as error:
-            self._defect(error)
+            self.defect(error)
 
     def _put_out(self) -> None:
         """Write what is encrypted."""
@@ -227,7 +220,7 @@ class Link(asyncio.BufferedProtocol):
         except TlsEndedError as end:
             self.close(None, str(end))
         except Exception as error:
-            self._defect(error)
+            self.defect(error)
 
     def _answer_tls(self) -> None:
         """What came was TLS's own, and so is the answer: it must not gather until there is something else to send."""
@@ -245,20 +238,18 @@ class Link(asyncio.BufferedProtocol):
     # -- handshake ----------------------------------------------------------------------------------------------------
 
     def _established(self) -> None:
-        self.peer = self._engine.peer
-        if self.peer is None:  # cannot be: the engine demands a verified peer
-            raise RuntimeError("handshake ended without a verified peer")
+        self._identity.established()
         self._cancel("handshake")
         self.ready = True
         context = self._context
         context.time_handshake(self._direction, context.clock.monotonic() - self._began)
-        if self._verifier is not self._context.verifier:
+        if self._identity.bundles_changed:
             self.reverify()  # the bundles changed during the handshake
             if self.closed:
                 return
         self._timer("settings", self._handshake_seconds, self._handshake_late)
         self._timer("sweep", SWEEP_SECONDS, self._sweep)
-        self._arm_expiry()
+        self._identity.arm_expiry()
         self.machine.start()
         if self._server:
             self._become_usable()
@@ -275,7 +266,7 @@ class Link(asyncio.BufferedProtocol):
             except PeerError as error:
                 self._peer_broke(error)
             except Exception as error:
-                self._defect(error)
+                self.defect(error)
         if self.closed:
             return
         if not isinstance(end, TlsFailed):
@@ -300,7 +291,7 @@ class Link(asyncio.BufferedProtocol):
                 code = h2.ERROR_NAMES.get(error.code, "protocol_error")
             self._broken(DenyReason.PROTOCOL_ERROR, code, error.detail)
 
-    def _defect(self, error: Exception) -> None:
+    def defect(self, error: Exception) -> None:
         """A defect of ours met while handling this link: it ends, and no other does."""
         if not self.closed:
             self.machine.goaway(h2.INTERNAL_ERROR)
@@ -336,29 +327,10 @@ class Link(asyncio.BufferedProtocol):
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
-    def _arm_expiry(self) -> None:
-        if self.peer is None:
-            return
-        left = min(self.peer.not_after, self._own_svid.not_after) - self._context.clock.now()
-        self._timer("expiry", max(0.0, min(left, _LONGEST_TIMER_SECONDS)), self._expired)
-
-    def _expired(self) -> None:
-        if self.peer is None:
-            return
-        now = self._context.clock.now()
-        if now < min(self.peer.not_after, self._own_svid.not_after):
-            self._arm_expiry()
-            return
-        whose = "the peer's" if now >= self.peer.not_after else "our own"
-        self._context.count_proof("missing")
-        self._context.log.warning(
-            "identity expired",
-            peer=str(self.peer.spiffe_id),
-            detail=f"{whose} SVID is over",
-            remote=self.remote_address,
-        )
-        self.machine.goaway(h2.NO_ERROR, "identity_expired")
-        self.close(DenyReason.IDENTITY_EXPIRED, f"{whose} SVID is over and was not proved anew")
+    @property
+    def peer(self) -> VerifiedPeer | None:
+        """None until the handshake is over."""
+        return self._identity.peer
 
     def renew(self) -> None:
         """``context.svid`` is a new one: prove it on this link; a peer that cannot check it drains.
@@ -367,63 +339,29 @@ class Link(asyncio.BufferedProtocol):
         """
         if not self._settled or self.closed:
             return
-        svid = self._context.svid
-        if not self.machine.peer_is_ringfence:
+        if self.machine.peer_is_ringfence:
+            self._identity.prove()
+        else:
             self.drain()
             self._owner.link_draining(self)
-            return
-        self._proofs_sent += 1
-        try:
-            self.machine.prove(make_proof(self._engine, svid, self._proofs_sent))
-        except Exception as error:  # the other links are renewed all the same
-            self._defect(error)
-            return
-        self._own_svid = svid
-        self._arm_expiry()
-
-    def on_proof(self, payload: bytes) -> None:
-        if self.peer is None or self.closed:
-            return
-        context = self._context
-        try:
-            peer = check_proof(
-                self._engine,
-                context.verifier,
-                payload,
-                self.peer.spiffe_id,
-                self._proofs_checked + 1,
-                context.clock.now(),
-            )
-        except VerificationError as error:
-            context.count_proof("refused")
-            context.log.warning(
-                "re-proof refused",
-                peer=str(self.peer.spiffe_id),
-                reason=str(error.reason),
-                detail=error.detail,
-                remote=self.remote_address,
-            )
-            self.machine.goaway(h2.PROTOCOL_ERROR, "re-proof refused")
-            self.close(DenyReason.REPROOF_REFUSED, f"re-proof refused: {error.reason}")
-            raise PeerError(h2.PROTOCOL_ERROR, "re-proof refused") from error  # what came behind it is not looked at
-        self._proofs_checked += 1
-        self.peer = peer
-        context.count_proof("accepted")
-        self._arm_expiry()
-        self._owner.link_reproved(self)
 
     def reverify(self) -> None:
         """New bundles: the peer's chain must still lead to one of them."""
-        if self.peer is None or self.closed:
-            return
-        try:
-            self._context.verifier.verify(self.peer.chain_der, self._context.clock.now())
-        except VerificationError as error:
-            self._context.log.warning("peer no longer trusted", peer=str(self.peer.spiffe_id), reason=str(error.reason))
-            self.machine.goaway(h2.NO_ERROR, "no longer trusted")
-            self.close(DenyReason.PEER_REFUSED, f"no longer trusted: {error.reason}")
-        except Exception as error:  # a peer about whom there is no verdict is not trusted; the others are looked at
-            self._defect(error)
+        self._identity.reverify()
+
+    def on_proof(self, payload: bytes) -> None:
+        if self._identity.check(payload):
+            self._owner.link_reproved(self)
+
+    def send_proof(self, payload: bytes) -> None:
+        self.machine.prove(payload)
+
+    def wake_at_expiry(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._timer("expiry", seconds, callback)
+
+    def give_up(self, code: int, words: str, reason: DenyReason, detail: str) -> None:
+        self.machine.goaway(code, words)
+        self.close(reason, detail)
 
     # -- machine's handler --------------------------------------------------------------------------------------------
 
@@ -444,7 +382,7 @@ class Link(asyncio.BufferedProtocol):
         if not self._server:
             self._become_usable()
         # An SVID that was renewed during the handshake is proved as soon as the peer says that it can check it.
-        if self._own_svid is not self._context.svid:
+        if self._identity.outdated:
             self.renew()
 
     # -- end ----------------------------------------------------------------------------------------------------------
@@ -493,7 +431,7 @@ class Link(asyncio.BufferedProtocol):
             self.machine.put(h2.ping(b"ringfenc"))
         self._heard = False
         self._timer("sweep", SWEEP_SECONDS, self._sweep)
-        self._arm_expiry()  # the wall clock may have jumped, as it does when a machine wakes from sleep
+        self._identity.arm_expiry()  # the wall clock may have jumped, as it does when a machine wakes from sleep
 
     def _timer(self, name: str, seconds: float, callback: Callable[[], None]) -> None:
         self._cancel(name)
