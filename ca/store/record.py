@@ -43,6 +43,7 @@ _STAMP: Final = (
         host_keys.c.revoked_at.is_(None),
     )
     .values(last_used_at=bindparam("at"))
+    .execution_options(preserve_rowcount=True)
 )
 _LINEAGE: Final = (
     select(issued_svids.c.host_key_id, host_keys.c.revoked_at)
@@ -116,20 +117,64 @@ def record(database: Database, entries: Sequence[Entry], now: float) -> list[Ref
 
     StoreUnavailable: nothing of any entry was kept.
     """
+    try:
+        with database.write() as connection:
+            return _record_in(connection, entries, now, _attest_together(connection, entries, now))
+    except _Contested:  # and nothing was kept
+        with database.write() as connection:
+            return _record_in(connection, entries, now, frozenset())
+
+
+def _record_in(
+    connection: Connection, entries: Sequence[Entry], now: float, settled: frozenset[int]
+) -> list[RefusalReason | None]:
+    """``settled``: the positions of entries whose claims were found to hold and are spent already."""
     outcomes: list[RefusalReason | None] = [None] * len(entries)
-    with database.write() as connection:
-        rows = []
-        # In the order of what they lock, so that two replicas with the same claims wait for, not on, each other.
-        for position in sorted(range(len(entries)), key=lambda position: _lock_order(entries[position])):
-            entry = entries[position]
+    rows = []
+    for position in _locking(entries):
+        entry = entries[position]
+        if position in settled and isinstance(entry.claim, AttestClaim):
+            verdict: _Settled | RefusalReason = _Settled(entry.claim.host_key_id)
+        else:
             verdict = _settle(connection, entry, now)
-            if isinstance(verdict, RefusalReason):
-                outcomes[position] = verdict
-            else:
-                rows.append(_row(entry, verdict.host_key_id, now))
-        if rows:
-            connection.execute(issued_svids.insert(), rows)
+        if isinstance(verdict, RefusalReason):
+            outcomes[position] = verdict
+        else:
+            rows.append(_row(entry, verdict.host_key_id, now))
+    if rows:
+        connection.execute(issued_svids.insert(), rows)
     return outcomes
+
+
+class _Contested(Exception):
+    """Not all claims that were tried together hold; which do not is to be found one by one."""
+
+
+def _attest_together(connection: Connection, entries: Sequence[Entry], now: float) -> frozenset[int]:
+    """Spend all nonces and stamp all host keys, by one statement each; the positions of what is settled so.
+
+    _Contested, for the whole transaction, unless every single one holds. That takes a caller that signed a nonce twice
+    or a host key that is revoked at this moment, and costs the batch no more than a second try.
+    """
+    nonces, stamps, positions = [], [], []
+    for position in _locking(entries):
+        entry = entries[position]
+        if isinstance(entry.claim, AttestClaim):
+            positions.append(position)
+            nonces.append(_nonce_row(entry.claim))
+            stamps.append({"key": entry.claim.host_key_id, "identity": entry.spiffe_id, "at": now})
+    if len(positions) < 2:
+        return frozenset()
+    spend = _insert_unless_taken(spent_nonces, connection.dialect.name)
+    for statement, parameters in ((spend, nonces), (_STAMP, stamps)):
+        if connection.execute(statement, parameters).rowcount != len(positions):
+            raise _Contested
+    return frozenset(positions)
+
+
+def _locking(entries: Sequence[Entry]) -> list[int]:
+    """Positions in the order of what they lock: two replicas with the same claims then wait for, not on, each other."""
+    return sorted(range(len(entries)), key=lambda position: _lock_order(entries[position]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +184,15 @@ class _Settled:
     host_key_id: str | None
 
 
-def _lock_order(entry: Entry) -> tuple[str, str]:
+def _lock_order(entry: Entry) -> tuple[str, ...]:
     claim = entry.claim
     match claim:
         case TokenClaim():
             return "token", claim.token_sha256
         case AttestClaim():
-            return "host key", claim.host_key_id
+            return "host key", claim.host_key_id, claim.nonce.sha256
         case _:
-            return "", ""
+            return ("",)
 
 
 def _settle(connection: Connection, entry: Entry, now: float) -> _Settled | RefusalReason:
@@ -203,13 +248,16 @@ def _enrol(connection: Connection, key: HostKeyRow, spiffe_id: str, now: float) 
 
 def _spend_nonce(connection: Connection, claim: AttestClaim, spiffe_id: str, now: float) -> _Settled | RefusalReason:
     """Spend the nonce and stamp the host key; a nonce is spent even if the key turns out to be revoked."""
-    row = {"nonce_sha256": claim.nonce.sha256, "expires_at": claim.nonce.expires_at}
-    if not insert_if_new(connection, spent_nonces, row):
+    if not insert_if_new(connection, spent_nonces, _nonce_row(claim)):
         return RefusalReason.NONCE_SPENT
     parameters = {"key": claim.host_key_id, "identity": spiffe_id, "at": now}
     if connection.execute(_STAMP, parameters).rowcount != 1:
         return RefusalReason.HOST_KEY_REVOKED
     return _Settled(claim.host_key_id)
+
+
+def _nonce_row(claim: AttestClaim) -> dict[str, object]:
+    return {"nonce_sha256": claim.nonce.sha256, "expires_at": claim.nonce.expires_at}
 
 
 def _check_lineage(connection: Connection, claim: RenewClaim, spiffe_id: str) -> _Settled | RefusalReason:

@@ -13,7 +13,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 
 from ca.errors import RefusalReason, RequestInvalid, StoreForeign, StoreTooNew, StoreUnavailable
 from ca.nonces import SpentNonce
@@ -289,6 +289,81 @@ def test_an_unknown_host_key_and_another_identity_attest_nothing(database: Datab
     assert one(database, attest_claim(key)) is not None
     assert one(database, token_claim(mint(database), key)) is None
     assert one(database, attest_claim(key), ORDERS) is not None
+
+
+def enrolled_keys(database: Database, count: int) -> list[HostKeyRow]:
+    keys = [new_host_key() for _ in range(count)]
+    for key in keys:
+        assert one(database, token_claim(mint(database), key)) is None
+    return keys
+
+
+def statements_of(database: Database, work: Callable[[], object]) -> list[str]:
+    """The statements that ``work`` had the database execute; one for many rows counts once."""
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        seen.append(statement.split()[0])
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        work()
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+    return [statement for statement in seen if statement in ("INSERT", "UPDATE", "SELECT")]
+
+
+def test_attestations_of_a_batch_are_recorded_by_one_statement_a_table(database: Database) -> None:
+    keys = enrolled_keys(database, 4)
+    batch = [entry(attest_claim(key)) for key in keys * 2]
+    outcomes: list[object] = []
+    assert statements_of(database, lambda: outcomes.extend(record(database, batch, NOW + 5))) == [
+        "INSERT",
+        "UPDATE",
+        "INSERT",
+    ]
+    assert outcomes == [None] * 8
+    assert {made.serial for made in batch} <= {row.serial for row in list_issued(database, limit=1000)}
+    assert {row.last_used_at for row in list_host_keys(database, limit=9)} == {NOW + 5}
+
+
+def test_in_a_batch_each_attestation_that_does_not_hold_fails_alone(database: Database) -> None:
+    good, replayed, revoked, foreign = enrolled_keys(database, 4)
+    spent, twice = secrets.token_hex(32), secrets.token_hex(32)
+    assert one(database, attest_claim(replayed, spent)) is None
+    assert revoke_host_key(database, revoked.key_id, NOW)
+    batch = [
+        entry(attest_claim(good)),
+        entry(attest_claim(replayed, spent)),
+        entry(attest_claim(good, twice)),
+        entry(attest_claim(good, twice)),
+        entry(attest_claim(revoked)),
+        entry(attest_claim(foreign), ORDERS),
+        entry(attest_claim(new_host_key())),
+        entry(token_claim(mint(database), new_host_key())),
+        entry(attest_claim(foreign)),
+    ]
+    outcomes = record(database, batch, NOW)
+    assert sorted(str(outcome) for outcome in outcomes[2:4]) == sorted(["None", str(RefusalReason.NONCE_SPENT)])
+    assert outcomes[:2] == [None, RefusalReason.NONCE_SPENT]
+    assert outcomes[4:7] == [RefusalReason.HOST_KEY_REVOKED] * 3
+    assert outcomes[7:] == [None, None]
+    kept = {row.serial for row in list_issued(database, limit=1000)}
+    assert [made.serial in kept for made in batch] == [outcome is None for outcome in outcomes]
+
+
+@pytest.mark.parametrize("what", ["nonce", "key"])
+def test_one_attestation_that_does_not_hold_is_found_among_many_that_do(database: Database, what: str) -> None:
+    keys = enrolled_keys(database, 3)
+    spent = secrets.token_hex(32)
+    assert one(database, attest_claim(keys[1], spent)) is None
+    if what == "key":
+        assert revoke_host_key(database, keys[1].key_id, NOW)
+    batch = [attest_claim(keys[0]), attest_claim(keys[1], spent if what == "nonce" else None), attest_claim(keys[2])]
+    refusal = RefusalReason.NONCE_SPENT if what == "nonce" else RefusalReason.HOST_KEY_REVOKED
+    assert record(database, [entry(claim) for claim in batch], NOW) == [None, refusal, None]
+    # What held was spent once, and for good.
+    assert one(database, batch[0]) is RefusalReason.NONCE_SPENT
 
 
 # renewal
