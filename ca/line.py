@@ -1,11 +1,12 @@
 """The issuing line: takes each petition through the stages of issuing, many to one transaction, off the event loop.
 
-Theory of operation. Petitions wait in a bounded queue. One thread takes all that wait (up to a batch). It lets each
-examine its caller's proof, which gives an order; for each order it prepares the template, signs it and validates the
-output; then it records them together, which flushes the disk once; and only then hands them out. While it is busy the
-next batch gathers by itself, so the line is as quick as it can be for a lone petition and as cheap as it can be for a
-thousand. A petition fails alone; if the database cannot be read or written, the whole batch fails, and every SVID in it
-is dropped unseen.
+Theory of operation. Petitions wait in a bounded queue. One thread takes all that wait. It lets each examine its
+caller's proof, which gives an order; for each order it prepares the template, signs it and validates the output. What
+arrived meanwhile it takes through the same stages, in a round of its own, until nothing waits or the batch is full;
+then it records them all together, which flushes the disk once; and only then hands them out. No timer decides anything,
+so the line is as quick as it can be for a lone petition and as cheap as it can be for a thousand. Each round looks the
+proofs up anew: a token may be minted and shown while the round before is signed. A petition fails alone; if the
+database cannot be read or written, the whole batch fails, and every SVID in it is dropped unseen.
 
 One thread, because SQLite has one writer and Python's signing holds the interpreter lock: more would only take turns,
 and handing a request from thread to thread was measured to cost as much as signing it.
@@ -92,6 +93,7 @@ class IssuingLine:
         # Joining and renewal each admit ``in_flight`` requests; the authority's own orders come on top.
         self._waiting: queue.Queue[_Waiting | None] = queue.Queue(2 * limits.in_flight + 8)
         self._closed = False
+        self._open_for_business = True  # the thread's own
         self._door = threading.Lock()
         self._next_prune = clock.monotonic() + _PRUNE_EVERY_SECONDS
         self._thread = threading.Thread(target=self._run, name="ca-issuing", daemon=True)
@@ -122,41 +124,49 @@ class IssuingLine:
         self._thread.join()
 
     def _run(self) -> None:
-        open_for_business = True
-        while open_for_business:
-            first = self._waiting.get()
-            batch = [first] if first is not None else []
-            open_for_business = first is not None
-            while open_for_business and len(batch) < self._limits.batch:
-                try:
-                    more = self._waiting.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    open_for_business = False
-                else:
-                    batch.append(more)
-            wanted = [item for item in batch if item.future.set_running_or_notify_cancel()]
+        while self._open_for_business:
+            taken: list[_Waiting] = []
             try:
-                self._process(wanted)
+                self._process(taken)
             except StoreUnavailable as problem:
-                _fail(wanted, StoreUnavailable, str(problem))
+                _fail(taken, StoreUnavailable, str(problem))
             except BaseException as problem:  # the thread's border, and a panic of native code is no Exception
-                self._log.error("issuing failed", error=f"{type(problem).__name__}: {problem}", orders=len(wanted))
-                _fail(wanted, CaError, "issuing failed")
+                self._log.error("issuing failed", error=f"{type(problem).__name__}: {problem}", orders=len(taken))
+                _fail(taken, CaError, "issuing failed")
             self._prune_if_due()
 
-    def _process(self, batch: list[_Waiting]) -> None:
-        now = self._clock.now()
-        signed = [item for order, future in self._examine(batch, now) if (item := self._sign(order, future, now))]
+    def _process(self, taken: list[_Waiting]) -> None:
+        """Issue one batch; ``taken`` gets every petition as it is taken, so that all can be told if the batch fails."""
+        signed: list[_Signed] = []
+        while arrived := self._arrived(self._limits.batch - len(taken), wait=not taken):
+            taken += arrived
+            now = self._clock.now()
+            examined = self._examine(arrived, now)
+            signed += [item for order, future in examined if (item := self._sign(order, future, now))]
         if not signed:
             return
-        outcomes = record(self._database, [_entry(item) for item in signed], now)
+        outcomes = record(self._database, [_entry(item) for item in signed], self._clock.now())
         for item, refusal in zip(signed, outcomes, strict=True):
             if refusal is None:
                 item.future.set_result(item.svid)
             else:
                 item.future.set_exception(Refused(refusal))
+
+    def _arrived(self, limit: int, *, wait: bool) -> list[_Waiting]:
+        """Up to ``limit`` petitions that wait and whose callers still do; ``wait`` for the first, if there is none."""
+        found: list[_Waiting] = []
+        for _ in range(limit):
+            try:
+                item = self._waiting.get(block=wait)
+            except queue.Empty:
+                break
+            wait = False
+            if item is None:
+                self._open_for_business = False
+                break
+            if item.future.set_running_or_notify_cancel():
+                found.append(item)
+        return found
 
     def _examine(self, batch: list[_Waiting], now: float) -> list[tuple[Order, Future[IssuedSvid]]]:
         """The orders of those whose proof holds so far; StoreUnavailable fails them all, or each would wait for it."""

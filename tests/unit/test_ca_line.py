@@ -22,6 +22,7 @@ from ca.settings import IssuingLimits
 from ca.store.issued import list_issued
 from ca.store.look_ups import LookUps
 from ca.store.record import Claim, OwnClaim, RenewClaim
+from ca.store.schema import host_keys
 from ringfence.kit.clock import FakeClock
 from tests.authorities import WEB, OpenAuthority
 
@@ -79,11 +80,52 @@ def test_orders_that_wait_together_share_one_transaction(world: OpenAuthority) -
         rest = [line_of(world).place(order()) for _ in range(6)]
     assert {future.result(WAIT_SECONDS).serial for future in [first, *rest]} == serials(world)
     inserts = [text for text in begun if text.startswith("INSERT INTO issued_svids")]
-    assert len(inserts) == 2  # the one that was held, and all that gathered behind it
+    assert len(inserts) == 1  # the one that was held, and all that gathered behind it
+
+
+def test_a_batch_takes_no_more_rounds_than_it_has_room_for(tmp_path: Path, clock: FakeClock) -> None:
+    limits = IssuingLimits(in_flight=4, batch=3)
+    with OpenAuthority(tmp_path, clock, limits=limits) as world:
+        begun: list[str] = []
+        event.listen(world.database.engine, "before_cursor_execute", lambda _c, _k, text, *_: begun.append(text))
+        with hold_the_line(world) as first:
+            rest = [line_of(world).place(order()) for _ in range(7)]
+        assert {future.result(WAIT_SECONDS).serial for future in [first, *rest]} == serials(world)
+    assert len([text for text in begun if text.startswith("INSERT INTO issued_svids")]) == 3
+
+
+def test_what_was_written_while_others_were_signed_is_seen_by_the_next_round(world: OpenAuthority) -> None:
+    made = order()
+    seen: list[bool] = []
+
+    def look(look_ups: LookUps) -> Order:
+        seen.append(look_ups.host_key("ab" * 32) is not None)
+        return made(look_ups)
+
+    with hold_the_line(world, look):
+        with world.database.write() as connection:
+            row = {"key_id": "ab" * 32, "public_key": b"key", "spiffe_id": str(WEB), "enrolled_at": 0.0}
+            connection.execute(host_keys.insert(), row)
+        second = line_of(world).place(look)
+    second.result(WAIT_SECONDS)
+    assert seen == [False, True]
+
+
+def test_an_svid_signed_in_a_batch_that_fails_later_is_dropped(world: OpenAuthority) -> None:
+    def unreadable(_: LookUps) -> Order:
+        raise StoreUnavailable("gone")
+
+    with hold_the_line(world) as first:
+        second = line_of(world).place(unreadable)
+    for future in (first, second):
+        with pytest.raises(StoreUnavailable, match="gone"):
+            future.result(WAIT_SECONDS)
+    assert serials(world) == set()
+    assert line_of(world).place(order()).result(WAIT_SECONDS).serial in serials(world)
 
 
 @contextmanager
-def hold_the_line(world: OpenAuthority) -> Iterator[Any]:
+def hold_the_line(world: OpenAuthority, petition: Petition | None = None) -> Iterator[Any]:
     """The line is busy with a first order, whose future this gives, until the block ends."""
     entered, go_on = threading.Event(), threading.Event()
     line = line_of(world)
@@ -95,7 +137,7 @@ def hold_the_line(world: OpenAuthority) -> Iterator[Any]:
         return draw(size)
 
     line._random_bytes = slow
-    future = line.place(order())
+    future = line.place(petition or order())
     assert entered.wait(WAIT_SECONDS)
     try:
         yield future
