@@ -45,6 +45,8 @@ class EgressRelay(Relay):
             self.end(DenyReason.UPSTREAM_TIMEOUT, f"{where}: no connection in {CONNECT_SECONDS:.0f} s", abort=True)
         except OSError as error:
             self.end(DenyReason.UPSTREAM_UNREACHABLE, f"{where}: {error.strerror or error}", abort=True)
+        except UnicodeError:  # what a wildcard permits need not be a name that can be looked up
+            self.end(DenyReason.UPSTREAM_UNREACHABLE, f"{where}: a label of the name is empty or too long", abort=True)
 
     def direct_ready(self, end: DirectEnd) -> None:
         if self.ended:
