@@ -57,6 +57,7 @@ class TunnelMachine(TunnelSender):
         "_left_bytes",
         "_left_stream",
         "_partial",
+        "_partial_needs",
         "_settings_seen",
         "bulky",
     )
@@ -77,7 +78,8 @@ class TunnelMachine(TunnelSender):
         self.bulky = False  # the last bytes held a long DATA frame: a view is the better argument of ``receive``
         self._guard = FloodGuard(monotonic)
         self._decoder = Decoder(HEADER_BLOCK_LIMIT_BYTES)
-        self._partial = b""
+        self._partial = bytearray()  # the beginning of a frame
+        self._partial_needs = 0  # bytes of it that are worth a look
         self._left_bytes = 0  # still to come of a DATA frame that was passed on in part
         self._left_stream = 0
         self._await_preface = server
@@ -94,21 +96,26 @@ class TunnelMachine(TunnelSender):
         if self._left_bytes:
             data = self._go_on(data)
         if self._partial:
-            data = self._partial + data
-            self._partial = b""
+            self._partial += data
+            if len(self._partial) < self._partial_needs:
+                return  # joined once, however small the pieces of a long frame are
+            data = bytes(self._partial)
+            self._partial = bytearray()
         size = len(data)
         pos = 0
         if self._await_preface:
             if size < len(h2.PREFACE):
                 if not h2.PREFACE.startswith(data):
                     raise PeerError(h2.PROTOCOL_ERROR, "no HTTP/2 preface")
-                self._partial = bytes(data)
+                self._partial = bytearray(data)
+                self._partial_needs = 0
                 return
             if data[: len(h2.PREFACE)] != h2.PREFACE:
                 raise PeerError(h2.PROTOCOL_ERROR, "no HTTP/2 preface")
             self._await_preface = False
             pos = len(h2.PREFACE)
         streams = self.streams
+        end = 0
         while size - pos >= 9:
             high, low, kind, flags, stream_id = _unpack_header(data, pos)
             length = high << 8 | low
@@ -147,7 +154,8 @@ class TunnelMachine(TunnelSender):
             pos = end
             self._control(kind, flags, stream_id & LAST_CLIENT_ID, bytes(payload))
         if pos < size:
-            self._partial = bytes(data[pos:])
+            self._partial = bytearray(data[pos:])
+            self._partial_needs = end - pos  # of a frame whose header is not here yet it is 0 or less
         if self._unacked_bytes >= CONNECTION_WINDOW_BYTES // 2:
             self.credit_connection()
 

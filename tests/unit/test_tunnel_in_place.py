@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,6 +179,35 @@ def test_a_frame_as_long_as_bulk_that_is_none_is_refused(kind: int) -> None:
     _, server = pair()
     with pytest.raises(h2.PeerError):
         server.machine.receive((CONTROL_LIMIT_BYTES + 1).to_bytes(3, "big") + bytes((kind, 0)) + b"\0\0\0\0")
+
+
+@pytest.mark.parametrize("stream_id", [1, 3])
+def test_a_long_frame_that_comes_in_crumbs_is_not_copied_for_each(stream_id: int) -> None:
+    """One with a flag, and one of a stream that is gone, are not passed on in part."""
+    client, server = pair()
+    client.open()
+    client.open()
+    exchange(client, server)
+    server.machine.streams[3].reset(h2.CANCEL)
+    flags = h2.FLAG_END_STREAM if stream_id == 1 else 0
+    flight = h2.frame(h2.DATA, flags, stream_id, bytes(FRAME_LIMIT_BYTES)) + h2.frame(h2.PING, 0, 0, b"pingpong")
+    half = FRAME_LIMIT_BYTES // 2
+    server.machine.receive(flight[:half])
+    copied = 0
+    tracemalloc.start()
+    try:
+        for position in range(half, half + 1000):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            server.machine.receive(flight[position : position + 1])
+            copied += tracemalloc.get_traced_memory()[1] - before > half // 2
+    finally:
+        tracemalloc.stop()
+    assert copied <= 2  # to make room
+    server.machine.take()
+    server.machine.receive(flight[half + 1000 :])
+    assert len(server.endpoints[1].received) == (FRAME_LIMIT_BYTES if stream_id == 1 else 0)
+    assert h2.ping(b"pingpong", ack=True) in server.machine.take()
 
 
 class Viewing(Endpoint):
