@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -53,6 +54,8 @@ _FAREWELL_SECONDS: Final = 0.5
 
 def run(settings: SidecarSettings) -> int:
     """Run a sidecar until SIGTERM or SIGINT; the exit status: 0 stopped, 1 could not go on (one line says why)."""
+    # A core file would hold private keys. Workers inherit this; whoever hunts a crash can raise it with prlimit.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     lines = None if settings.workers == 1 else _shared_lines()
     sink = LogSink(lines or sys.stderr)
     log = Logger("sidecar", level=settings.log.level, stream=sink)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -341,6 +342,19 @@ async def test_a_worker_s_command_line_environment_and_files_tell_no_secret(benc
         assert read(pid, "environ") == own
         opened = set(descriptors_of(pid).values()) - set(descriptors_of(process.pid).values())
         assert {name for name in opened if not name.startswith(("socket:", "pipe:", "anon_inode:"))} == set()
+
+
+async def test_a_crash_leaves_no_file_with_the_private_key(bench: SelfCaller) -> None:
+    own = resource.getrlimit(resource.RLIMIT_CORE)
+    if own[1] == 0:
+        pytest.skip("no process here may leave a core file")
+    resource.setrlimit(resource.RLIMIT_CORE, (own[1], own[1]))
+    try:
+        process = await started(bench)
+        for pid in (process.pid, *(await pids(process)).values()):
+            assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, own[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, own)
 
 
 async def test_a_limit_permits_over_both_workers_what_one_would(bench: SelfCaller) -> None:
