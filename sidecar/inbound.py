@@ -139,7 +139,12 @@ class Inbound:
         for caller in self._callers.values():
             caller.view = table.caller(caller.spiffe_id)
         self.direct.rejudge()
-        self.relays.each(self._rejudge)
+        self.relays.each(self._rejudge, self._hurry)
+
+    def _hurry(self) -> None:
+        """Of many that end at once the first are told while the last are still judged."""
+        for link in self.links:
+            link.hurry()
 
     def _rejudge(self, relay: Relay, caller: Caller) -> None:
         """What is no matter of permission, as where the app listens now, ends nothing that lives."""

@@ -206,8 +206,13 @@ class Link(asyncio.BufferedProtocol):
             if len(sealed) < SEALED_BYTES:
                 return
 
+    def hurry(self) -> None:
+        """Send what is put out so far without waiting for the end of the turn."""
+        if self.machine.out and not self._paused:
+            self._seal(0)
+
     def _seal(self, size: int) -> None:
-        """Send the first ``size`` bytes of the buffers' ``clear``, a whole frame, behind what is put out already."""
+        """Send what is put out already, and behind it the first ``size`` bytes of the buffers' ``clear``, a frame."""
         if not self._in_place or self.closed:
             return
         engine = self._engine
@@ -215,7 +220,8 @@ class Link(asyncio.BufferedProtocol):
         try:
             if machine.out:
                 engine.send(machine.take_early())
-            engine.send_in_place(size)
+            if size:
+                engine.send_in_place(size)
             self._put_out()
         except TlsEndedError as end:
             self.close(None, str(end))

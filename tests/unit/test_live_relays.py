@@ -59,6 +59,16 @@ async def test_relays_may_end_while_they_are_gone_through() -> None:
     assert len(owner.relays) == 3
 
 
+async def test_of_many_that_end_the_first_are_told_while_the_last_still_live() -> None:
+    owner = Owner()
+    for number in range(1000):
+        owner.add(number)
+    told: list[int] = []
+    owner.relays.each(lambda relay, _: relay.end("closed"), lambda: told.append(len(owner.reasons)))
+    assert told == [127, 255, 383, 511, 639, 767, 895]
+    assert len(owner.reasons) == 1000
+
+
 async def test_a_relay_that_fails_is_ended_and_costs_no_other_its_turn() -> None:
     owner = Owner()
     before, _, after = owner.add(1), owner.add(2, Broken), owner.add(3)
