@@ -26,6 +26,7 @@ from ringfence.kit.log_sink import LogSink
 from ringfence.snapshot import Port, Snapshot, Transport
 from sidecar.admin import AdminServer
 from sidecar.admin_pages import (
+    CONNECTIONS_SHOWN,
     DrainPage,
     LogLevelPage,
     TapPage,
@@ -232,7 +233,7 @@ class _Sidecar:
 
         level = LogLevelPage(self._log, self._serving.log_from)
         return {
-            "/config": self._config,
+            "/config": Verbs(get=self._config),
             "/certs": self._certs,
             "/connections": Verbs(get=self._connections),
             "/loglevel": Verbs(get=level.get, post=level.post),
@@ -249,7 +250,13 @@ class _Sidecar:
     async def _connections(self, asked: Asked) -> Page:
         return json_page(await self._serving.connections(read_limit(asked.query)))
 
-    def _config(self) -> dict[str, object]:
+    async def _config(self, asked: Asked) -> Page:
+        """What is in force, and what the balancers made of it (each worker's, where there are several)."""
+        balanced = await self._serving.connections(CONNECTIONS_SHOWN)
+        shown = {kind: balanced[kind] for kind in ("endpoints", "endpoints_left_out")}
+        return json_page({**self._configured(), **shown})
+
+    def _configured(self) -> dict[str, object]:
         snapshot = self._control.snapshot
         return {
             "version": __version__,

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from sidecar.http2 import Exchange
+from sidecar.split import Call
 from sidecar.target import Target
 
 _LONGEST_TIMER_SECONDS: Final = 3600.0
 
-Expire = Callable[[Exchange, str, str], None]
-"""End a call that is late: the call, the kind of deadline, what to log."""
+Expire = Callable[[Exchange, str, str], bool]
+"""End a call that is late: the call, the kind of deadline, what to log. True if it goes on, by another try."""
 
 
 class CallLimits:
@@ -49,7 +50,7 @@ class CallLimits:
                 target.circuit_opened("requests")
                 return False
             self.counted.add(exchange)
-        at = self._due(exchange)[0]
+        at = self._due(exchange, exchange.started)[0]
         if at != float("inf"):
             self._arm(at)
         return True
@@ -66,7 +67,7 @@ class CallLimits:
             self._timer.cancel()
             self._timer = None
 
-    def _due(self, exchange: Exchange) -> tuple[float, str]:
+    def _due(self, exchange: Exchange, now: float) -> tuple[float, str]:
         """When a call is late, in monotonic seconds, and which deadline that is."""
         at, kind = float("inf"), ""
         asked = exchange.fields.grpc_timeout_seconds
@@ -79,6 +80,13 @@ class CallLimits:
                 at, kind = exchange.started + whole, "request"
             if head is not None and not exchange.status and exchange.started + head < at:
                 at, kind = exchange.started + head, "response_head"
+            one_try = settings.retries.per_try_seconds
+            if one_try is not None and not exchange.status:
+                since = exchange.started
+                if isinstance(exchange, Call):
+                    since = exchange.begun if exchange.up.stream_id else now  # a try begins when it is sent
+                if since + one_try < at:
+                    at, kind = since + one_try, "try"
         return at, kind
 
     def _arm(self, at: float) -> None:
@@ -96,7 +104,7 @@ class CallLimits:
         soonest = float("inf")
         late: list[tuple[Exchange, str]] = []
         for exchange in self._outstanding():
-            at, kind = self._due(exchange)
+            at, kind = self._due(exchange, now)
             if at <= now:
                 late.append((exchange, kind))
             else:
@@ -105,4 +113,5 @@ class CallLimits:
             self._arm(soonest)
         for exchange, kind in late:
             self._target.timed_out(kind)
-            self._expire(exchange, kind, f"not answered in {now - exchange.started:.3g} s")
+            if self._expire(exchange, kind, f"not answered in {now - exchange.started:.3g} s"):
+                self._arm(self._due(exchange, now)[0])

@@ -50,13 +50,14 @@ class OutboundHttp2Judge(Http2Relay):
             self._limits.end(exchange)
         super().done(exchange)
 
-    def _expire(self, exchange: Exchange, kind: str, detail: str) -> None:
+    def _expire(self, exchange: Exchange, kind: str, detail: str) -> bool:
         """A call is late: in gRPC's own words, if it is one, and by a reset if an HTTP response has begun."""
         if self.ended:
-            return
+            return False
         answer = self._answer(DenyReason.REQUEST_TIMEOUT, exchange, detail=f"{kind}: {detail}")
         self.inspector.revoke(exchange, replace(answer, grpc=GRPC_DEADLINE_EXCEEDED))
         self._attend()
+        return False
 
     def response(self, exchange: Exchange, status: int) -> None:
         if exchange.refusal is not None:

@@ -7,7 +7,7 @@ inspector's place, and each endpoint in use has a stream of its own (``sidecar.o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from ringfence.policy.reasons import DenyReason
@@ -22,8 +22,9 @@ from sidecar.outbound_leg import LegCarrier, LegLoss
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import Relay, RelayFacts, RelayOwner
+from sidecar.routed_relay import IDEMPOTENT
 from sidecar.split import Call, Leg, SplitJudge, Splitter, Unprocessed
-from sidecar.target import Target
+from sidecar.target import ENDPOINT_FAULTS, Target
 from sidecar.tracing.judge import TracedJudge
 
 PATIENCE_SECONDS: Final = 0.25  # for a leg to open; then the requests that wait for it go to another that is open
@@ -170,7 +171,7 @@ class OutboundSplitRelay(OutboundHttp2Judge):
         self._carriers.pop(leg, None)
         if not self.ended:
             try:
-                self.inspector.leg_lost(leg, loss)
+                self.inspector.leg_lost(leg, loss, again=loss is None or loss.reason in ENDPOINT_FAULTS)
             except Exception as error:
                 self._defect(error)
                 return
@@ -279,6 +280,24 @@ class OutboundSplitRelay(OutboundHttp2Judge):
             return False
         self._recorder.metrics.retries.at(target.service, why).value += 1
         return True
+
+    def repeats(self, exchange: Exchange, after: Sequence[RetryOn], attempts: int) -> bool:
+        """As the route permits, of idempotent methods alone, and out of its budget."""
+        target = self._target
+        retries = target.table.settings(exchange.method, exchange.target).retries
+        if not retries.idempotent or attempts >= retries.attempts or exchange.method not in IDEMPOTENT:
+            return False
+        told = next((one for one in after if one in retries.on), None)
+        if told is None or not target.may_retry(self._monotonic()):
+            return False
+        target.retried(told)
+        return True
+
+    def _expire(self, exchange: Exchange, kind: str, detail: str) -> bool:
+        if kind == "try" and not self.ended and self.inspector.try_again(exchange):
+            self._attend()
+            return True
+        return super()._expire(exchange, kind, detail)
 
     def _turn_to(self, exchange: Exchange) -> None:
         """Tell what follows of the endpoint that has, or last had, this request."""

@@ -4,7 +4,7 @@ by hand (`Fan`) or hyper-h2 on all sides (`Web`), which checks all that it is se
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import h2.config
 import h2.connection
@@ -12,6 +12,7 @@ import h2.events
 import h2.settings
 import hpack
 
+from ringfence.routing.model import RetryOn
 from ringfence.snapshot import Endpoint
 from ringfence.spiffe import SpiffeId
 from sidecar.balance import Member, Outcome
@@ -75,11 +76,13 @@ class SplitJudging:
         inserted: bytes = b"",
         refuses: Callable[[Exchange], bool] = lambda _: False,
         attempts: int = 100,
+        repeats_on: Collection[RetryOn] = (),
         monotonic: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.inserted = inserted
         self.refuses = refuses
         self.attempts = attempts
+        self.repeats_on = repeats_on
         self.events: list[tuple[object, ...]] = []
         self.exchanges: list[Exchange] = []
         self.chooser = Turns(count)
@@ -120,6 +123,13 @@ class SplitJudging:
         if attempts >= self.attempts:
             return False
         self.events.append(("sent_again", exchange.stream_id, why))
+        return True
+
+    def repeats(self, exchange: Exchange, after: Sequence[RetryOn], attempts: int) -> bool:
+        told = next((one for one in after if one in self.repeats_on), None)
+        if told is None or exchange.method != b"GET" or attempts >= self.attempts:
+            return False
+        self.events.append(("repeated", exchange.stream_id, told))
         return True
 
     @property

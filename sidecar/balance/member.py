@@ -38,6 +38,8 @@ class Member:
     """
 
     __slots__ = (
+        "_last_seconds",
+        "_warm_at",
         "connections",
         "ejected_until",
         "ejections",
@@ -57,6 +59,8 @@ class Member:
         self.connections = 0
         self.latency_seconds = 0.0  # moving; 0: none known
         self.latency_at = 0.0
+        self._last_seconds: float | None = None  # of the answer before
+        self._warm_at: float | None = None  # when the first answer came
         self.failures = 0  # in a row
         self.failed_at = 0.0
         self.ejected_until = 0.0  # monotonic seconds; 0: it is not left out
@@ -72,7 +76,22 @@ class Member:
         return self.outstanding + self.connections
 
     def observe(self, seconds: float, now: float) -> None:
-        """Learn from an answer: quickly that it has become slow, slowly that it is fast again."""
+        """Learn from an answer: quickly that it has become slow, slowly that it is fast again.
+
+        One slow answer is chance, two in a row are not: of each and the one before, the faster counts. What was under
+        way when the first answer came tells how cold the endpoint was, its connection to be set up included.
+        """
+        warm_at, last = self._warm_at, self._last_seconds
+        if warm_at is None:
+            self._warm_at = now
+            return
+        if now - seconds < warm_at:
+            return
+        self._last_seconds = seconds
+        if last is not None:
+            self._learn(min(seconds, last), now)
+
+    def _learn(self, seconds: float, now: float) -> None:
         known = self.latency_seconds
         if known == 0.0:
             self.latency_seconds = seconds
@@ -83,7 +102,7 @@ class Member:
     def observe_failure(self, seconds: float, now: float) -> None:
         """Learn from a failure."""
         slow = max(FAILURE_SECONDS, _FAILURE_FACTOR * self.latency_seconds)
-        self.observe(max(seconds, min(slow, _FAILURE_MOST_SECONDS)), now)
+        self._learn(max(seconds, min(slow, _FAILURE_MOST_SECONDS)), now)
 
     def latency(self, now: float) -> float:
         """What to expect now, in seconds, at least ``FLOOR_SECONDS``."""

@@ -1,16 +1,19 @@
 """The calls of one connection of the app: where each goes, and how one ends before its time. Sans-IO.
 
 A call waits while no endpoint can take it: for the leg that was chosen, as long as that has its time to open, else for
-any. It is sent again, elsewhere, where its endpoint has provably not begun with it (it said so, or was never sent it)
-and all that was sent is still here. Everything else that an endpoint leaves unfinished ends in the call's own words.
+any. While all that was sent is still here and nothing of a response has gone out, it is sent again, elsewhere, where
+its endpoint has provably not begun with it (it said so, or was never sent it), or the judge lets it be repeated.
+Everything else that an endpoint leaves unfinished ends in the call's own words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ringfence.routing.bounds import ATTEMPTS
+from ringfence.routing.model import RetryOn
 from sidecar.balance import Member, Outcome
 from sidecar.http2 import frames as h2
 from sidecar.http2.answer import Answer
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
     from sidecar.split.leg import Leg
     from sidecar.split.sender import Sender
 
-ATTEMPTS_LIMIT: Final = 3
-"""How often a call is sent again."""
+ATTEMPTS_LIMIT: Final = ATTEMPTS[1]
+"""How often a call is sent again, whatever the judge says."""
 REST_SECONDS: Final = 1.0
 """For an endpoint that could not be had or went away, while there are others."""
 _CHOICES: Final = 8
@@ -51,6 +54,9 @@ class SplitJudge(Judge, Protocol):
 
     def sends_again(self, exchange: Exchange, why: Unprocessed, attempts: int) -> bool:
         """Whether ``exchange``, which is still held whole, may go to another endpoint; it did ``attempts`` times."""
+
+    def repeats(self, exchange: Exchange, after: Sequence[RetryOn], attempts: int) -> bool:
+        """The same where its endpoint may have begun with it; ``after``: all that what happened can be called."""
 
 
 class Calls:
@@ -232,8 +238,9 @@ class Calls:
         if self.legs.get(leg.member) is leg:
             del self.legs[leg.member]
 
-    def leg_lost(self, leg: Leg, cause: object) -> None:
-        """The connection of ``leg`` is over. ``cause``: see `SplitJudge.unreachable`; None: the endpoint closed it."""
+    def leg_lost(self, leg: Leg, cause: object, *, again: bool = True) -> None:
+        """The connection of ``leg`` is over. ``cause``: see `SplitJudge.unreachable`; None: the endpoint closed it.
+        ``again``: another endpoint may fare better."""
         if leg.closed:
             return
         self._shut_leg(leg)
@@ -243,6 +250,8 @@ class Calls:
         if not leg.ready:
             self.chooser.unreachable(leg.member, self.monotonic() - leg.began_at)
         for call in list(leg.streams.values()):
+            if again and self.repeat(call, (RetryOn.RESET_BEFORE_RESPONSE,), Outcome.FAILED):
+                continue
             self.client.released(call, leg.drop(call.up))
             leg.release(call, Outcome.FAILED)
             if call.response_open:
@@ -266,14 +275,38 @@ class Calls:
         """The endpoint has not begun with ``call``: try another."""
         leg = call.leg
         assert leg is not None
+        outcome = Outcome.UNKNOWN if why is Unprocessed.GOAWAY else Outcome.FAILED
+        again = call.repeatable and call.attempts < ATTEMPTS_LIMIT
+        if again and self.judge.sends_again(call, why, call.attempts):
+            self._send_again(call, leg, outcome)
+            return
+        held = leg.drop(call.up)
+        leg.release(call, outcome)
+        self.client.released(call, held)
+        self.lose(call, None)
+
+    def repeat(self, call: Call, after: Sequence[RetryOn], outcome: Outcome, code: int | None = None) -> bool:
+        """Send ``call``, which its endpoint may have begun with, to another, if there is one and the judge lets it;
+        False if not, and nothing has changed then. ``code``: to reset its stream with, where the endpoint has not."""
+        leg = call.leg
+        if leg is None or not call.up.stream_id or not call.repeatable or not call.response_open:
+            return False
+        if call.attempts >= ATTEMPTS_LIMIT or self.close_after:
+            return False
+        if self.chooser.choose(self.monotonic(), (*call.avoid, leg.member)) is None:
+            return False
+        if not self.judge.repeats(call, after, call.attempts):
+            return False
+        if code is not None:
+            leg.put(h2.rst_stream(call.up.stream_id, code))
+            leg.remember_late(call.up.stream_id, passes=False)
+        self._send_again(call, leg, outcome)
+        return True
+
+    def _send_again(self, call: Call, leg: Leg, outcome: Outcome) -> None:
         up = call.up
         held = leg.drop(up)
-        leg.release(call, Outcome.UNKNOWN if why is Unprocessed.GOAWAY else Outcome.FAILED)
-        again = call.repeatable and call.attempts < ATTEMPTS_LIMIT
-        if not again or not self.judge.sends_again(call, why, call.attempts):
-            self.client.released(call, held)
-            self.lose(call, None)
-            return
+        leg.release(call, outcome)
         call.attempts += 1
         call.avoid = (*call.avoid, leg.member)
         up.again(call.kept or [], call.kept_bytes - held, ending=not call.request_open)

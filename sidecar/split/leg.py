@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from ringfence.routing.model import RetryOn
 from sidecar.balance import Member, Outcome
 from sidecar.http2 import frames as h2
 from sidecar.http2.frames import PREFACE
 from sidecar.http2.guard import APP_BUDGETS, FloodGuard
+from sidecar.http2.head import UNANNOUNCED
 from sidecar.http2.heads import LIST_LIMIT_BYTES, Heads
 from sidecar.http2.mediation import STREAM_LIMIT
 from sidecar.http2.messages import count_response, response_head, response_trailers
@@ -158,6 +160,8 @@ class Leg(End):
                 client.send_trailers(call.down, head.literal)
             else:
                 head = response_head(self.heads, call, entry, end)
+                if head.status >= 500 and call.kept is not None and self._repeated(call, end):
+                    return
                 client.forget_kept(call)
                 if head.status >= 200:
                     call.head_seconds = self.calls.monotonic() - call.begun
@@ -170,6 +174,25 @@ class Leg(End):
         call.response_bytes += len(block)
         if end:
             self._ended(call)
+
+    def _repeated(self, call: Call, end: bool) -> bool:
+        """Whether a request that was answered by 5xx has gone to another endpoint: then nobody hears of the answer."""
+        status, left, told = call.status, call.response_left, call.refusal
+        after = [RetryOn.SERVER_ERROR]
+        if status in (502, 503, 504):
+            after.insert(0, RetryOn.GATEWAY_ERROR)
+        if told is not None:
+            after.insert(0, RetryOn.RESET_BEFORE_RESPONSE)  # by the sidecar there, for an app that broke off
+        grpc_status, stream_id = call.grpc_status, call.up.stream_id
+        call.status, call.response_left, call.refusal, call.grpc_status = 0, UNANNOUNCED, None, None
+        outcome = Outcome.FAILED if told is not None else Outcome.ERROR
+        code = None if end and call.up.done else h2.CANCEL
+        if self.calls.repeat(call, after, outcome, code):
+            if end:
+                self.late.pop(stream_id, None)  # nothing more comes of it
+            return True
+        call.status, call.response_left, call.refusal, call.grpc_status = status, left, told, grpc_status
+        return False
 
     def take_data(self, call: Call, content: bytes, length: int, end: bool) -> None:
         self.arrived(length)
@@ -198,6 +221,10 @@ class Leg(End):
         client = calls.client
         if code == h2.REFUSED_STREAM and call.response_open and not call.status:
             calls.unprocessed(call, Unprocessed.REFUSED_STREAM)
+            return
+        if calls.repeat(call, (RetryOn.RESET_BEFORE_RESPONSE,), Outcome.FAILED):
+            if code in _PROVOKED:
+                calls.spend_reset()
             return
         client.released(call, self.drop(call.up))
         if not call.response_open:

@@ -9,6 +9,7 @@ to another), and what follows keeps its bytes: of DATA only the frame's header i
                    one stream holds up no other. A connection's are local, and bound what is held of it
     PING, SETTINGS answered here; the client's initial window is told to each leg
     RST_STREAM     end to end; REFUSED_STREAM sends the request elsewhere
+    5xx, resets    end to end, unless the judge lets the request be repeated elsewhere
     GOAWAY         of an endpoint: it gets no more requests, and those that it says it has not begun go elsewhere
 
 A flaw of one message costs its stream, a breach of the framing or a flood its connection: of a client all calls, of an
@@ -22,7 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sidecar.balance import Member
+from ringfence.routing.model import RetryOn
+from sidecar.balance import Member, Outcome
 from sidecar.http2.answer import Answer
 from sidecar.http2.exchange import Exchange
 from sidecar.http2.frames import CANCEL, PeerError
@@ -155,9 +157,17 @@ class Splitter:
         """``leg`` is to take no new requests, and to close after its last."""
         self._calls.leave(leg)
 
-    def leg_lost(self, leg: Leg, cause: object) -> None:
-        """The connection of ``leg`` could not be had, or is over; ``cause``: see `SplitJudge.unreachable`."""
-        self._calls.leg_lost(leg, cause)
+    def leg_lost(self, leg: Leg, cause: object, *, again: bool = True) -> None:
+        """The connection of ``leg`` could not be had, or is over; ``cause``: see `SplitJudge.unreachable`. ``again``:
+        another endpoint may fare better, so what the judge lets be repeated goes there."""
+        self._calls.leg_lost(leg, cause, again=again)
+
+    def try_again(self, exchange: Exchange) -> bool:
+        """The endpoint that has a call is too slow: whether the call has gone to another."""
+        call = self._client.streams.get(exchange.stream_id)
+        if call is not exchange or call is None:
+            return False
+        return self._calls.repeat(call, (RetryOn.RESET_BEFORE_RESPONSE,), Outcome.FAILED, CANCEL)
 
     def keep(self) -> None:
         """The endpoints have changed; what those that are gone have goes on to its end."""

@@ -79,4 +79,6 @@ class Channel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._owner.channel_lost(self._why if exc is None else str(exc))
+        # A process that ends with something unread resets its channel: that is no other end than a quiet one.
+        quiet = exc is None or isinstance(exc, ConnectionError)
+        self._owner.channel_lost(self._why if quiet else str(exc))

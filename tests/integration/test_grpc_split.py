@@ -134,8 +134,11 @@ async def test_every_kind_of_call_passes_at_every_instance(protocol: Protocol) -
             assert f"By={API};" in caller
 
 
-async def test_the_calls_of_one_connection_are_spread_evenly() -> None:
-    async with spread() as (mesh, instances, _), channel(mesh) as to:
+@pytest.mark.parametrize(
+    "protocol, at_once", [(Protocol.GRPC, 16), (Protocol.HTTP2, 1), (Protocol.AUTO, 1), (Protocol.AUTO, 16)]
+)
+async def test_the_calls_of_one_connection_are_spread_evenly_from_the_first(protocol: Protocol, at_once: int) -> None:
+    async with spread(protocol=protocol) as (mesh, instances, _), channel(mesh) as to:
         one = to.unary_unary("/test.Echo/One")
         total = 3000
         left = iter(range(total))
@@ -144,7 +147,7 @@ async def test_the_calls_of_one_connection_are_spread_evenly() -> None:
             for number in left:
                 assert (await one(b"%d" % number, timeout=30)).endswith(b":%d" % number)
 
-        await asyncio.gather(*(worker() for _ in range(16)))
+        await asyncio.gather(*(worker() for _ in range(at_once)))
         began = [len(instance.began) for instance in instances]
         assert sum(began) == total
         assert all(0.9 * total / 3 <= each <= 1.1 * total / 3 for each in began), began

@@ -69,7 +69,11 @@ async def test_all_of_it_works_without_a_control_plane(bench: Bench, alone: Side
     status, out, _ = await ringfence("proxy", "connections", *where, "--json", "--limit", "5")
     assert (status, json.loads(out)["connections_left_out"]) == (0, 0)
     assert (await ringfence("proxy", "connections", *where))[0] == 0
-    assert json.loads((await ringfence("proxy", "config", *where))[1])["revision"] == 1
+    told = json.loads((await ringfence("proxy", "config", *where))[1])
+    assert told["revision"] == 1
+    shown = {f"{one['endpoint']} {one['peer']}": one["state"] for one in told["endpoints"]}
+    assert shown == {end: "ready" for upstream in told["upstreams"] for end in upstream["endpoints"]}
+    assert told["endpoints_left_out"] == 0
     assert (await ringfence("proxy", "loglevel", *where, "debug"))[:2] == (0, "debug\n")
     assert (await ringfence("proxy", "loglevel", *where))[:2] == (0, "debug\n")
     await until(lambda: "log level changed" in [line["msg"] for line in alone.lines])

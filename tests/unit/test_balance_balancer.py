@@ -88,18 +88,45 @@ def test_connections_count_as_load() -> None:
 def test_a_slow_endpoint_gets_less_and_is_tried_again_when_time_has_passed() -> None:
     balance = balancer(2)
     slow, fast = balance
+    now = 0.0
     for _ in range(20):
+        now += 1.0
         balance.begun(slow)
-        balance.ended(slow, 1.0, Outcome.ANSWERED, 0.0)
+        balance.ended(slow, 1.0, Outcome.ANSWERED, now)
         balance.begun(fast)
-        balance.ended(fast, 0.01, Outcome.ANSWERED, 0.0)
-    assert all(balance.choose(0.0) is fast for _ in range(100))
+        balance.ended(fast, 0.01, Outcome.ANSWERED, now)
+    assert all(balance.choose(now) is fast for _ in range(100))
     for _ in range(200):
         balance.begun(fast)  # many in hand are worth a slow one
-    assert balance.choose(0.0) is slow
+    assert balance.choose(now) is slow
     for _ in range(200):
-        balance.ended(fast, 0.01, Outcome.ANSWERED, 0.0)
-    assert {balance.choose(60.0) for _ in range(100)} == {slow, fast}
+        balance.ended(fast, 0.01, Outcome.ANSWERED, now)
+    assert {balance.choose(now + 60.0) for _ in range(100)} == {slow, fast}
+
+
+@pytest.mark.parametrize("at_once", [1, 10])
+def test_a_cold_start_is_not_held_against_an_endpoint(at_once: int) -> None:
+    """Its first answers come late, all that were asked for before the first one came: then it is as fast as others."""
+    balance = balancer()
+    cold, *_ = balance
+    for _ in range(at_once):
+        balance.begun(cold)
+    for number in range(at_once):
+        balance.ended(cold, 0.2 + number / 1000, Outcome.ANSWERED, 0.2 + number / 1000)
+    assert shares(balance, now=0.3) == pytest.approx([1 / 3] * 3, rel=0.1)
+
+
+def test_one_slow_answer_is_chance_and_two_in_a_row_are_not() -> None:
+    balance = balancer(2)
+    one, other = balance
+    for now in (1.0, 2.0, 3.0):
+        for member in (one, other):
+            balance.begun(member)
+            balance.ended(member, 0.001, Outcome.ANSWERED, now)
+    for now, seen in ((4.0, {one, other}), (5.0, {other})):
+        balance.begun(one)
+        balance.ended(one, 0.9, Outcome.ANSWERED, now)
+        assert {balance.choose(now) for _ in range(100)} == seen
 
 
 def test_an_endpoint_that_fails_at_once_does_not_look_the_fastest() -> None:
