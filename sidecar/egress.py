@@ -20,6 +20,25 @@ class _Compiled:
     suffixes: tuple[str, ...]
 
 
+def stands_for_near(host: str, address: str) -> bool:
+    """Whether ``host``, a name, was found to mean this machine or its link: loopback, link-local (a cloud's metadata),
+    multicast or no address at all. Whoever serves the name chooses that; a rule by host permits it for localhost alone
+    (RFC 6761 section 6.3), and any other only by its address."""
+    try:
+        ipaddress.ip_address(host)
+        return False
+    except ValueError:
+        pass
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return True
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if ip.is_loopback:
+        return host != "localhost" and not host.endswith(".localhost")
+    return ip.is_link_local or ip.is_multicast or ip.is_unspecified
+
+
 class EgressTable:
     """The egress rules of one workload: asked by address first, and by host name if no address rule permits."""
 

@@ -6,6 +6,8 @@ import asyncio
 
 from ringfence.policy.reasons import DenyReason
 from sidecar.direct import DirectEnd
+from sidecar.egress import stands_for_near
+from sidecar.http2.frames import CANCEL
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.tls import TlsFailed
 
@@ -48,9 +50,20 @@ class EgressRelay(Relay):
         except UnicodeError:  # what a wildcard permits need not be a name that can be looked up
             self.end(DenyReason.UPSTREAM_UNREACHABLE, f"{where}: a label of the name is empty or too long", abort=True)
 
+    def refuses(self, end: DirectEnd) -> str:
+        """Why no byte may go to where the connection was made to; empty if it may. A name may stand for anything."""
+        if stands_for_near(self._address, end.remote[0]):
+            return f"the name stands for {end.remote[0]}, which only a rule by address permits"
+        return ""
+
     def direct_ready(self, end: DirectEnd) -> None:
         if self.ended:
-            end.reset(0)
+            end.reset(CANCEL)
+            return
+        detail = self.refuses(end)
+        if detail:
+            end.reset(CANCEL)
+            self.end(DenyReason.EGRESS_NOT_ALLOWED, detail, abort=True)
             return
         self.stream = end
         end.endpoint = self

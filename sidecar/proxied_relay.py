@@ -80,19 +80,17 @@ class Outside(EgressRelay):
 
     forbidden: Callable[[tuple[str, int]], bool]
 
-    def direct_ready(self, end: DirectEnd) -> None:
-        if self.forbidden(end.remote):  # a name may stand for any address
-            end.reset(CANCEL)
-            self.end(DenyReason.EGRESS_NOT_ALLOWED, "the name leads back to the proxy itself")
-        else:
-            super().direct_ready(end)
+    def refuses(self, end: DirectEnd) -> str:
+        if self.forbidden(end.remote):
+            return "the name leads back to the proxy itself"
+        return super().refuses(end)
 
 
 class ConnectEgressRelay(Answering, Outside):
     """CONNECT to a destination outside the mesh."""
 
     def direct_ready(self, end: DirectEnd) -> None:
-        if not self.forbidden(end.remote):
+        if not self.refuses(end):
             self.confirm()
         super().direct_ready(end)
 

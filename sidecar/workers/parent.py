@@ -171,6 +171,8 @@ class Workers:
             workers = list(self._ready)
             refusals = await asyncio.gather(*(self._prepare(worker, message, received) for worker in workers))
             refused = next((text for text in refusals if text), None)
+            if refused is None and all(text is None for text in refusals):
+                refused = "every worker was lost while it read the snapshot"  # so nobody has found it good
             if refused is not None:
                 await asyncio.gather(*(worker.discard() for worker in workers), return_exceptions=True)
                 self._holds.keep(places_of(self._snapshot) if self._snapshot is not None else {})
@@ -193,12 +195,12 @@ class Workers:
             if not self._ready:
                 raise CannotEnforceError(f"none of {self._count} workers runs") from error
 
-    async def _prepare(self, worker: WorkerProcess, message: bytes, received: float) -> str:
-        """Why this worker refuses; empty if it does not, or is lost, and then enforces nothing else either."""
+    async def _prepare(self, worker: WorkerProcess, message: bytes, received: float) -> str | None:
+        """Why this worker refuses; empty if it does not; None if it is lost, and then enforces nothing else either."""
         try:
             error = await worker.prepare(message, received)
         except WorkerLostError:
-            return ""
+            return None
         return f"worker {worker.number}: {error}" if error else ""
 
     def _note_complete(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ringfence.snapshot import EgressRule
-from sidecar.egress import EgressTable
+from sidecar.egress import EgressTable, stands_for_near
 
 DATABASES = EgressRule(name="databases", cidrs=("10.8.0.0/16", "fd08::/32"), ports=(5432, 6432))
 METADATA = EgressRule(name="metadata", cidrs=("192.0.2.7/32",))
@@ -86,3 +86,33 @@ def test_the_order_of_rules_decides_only_their_names() -> None:
         table = EgressTable(rules)
         assert table.by_address("10.8.0.1", 5432) is not None
         assert table.by_address("10.9.0.1", 80) == "wide"
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "near"),
+    [
+        ("api.partner.example", "203.0.113.5", False),
+        ("api.partner.example", "10.1.2.3", False),
+        ("api.partner.example", "2001:db8::5", False),
+        ("api.partner.example", "127.0.0.1", True),
+        ("api.partner.example", "127.8.9.1", True),
+        ("api.partner.example", "::1", True),
+        ("api.partner.example", "::ffff:127.0.0.1", True),
+        ("api.partner.example", "169.254.169.254", True),
+        ("api.partner.example", "::ffff:169.254.169.254", True),
+        ("api.partner.example", "fe80::1%eth0", True),
+        ("api.partner.example", "0.0.0.0", True),
+        ("api.partner.example", "::", True),
+        ("api.partner.example", "224.0.0.1", True),
+        ("api.partner.example", "", True),
+        ("localhost", "127.0.0.1", False),
+        ("db.localhost", "::1", False),
+        ("localhost", "169.254.169.254", True),
+        ("notlocalhost", "127.0.0.1", True),
+        ("169.254.169.254", "169.254.169.254", False),  # asked for by address, so permitted by address
+    ],
+)
+def test_a_name_leads_to_this_machine_or_its_link_by_a_rule_of_addresses_alone(
+    host: str, address: str, near: bool
+) -> None:
+    assert stands_for_near(host, address) is near
