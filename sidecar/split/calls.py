@@ -9,15 +9,13 @@ Everything else that an endpoint leaves unfinished ends in the call's own words.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from ringfence.routing.bounds import ATTEMPTS
 from ringfence.routing.model import RetryOn
 from sidecar.balance import Member, Outcome
 from sidecar.http2 import frames as h2
 from sidecar.http2.answer import Answer
-from sidecar.http2.exchange import Exchange, Judge
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import FloodError
 from sidecar.http2.reading import LARGEST_ID
@@ -25,6 +23,7 @@ from sidecar.http2.reasons import Malformed, reason_of
 from sidecar.http2.streams import DRAIN_PING
 from sidecar.split.call import Call
 from sidecar.split.chooser import Chooser
+from sidecar.split.judge import SplitJudge, Unprocessed
 
 if TYPE_CHECKING:
     from sidecar.split.client_end import ClientEnd
@@ -36,27 +35,6 @@ ATTEMPTS_LIMIT: Final = ATTEMPTS[1]
 REST_SECONDS: Final = 1.0
 """For an endpoint that could not be had or went away, while there are others."""
 _CHOICES: Final = 8
-
-
-class Unprocessed(StrEnum):
-    """How it is known that an endpoint has not begun with a request; closed set."""
-
-    GOAWAY = "goaway"
-    REFUSED_STREAM = "refused_stream"
-
-
-class SplitJudge(Judge, Protocol):
-    """What the adapter is asked and told, beside what any judge is."""
-
-    def unreachable(self, exchange: Exchange, cause: object) -> Answer:
-        """No endpoint can be had for ``exchange``, or the one that had it is gone: what to tell the client. ``cause``
-        is what the adapter said of the leg that failed last; None if none did."""
-
-    def sends_again(self, exchange: Exchange, why: Unprocessed, attempts: int) -> bool:
-        """Whether ``exchange``, which is still held whole, may go to another endpoint; it did ``attempts`` times."""
-
-    def repeats(self, exchange: Exchange, after: Sequence[RetryOn], attempts: int) -> bool:
-        """The same where its endpoint may have begun with it; ``after``: all that what happened can be called."""
 
 
 class Calls:

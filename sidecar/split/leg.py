@@ -21,8 +21,9 @@ from sidecar.http2.messages import count_response, response_head, response_trail
 from sidecar.http2.reading import LARGEST_ID
 from sidecar.http2.reasons import Broken, BrokenError, MalformedError
 from sidecar.split.call import Call, Flow
-from sidecar.split.calls import Calls, Unprocessed
+from sidecar.split.calls import Calls
 from sidecar.split.end import End
+from sidecar.split.judge import Unprocessed
 
 _PROVOKED: Final = frozenset({h2.PROTOCOL_ERROR, h2.FLOW_CONTROL_ERROR, h2.STREAM_CLOSED, h2.FRAME_SIZE_ERROR})
 

@@ -30,9 +30,10 @@ from sidecar.http2.exchange import Exchange
 from sidecar.http2.frames import CANCEL, PeerError
 from sidecar.http2.heads import Heads
 from sidecar.split.call import Call
-from sidecar.split.calls import Calls, SplitJudge
+from sidecar.split.calls import Calls
 from sidecar.split.chooser import Chooser
 from sidecar.split.client_end import ClientEnd
+from sidecar.split.judge import SplitJudge
 from sidecar.split.leg import Leg
 
 
