@@ -25,3 +25,4 @@ RATE_SECONDS: Final = (1, 60, 3_600)
 
 MATCH_LIMIT: Final = 100
 LIMIT_LIMIT: Final = 100  # rate limits of one port
+PATH_LIMIT: Final = 1_000  # of all matches of a route, and of all limits of a port: a request may be held against each

@@ -35,6 +35,7 @@ from ringfence.policy.yamlnodes import MappingReader
 from ringfence.routing import bounds
 from ringfence.routing.groups import (
     HttpWords,
+    check_path_count,
     check_tries,
     read_circuit_breaker,
     read_outliers,
@@ -45,7 +46,7 @@ from ringfence.routing.groups import (
 )
 from ringfence.routing.limits import read_limits
 from ringfence.routing.model import RateLimit, Retries, Route, RouteMatch
-from ringfence.routing.specificity import same_requests
+from ringfence.routing.specificity import Claims
 
 KIND: Final = "Route"
 
@@ -113,7 +114,8 @@ def _read_matches(spec: MappingReader, words: HttpWords, problems: list[Problem]
     items = read_items(spec, "routes", bounds.MATCH_LIMIT)
     if not items and len(problems) == before:
         spec.problem("routes is empty", "remove it, or name some requests", key="routes")
-    found: list[tuple[RouteMatch, Place]] = []
+    found: dict[str, tuple[RouteMatch, Place]] = {}
+    claims = Claims()
     for item in items:
         count = len(problems)
         reader = item.mapping()
@@ -121,16 +123,18 @@ def _read_matches(spec: MappingReader, words: HttpWords, problems: list[Problem]
         place = reader.place("name")
         if len(problems) != count:
             continue
-        for other, first in found:
-            if other.name == match.name:
-                mend = f"first used on line {first.line}: rename one"
-                reader.problem(f"duplicate route name {shown(match.name)}", mend, key="name")
-            both = same_requests(other, match)
-            if both is not None:
-                mend = f"{other.name} on line {first.line} names them as precisely: merge the two"
-                reader.problem(f"{match.name} is for {both}, which another route names", mend, key="name")
-        found.append((match, place))
-    return tuple(sorted((match for match, _ in found), key=lambda match: match.name))
+        held, first = found.setdefault(match.name, (match, place))
+        if held is not match:
+            mend = f"first used on line {first.line}: rename one"
+            reader.problem(f"duplicate route name {shown(match.name)}", mend, key="name")
+        clash = claims.take(match)
+        if clash is not None:
+            other, both = clash
+            mend = f"{other.name} on line {found[other.name][1].line} names them as precisely: merge the two"
+            reader.problem(f"{match.name} is for {both}, which another route names", mend, key="name")
+    matches = tuple(sorted((match for match, _ in found.values()), key=lambda match: match.name))
+    check_path_count(spec, "routes", matches)
+    return matches
 
 
 def _read_match(reader: MappingReader, problems: list[Problem]) -> RouteMatch:

@@ -5,6 +5,7 @@ What can mean nothing to opaque TCP is noted in ``HttpWords`` with its place, fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,9 +17,11 @@ from ringfence.routing.model import (
     UNPROCESSED,
     CircuitBreaker,
     Outliers,
+    RateLimit,
     RequestTimeouts,
     Retries,
     RetryOn,
+    RouteMatch,
     Timeouts,
 )
 from ringfence.routing.rates import PERCENT_MEND, parse_percent
@@ -148,3 +151,11 @@ def check_tries(match: MappingReader, retries: Retries | None, request_seconds: 
         message = f"perTryTimeout of {retries.per_try_seconds:g}s is longer than the request timeout"
         mend = f"the whole request has {request_seconds:g}s, tries and pauses together: shorten it"
         match.problem(message, mend, key="retries")
+
+
+def check_path_count(spec: MappingReader, key: str, items: Sequence[RouteMatch | RateLimit]) -> None:
+    """The items of the list at ``key`` must not name more paths together than a request can be held against."""
+    count = sum(len(item.paths) for item in items)
+    if count > bounds.PATH_LIMIT:
+        mend = f"at most {bounds.PATH_LIMIT} together: use {{name}} or ** for what they have in common"
+        spec.problem(f"{key} name {count} paths", mend, key=key)

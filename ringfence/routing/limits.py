@@ -7,7 +7,7 @@ from ringfence.policy.lists import read_items, read_list, read_method, read_path
 from ringfence.policy.problems import Place, Problem, choose_from, shown
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.routing import bounds
-from ringfence.routing.groups import HttpWords
+from ringfence.routing.groups import HttpWords, check_path_count
 from ringfence.routing.model import Per, RateLimit
 from ringfence.routing.rates import BYTE_RATE_MEND, RATE_MEND, parse_byte_rate, parse_rate
 
@@ -33,6 +33,7 @@ def read_limits(spec: MappingReader, words: HttpWords, problems: list[Problem]) 
             mend = f"first used on line {seen[limit.name].line}: rename one"
             reader.problem(f"duplicate limit name {shown(limit.name)}", mend, key="name")
         limits.append(limit)
+    check_path_count(spec, "limits", limits)
     return tuple(limits)
 
 

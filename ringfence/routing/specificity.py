@@ -23,17 +23,24 @@ def precedence(path: PathTemplate | None, *, methods: bool) -> tuple[tuple[int, 
     return (*shape, 2 if path.rest else 0), 0 if methods else 1
 
 
-def same_requests(one: RouteMatch, other: RouteMatch) -> str | None:
-    """What both name equally precisely, for a message; None if they can be told apart."""
-    methods = set(one.methods) & set(other.methods)
-    if bool(one.methods) != bool(other.methods) or (one.methods and not methods):
+class Claims:
+    """What the matches of one route name, in a time that grows with their paths alone."""
+
+    __slots__ = ("_taken",)
+
+    def __init__(self) -> None:
+        self._taken: dict[tuple[object, str], RouteMatch] = {}
+
+    def take(self, match: RouteMatch) -> tuple[RouteMatch, str] | None:
+        """An earlier match that names requests of ``match`` equally precisely, and which, for a message; None if all of
+        them can be told apart."""
+        named: list[tuple[str, object]] = [(text, _nameless(text)) for text in match.paths]
+        for text, shape in named or [("every path", None)]:
+            for method in sorted(match.methods) or [""]:
+                first = self._taken.setdefault((shape, method), match)
+                if first is not match:
+                    return first, f"{method} {text}".lstrip()
         return None
-    shown = f"{sorted(methods)[0]} " if methods else ""
-    if not one.paths and not other.paths:
-        return f"{shown}every path"
-    known = {_nameless(text) for text in one.paths}
-    path = next((text for text in other.paths if _nameless(text) in known), None)
-    return f"{shown}{path}" if path is not None else None
 
 
 def _nameless(text: str) -> tuple[object, ...]:

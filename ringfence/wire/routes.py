@@ -20,7 +20,7 @@ from ringfence.routing.model import (
     RouteMatch,
     Timeouts,
 )
-from ringfence.routing.specificity import same_requests
+from ringfence.routing.specificity import Claims
 from ringfence.wire.fields import (
     WireError,
     check_unique,
@@ -124,11 +124,14 @@ def read_route(path: str, message: control_pb2.Route, *, http: bool) -> Route:
     """The checked route of an upstream that speaks ``http`` or does not."""
     if not (message.HasField("timeouts") and message.HasField("retries") and message.HasField("circuit_breaker")):
         raise WireError(f"{path}: not whole")
+    _check_path_count(f"{path}.matches", message.matches)
     matches = read_list(f"{path}.matches", message.matches, bounds.MATCH_LIMIT, _match)
+    check_unique(f"{path}.matches", (match.name for match in matches))
+    claims = Claims()
     for index, match in enumerate(matches):
-        for other in matches[:index]:
-            if other.name == match.name or same_requests(other, match) is not None:
-                raise WireError(f"{path}.matches[{index}]: cannot be told from {other.name}")
+        clash = claims.take(match)
+        if clash is not None:
+            raise WireError(f"{path}.matches[{index}]: cannot be told from {clash[0].name}")
     route = Route(
         name=read_name(f"{path}.name", message.name),
         timeouts=_timeouts(f"{path}.timeouts", message.timeouts),
@@ -219,6 +222,7 @@ def _match(path: str, message: control_pb2.RouteMatch) -> RouteMatch:
 
 def read_limits(path: str, messages: Sequence[control_pb2.RateLimit], *, http: bool) -> tuple[RateLimit, ...]:
     """The checked limits of a port that speaks ``http`` or does not."""
+    _check_path_count(path, messages)
     limits = read_list(path, messages, bounds.LIMIT_LIMIT, _limit)
     check_unique(path, (limit.name for limit in limits))
     for index, limit in enumerate(limits):
@@ -246,6 +250,13 @@ def _limit(path: str, message: control_pb2.RateLimit) -> RateLimit:
     if counted and (limit.methods or limit.paths):
         raise WireError(f"{path}: counts connections or bytes by what is known of a request only")
     return limit
+
+
+def _check_path_count(path: str, messages: Sequence[control_pb2.RouteMatch] | Sequence[control_pb2.RateLimit]) -> None:
+    """Before any is parsed."""
+    count = sum(len(message.paths) for message in messages)
+    if count > bounds.PATH_LIMIT:
+        raise WireError(f"{path}: {count} paths are more than {bounds.PATH_LIMIT}")
 
 
 def _rate(path: str, message: control_pb2.Rate) -> Rate:

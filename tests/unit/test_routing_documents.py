@@ -180,6 +180,20 @@ def test_what_is_wrong_is_told_with_its_place_and_mend(spec: str, told: str) -> 
     assert any(told in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("key", "rest"),
+    [("routes", "timeouts: {request: 1s}"), ("limits", 'per: route, requests: "1/s"')],
+)
+def test_no_more_paths_can_be_named_than_a_request_may_be_held_against(key: str, rest: str) -> None:
+    def problems(count: int) -> list[str]:
+        items = [f"  - {{name: m{number}, paths: [/a{number}/b, /a{number}/c], {rest}}}" for number in range(4)]
+        long = ", ".join(f"/long/{number}" for number in range(count - 8))
+        return read(f"{key}:\n" + "\n".join([*items, f"  - {{name: long, paths: [{long}], {rest}}}"]))[1]
+
+    assert problems(1000) == []
+    assert [problem.partition(" (")[0] for problem in problems(1001)] == [f"r.yaml:7:5: {key} name 1001 paths"]
+
+
 def test_the_service_of_another_namespace_cannot_even_be_written() -> None:
     text = HEAD.replace("service: orders", "service: bank/vault") + "  maxAge: 1h\n"
     _, problems = read_kinds(text, "r.yaml", {KIND: read_route})

@@ -176,3 +176,22 @@ def test_a_limit_of_requests_is_refused_for_opaque_tcp() -> None:
     assert read_limits("l", limits_to_wire(LIMITS[1:]), http=False) == LIMITS[1:]
     with pytest.raises(WireError, match=r"l\[0\]: speaks of requests"):
         read_limits("l", limits_to_wire(LIMITS), http=False)
+
+
+def test_more_paths_than_a_request_may_be_held_against_are_refused() -> None:
+    def paths(first: int, count: int) -> tuple[str, ...]:
+        return tuple(f"/a/{number}" for number in range(first, first + count))
+
+    quick = RequestTimeouts(request_seconds=1)
+    one, other = (RouteMatch(name=f"m{at}", paths=paths(at, 500), timeouts=quick) for at in (0, 500))
+    route = Route(name="shop/orders", matches=(one, other))
+    assert read_route("r", message(route), http=True) == route
+    beyond = RouteMatch(name="n", paths=("/b",), timeouts=quick)
+    with pytest.raises(WireError, match=r"r\.matches: 1001 paths are more than 1000"):
+        read_route("r", message(replace(route, matches=(one, other, beyond))), http=True)
+    limits = [
+        RateLimit(name=f"l{at}", per=Per.ROUTE, paths=paths(0, at), requests=Rate(amount=1, seconds=1))
+        for at in (500, 501)
+    ]
+    with pytest.raises(WireError, match="l: 1001 paths are more than 1000"):
+        read_limits("l", limits_to_wire(limits), http=True)
