@@ -65,7 +65,9 @@ class Readiness:
         apps = {port.port: (port.app_host, port.app_port) for port in ports}
         for number, port in list(self._refused.items()):
             if apps.get(number) != (port.app_host, port.app_port):
-                self._trying.pop(number).cancel()
+                task = self._trying.pop(number, None)  # None: it drains, and nothing is tried any more
+                if task is not None:
+                    task.cancel()
                 self._takes(number)
 
     def close(self) -> None:

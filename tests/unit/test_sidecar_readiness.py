@@ -102,3 +102,10 @@ async def test_a_sidecar_that_drains_says_so_and_tries_no_app_any_more(told: Tol
     await asyncio.sleep(0)
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("try app")]
     assert len(told.reports) == 2
+
+
+async def test_a_snapshot_that_moves_an_app_which_refused_is_taken_while_the_sidecar_drains(told: Told) -> None:
+    told.readiness.app_refused(port(8080, free_port()))
+    told.readiness.drain()
+    told.readiness.keep([port(8080, free_port())])
+    assert told.readiness.report() == pb.ReadinessReport(ready=False, reason="draining")
