@@ -48,6 +48,7 @@ class SpanExport:
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._healthy = True
+        self._exporter: Any = None  # the thread's own
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
         self._thread.start()
 
@@ -70,15 +71,13 @@ class SpanExport:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        exporter: Any = None
         while True:
             self._wake.wait()
             self._closed.wait(BATCH_SECONDS)  # gathers the spans of many requests into one message
             self._wake.clear()
             while self._queue:
                 batch = [self._queue.popleft() for _ in range(min(BATCH_LIMIT, len(self._queue)))]
-                exporter = exporter or self._open()
-                self._send(exporter, batch)
+                self._send(batch)
             if self._closed.is_set():
                 return
 
@@ -87,11 +86,12 @@ class SpanExport:
 
         return OTLPSpanExporter(endpoint=self._endpoint, headers=self._headers, timeout=ANSWER_SECONDS)
 
-    def _send(self, exporter: Any, batch: Sequence[EndedSpan]) -> None:
+    def _send(self, batch: Sequence[EndedSpan]) -> None:
         try:
-            taken = exporter.export([_readable(span, self._resource) for span in batch]).name == "SUCCESS"
+            self._exporter = self._exporter or self._open()
+            taken = self._exporter.export([_readable(span, self._resource) for span in batch]).name == "SUCCESS"
             detail = ""
-        except Exception as error:  # of a library, the network or the collector: it costs the batch
+        except Exception as error:  # of a library, or one that is missing, the network, the collector: costs the batch
             taken, detail = False, f"{type(error).__name__}: {error}"
         (self._exported if taken else self._failed).value += len(batch)
         if not taken and self._healthy:

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 _HEADER: Final = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}):[ \t]*([!-~](?:[ -~]{0,4094}[!-~])?)[ \t]*")
 _HEADERS_LIMIT_BYTES: Final = 16 * 1024
 DEFAULT_SAMPLE: Final = 0.01
+# Many bring the API alone, which exports nothing.
+_PACKAGES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,14 @@ def read_headers(path: Path) -> dict[str, str]:
 
 def missing_packages() -> str | None:
     """What is wrong with this installation, if it cannot export spans."""
-    if importlib.util.find_spec("opentelemetry") is None:
+    if not all(map(_installed, _PACKAGES)):
         return "tracing needs the OpenTelemetry packages (pip install 'ringfence[otlp]')"
     return None
+
+
+def _installed(package: str) -> bool:
+    """Without importing it, but for the namespaces that it is in."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # of one of these
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -208,6 +209,22 @@ def test_what_a_collector_refuses_is_counted_and_told_once(monkeypatch: pytest.M
     assert metrics.spans.at("exported").value == 0
     told = [json.loads(line) for line in lines.getvalue().splitlines()]
     assert [line["msg"] for line in told] == ["spans not exported"]
+
+
+def test_packages_that_are_missing_cost_the_spans_and_are_told_and_not_the_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(export_module, "BATCH_SECONDS", 0.0)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    metrics, lines = SidecarMetrics(), io.StringIO()
+    export = opened("http://127.0.0.1:1/", metrics, lines)
+    for number in range(2):
+        export.offer(ended(number))
+        until(lambda number=number: metrics.spans.at("failed").value > number)  # type: ignore[misc]
+    export.close(20.0)
+    told = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [line["msg"] for line in told] == ["spans not exported"]
+    assert "opentelemetry.exporter.otlp" in told[0]["detail"]
 
 
 def test_what_finds_the_queue_full_is_dropped_and_counted_and_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
