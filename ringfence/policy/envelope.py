@@ -17,6 +17,7 @@ D = TypeVar("D")
 
 API_VERSION: Final = "ringfence.io/v1alpha1"
 LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+NAME_LIMIT_CHARACTERS: Final = 253  # as Kubernetes and DNS have it
 NAME_MEND: Final = "use lower-case letters, digits and '-', at most 63, a letter or digit at both ends"
 _SUBDOMAIN: Final = re.compile(rf"{LABEL.pattern}(?:\.{LABEL.pattern})*")
 
@@ -60,6 +61,9 @@ def _read_document(
         return
     metadata = reader.mapping("metadata")
     name = _read_name(metadata, "name", _SUBDOMAIN)
+    if len(name) > NAME_LIMIT_CHARACTERS:
+        metadata.problem(f"name has {len(name)} characters", f"at most {NAME_LIMIT_CHARACTERS}: shorten it", key="name")
+        name = ""
     namespace = _read_name(metadata, "namespace", LABEL, default="default")
     for key in ("labels", "annotations"):
         metadata.text_mapping(key, default=None)

@@ -55,6 +55,11 @@ def read_name(path: str, text: str) -> str:
     return _bounded(path, text, _NAME_LIMIT_CHARACTERS)
 
 
+def read_full_name(path: str, text: str) -> str:
+    """A document's name behind its namespace and a slash."""
+    return _bounded(path, text, 2 * _NAME_LIMIT_CHARACTERS + 1)
+
+
 def read_label(path: str, text: str) -> str:
     """A DNS label: it also names files."""
     if not is_label(text):

@@ -24,6 +24,7 @@ from ringfence.routing.specificity import Claims
 from ringfence.wire.fields import (
     WireError,
     check_unique,
+    read_full_name,
     read_list,
     read_method,
     read_name,
@@ -133,7 +134,7 @@ def read_route(path: str, message: control_pb2.Route, *, http: bool) -> Route:
         if clash is not None:
             raise WireError(f"{path}.matches[{index}]: cannot be told from {clash[0].name}")
     route = Route(
-        name=read_name(f"{path}.name", message.name),
+        name=read_full_name(f"{path}.name", message.name),
         timeouts=_timeouts(f"{path}.timeouts", message.timeouts),
         max_age_seconds=_seconds(path, message, "max_age_seconds", bounds.AGE_SECONDS),
         retries=_retries(f"{path}.retries", message.retries),

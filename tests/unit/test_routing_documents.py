@@ -202,6 +202,17 @@ def test_the_service_of_another_namespace_cannot_even_be_written() -> None:
     ]
 
 
+def test_a_name_is_no_longer_than_what_sidecars_take() -> None:
+    def problems(name: str) -> list[str]:
+        text = HEAD.replace("name: orders,", f"name: {name},") + "  maxAge: 1h\n"
+        return [str(problem) for problem in read_kinds(text, "r.yaml", {KIND: read_route})[1]]
+
+    assert problems(".".join(["a" * 63] * 4)[:253]) == []
+    assert problems(".".join(["a" * 63] * 4)[:254]) == [
+        "r.yaml:3:18: name has 254 characters (at most 253: shorten it)"
+    ]
+
+
 def test_a_kind_that_is_nearly_one_is_told_which() -> None:
     _, problems = read_kinds(HEAD.replace("kind: Route", "kind: Routes"), "r.yaml", {KIND: read_route})
     assert "kind 'Routes' is not known here (did you mean Route?)" in str(problems[0])

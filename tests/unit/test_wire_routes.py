@@ -68,6 +68,7 @@ def _change(message: pb.Route, field: str, value: object) -> None:
     ("field", "value", "told"),
     [
         ("name", "", "r.name:"),
+        ("name", "n" * 508, "r.name:"),
         ("timeouts.connect_seconds", 0.0, "r.timeouts.connect_seconds: 0.0 is not from 0.01 to 60"),
         ("timeouts.request_seconds", float("nan"), "r.timeouts.request_seconds: nan"),
         ("timeouts.idle_seconds", float("inf"), "r.timeouts.idle_seconds: inf"),
@@ -195,3 +196,8 @@ def test_more_paths_than_a_request_may_be_held_against_are_refused() -> None:
     ]
     with pytest.raises(WireError, match="l: 1001 paths are more than 1000"):
         read_limits("l", limits_to_wire(limits), http=True)
+
+
+def test_every_name_that_a_document_may_have_arrives() -> None:
+    route = replace(FULL, name="n" * 63 + "/" + ".".join(["a" * 63] * 4)[:253])
+    assert read_route("r", message(route), http=True) == route
