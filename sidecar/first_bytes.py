@@ -5,8 +5,9 @@ cut, and once given is final. It is meant to be wrong on one side only: an app t
 not find a request in what was called opaque, or it would read fields that nobody judged, such as a forged identity. So
 the first line is HTTP when ``HTTP/`` stands in it, in any case of letters, whatever stands before; also when it asks in
 the manner of HTTP/0.9, which some servers still take. Empty lines and blanks before it are passed over, as lenient
-readers do. It is opaque when it ends without that, or when its first word holds a byte that no text has: so a binary
-protocol, TLS among them, is known at its first bytes.
+readers do, and so is a header of the PROXY protocol, since an app that takes one reads on behind it. It is opaque when
+it ends without that, or when its first word holds a byte that no text has: so a binary protocol, TLS among them, is
+known at its first bytes.
 
 As long as neither is sure the answer is None; ``sidecar.inbound_detection`` says who may wait, and how long.
 """
@@ -38,14 +39,22 @@ _ASKING_WORD: Final = re.compile(rb"[A-Z]+").fullmatch
 _END: Final = re.compile(rb"\n|HTTP/", re.IGNORECASE)
 _VERSION_BYTES: Final = len(b"HTTP/")
 _LONGEST_METHOD_BYTES: Final = 32  # of those that ask without a version
+_PROXY_WORD: Final = b"PROXY"  # version 1 of the PROXY protocol: a line
+_PROXY_SIGNATURE: Final = (
+    b"\r\n\r\n\0\r\nQUIT\n"  # version 2: this, two bytes, the length of what follows (section 2.2)
+)
+_PROXY_HEAD_BYTES: Final = 16
 
 
 class FirstLine:
     """The client's first line; fed until it answers, at a cost that is linear in the bytes."""
 
-    __slots__ = ("_bytes_of_preface", "_phase", "_tail", "_word")
+    __slots__ = ("_bytes_of_preface", "_bytes_to_skip", "_phase", "_proxied", "_proxy_head", "_tail", "_word")
 
     def __init__(self) -> None:
+        self._proxy_head: bytes | None = b""  # what may be the beginning of one; None: there is none, or it is over
+        self._bytes_to_skip = 0  # of a PROXY header
+        self._proxied = False  # one has come, and whoever reads one reads no other
         self._bytes_of_preface = 0  # how much of HTTP/2's preface has come; -1: something else has
         self._phase: Callable[[bytes, int], Spoken | None] = self._before
         self._word = b""
@@ -53,6 +62,10 @@ class FirstLine:
 
     def feed(self, data: bytes) -> Spoken | None:
         """Take the next bytes; None: it cannot be told yet."""
+        if self._bytes_to_skip or self._proxy_head is not None:
+            data = self._behind_proxy_header(data)
+            if not data:
+                return None
         had = self._bytes_of_preface
         if had >= 0:
             begun = PREFACE[had : had + len(data)]
@@ -62,6 +75,23 @@ class FirstLine:
             self._bytes_of_preface = -1
             data = PREFACE[:had] + data
         return self._phase(data, 0)
+
+    def _behind_proxy_header(self, data: bytes) -> bytes:
+        """What in ``data`` is not of a header of version 2; a beginning of one is kept until it is whole."""
+        if self._proxy_head is not None:
+            data = self._proxy_head + data
+            if len(data) < _PROXY_HEAD_BYTES and _PROXY_SIGNATURE.startswith(data[: len(_PROXY_SIGNATURE)]):
+                self._proxy_head = data
+                return b""
+            self._proxy_head = None
+            if not data.startswith(_PROXY_SIGNATURE):
+                return data
+            self._proxied = True
+            size = int.from_bytes(data[_PROXY_HEAD_BYTES - 2 : _PROXY_HEAD_BYTES], "big")
+            self._bytes_to_skip = _PROXY_HEAD_BYTES + size
+        skipped = min(len(data), self._bytes_to_skip)
+        self._bytes_to_skip -= skipped
+        return data[skipped:]
 
     def _before(self, data: bytes, at: int) -> Spoken | None:
         found = _BEFORE.match(data, at)
@@ -98,6 +128,10 @@ class FirstLine:
     def _in_rest(self, data: bytes, at: int) -> Spoken | None:
         rest = self._tail + data[at:]
         found = _END.search(rest)
+        if found and found[0] == b"\n" and self._word == _PROXY_WORD and not self._proxied:
+            self._proxied = True
+            self._bytes_of_preface, self._phase, self._word, self._tail = 0, self._before, b"", b""
+            return self.feed(rest[found.end() :])
         if found:
             return Spoken.OPAQUE if found[0] == b"\n" else Spoken.HTTP1
         self._tail = rest[1 - _VERSION_BYTES :]

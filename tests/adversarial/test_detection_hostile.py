@@ -37,6 +37,8 @@ AMBIGUOUS = [
     PREFACE[:-1] + b"X" + b"DELETE / HTTP/1.1\r\n",
     b"PRI * HTTP/1.1\r\n",
     b"PRI /admin HTTP/2.0\r\n",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nDELETE /orders/1 HTTP/1.1\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0DELETE /orders/1 HTTP/1.1\r\n",
 ]
 
 

@@ -16,7 +16,19 @@ from sidecar.http2.frames import PREFACE, settings
 BLANKS = [b" ", b"\t", b"\r", b"\x0b", b"\x0c", b"\x1c", b"\x1f", b"\x85", b"\xa0", b"  "]
 BREAKS = [b"\r\n", b"\n", b"\r\r\n"]
 WORDS = [b"GET", b"get", b"POST", b"PRI", b"*", b"/x", b"x", b"http://h/", b"HTTP/1.1", b"HTTP/1.0", b"http/1.1", b"0"]
-WORDS += [PREFACE, PREFACE[:20], settings({}), b"G@T", b"M-SEARCH", b"HTT", b"P/1.1", b"\x16\x03\x01", b"\0"]
+WORDS += [
+    PREFACE,
+    PREFACE[:20],
+    settings({}),
+    b"G@T",
+    b"M-SEARCH",
+    b"PROXY",
+    b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x02",
+    b"HTT",
+    b"P/1.1",
+    b"\x16\x03\x01",
+    b"\0",
+]
 PIECES = st.one_of(st.sampled_from(BLANKS + BREAKS + WORDS), st.binary(min_size=1, max_size=4))
 BEGINNINGS = st.lists(PIECES, max_size=12).map(b"".join)
 PRINTABLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=12).map(str.encode)

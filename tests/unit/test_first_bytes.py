@@ -10,6 +10,8 @@ from tests.client_hello import client_hello
 
 HTTP1, HTTP2, OPAQUE = Spoken.HTTP1, Spoken.HTTP2, Spoken.OPAQUE
 
+PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + b"\xc0\0\x02\x01\xc0\0\x02\x02\0\x01\0\x02"
+
 CLIENTS: list[tuple[bytes, Spoken | None]] = [
     (b"GET / HTTP/1.1\r\n", HTTP1),
     (b"POST /orders HTTP/1.0\r\n", HTTP1),
@@ -47,6 +49,15 @@ CLIENTS: list[tuple[bytes, Spoken | None]] = [
     (b"POST /x\r\n", HTTP1),
     (b"PRI * HTTP/2.0\r\n\r\nXX", HTTP1),
     (b"PRI * HTTP/1.1\r\n", HTTP1),
+    # Behind a header of the PROXY protocol, whose sender an app may believe.
+    (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n", HTTP1),
+    (b"PROXY UNKNOWN\r\n" + PREFACE, HTTP2),
+    (b"PROXY UNKNOWN\r\n", None),
+    (PROXY_2 + b"GET / HTTP/1.1\r\n", HTTP1),
+    (PROXY_2 + PREFACE, HTTP2),
+    (PROXY_2, None),
+    (PROXY_2[:20], None),
+    (b"\r\n\r\nPUT x HTTP/1.1\r\n", HTTP1),
     # Opaque: lines of other protocols, complete;
     (b"PING\r\n", OPAQUE),
     (b"*1\r\n$4\r\nPING\r\n", OPAQUE),
@@ -55,7 +66,12 @@ CLIENTS: list[tuple[bytes, Spoken | None]] = [
     (b"CONNECT {}\r\n", OPAQUE),
     (b"OPTIONS rtsp://camera RTSP/1.0\r\n", OPAQUE),
     (b"INVITE sip:a@example SIP/2.0\r\n", OPAQUE),
-    (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n", OPAQUE),
+    (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nEHLO mail.example\r\n", OPAQUE),
+    (PROXY_2 + b"PING\r\n", OPAQUE),
+    (PROXY_2 + PROXY_2, OPAQUE),
+    (b"PROXY UNKNOWN\r\nPROXY UNKNOWN\r\n", OPAQUE),
+    (b"PROXIED TCP4\r\nGET / HTTP/1.1\r\n", OPAQUE),
+    (PROXY_2[:11] + b"\r" + PROXY_2[12:] + b"GET / HTTP/1.1\r\n", OPAQUE),
     (b"SSH-2.0-x\r\n", OPAQUE),
     (b"PR\r\n", OPAQUE),
     # and bytes that no text has.
