@@ -230,8 +230,9 @@ class Leg(End):
         client.released(call, self.drop(call.up))
         if not call.response_open:
             self.release(call, answered(call))
-            call.reset_code = code
-            client.settle(call)
+            if call.stream_id in client.streams:
+                call.reset_code = code
+                client.settle(call)
             return
         self.release(call, Outcome.FAILED)
         call.cut = True
@@ -243,6 +244,9 @@ class Leg(End):
 
     def fault(self, call: Call, error: MalformedError) -> None:
         calls = self.calls
+        if call.stream_id not in calls.client.streams:  # it has its response; only the endpoint still reads of it
+            self.cancel(call, h2.PROTOCOL_ERROR)
+            return
         answer = calls.judge.bad_response(call, error.reason, error.detail)
         calls.end(call, answer, client_code=h2.INTERNAL_ERROR, leg_code=h2.PROTOCOL_ERROR)
 

@@ -309,3 +309,25 @@ def test_the_end_of_the_connection_ends_all_that_it_had_everywhere() -> None:
     assert fan.to_leg[1].codes(1) == [f.CANCEL]
     assert sorted(fan.closed) == [0, 1]
     assert fan.open_count == fan.chooser.open_count == 0
+
+
+@pytest.mark.parametrize(
+    "end",
+    [f.rst_stream(1, f.NO_ERROR), f.window_update(1, 0), f.window_update(1, (1 << 31) - 1)],
+    ids=lambda e: e[3:].hex(),
+)
+def test_an_endpoint_that_stops_reading_a_request_that_it_has_answered_costs_nobody_anything(end: bytes) -> None:
+    """The client's call is over then, although the endpoint has not read the request to its end."""
+    fan = Fan(1, server_settings={f.SETTING_INITIAL_WINDOW_SIZE: 2})
+    fan.ask(1, POST, body=b"hello")
+    fan.ask(3)
+    fan.reply(0, 1, [(b":status", b"413")])
+    assert fan.events[-1] == ("done", 1, 413, None, False)
+    fan.to_client.frames.clear()
+    fan.server(0, end)
+    assert fan.to_client.frames == []
+    assert fan.flaws == []
+    fan.reply(0, 3)
+    assert fan.to_client.ended(3)
+    assert (fan.chooser.open_count, fan.open_count) == (0, 0)
+    assert [event[1] for event in fan.events if event[0] == "done"] == [1, 3]
