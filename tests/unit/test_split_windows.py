@@ -149,3 +149,16 @@ def test_padding_costs_nobody_a_window() -> None:
     assert fan.to_leg[0].content(1) == b"x"
     assert fan.to_client.content(1) == b"y"
     assert updates(fan.at(0), 1) == [201]
+
+
+def test_what_was_held_of_a_request_that_came_back_in_vain_is_given_back() -> None:
+    """Else calls that all endpoints refuse would shut the connection's window, one after the other, for good."""
+    fan = Fan(1, server_settings={f.SETTING_INITIAL_WINDOW_SIZE: 0})
+    size, sent = 16_000, 0
+    for number in range(2 * HELD_LIMIT_BYTES // size):
+        stream_id = 2 * number + 1
+        fan.ask(stream_id, POST, body=bytes(size))
+        fan.server(0, f.rst_stream(stream_id, f.REFUSED_STREAM))
+        sent += size
+        assert not fan.splitter.outstanding()
+    assert sent - sum(updates(fan.to_client.frames, 0)) < WINDOW_BYTES
