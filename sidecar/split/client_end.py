@@ -6,6 +6,7 @@ from typing import Final
 
 from sidecar.http2 import frames as h2
 from sidecar.http2.answer import Answer
+from sidecar.http2.direction import UNREAD_LIMIT_BYTES
 from sidecar.http2.frames import PREFACE
 from sidecar.http2.guard import APP_BUDGETS, FloodGuard
 from sidecar.http2.heads import Entry, Heads
@@ -31,6 +32,8 @@ class ClientEnd(End):
     """See the module's docstring."""
 
     __slots__ = ("_prefaced", "goaway_last_id", "held_bytes", "kept_bytes", "last_id", "withheld_bytes")
+
+    unread_limit_bytes = 2 * UNREAD_LIMIT_BYTES  # endpoints that fill it are cut off before it is (`Splitter.from_leg`)
 
     def __init__(self, calls: Calls, heads: Heads) -> None:
         super().__init__(calls, heads, FloodGuard(calls.monotonic, APP_BUDGETS), heads.request_table)

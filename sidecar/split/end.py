@@ -6,7 +6,7 @@ told to the sender; a message waits for nobody but its own receiver), of a conne
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from sidecar.http2 import frames as h2
 from sidecar.http2.direction import CREDIT_LIMIT, UNREAD_LIMIT_BYTES
@@ -33,6 +33,8 @@ class End(Sender):
     """See the module's docstring."""
 
     __slots__ = ("closed", "owed_bytes", "peer_window_bytes", "settings_unacked", "streams", "window")
+
+    unread_limit_bytes: ClassVar = UNREAD_LIMIT_BYTES
 
     def __init__(self, calls: Calls, heads: Heads, guard: FloodGuard, table: Table) -> None:
         super().__init__(calls, heads, guard, table)
@@ -84,7 +86,7 @@ class End(Sender):
             pos = end
             if self.closed:
                 return
-        if self.unread_bytes > UNREAD_LIMIT_BYTES:
+        if self.unread_bytes > self.unread_limit_bytes:
             raise FloodError("unread")
         self.credit = min(self.credit, CREDIT_LIMIT)
         if pos < size:

@@ -26,8 +26,10 @@ from collections.abc import Callable
 from ringfence.routing.model import RetryOn
 from sidecar.balance import Member, Outcome
 from sidecar.http2.answer import Answer
+from sidecar.http2.direction import UNREAD_LIMIT_BYTES
 from sidecar.http2.exchange import Exchange
 from sidecar.http2.frames import CANCEL, PeerError
+from sidecar.http2.guard import FloodError
 from sidecar.http2.heads import Heads
 from sidecar.split.call import Call
 from sidecar.split.calls import Calls
@@ -62,10 +64,14 @@ class Splitter:
     def from_leg(self, leg: Leg, data: bytes) -> None:
         """Take bytes of an endpoint."""
         if not leg.closed:
+            unread_bytes = self._client.unread_bytes
             try:
                 leg.feed(data)
             except PeerError as error:
                 self._calls.break_leg(leg, error)
+            if self._client.unread_bytes > max(unread_bytes, UNREAD_LIMIT_BYTES):
+                # It adds header blocks to those that a full client has not read: the cost is its own, not the client's.
+                self._calls.break_leg(leg, FloodError("unread"))
 
     # --- what the adapter looks at ---
 

@@ -143,7 +143,7 @@ def test_a_client_that_asks_for_masses_and_reads_nothing_is_cut_off() -> None:
 
     fan = Fan(1, monotonic=monotonic)
     fan.tell(lambda: fan.splitter.client_full(True))
-    for _ in range(UNREAD_LIMIT_BYTES // 17 // 1000 + 2):
+    for _ in range(2 * UNREAD_LIMIT_BYTES // 17 // 1000 + 2):
         fan.client(f.ping(bytes(8)) * 1000)
     assert fan.flaws == [Broken.UNREAD_FLOOD]
 
@@ -215,3 +215,28 @@ def test_random_frames_never_break_more_than_their_sender(who: str) -> None:
         assert (client.held_bytes, client.kept_bytes) == (0, 0)
         for leg in fan.legs:
             assert not leg.streams
+
+
+def test_an_endpoint_that_heaps_up_header_blocks_for_a_client_that_does_not_read_is_cut_off_alone() -> None:
+    fan = Fan(2)
+    went = [fan.ask(stream_id) for stream_id in range(1, 200, 2)]
+    assert went.count(0) == 50
+    fan.tell(lambda: fan.splitter.client_full(True))
+    interim = f.header_frames(
+        1, encode([(b":status", b"103"), (b"x", bytes([97]) * 16_000)]), end=False, limit_bytes=1 << 14
+    )
+    heaped = 0
+    for number in range(50):
+        block = interim[:5] + (2 * number + 1).to_bytes(4, "big") + interim[9:]
+        for _ in range(8):
+            if not fan.leg[1].closed:
+                fan.server(1, block)
+                heaped += len(block)
+    assert heaped < 2 * UNREAD_LIMIT_BYTES
+    broken = [event[1:] for event in fan.events if event[0] == "broken"]
+    assert broken == [("server", Broken.UNREAD_FLOOD)]
+    fan.client(f.ping(bytes(8)))  # nor is the client to blame
+    fan.tell(lambda: fan.splitter.client_full(False))
+    fan.reply(0, 1)
+    assert not fan.splitter.close_after
+    assert len(fan.splitter.outstanding()) == 49
