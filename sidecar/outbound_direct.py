@@ -112,6 +112,7 @@ class DirectDialler:
         )
         if connection.identity is not self._identity() and not tenure.reverify():
             return
+        connection.found = True
         connection.waiter.stream_found(connection, end)
 
     def refused(self, end: DirectEnd, code: str, detail: str) -> None:
@@ -135,7 +136,18 @@ class DirectDialler:
 class _Direct:
     """The owner of one direct connection, and what its relay is told of its end."""
 
-    __slots__ = ("_dialler", "_end", "began", "end_detail", "end_reason", "endpoint", "identity", "tenure", "waiter")
+    __slots__ = (
+        "_dialler",
+        "_end",
+        "began",
+        "end_detail",
+        "end_reason",
+        "endpoint",
+        "found",
+        "identity",
+        "tenure",
+        "waiter",
+    )
 
     def __init__(
         self, dialler: DirectDialler, endpoint: Endpoint, waiter: StreamWaiter, identity: TlsIdentity, began: float
@@ -147,6 +159,7 @@ class _Direct:
         self.waiter = waiter
         self.identity = identity
         self.tenure: Tenure | None = None  # once the handshake is done
+        self.found = False  # the waiter was told of it
         self.end_reason: DenyReason | None = None
         self.end_detail = ""
 
@@ -172,7 +185,10 @@ class _Direct:
     def cut(self, reason: DenyReason, detail: str) -> None:
         """It may not go on."""
         self.end_reason, self.end_detail = reason, detail
-        self.waiter.refused(reason, detail)
+        if self.found:
+            self.waiter.refused(reason, detail)
+        else:
+            self.waiter.link_failed(reason, detail)
         self.abandon()
 
     def abandon(self) -> None:

@@ -205,6 +205,32 @@ async def test_an_app_that_leaves_during_the_handshake_leaves_nothing() -> None:
         await until(lambda: not mesh.web.outbound.direct.open_count)
 
 
+async def test_a_server_that_loses_our_trust_during_the_handshake_hears_nothing_and_leaves_nothing() -> None:
+    ca = TestCa("shop.example")
+    server = TlsServer(raw_context(ca.svid(API), is_client=False))
+    come, trusted = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        come.set()
+        await trusted.wait()
+        await server.serve(reader, writer)
+
+    async with plain_server(slow) as port, Mesh(ca=ca) as mesh:
+        lead(mesh, endpoint(port))
+        reader, writer = await opaque(mesh)
+        writer.write(b"secret")
+        await asyncio.wait_for(come.wait(), 10)
+        mesh.web.renew(ca.svid(WEB))
+        mesh.web.context.verifier = ChainVerifier([TestCa("shop.example").bundle()])
+        trusted.set()
+        await ended_with(mesh, reader, DenyReason.PEER_REFUSED)
+        writer.close()
+        await until(lambda: not mesh.web.outbound.direct.open_count)
+        assert server.heard == b""
+        circuits = [target.balancer.circuit for target in mesh.web.outbound.targets]
+        assert [(circuit.pending, circuit.connections) for circuit in circuits] == [(0, 0)] * len(circuits)
+
+
 class TlsServer:
     """A server of any pyOpenSSL context, which counts what it is told in the app's words."""
 
