@@ -119,7 +119,7 @@ class OutboundHttpRelay(HttpRelay, RoutedHttpRelay):
             self.to_app(answer, 0)
         forward = inspector.take_server()
         if forward and self.stream is not None:
-            self.stream.send(forward)
+            self.to_mesh(forward)
         if inspector.abort:
             self.end("reset", "the response was cut short", abort=True)
         elif inspector.close_after and not self.ended:

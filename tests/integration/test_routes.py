@@ -198,6 +198,22 @@ async def test_a_503_is_tried_elsewhere_and_the_app_sees_nothing_of_it() -> None
         client.close()
 
 
+async def test_a_request_that_was_held_back_behind_an_upgrade_offered_goes_elsewhere_whole() -> None:
+    async def once_well(line: bytes, writer: asyncio.StreamWriter) -> bool:
+        return await answer(writer, 200, "declined") if b"/first" in line else await unwell(line, writer)
+
+    async with named_apps(2) as (apps, ports), Fleet(ports, route=Route(name="r", retries=REPEATING)) as fleet:
+        reader, writer = await asyncio.open_connection("127.0.0.1", fleet.http_listen)
+        for app in apps:
+            app.act = once_well
+        writer.write(b"GET /first HTTP/1.1\r\nhost: api\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        writer.write(b"GET /second HTTP/1.1\r\nhost: api\r\n\r\n")
+        assert b"declined" in await asyncio.wait_for(reader.readuntil(b"declined"), 10)
+        assert b"unwell" in await asyncio.wait_for(reader.readuntil(b"unwell"), 10)
+        assert [sum(b"/second" in line for line in app.seen) for app in apps] == [1, 1]
+        writer.close()
+
+
 async def test_a_response_that_has_begun_is_never_repeated() -> None:
     async def half(_: bytes, writer: asyncio.StreamWriter) -> bool:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
