@@ -95,7 +95,9 @@ class OutboundHttp2Relay(OutboundHttp2Judge, OutboundRelay):
             self.to_app(answer, 0)
         forward = inspector.take_server()
         if forward and self.stream is not None:
-            self.stream.send(forward)
+            self.to_mesh(forward)
+        elif forward and self._asked:
+            self._unsent.append(forward)  # as the end of a request that waits for the stream
         if inspector.close_after and not self.ended:
             self.end("closed")
 

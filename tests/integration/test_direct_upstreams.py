@@ -12,10 +12,13 @@ import pytest
 from OpenSSL import SSL
 
 from ringfence.policy.reasons import DenyReason
-from ringfence.snapshot import Endpoint, Transport
+from ringfence.snapshot import Endpoint, Protocol, Transport
 from ringfence.spiffe import ChainVerifier, SpiffeId
+from sidecar.http2 import frames as f
+from sidecar.http2.literal import encode
 from tests.data_path import API, HTTP_PORT, TCP_PORT, WEB, HttpClient, Mesh, echo_app, free_port, http_app, rule, until
 from tests.data_path import serving as plain_server
+from tests.http2_ends import GRPC
 from tests.pki import TestCa
 from tests.tls_ends import RawEnd, raw_context
 
@@ -229,6 +232,28 @@ async def test_a_server_that_loses_our_trust_during_the_handshake_hears_nothing_
         assert server.heard == b""
         circuits = [target.balancer.circuit for target in mesh.web.outbound.targets]
         assert [(circuit.pending, circuit.connections) for circuit in circuits] == [(0, 0)] * len(circuits)
+
+
+async def test_a_call_that_is_late_before_there_is_a_connection_is_cancelled_on_it() -> None:
+    ca = TestCa("shop.example")
+    server = TlsServer(raw_context(ca.svid(API), is_client=False))
+    late = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await late.wait()
+        await server.serve(reader, writer)
+
+    async with plain_server(slow) as port, Mesh(ca=ca, http=Protocol.GRPC) as mesh:
+        lead(mesh, endpoint(port))
+        reader, writer = await asyncio.open_connection("127.0.0.1", mesh.http_listen)
+        call = encode([*GRPC, (b"grpc-timeout", b"50m")])
+        writer.write(f.PREFACE + f.settings({}) + f.header_frames(1, call, end=False, limit_bytes=1 << 14))
+        await asyncio.wait_for(reader.readuntil(b"request_timeout"), 10)
+        writer.write(f.ping(b"are here"))
+        late.set()
+        await until(lambda: f.ping(b"are here") in server.heard)
+        assert f.rst_stream(1, f.CANCEL) in server.heard
+        writer.close()
 
 
 class TlsServer:
