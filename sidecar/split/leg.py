@@ -236,7 +236,7 @@ class Leg(End):
             return
         self.release(call, Outcome.FAILED)
         call.cut = True
-        client.drop(call.down)
+        self.consumed(client.drop(call.down))
         client.reset(call.stream_id, code, request_open=call.request_open)
         if code in _PROVOKED and not calls.spend_reset():
             return  # the endpoint found fault with what the client sent, once too often (CVE-2025-8671)

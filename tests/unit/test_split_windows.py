@@ -162,3 +162,16 @@ def test_what_was_held_of_a_request_that_came_back_in_vain_is_given_back() -> No
         sent += size
         assert not fan.splitter.outstanding()
     assert sent - sum(updates(fan.to_client.frames, 0)) < WINDOW_BYTES
+
+
+def test_an_endpoint_that_resets_a_response_gets_back_what_was_held_of_it() -> None:
+    """Else every such reset would leave less of its connection's window to its other calls."""
+    fan = Fan(1, client_settings={f.SETTING_INITIAL_WINDOW_SIZE: 0})
+    sent = 0
+    for stream_id in range(1, 400, 2):
+        fan.ask(stream_id)
+        fan.reply(0, stream_id, end=False)
+        fan.server(0, f.frame(f.DATA, 0, stream_id, bytes(16_000)) + f.rst_stream(stream_id, f.CANCEL))
+        sent += 16_000
+    assert fan.flaws == []
+    assert sent - sum(updates(fan.at(0)[2:], 0)) < WINDOW_BYTES
