@@ -34,6 +34,7 @@ class DirectDialler:
         self._identity = identity
         self._connections: set[_Direct] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._endpoints: frozenset[Endpoint] | None = None  # of all upstreams, once they are known
         self._closed = False
 
     @property
@@ -81,6 +82,7 @@ class DirectDialler:
 
     def keep(self, endpoints: frozenset[Endpoint]) -> None:
         """Connections to endpoints that are no longer anyone's upstream drain."""
+        self._endpoints = endpoints
         for connection in list(self._connections):
             if connection.endpoint not in endpoints:
                 connection.drain(True)
@@ -114,6 +116,8 @@ class DirectDialler:
             return
         connection.found = True
         connection.waiter.stream_found(connection, end)
+        if self._endpoints is not None and connection.endpoint not in self._endpoints:
+            connection.drain(True)
 
     def refused(self, end: DirectEnd, code: str, detail: str) -> None:
         """Log and count a handshake that failed: only the side that refused knows the reason."""

@@ -16,6 +16,7 @@ from ringfence.snapshot import Endpoint, Protocol, Transport
 from ringfence.spiffe import ChainVerifier, SpiffeId
 from sidecar.http2 import frames as f
 from sidecar.http2.literal import encode
+from sidecar.http2.reading import LARGEST_ID
 from tests.data_path import API, HTTP_PORT, TCP_PORT, WEB, HttpClient, Mesh, echo_app, free_port, http_app, rule, until
 from tests.data_path import serving as plain_server
 from tests.http2_ends import GRPC
@@ -253,6 +254,28 @@ async def test_a_call_that_is_late_before_there_is_a_connection_is_cancelled_on_
         late.set()
         await until(lambda: f.ping(b"are here") in server.heard)
         assert f.rst_stream(1, f.CANCEL) in server.heard
+        writer.close()
+
+
+async def test_an_endpoint_that_goes_during_the_handshake_gets_no_more_calls_than_wait_for_it() -> None:
+    ca = TestCa("shop.example")
+    server = TlsServer(raw_context(ca.svid(API), is_client=False))
+    come, gone = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        come.set()
+        await gone.wait()
+        await server.serve(reader, writer)
+
+    async with plain_server(slow) as port, Mesh(ca=ca, http=Protocol.GRPC) as mesh:
+        lead(mesh, endpoint(port))
+        reader, writer = await asyncio.open_connection("127.0.0.1", mesh.http_listen)
+        writer.write(f.PREFACE + f.settings({}) + f.header_frames(1, encode(GRPC), end=False, limit_bytes=1 << 14))
+        await asyncio.wait_for(come.wait(), 10)
+        lead(mesh, endpoint(free_port()))
+        gone.set()
+        goaway = f.goaway(LARGEST_ID, f.NO_ERROR)
+        assert await asyncio.wait_for(reader.readuntil(goaway), 10)
         writer.close()
 
 
