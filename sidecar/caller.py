@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ringfence.policy.decide import CallerView
+from ringfence.policy.decide import CallerView, Deny
+from ringfence.policy.reasons import DenyReason
 from ringfence.spiffe import SpiffeId
 from sidecar import forwarded
 from sidecar.http2 import literal
@@ -34,6 +35,11 @@ class Caller:
         self.identity_line = IDENTITY_HEADER + b": " + text + b"\r\n"
         self.identity_field = literal(IDENTITY_HEADER, text)
         self._join()
+
+    def may_send(self, port: int) -> bool:
+        """Whether policy permits it anything on a port: bytes that nobody reads, or some request."""
+        decision = self.view.connection(port)
+        return not isinstance(decision, Deny) or decision.reason is DenyReason.NOT_HTTP
 
     def _join(self) -> None:
         self.told_line = self.identity_line + (forwarded.line(self.address) if self.address else b"")

@@ -151,7 +151,7 @@ class Inbound:
         assert isinstance(relay, InboundOpaqueRelay | InboundHttpRelay | InboundHttp2Relay)
         before = relay.app_port
         port = self._ports.get(authority_of(before.address, before.port))
-        relay.limits = self._limiter.of(self.service, port, caller.spiffe_id) if port is not None else None
+        relay.limits = self._limiter.of(self.service, port, caller) if port is not None else None
         if isinstance(relay.stream, Paced):
             relay.stream.look_again()
         if port is None or port.protocol is not before.protocol:
@@ -267,7 +267,7 @@ class Inbound:
 
     def _within_limits(self, relay: AnyInbound, stream: Stream | DirectEnd, port: Port, caller: Caller) -> bool:
         """Have the port's limits hold for a connection that policy lets in, and ask whether they let it in, too."""
-        limits = relay.limits = self._limiter.of(self.service, port, caller.spiffe_id)
+        limits = relay.limits = self._limiter.of(self.service, port, caller)
         if limits is None:
             return True
         seconds = limits.connection()

@@ -1,6 +1,7 @@
 """Which limits hold for a caller's connection to a port, and what they say. Adapter of the table to the inbound side.
 
-Policy is judged before anything is asked here: what is denied uses nothing up. What one limit allows and another does
+Policy is judged before a request is asked for here: what is denied uses nothing up. A connection of HTTP has no verdict
+of its own, so whoever is permitted nothing has other allowances than the rest. What one limit allows and another does
 not is given back, so a refused request uses nothing up, either.
 """
 
@@ -16,6 +17,7 @@ from ringfence.routing.matching import takes_path
 from ringfence.routing.model import Per, Rate, RateLimit
 from ringfence.snapshot import Port
 from ringfence.spiffe import SpiffeId
+from sidecar.caller import Caller
 from sidecar.limits.gcra import SECOND_NS, Bucket, a_second_of
 from sidecar.limits.table import LimitTable
 from sidecar.metrics import Count, SidecarMetrics
@@ -106,17 +108,18 @@ class Limiter:
         wanted = {port.limits for port in ports if port.limits}
         self._matchers = {limits: self._matchers.get(limits) or _Matcher(limits) for limits in wanted}
 
-    def of(self, service: str, port: Port, caller: SpiffeId | None) -> CallerLimits | None:
+    def of(self, service: str, port: Port, caller: Caller) -> CallerLimits | None:
         """What holds for a connection of this caller to a port; None if nothing is limited there."""
         if not port.limits:
             return None
         table = self._table()
+        permitted = caller.may_send(port.port)
 
         def asked(limit: RateLimit, rate: Rate, what: str, burst: int) -> _Asked:
             place = (service, str(port.port), limit.name, what)
             return _Asked(
                 Bucket(rate, burst),
-                table.key(*place, _sharing(limit.per, caller)),
+                table.key(*place, _sharing(limit.per, caller.spiffe_id, permitted=permitted)),
                 table.key(*place),
                 self._metrics.limited.at(service, limit.name, limit.per),
             )
@@ -154,12 +157,15 @@ class Limiter:
         return int(self._clock.monotonic() * SECOND_NS)
 
 
-def _sharing(per: Per, caller: SpiffeId | None) -> str:
-    """The words that all have in common who share one limit; callers without identity share theirs.
+def _sharing(per: Per, caller: SpiffeId | None, *, permitted: bool) -> str:
+    """The words that all have in common who share one limit; callers without identity share theirs, and so do those
+    to whom policy permits nothing on the port, who could use up what those have to whom it does.
 
     What another ``per`` goes by, such as the subject of a verified token, has its words here.
     """
-    return f"caller {caller or ''}" if per is Per.CALLER else "route"
+    if per is Per.CALLER:
+        return f"caller {caller or ''}"
+    return "route" if permitted else "strangers"
 
 
 class _Matcher:

@@ -165,6 +165,18 @@ async def test_a_direct_caller_above_the_limit_of_connections_is_answered_in_htt
         second.close()
 
 
+async def test_callers_to_whom_nothing_is_permitted_use_up_no_connections_of_the_others() -> None:
+    async with http_app() as http, Mesh(http_app=http, intercept=True, mode=PortMode.PERMISSIVE) as mesh:
+        limit(mesh, RateLimit(name="few", per=Per.ROUTE, connections=HOURLY))
+        strangers = [HttpClient(*await mesh.arrive(HTTP_PORT)) for _ in range(2)]
+        assert [(await stranger.ask("GET", "/orders/1")).status for stranger in strangers] == [403, 403]
+        first, second = [await HttpClient.to(mesh.http_listen) for _ in range(2)]
+        assert (await first.ask("GET", "/orders/1")).status == 200
+        assert (await second.ask("GET", "/orders/1")).status == 429
+        for client in (*strangers, first, second):
+            client.close()
+
+
 @pytest.mark.parametrize("towards_app", [True, False])
 async def test_bytes_above_the_limit_wait_and_none_is_lost(towards_app: bool) -> None:
     sent = bytes(range(256)) * (4 << 12)  # 4 MiB

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from ringfence.kit.clock import FakeClock
+from ringfence.policy.compile import compile_policy
+from ringfence.policy.model import Allowlist, NamespaceCallers, Rule, UnauthenticatedCallers
 from ringfence.routing.model import Per, Rate, RateLimit
 from ringfence.snapshot import Port, Protocol
-from ringfence.spiffe import SpiffeId
+from ringfence.spiffe import SpiffeId, TrustDomain
+from sidecar.caller import Caller
 from sidecar.limits.limiter import CallerLimits, Limiter
 from sidecar.metrics import SidecarMetrics
 
 HOURLY = Rate(amount=1, seconds=3600)
-WEB = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/web")
-OPS = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/ops")
+TRUST_DOMAIN = TrustDomain("shop.example")
+ANYONE = (NamespaceCallers(namespace="shop"), UnauthenticatedCallers())
+POLICY = compile_policy(
+    [Allowlist(namespace="shop", name="api", rules=(Rule(name="reads", callers=ANYONE, methods=("GET",)),))],
+    trust_domain=TRUST_DOMAIN,
+    http_ports=[8080, 8081],
+)
+
+
+def known(spiffe_id: SpiffeId | None) -> Caller:
+    return Caller(spiffe_id=spiffe_id, view=POLICY.caller(spiffe_id))
+
+
+WEB, OPS = (known(SpiffeId.workload(TRUST_DOMAIN, "shop", name)) for name in ("web", "ops"))
+STRANGER, OTHER_STRANGER = (known(SpiffeId.workload(TRUST_DOMAIN, "evil", name)) for name in ("a", "b"))
 
 
 def port(*limits: RateLimit, number: int = 8080) -> Port:
@@ -43,7 +59,7 @@ def test_a_port_without_limits_has_none_to_ask(clock: FakeClock) -> None:
 def test_per_caller_each_identity_has_its_own_and_those_without_share_one(clock: FakeClock) -> None:
     one = port(RateLimit(name="each", per=Per.CALLER, requests=HOURLY))
     made = limiter(clock, one)
-    for caller in (WEB, OPS, None):
+    for caller in (WEB, OPS, known(None)):
         assert held(made.of("shop/api", one, caller)).request(b"GET", b"/") == 0
         assert held(made.of("shop/api", one, caller)).request(b"GET", b"/") == 3600
 
@@ -55,6 +71,17 @@ def test_per_route_all_callers_share_one_and_another_port_has_its_own(clock: Fak
     assert held(made.of("shop/api", one, WEB)).request(b"GET", b"/") == 0
     assert held(made.of("shop/api", one, OPS)).request(b"GET", b"/") == 3600
     assert held(made.of("shop/api", other, OPS)).request(b"GET", b"/") == 0
+
+
+def test_callers_to_whom_nothing_is_permitted_share_one_that_is_not_that_of_the_others(clock: FakeClock) -> None:
+    one = port(RateLimit(name="all", per=Per.ROUTE, connections=HOURLY, bytes=Rate(amount=1 << 20, seconds=1)))
+    made = limiter(clock, one)
+    assert held(made.of("shop/api", one, STRANGER)).connection() == 0
+    assert held(made.of("shop/api", one, OTHER_STRANGER)).connection() == 3600
+    assert held(made.of("shop/api", one, STRANGER)).used(10 << 20) > 0
+    assert held(made.of("shop/api", one, WEB)).used(1) == 0
+    assert held(made.of("shop/api", one, WEB)).connection() == 0
+    assert held(made.of("shop/api", one, OPS)).connection() == 3600
 
 
 def test_the_time_to_wait_is_rounded_up_and_is_enough(clock: FakeClock) -> None:
