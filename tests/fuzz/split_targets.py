@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sidecar.http2 import frames as f
+from sidecar.split.end import WINDOW_BYTES
 from tests.fuzz.http2_targets import LIST_LIMIT_BYTES, bytes_of
 from tests.fuzz.target import TALK_LIMIT_BYTES, Target, expect, in_pieces, steps
 from tests.http2_ends import IDENTITY, IDENTITY_NAME, IDENTITY_VALUE
@@ -41,8 +42,25 @@ def _live(data: bytes, size: int) -> Fan:
                     fan.tell(lambda leg=leg: fan.splitter.leg_lost(leg, "gone"))  # type: ignore[misc]
             elif sent is not None and not fan.leg[number].closed:
                 fan.server(number, *in_pieces(sent, size))
+        _accounts(fan)
     fan.tell(fan.splitter.cut)
     return fan
+
+
+def _accounts(fan: Fan) -> None:
+    """What counts as held is held, and of each window only that is missing."""
+    client, calls = fan.splitter._client, fan.splitter._calls
+    if calls.close_after:
+        return
+    legs = calls.living_legs()
+    flows = {call.up for end in (client, *legs) for call in end.streams.values()}
+    held = sum(sum(map(len, flow.pending)) - flow.again_bytes for flow in flows if flow.pending)
+    expect(client.held_bytes == held, f"{client.held_bytes} bytes of requests count as held, {held} are")
+    for leg in legs:
+        flows = {call.down for call in client.streams.values() if call.leg is leg}
+        held = sum(sum(map(len, flow.pending)) for flow in flows if flow.pending)
+        missing = WINDOW_BYTES - leg.window - leg.owed_bytes
+        expect(missing == held, f"{missing} bytes are missing of an endpoint's window, {held} are held")
 
 
 def _second_readers(fan: Fan) -> None:
