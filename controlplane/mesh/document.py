@@ -26,6 +26,7 @@ from controlplane.mesh.model import (
     UpstreamReference,
 )
 from controlplane.mesh.services import read_service
+from ringfence.kit.collector_urls import CollectorUrlError, parse_collector_url
 from ringfence.policy.problems import Problem
 from ringfence.policy.yamlnodes import MappingReader, load_yaml
 from ringfence.snapshot import Intercept
@@ -132,12 +133,15 @@ def _control_plane(fields: Fields, reader: MappingReader) -> ControlPlaneAddress
 
 
 def _tracing(reader: MappingReader) -> Tracing | None:
-    """Read as text; what an endpoint may be is the sidecar's to say, and to refuse at its start."""
+    """Where spans go; what the file of headers holds is for the sidecars to say."""
     if not reader.present:
         return None
     endpoint = reader.text("endpoint")
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        reader.problem("endpoint is no URL", "write it like http://127.0.0.1:4318/v1/traces", key="endpoint")
+    try:
+        if endpoint:
+            parse_collector_url(endpoint)
+    except CollectorUrlError as error:
+        reader.problem(f"endpoint is {error.message}", error.mend, key="endpoint")
     value = reader.value("sample", None)
     sample = value.share() if value is not None else 0.01
     headers_file = reader.text("headersFile", default="")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import ipaddress
 import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+
+from ringfence.kit.collector_urls import parse_collector_url
 
 _HEADER: Final = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}):[ \t]*([!-~](?:[ -~]{0,4094}[!-~])?)[ \t]*")
 _HEADERS_LIMIT_BYTES: Final = 16 * 1024
@@ -34,28 +34,7 @@ class TracingSettings:
 
 def parse_endpoint(text: str) -> str | None:
     """A collector's URL (typed as what may be absent, which it never is); ValueError else."""
-    mend = "such as http://127.0.0.1:4318/v1/traces, or https://collector.example/v1/traces"
-    if not text.isascii() or not text.isprintable() or " " in text or len(text) > 2048:
-        raise ValueError(f"not a URL: {text[:80]!r} ({mend})")
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"not a URL: {text[:80]!r} ({mend})") from error
-    if parts.scheme not in ("http", "https") or not host or parts.username is not None or parts.fragment or parts.query:
-        raise ValueError(f"not an endpoint: {text[:80]!r} ({mend})")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ValueError(f"plain http to another machine: {text[:80]!r} (use https, or a collector on loopback)")
-    return text
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return parse_collector_url(text)
 
 
 def read_headers(path: Path) -> dict[str, str]:

@@ -501,7 +501,17 @@ CHANGES = [
         "  services:",
         '  tracing: {endpoint: "127.0.0.1:4318"}\n  services:',
         [
-            "9:23: endpoint is no URL (write it like http://127.0.0.1:4318/v1/traces)",
+            "9:23: endpoint is not the URL of a collector: '127.0.0.1:4318' (write it like http://127.0.0.1:4318/v1/traces, "
+            "or https://collector.example/v1/traces)",
+        ],
+    ),
+    (
+        "an endpoint of spans that others on the way could read",
+        "  services:",
+        '  tracing: {endpoint: "http://collector.example/v1/traces"}\n  services:',
+        [
+            "9:23: endpoint is plain http to another machine: 'http://collector.example/v1/traces' (use https, or a "
+            "collector on loopback)",
         ],
     ),
     (
