@@ -327,9 +327,8 @@ class Calls:
                 call.leg.consumed(dropped)
         if call.waiting_since is not None:
             del self.waiting[call]
-        up = call.up
-        if up.pending is not None and not up.stream_id:  # no endpoint has it: it waited, or came back in vain
-            client.released(call, client.drop(up))
+        if call.up.pending is not None:
+            client.let_go(call)
         self.judge.done(call)
         if not client.streams and (self.turning_away or self.client_ended):
             self.shut()

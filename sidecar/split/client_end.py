@@ -156,7 +156,9 @@ class ClientEnd(End):
         else:
             sent = 0
             up.wait(content, end=end)
-        self.held_bytes += size - sent
+        held, self.held_bytes = self.held_bytes, self.held_bytes + size - sent
+        if held <= HELD_LIMIT_BYTES < self.held_bytes:
+            self._cancel_answered()
         if self.held_bytes > HELD_LIMIT_BYTES:
             self.withheld_bytes += length
         else:
@@ -189,6 +191,19 @@ class ClientEnd(End):
             withheld, self.withheld_bytes = self.withheld_bytes, 0
             self.consumed(withheld)
         self.give_back(call, sent_bytes)
+
+    def let_go(self, call: Call) -> None:
+        """A call is over, and something is held of its request."""
+        if not call.up.stream_id:  # it waited, or came back in vain
+            self.released(call, self.drop(call.up))
+        elif call.leg is not None and self.held_bytes > HELD_LIMIT_BYTES:
+            call.leg.cancel(call, h2.CANCEL)
+
+    def _cancel_answered(self) -> None:
+        """Too much is held: requests whose answers the client has, but which no endpoint read to the end, go first."""
+        for leg in self.calls.living_legs():
+            for call in [call for call in leg.streams.values() if call.stream_id not in self.streams]:
+                leg.cancel(call, h2.CANCEL)
 
     def give_back(self, call: Call, length: int) -> None:
         """The client may have ``length`` of the stream's window back."""

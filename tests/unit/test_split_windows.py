@@ -175,3 +175,16 @@ def test_an_endpoint_that_resets_a_response_gets_back_what_was_held_of_it() -> N
         sent += 16_000
     assert fan.flaws == []
     assert sent - sum(updates(fan.at(0)[2:], 0)) < WINDOW_BYTES
+
+
+def test_requests_that_are_answered_but_never_read_do_not_shut_the_connection_s_window() -> None:
+    fan = Fan(1, server_settings={f.SETTING_INITIAL_WINDOW_SIZE: 0})
+    sent = 0
+    for stream_id in range(1, 4 * HELD_LIMIT_BYTES // 16_000, 2):
+        fan.ask(stream_id, POST, body=bytes(16_000))
+        fan.reply(0, stream_id)
+        sent += 16_000
+    assert fan.flaws == []
+    assert sent > HELD_LIMIT_BYTES + WINDOW_BYTES
+    assert sent - sum(updates(fan.to_client.frames, 0)) < WINDOW_BYTES
+    assert f.CANCEL in [x.code for x in fan.at(0) if x.kind == f.RST_STREAM]
