@@ -387,6 +387,7 @@ async def test_an_app_that_never_answers_is_given_up_without_any_route(monkeypat
         client = await HttpClient.to(fleet.http_listen)
         asked = asyncio.ensure_future(client.ask("GET", "/x"))
         await until(lambda: bool(apps[0].seen))
+        await until(lambda: [relay.replied for relay, _ in fleet.web.outbound.relays] == [True])  # to CONNECT
         fleet.web.outbound.relays.sweep(1000.0)
         fleet.web.outbound.relays.sweep(1059.0)
         await asyncio.sleep(0)

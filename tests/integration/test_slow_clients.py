@@ -31,6 +31,7 @@ async def test_a_body_that_stands_still_is_let_go_and_one_that_moves_is_not() ->
         client = await HttpClient.to(mesh.http_listen)
         client.writer.write(b"POST /orders/1 HTTP/1.1\r\nhost: api\r\ncontent-length: 100\r\n\r\nx")
         await until(lambda: any(relay.facts.bytes_from_app for relay, _ in mesh.web.outbound.relays))
+        await until(lambda: [relay.replied for relay, _ in mesh.web.outbound.relays] == [True])  # to CONNECT
         now = mesh.web.clock.monotonic()
         mesh.web.outbound.relays.sweep(now)
         facts = next(iter(mesh.web.outbound.relays))[0].facts
