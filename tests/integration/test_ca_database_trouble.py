@@ -33,14 +33,14 @@ def own_cluster() -> Iterator[Cluster]:
 
 
 def writes_of_the_line(world: OpenAuthority) -> asyncio.Event:
-    """Set when the issuing line turns to the database next: its batch is closed by then."""
+    """Set when the issuing line is about to record next: its batch is closed by then, which looking does not close."""
     begun, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def look(*_: object) -> None:
-        if threading.current_thread().name == "ca-issuing":
+    def look(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if threading.current_thread().name == "ca-issuing" and statement == "BEGIN IMMEDIATE":
             loop.call_soon_threadsafe(begun.set)
 
-    event.listen(world.database.engine, "checkout", look)
+    event.listen(world.database.engine, "before_cursor_execute", look)
     return begun
 
 

@@ -163,7 +163,7 @@ async def test_an_instance_that_is_killed_costs_only_the_calls_that_it_had_begun
         instances[0].gate.set()
         instances[2].gate.set()
         busy = set(instances[1].began)
-        assert 5 <= len(busy) <= 15
+        assert 1 <= len(busy) < 30  # chance, within what two choices leave of it
         running = asyncio.create_task(call_often(one, 600))
         await until(lambda: sum(len(instance.began) for instance in instances) > 130)
         mesh.kill(1)
