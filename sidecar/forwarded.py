@@ -20,7 +20,7 @@ CLAIMS: Final = frozenset({FORWARDED_FOR, b"forwarded", b"x-real-ip"})
 """The fields in which applications look for their client's address."""
 _APPENDED: Final = DEFAULT_PRIVATE | {FORWARDED_FOR}
 _REPLACED: Final = DEFAULT_PRIVATE | CLAIMS
-_LISTS: Final = re.compile(rb"\r\nx-forwarded-for:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE).findall
+_LISTS: Final = re.compile(rb"\r\nx-forwarded-for:([^\r\n]*)", re.IGNORECASE).findall  # blanks may be many
 
 
 def http1_heads() -> dict[ForwardedFor, http1.Heads]:
@@ -54,7 +54,8 @@ def field(addresses: bytes) -> bytes:
 
 def appended_line(block: bytes, address: bytes) -> bytes:
     """The line for HTTP/1.x with ``address`` behind the lists of ``block``, a judged field block as it came."""
-    return line(b", ".join((*filter(None, _LISTS(block)), address)))
+    lists = (value.strip(b" \t") for value in _LISTS(block))
+    return line(b", ".join((*filter(None, lists), address)))
 
 
 def appended_field(fields: Iterable[tuple[bytes, bytes]], address: bytes) -> bytes:

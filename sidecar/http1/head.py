@@ -47,7 +47,7 @@ _USUAL_OPTIONS: Final = {
     b" keep-alive": [b"keep-alive"],
     b" Keep-Alive": [b"keep-alive"],
 }
-_TRACEPARENT: Final = re.compile(rb"\r\ntraceparent:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE).findall
+_TRACEPARENT: Final = re.compile(rb"\r\ntraceparent:([^\r\n]*)", re.IGNORECASE).findall  # blanks may be many
 _VERSION_PREFIX: Final = len(b" HTTP/1.1\r\n")
 
 
@@ -102,7 +102,7 @@ class RequestFields:
         """The value of the one ``traceparent``; empty if there is none, `SEVERAL` if there are more."""
         if self._traceparent is None:
             found: list[bytes] = _TRACEPARENT(self.block)
-            self._traceparent = b"" if not found else found[0] if len(found) == 1 else SEVERAL
+            self._traceparent = b"" if not found else found[0].strip(b" \t") if len(found) == 1 else SEVERAL
         return self._traceparent
 
     def without(self, names: frozenset[bytes]) -> RequestFields:

@@ -29,6 +29,13 @@ def test_an_address_goes_behind_all_that_a_block_lists(block: bytes, expected: b
     assert forwarded.appended_line(block, b"10.0.0.1") == b"x-forwarded-for: " + expected + b"\r\n"
 
 
+def test_a_hostile_list_costs_no_more_than_its_length() -> None:
+    """A line of 2 MB, blank inside: linear work is done at once, squared work would run into the test's deadline."""
+    gap = b"1.1.1.1" + b" " * 2_000_000 + b"2.2.2.2"
+    block = b" HTTP/1.1\r\nx-forwarded-for: " + gap + b"\r\n\r\n"
+    assert forwarded.appended_line(block, b"10.0.0.1") == b"x-forwarded-for: " + gap + b", 10.0.0.1\r\n"
+
+
 def test_an_address_goes_behind_all_fields_of_http_2() -> None:
     fields = [(b"x-forwarded-for", b"1.1.1.1"), (b"x-real-ip", b"3.3.3.3"), (b"x-forwarded-for", b"2.2.2.2")]
     expected = literal(b"x-forwarded-for", b"1.1.1.1, 2.2.2.2, 10.0.0.1")

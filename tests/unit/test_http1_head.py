@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.http1 import CHUNKED, UNTIL_CLOSE, Heads, Malformed, MalformedError
 from sidecar.http1 import head as head_module
-from sidecar.http1.head import REMEMBERED_BLOCK_BYTES, REMEMBERED_BLOCKS, REMEMBERED_BYTES
+from sidecar.http1.head import REMEMBERED_BLOCK_BYTES, REMEMBERED_BLOCKS, REMEMBERED_BYTES, RequestFields
 
 
 def key(*lines: bytes, version: bytes = b"1.1") -> bytes:
@@ -119,3 +119,24 @@ def test_both_parsers_must_agree(judge: str, monkeypatch: pytest.MonkeyPatch) ->
         assert caught.value.reason is Malformed.PARSERS_DISAGREE
         assert not heads.requests
         assert not heads.responses
+
+
+def test_a_hostile_traceparent_costs_no_more_than_its_length() -> None:
+    """Whoever is refused is asked for it, too; a block of 2 MB would take squared work past the test's deadline."""
+    fields = RequestFields(
+        block=key(b"traceparent: 00" + b" " * 2_000_000 + b"01"),
+        forward=b"\r\n",
+        http11=True,
+        host=b"a",
+        length=0,
+        keep_alive=True,
+        expect_continue=False,
+        upgrade=(),
+    )
+    assert fields.traceparent.startswith(b"00 ")
+    assert fields.traceparent.endswith(b" 01")
+
+
+@pytest.mark.parametrize("line", [b"traceparent:\t00-a-b-01 \t", b"TraceParent:00-a-b-01", b"traceparent:  00-a-b-01"])
+def test_blanks_around_a_traceparent_are_not_of_its_value(line: bytes) -> None:
+    assert Heads().judge_request(key(line)).traceparent == b"00-a-b-01"

@@ -254,3 +254,20 @@ def test_labels_and_names_have_their_limits(length: int) -> None:
     assert host_name(label + b".example") == ((label + b".example").decode() if length == 63 else "")
     long = b".".join([b"a" * 49] * 5)
     assert host_name(long + b"." + b"a" * (length - 60)) == ((long + b".aaa").decode() if length == 63 else "")
+
+
+@pytest.mark.parametrize(
+    ("before", "end", "host"),
+    [
+        (b"", b"\r\n", ""),
+        (b"", b"\n", ""),
+        (b"", b"b\r\n", "b"),
+        (b"a", b"\r\n", "a"),
+        (b"a", b"\n", ""),
+        (b"a", b"b\r\n", ""),
+    ],
+)
+def test_a_hostile_host_costs_no_more_than_its_length(before: bytes, end: bytes, host: str) -> None:
+    """A line of 2 MB of blanks: linear work is done at once, squared work would run into the test's deadline."""
+    head = b"GET / HTTP/1.1\r\nhost:" + before + b" " * 2_000_000 + end + b"\r\n"
+    assert told(head + b"\r\n") == (Kind.HTTP1, host)
