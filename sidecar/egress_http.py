@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from ringfence.policy.reasons import DenyReason
 from sidecar import refusal
-from sidecar.egress_relay import EgressRelay
+from sidecar.egress_relay import EgressOwner, EgressRelay
 from sidecar.http1 import Exchange, Heads, Malformed
 from sidecar.http2.frames import NO_ERROR
 from sidecar.http_relay import HttpRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
-from sidecar.relay import RelayFacts, RelayOwner
+from sidecar.relay import RelayFacts
 
 
 class EgressHttpRelay(HttpRelay, EgressRelay):
@@ -22,7 +22,7 @@ class EgressHttpRelay(HttpRelay, EgressRelay):
 
     def __init__(
         self,
-        owner: RelayOwner,
+        owner: EgressOwner,
         facts: RelayFacts,
         address: str,
         port: int,

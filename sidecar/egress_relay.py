@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from ringfence.policy.reasons import DenyReason
 from sidecar.direct import DirectEnd
@@ -14,6 +15,13 @@ from sidecar.tls import TlsFailed
 CONNECT_SECONDS = 5.0
 
 
+class EgressOwner(RelayOwner, Protocol):
+    """The outbound side."""
+
+    def leads_to_mesh(self, destination: tuple[str, int]) -> bool:
+        """Whether a mesh service is reached by ``destination``: then it is reached by the mesh or not at all."""
+
+
 class EgressRelay(Relay):
     """Dials ``address`` (an IP address, or a host name that an egress rule permits) and joins the two connections.
 
@@ -21,7 +29,9 @@ class EgressRelay(Relay):
     another address would otherwise reach that address.
     """
 
-    def __init__(self, owner: RelayOwner, facts: RelayFacts, address: str, port: int, first: bytes = b"") -> None:
+    owner: EgressOwner
+
+    def __init__(self, owner: EgressOwner, facts: RelayFacts, address: str, port: int, first: bytes = b"") -> None:
         super().__init__(owner, facts)
         self._address = address
         self._dial_port = port
@@ -49,11 +59,17 @@ class EgressRelay(Relay):
             self.end(DenyReason.UPSTREAM_UNREACHABLE, f"{where}: {error.strerror or error}", abort=True)
         except UnicodeError:  # what a wildcard permits need not be a name that can be looked up
             self.end(DenyReason.UPSTREAM_UNREACHABLE, f"{where}: a label of the name is empty or too long", abort=True)
+        except Exception as error:
+            self.owner.relay_failed(self, error)
+            self.end(DenyReason.INTERNAL_ERROR, f"{where}: {type(error).__name__}", abort=True)
 
     def refuses(self, end: DirectEnd) -> str:
         """Why no byte may go to where the connection was made to; empty if it may. A name may stand for anything."""
-        if stands_for_near(self._address, end.remote[0]):
-            return f"the name stands for {end.remote[0]}, which only a rule by address permits"
+        address = end.remote[0]
+        if stands_for_near(self._address, address, own=end.local[0]):
+            return f"the name stands for {address}, which only a rule by address permits"
+        if self.owner.leads_to_mesh((address, self._dial_port)):
+            return f"the name stands for {address}, a service of the mesh, which is not reached around it"
         return ""
 
     def direct_ready(self, end: DirectEnd) -> None:

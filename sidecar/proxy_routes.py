@@ -11,6 +11,7 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Protocol, Upstream
 from sidecar import refusal
 from sidecar.balance import Member
+from sidecar.egress_relay import EgressOwner
 from sidecar.mesh_names import MeshNames
 from sidecar.openers import Openers
 from sidecar.outbound_relay import OutboundRelay
@@ -26,7 +27,7 @@ from sidecar.proxied_relay import (
 from sidecar.proxy_request import Asked
 from sidecar.recording import Recorder
 from sidecar.refusal import Refusal
-from sidecar.relay import Relay, RelayFacts, RelayOwner
+from sidecar.relay import Relay, RelayFacts
 from sidecar.target import Target
 
 RelayMaker = Callable[[Target, Member], OutboundRelay | OutboundSplitRelay]
@@ -36,7 +37,7 @@ RelayMaker = Callable[[Target, Member], OutboundRelay | OutboundSplitRelay]
 class OutboundParts:
     """What the outbound side lends."""
 
-    owner: RelayOwner
+    owner: EgressOwner
     openers: Openers
     recorder: Recorder
     own_id: str

@@ -253,6 +253,18 @@ async def test_a_host_that_the_app_claims_is_looked_up_here_and_its_own_address_
         assert not victim
 
 
+async def test_a_name_that_stands_for_a_mesh_service_does_not_lead_around_the_tunnel() -> None:
+    async with echo_app(greeting=b"in the clear") as app, Mesh(intercept=True, egress=(NAMED,)) as mesh:
+        service = [replace(up, addresses=("127.0.0.1", "::1"), port=app, listen_port=0) for up in mesh.upstreams[1:]]
+        mesh.web.outbound.enforce(service, mesh.egress)
+        reader, writer = await mesh.dial(("203.0.113.9", app))
+        writer.write(client_hello(b"localhost"))
+        await refused(reader)
+        writer.close()
+        [line] = mesh.web.log("connection ended")
+        assert (line["reason"], line["destination"]) == ("egress_not_allowed", f"localhost:{app}")
+
+
 @pytest.mark.parametrize(
     "first",
     [

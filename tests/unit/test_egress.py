@@ -105,6 +105,24 @@ def test_the_order_of_rules_decides_only_their_names() -> None:
         ("api.partner.example", "::", True),
         ("api.partner.example", "224.0.0.1", True),
         ("api.partner.example", "", True),
+        ("api.partner.example", "0.1.2.3", True),
+        ("api.partner.example", "1.0.0.0", False),
+        ("api.partner.example", "64:ff9b::a9fe:a9fe", True),  # what a NAT64 makes of it
+        ("api.partner.example", "64:ff9b::7f00:1", True),
+        ("api.partner.example", "64:ff9b:1::a9fe:a9fe", True),
+        ("api.partner.example", "64:ff9b::cb00:7105", False),
+        ("api.partner.example", "2002:a9fe:a9fe::1", True),  # by 6to4
+        ("api.partner.example", "2002:cb00:7105::1", False),
+        ("api.partner.example", "::127.0.0.1", True),
+        ("api.partner.example", "fd00:ec2::254", True),  # metadata that does not stand on the link
+        ("api.partner.example", "fd00:ec3::254", False),
+        ("api.partner.example", "fd20:ce::254", True),
+        ("api.partner.example", "fd20:ce::253", False),
+        ("api.partner.example", "100.100.100.200", True),
+        ("api.partner.example", "100.100.100.201", False),
+        ("api.partner.example", "168.63.129.16", True),
+        ("api.partner.example", "64:ff9b::a83f:8110", True),
+        ("localhost", "64:ff9b::7f00:1", True),
         ("localhost", "127.0.0.1", False),
         ("db.localhost", "::1", False),
         ("localhost", "169.254.169.254", True),
@@ -116,3 +134,11 @@ def test_a_name_leads_to_this_machine_or_its_link_by_a_rule_of_addresses_alone(
     host: str, address: str, near: bool
 ) -> None:
     assert stands_for_near(host, address) is near
+
+
+def test_a_name_leads_to_no_address_of_this_machine() -> None:
+    """Whoever dials an own address is given that very address to dial from."""
+    assert stands_for_near("api.partner.example", "203.0.113.5", own="203.0.113.5")
+    assert not stands_for_near("api.partner.example", "203.0.113.5", own="203.0.113.6")
+    assert not stands_for_near("203.0.113.5", "203.0.113.5", own="203.0.113.5")
+    assert not stands_for_near("localhost", "127.0.0.1", own="127.0.0.1")

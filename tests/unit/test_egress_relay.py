@@ -8,12 +8,18 @@ from ringfence.policy.reasons import DenyReason
 from sidecar.direct import DirectEnd
 from sidecar.egress_relay import EgressRelay
 from sidecar.relay import Relay
+from tests.data_path import until
+from tests.fake_transports import FakeTransport
 from tests.unit.test_relay import facts
 
 
 class Owner:
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.defects: list[Exception] = []
+
+    def leads_to_mesh(self, destination: tuple[str, int]) -> bool:
+        return destination == ("203.0.113.6", 80)
 
     def relay_connected(self, relay: Relay) -> None: ...
 
@@ -21,19 +27,37 @@ class Owner:
         self.reasons.append(reason)
 
     def relay_failed(self, relay: Relay, error: Exception) -> None:
-        raise error
+        self.defects.append(error)
 
 
 @pytest.mark.parametrize(
-    ("address", "reasons"), [("169.254.169.254", [DenyReason.EGRESS_NOT_ALLOWED]), ("203.0.113.5", [])]
+    ("address", "own", "reasons"),
+    [
+        ("169.254.169.254", "203.0.113.7", [DenyReason.EGRESS_NOT_ALLOWED]),
+        ("203.0.113.7", "203.0.113.7", [DenyReason.EGRESS_NOT_ALLOWED]),
+        ("203.0.113.6", "203.0.113.7", [DenyReason.EGRESS_NOT_ALLOWED]),  # a service of the mesh
+        ("203.0.113.5", "203.0.113.7", []),
+    ],
 )
-async def test_not_a_byte_goes_where_a_name_must_not_lead(address: str, reasons: list[str]) -> None:
+async def test_not_a_byte_goes_where_a_name_must_not_lead(address: str, own: str, reasons: list[str]) -> None:
     owner = Owner()
     relay = EgressRelay(owner, facts(), "metadata.example", 80, b"GET / HTTP/1.1\r\n")
     end = DirectEnd(relay, None)
-    end.remote = (address, 80)
+    end.remote, end.local = (address, 80), (own, 40000)
     sent: list[bytes] = []
     end.send = lambda data: bool(sent.append(bytes(data))) or True  # type: ignore[method-assign,func-returns-value]
     relay.direct_ready(end)
     assert owner.reasons == reasons
     assert sent == ([] if reasons else [b"GET / HTTP/1.1\r\n"])
+
+
+async def test_a_destination_that_cannot_even_be_dialled_ends_the_connection() -> None:
+    """What nobody foresaw leaves no app that waits for ever."""
+    owner = Owner()
+    relay = EgressRelay(owner, facts(), "a\0b", 80)
+    app = FakeTransport(relay)
+    relay.connection_made(app)
+    await until(lambda: owner.reasons)
+    assert owner.reasons == [DenyReason.INTERNAL_ERROR]
+    assert len(owner.defects) == 1
+    assert app.aborted
