@@ -96,7 +96,7 @@ class Call(Exchange):
         """The connection that it waits for; None: any."""
         self.waiting_since: float | None = None
         """Monotonic seconds; None while it does not wait for a connection."""
-        self.avoid: tuple[Member, ...] = ()
+        self.avoid: frozenset[Member] = frozenset()
         """Endpoints that have failed it."""
         self.attempts = 0
         self.begun = 0.0

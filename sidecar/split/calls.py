@@ -114,8 +114,8 @@ class Calls:
                 if not leg.ready and not leg.late_to_open:
                     self._wait(call, leg)
                     return
-            avoid = (*avoid, member)
-        if any(member not in call.avoid for member in self.legs):
+            avoid |= {member}
+        if self._may_wait(call):
             self._wait(call, None)
             return
         member = self.chooser.choose(now, call.avoid)
@@ -138,11 +138,16 @@ class Calls:
             call.waiting_since = self.monotonic()
             self.waiting[call] = None
 
+    def _may_wait(self, call: Call) -> bool:
+        """Whether any leg may yet take ``call``."""
+        return any(member not in call.avoid for member in self.legs)
+
     def _place_waiting(self, wanted: Leg) -> None:
-        """``wanted`` cannot be waited for any more."""
-        for call in [call for call in self.waiting if call.wants is wanted]:
-            call.wants = None
-            self.place(call)
+        """``wanted`` cannot be waited for any more: nor can, perhaps, any other."""
+        for call in list(self.waiting):
+            if call.wants is wanted or (call.wants is None and not self._may_wait(call)):
+                call.wants = None
+                self.place(call)
 
     def freed(self, leg: Leg) -> None:
         """``leg`` takes requests, and some wait."""
@@ -161,12 +166,7 @@ class Calls:
 
     def _rests(self, member: Member) -> bool:
         until = self._resting.get(member)
-        if until is None:
-            return False
-        if self.monotonic() < until:
-            return True
-        del self._resting[member]
-        return False
+        return until is not None and self.monotonic() < until
 
     def leg_ready(self, leg: Leg) -> None:
         self._resting.pop(leg.member, None)
@@ -197,6 +197,8 @@ class Calls:
             del self._resting[member]
         for leg in [leg for member, leg in self.legs.items() if member.gone]:
             self.leave(leg)
+        for call in [call for call in self.waiting if call.wants is None]:
+            self.place(call)  # an endpoint that is new may take it
 
     def close_leg(self, leg: Leg) -> None:
         """Nothing of the app's is on ``leg``: say goodbye."""
@@ -235,9 +237,8 @@ class Calls:
             if call.response_open:
                 self.lose(call, cause)
         for call in [call for call in self.waiting if call.wants is leg]:
-            call.avoid = (*call.avoid, leg.member)
-            call.wants = None
-            self.place(call)
+            call.avoid |= {leg.member}
+        self._place_waiting(leg)
 
     def break_leg(self, leg: Leg, error: PeerError) -> None:
         """The endpoint broke HTTP/2: that costs its streams, and no other's."""
@@ -271,7 +272,7 @@ class Calls:
             return False
         if call.attempts >= ATTEMPTS_LIMIT or self.close_after:
             return False
-        if self.chooser.choose(self.monotonic(), (*call.avoid, leg.member)) is None:
+        if self.chooser.choose(self.monotonic(), call.avoid | {leg.member}) is None:
             return False
         if not self.judge.repeats(call, after, call.attempts):
             return False
@@ -286,7 +287,7 @@ class Calls:
         held = leg.drop(up)
         leg.release(call, outcome)
         call.attempts += 1
-        call.avoid = (*call.avoid, leg.member)
+        call.avoid |= {leg.member}
         up.again(call.kept or [], call.kept_bytes - held, ending=not call.request_open)
         self.place(call)
 
