@@ -72,9 +72,10 @@ class ControlPlane:
         """A join token for this workload, good for a few minutes."""
         return str(self.ask("POST", "/join-tokens", {"spiffe_id": spiffe_id, "ttl_seconds": 300})["token"])
 
-    def write_policy(self, name: str, document: Document) -> None:
-        """Put a policy document into its file, which the control plane watches, at once and whole."""
-        _write_document(self.home / "policies", name, document)
+    def write_policy(self, name: str, document: Document, *, in_place: bool = False) -> None:
+        """Put a policy document into its file, which the control plane watches: at once and whole by a rename, or
+        written over the old one."""
+        _write_document(self.home / "policies", name, document, in_place=in_place)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -218,11 +219,13 @@ def control_plane(
         yield plane
 
 
-def _write_document(folder: Path, name: str, document: Document) -> None:
+def _write_document(folder: Path, name: str, document: Document, *, in_place: bool = False) -> None:
     # JSON is YAML too.
-    partial = folder / f"{name}.partial"
+    file = folder / f"{name}.yaml"
+    partial = file if in_place else folder / f"{name}.partial"
     partial.write_text(json.dumps(document, indent=1))
-    os.replace(partial, folder / f"{name}.yaml")  # noqa: PTH105
+    if not in_place:
+        os.replace(partial, file)  # noqa: PTH105
 
 
 def initialise(authority: Path, passphrase: Path) -> None:

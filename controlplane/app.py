@@ -25,7 +25,7 @@ from controlplane.control.servers import JOINING_LIMITS, AddressTakenError, Serv
 from controlplane.control.service import ControlService, StreamLimits
 from controlplane.intake.applying import Applier
 from controlplane.intake.readying import Readying
-from controlplane.intake.sources import POLICY_SUFFIXES, SourceFiles
+from controlplane.intake.sources import POLICY_SUFFIXES, SourceFiles, only_change
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.operate.admin import (
     AdminApi,
@@ -227,6 +227,7 @@ class _Process:
             interval_seconds=self._settings.poll_seconds,
             settle_seconds=self._settings.settle_seconds,
             hints=FolderHints(policies, POLICY_SUFFIXES),
+            only_change=only_change,
         )
 
     async def _border(self, task: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -43,7 +43,8 @@ class ControlPlaneSettings:
     """How often the files are looked at; a change is in force at most this much later than it could be."""
 
     settle_seconds: float = 0.05
-    """How long the files must stand still before a change is judged, so that none is taken in half written."""
+    """How long the files must stand still before a change is judged, so that none is taken in half written; not needed
+    for a single file of which the kernel tells that its writer is done."""
 
     acknowledgement_seconds: float = 10.0
     """After so long without an answer to a snapshot a sidecar is shown as overdue."""

@@ -31,6 +31,21 @@ class SourceFiles:
     policies: PolicyFolder | None
 
 
+def only_change(old: SourceFiles, new: SourceFiles) -> Path | None:
+    """The policy file that is all that two readings differ in; None where it is another file, several, or one is gone:
+    who saves a file by moving the old one away first has not written the new one yet."""
+    if old.policies is None or new.policies is None or old.mesh != new.mesh:
+        return None
+    if (old.policies.path, old.policies.error) != (new.policies.path, new.policies.error):
+        return None
+    before = {file.path: file for file in old.policies.files}
+    after = {file.path: file for file in new.policies.files}
+    changed = [path for path, file in after.items() if file != before.get(path)]
+    if len(changed) != 1 or before.keys() - after.keys() or after[changed[0]].error:
+        return None
+    return changed[0]
+
+
 class Sources:
     """Reads the mesh file and the policy folder that it names; blocking, so call it off the loop.
 

@@ -3,7 +3,7 @@
 Theory: every poll stats each file; one whose stat is what it was is not read again, unless it was modified so shortly
 before it was last read that a second change could hide in the same timestamp. Polling, because it is right everywhere
 (bind mounts, network file systems, Kubernetes volumes that swap a symbolic link) where notification is not. Hints,
-where there are any, only make it look sooner.
+where there are any, make it look sooner, and may prove that the writer of a single changed file was done with it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import errno
 import os
 import stat
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,11 +111,21 @@ class Watch(Generic[_T]):
     """Polls ``read`` (in a thread, since it touches disks) and offers each value unlike the last to ``changed``.
 
     A value is offered once it stood still for ``settle_seconds``: the first half of a file that is being written can
-    be a whole document that says something else, such as a rule without its restrictions. ``changed`` answers whether
-    the value is settled; one that is not is offered again at the next poll.
+    be a whole document that says something else, such as a rule without its restrictions. Sooner, where
+    ``only_change`` names the one file in which two values differ and the hints say that its writer was done with it.
+    ``changed`` answers whether the value is settled; one that is not is offered again at the next poll.
     """
 
-    __slots__ = ("_changed", "_hints", "_interval_seconds", "_last", "_read", "_read_seconds", "_settle_seconds")
+    __slots__ = (
+        "_changed",
+        "_hints",
+        "_interval_seconds",
+        "_last",
+        "_only_change",
+        "_read",
+        "_read_seconds",
+        "_settle_seconds",
+    )
 
     def __init__(
         self,
@@ -125,6 +136,7 @@ class Watch(Generic[_T]):
         interval_seconds: float,
         settle_seconds: float,
         hints: FolderHints | None = None,
+        only_change: Callable[[_T, _T], Path | None] = lambda _last, _found: None,
     ) -> None:
         self._read = read
         self._changed = changed
@@ -133,9 +145,10 @@ class Watch(Generic[_T]):
         self._settle_seconds = settle_seconds
         self._read_seconds = 0.0
         self._hints = hints
+        self._only_change = only_change
 
     async def run(self) -> None:
-        """Poll until cancelled; where reading takes long, less often, so that it costs a tenth of a core at most."""
+        """Poll until cancelled; where reading takes much CPU, less often, so that it is a tenth of a core at most."""
         hints = self._hints
         if hints is None:
             while True:
@@ -152,14 +165,30 @@ class Watch(Generic[_T]):
 
     async def poll(self) -> bool:
         """Look once; True if there was a change and it is settled."""
-        clock = asyncio.get_running_loop()
-        started = clock.time()
-        found = await asyncio.to_thread(self._read)
-        self._read_seconds = clock.time() - started
-        if found == self._last:
-            return False
-        await asyncio.sleep(self._settle_seconds)
-        if await asyncio.to_thread(self._read) != found or not await self._changed(found):
-            return False
-        self._last = found
-        return True
+        moment = self._hints.moment() if self._hints is not None else 0
+        found, self._read_seconds = await asyncio.to_thread(self._timed_read)
+        changed = found != self._last
+        if changed:
+            if not self._completed(found, moment):
+                await asyncio.sleep(self._settle_seconds)
+                if await asyncio.to_thread(self._read) != found:
+                    return False
+            if not await self._changed(found):
+                return False
+            self._last = found
+        if self._hints is not None:
+            self._hints.forget(moment)
+        return changed
+
+    def _timed_read(self) -> tuple[_T, float]:
+        """Read, and the CPU time that it took; a busy machine or a slow disk alone is no reason to look less often."""
+        started = time.thread_time()
+        return self._read(), time.thread_time() - started
+
+    def _completed(self, found: _T, moment: int) -> bool:
+        """Whether one file makes the difference and ``found`` has what its writer left when done.
+
+        Several are a set that is being saved, and nothing tells when it is whole but that no more comes.
+        """
+        path = self._only_change(self._last, found)
+        return path is not None and self._hints is not None and self._hints.completed(path, moment)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.intake.judging import Judge, policy_folder_named
-from controlplane.intake.sources import Sources
+from controlplane.intake.sources import Sources, only_change
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.watch import ContentReader
 from tests.mesh_files import MeshFolder, allowlist_text, mesh_text
@@ -66,3 +66,27 @@ def test_folder_with_more_in_it_than_a_mesh_can_use_is_told(files: MeshFolder, m
         (files.policies / f"{name}.yaml").write_text("#" * 501)
     (line,) = problems_of(files)
     assert "it holds more than 1000 bytes" in line
+
+
+def test_the_only_change_is_one_policy_file_that_can_be_read(files: MeshFolder) -> None:
+    sources = Sources(files.mesh_file, ContentReader(clock=SystemClock(), limit_bytes=1 << 20), policy_folder_named)
+    a, b = files.policies / "a.yaml", files.policies / "b.yaml"
+    a.write_text(allowlist_text("orders", ["web"]))
+    first = sources.read()
+    assert only_change(first, first) is None
+    a.write_text(allowlist_text("orders", ["api"]))
+    second = sources.read()
+    assert only_change(first, second) == a
+    b.write_text(allowlist_text("api", ["web"]))
+    third = sources.read()
+    assert only_change(second, third) == b
+    assert only_change(first, third) is None  # two of them
+    b.unlink()
+    assert only_change(third, sources.read()) is None  # one that is gone
+    b.symlink_to("nowhere")
+    assert only_change(second, sources.read()) is None  # one that cannot be read
+    b.unlink()
+    files.write_mesh(files.mesh_file.read_text() + "# and a remark\n")
+    assert only_change(second, sources.read()) is None  # the mesh file
+    a.write_text(allowlist_text("orders", ["web"]))
+    assert only_change(second, sources.read()) is None  # and one beside it

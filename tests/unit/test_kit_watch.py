@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -217,3 +218,135 @@ async def test_only_files_of_the_wanted_names_give_hints(tmp_path: Path) -> None
     async with asyncio.timeout(30):
         await waiting
     hints.close()
+
+
+@pytest.fixture
+async def heard(tmp_path: Path) -> AsyncIterator[FolderHints]:
+    hints = FolderHints([tmp_path / "watched"], [".yaml"])
+    (tmp_path / "watched").mkdir()
+    (tmp_path / "watched" / "a.yaml").write_text("one")
+    hints.open()
+    yield hints
+    hints.close()
+
+
+async def _told(hints: FolderHints) -> int:
+    """The moment after what happened last was told and it is quiet again."""
+    async with asyncio.timeout(30):
+        await hints.wait(3600)
+    return hints.moment()
+
+
+async def test_a_file_is_complete_once_renamed_to_its_name_or_closed(heard: FolderHints, tmp_path: Path) -> None:
+    file = tmp_path / "watched" / "a.yaml"
+    assert not heard.completed(file, heard.moment())
+    partial = file.with_name(".a.partial")
+    partial.write_text("two")
+    partial.rename(file)
+    assert heard.completed(file, await _told(heard))
+    with file.open("w") as writer:
+        writer.write("half")
+        writer.flush()
+        assert not heard.completed(file, await _told(heard))
+        writer.write(" and half")
+    assert heard.completed(file, await _told(heard))
+    file.chmod(0o600)
+    assert heard.completed(file, await _told(heard))
+    file.rename(file.with_suffix(".bak"))
+    assert not heard.completed(file, await _told(heard))
+
+
+async def test_a_file_is_not_complete_while_anything_happens_beside_it(heard: FolderHints, tmp_path: Path) -> None:
+    file = tmp_path / "watched" / "a.yaml"
+    file.write_text("two")
+    moment = await _told(heard)
+    assert heard.completed(file, moment)
+    file.with_name("b.yaml.partial").touch()
+    assert not heard.completed(file, moment)
+
+
+async def test_a_file_is_not_complete_before_it_is_quiet(tmp_path: Path) -> None:
+    hints = FolderHints([tmp_path], [".yaml"], quiet_seconds=3600)
+    hints.open()
+    (tmp_path / "a.yaml").write_text("one")
+    assert not hints.completed(tmp_path / "a.yaml", hints.moment())
+    hints.close()
+
+
+async def test_a_file_is_not_complete_because_its_symbolic_link_is(heard: FolderHints, tmp_path: Path) -> None:
+    (tmp_path / "half.yaml").write_text("ha")
+    link = tmp_path / "watched" / "b.yaml"
+    link.with_suffix(".partial").symlink_to(tmp_path / "half.yaml")
+    link.with_suffix(".partial").rename(link)
+    assert not heard.completed(link, await _told(heard))
+
+
+async def test_what_completed_a_file_proves_nothing_of_its_next_change(heard: FolderHints, tmp_path: Path) -> None:
+    file = tmp_path / "watched" / "a.yaml"
+    file.write_text("two")
+    moment = await _told(heard)
+    heard.forget(moment - 1)
+    assert heard.completed(file, moment)
+    heard.forget(moment)
+    assert not heard.completed(file, moment)
+
+
+async def test_a_folder_that_took_the_place_of_another_is_heard_from_then_on(
+    heard: FolderHints, tmp_path: Path
+) -> None:
+    file = tmp_path / "watched" / "a.yaml"
+    file.write_text("two")
+    moment = await _told(heard)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "watched").rename(tmp_path / "old")
+    (tmp_path / "new").rename(tmp_path / "watched")
+    (tmp_path / "old" / "a.yaml").write_text("whole in the old folder, half in the new one")
+    file.write_text("ha")
+    assert not heard.completed(file, moment)
+    assert not heard.completed(file, await _told(heard))
+    file.write_text("half no more")
+    assert heard.completed(file, await _told(heard))
+
+
+async def test_a_single_file_that_is_complete_is_offered_without_standing_still(tmp_path: Path) -> None:
+    file, other = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    for each in (file, other):
+        each.write_text("one")
+    seen: list[tuple[str, str]] = []
+
+    async def offer(value: tuple[str, str]) -> bool:
+        seen.append(value)
+        return True
+
+    asked: list[tuple[str, str]] = []
+
+    def differing(last: tuple[str, str], found: tuple[str, str]) -> Path | None:
+        asked.append(found)
+        return file if last[1] == found[1] else None
+
+    watch = Watch(
+        lambda: (file.read_text(), other.read_text()),
+        offer,
+        last=("one", "one"),
+        interval_seconds=3600,
+        settle_seconds=3600,
+        hints=FolderHints([tmp_path], [".yaml"]),
+        only_change=differing,
+    )
+    before = _descriptors()
+    running = asyncio.create_task(watch.run())
+    await until(lambda: _descriptors() > before)
+    file.write_text("two")
+    await until(lambda: seen == [("two", "one")])
+    file.with_suffix(".partial").write_text("three")
+    file.with_suffix(".partial").rename(file)
+    await until(lambda: len(seen) == 2)
+    # Two files are a set that is being saved: that each is complete does not tell that all of them are.
+    file.write_text("four")
+    other.write_text("four")
+    await until(lambda: asked[-1] == ("four", "four"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert seen == [("two", "one"), ("three", "one")]

@@ -49,14 +49,16 @@ def test_a_log_is_read_from_where_one_stood(tmp_path: Path) -> None:
 
 
 def test_revision_rows_count_from_both_moments_and_look_at_the_slowest() -> None:
-    quick = revision.Change(saved=0.0, in_force=0.15, first_end=0.17, last_end=0.2)
-    slow = revision.Change(saved=0.0, in_force=0.1, first_end=0.19, last_end=0.26)
+    quick = revision.Change(in_place=False, saved=0.0, in_force=0.15, first_end=0.17, last_end=0.2)
+    slow = revision.Change(in_place=False, saved=0.0, in_force=0.1, first_end=0.19, last_end=0.26)
+    written = revision.Change(in_place=True, saved=0.0, in_force=0.1, first_end=0.17, last_end=0.21)
 
-    rows = {row.metric: row for row in revision.rows(1000, [quick] * 19 + [slow])}
+    rows = {row.metric: row for row in revision.rows(1000, [quick] * 19 + [slow] + [written] * 20)}
 
     assert rows["p99_milliseconds_from_in_force"].ours == pytest.approx(160)
     assert rows["p99_milliseconds_from_in_force"].met is False
-    assert rows["p99_milliseconds_from_saved"].ours == pytest.approx(260)
+    assert rows["p99_milliseconds_from_renamed"].ours == pytest.approx(260)
+    assert rows["p99_milliseconds_from_written"].ours == pytest.approx(210)
     assert rows["p99_milliseconds_from_first_end"].ours == pytest.approx(70)
     assert all(row.level == "1000 streams, 500 ended" for row in rows.values())
 
