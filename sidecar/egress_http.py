@@ -11,13 +11,13 @@ from sidecar import refusal
 from sidecar.egress_relay import EgressOwner, EgressRelay
 from sidecar.http1 import Exchange, Heads, Malformed
 from sidecar.http2.frames import NO_ERROR
-from sidecar.http_relay import HttpRelay
+from sidecar.outbound_ending import EndingHttpRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts
 
 
-class EgressHttpRelay(HttpRelay, EgressRelay):
+class EgressHttpRelay(EndingHttpRelay, EgressRelay):
     """One connection of the app, and one to the destination; they end together."""
 
     def __init__(
@@ -49,6 +49,7 @@ class EgressHttpRelay(HttpRelay, EgressRelay):
             self._attend()
         if inspector.paused and self.transport is not None and not self.ended:
             self.transport.pause_reading()
+        self.dropped(len(data))
 
     def on_data(self, data: bytes) -> bool:
         inspector = self.inspector
@@ -61,39 +62,15 @@ class EgressHttpRelay(HttpRelay, EgressRelay):
         done = self.to_app(out, len(data)) if out else True
         if inspector.attention:
             self._attend()
-        if was_paused:
-            self.on_writable()
+        if was_paused and not inspector.paused and not self.ended:
+            self.resumed()
         return done
-
-    def on_writable(self) -> None:
-        if not self.inspector.paused and self.stream is not None and self.stream.writable:
-            super().on_writable()
-
-    def _attend(self) -> None:
-        inspector = self.inspector
-        answer = inspector.take_client()
-        if answer:
-            self.to_app(answer, 0)
-        forward = inspector.take_server()
-        if forward and self.stream is not None:
-            self.stream.send(forward)
-        if inspector.abort:
-            self.end("reset", "a message was cut short", abort=True)
-        elif inspector.close_after:
-            self.end("closed")
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
-    def app_end(self) -> None:
-        self.inspector.client_eof()
-        if self.inspector.attention:
-            self._attend()
-        if self.ended:
-            return
-        if self.inspector.idle:
-            self.end("closed")
-        else:
-            super().app_end()
+    @property
+    def asks_nothing(self) -> bool:
+        return self.inspector.idle
 
     def on_end(self) -> None:
         out = self.inspector.server_eof()
@@ -101,9 +78,12 @@ class EgressHttpRelay(HttpRelay, EgressRelay):
             self.to_app(out, 0)
         if self.inspector.attention:
             self._attend()
-        self.end("closed")
+        if not self.ended and self._lingering_bytes < 0:
+            self.end("closed")
 
     def on_reset(self, code: int) -> None:
+        if self._lingering_bytes >= 0:
+            return  # the app has its answer
         if self.inspector.idle:
             self.end("closed")
         else:

@@ -7,28 +7,22 @@ ready or is gone, or when the link has reached its age, the stream is let go and
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
-
 from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
 from sidecar import refusal
 from sidecar.balance import Member, Outcome
 from sidecar.http1 import Exchange, Heads, Malformed
 from sidecar.http2.frames import NO_ERROR
-from sidecar.http_relay import HttpRelay
 from sidecar.openers import Openers
+from sidecar.outbound_ending import EndingHttpRelay
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts, RelayOwner
 from sidecar.routed_relay import RoutedHttpRelay
 from sidecar.target import Target
 
-LINGER_SECONDS: Final = 2.0
-_LINGER_LIMIT_BYTES: Final = 1024 * 1024
 
-
-class OutboundHttpRelay(HttpRelay, RoutedHttpRelay):
+class OutboundHttpRelay(EndingHttpRelay, RoutedHttpRelay):
     """Requests from the app to the mesh: framed, timed, counted; answered here when the mesh cannot deliver them."""
 
     alpn = b"http/1.1"
@@ -46,8 +40,6 @@ class OutboundHttpRelay(HttpRelay, RoutedHttpRelay):
     ) -> None:
         RoutedHttpRelay.__init__(self, owner, facts, openers, target, member)
         self.follow()
-        self._lingering_bytes = -1  # dropped since the last response went out; -1: not yet
-        self._linger_timer: asyncio.TimerHandle | None = None
         self.inspect(heads, recorder, own_id)
 
     def open_on_connect(self) -> bool:
@@ -79,9 +71,7 @@ class OutboundHttpRelay(HttpRelay, RoutedHttpRelay):
         if inspector.paused and self.transport is not None and not self.ended:
             self.transport.pause_reading()
         if self._lingering_bytes >= 0:
-            self._lingering_bytes += len(data)
-            if self._lingering_bytes > _LINGER_LIMIT_BYTES:
-                self.end("closed")
+            self.dropped(len(data))
 
     def on_data(self, data: bytes) -> bool:
         if self._resend is not None or self._first:
@@ -101,56 +91,16 @@ class OutboundHttpRelay(HttpRelay, RoutedHttpRelay):
         if inspector.attention:
             self._attend()
         if was_paused and not inspector.paused and not self.ended:
-            if self._app_ended:
-                super().app_end()  # what was held back went out before it
-            self.on_writable()
+            self.resumed()
         if self._leaving:
             self.leave_if_idle()
         return done
 
-    def on_writable(self) -> None:
-        if not self.inspector.paused and not self._app_ended and self.stream is not None and self.stream.writable:
-            super().on_writable()
-
-    def _attend(self) -> None:
-        inspector = self.inspector
-        answer = inspector.take_client()
-        if answer:
-            self.to_app(answer, 0)
-        forward = inspector.take_server()
-        if forward and self.stream is not None:
-            self.to_mesh(forward)
-        if inspector.abort:
-            self.end("reset", "the response was cut short", abort=True)
-        elif inspector.close_after and not self.ended:
-            self._linger()
-
-    def _linger(self) -> None:
-        """Close towards the app in two steps: what it still sends would otherwise reset the connection, and with it
-        destroy the response that is on its way (RFC 9112 section 9.6)."""
-        if self._lingering_bytes >= 0:
-            return
-        transport = self.transport
-        if transport is None or self._app_ended or transport.is_closing():
-            self.end("closed")
-            return
-        self._lingering_bytes = 0
-        transport.write_eof()
-        transport.resume_reading()
-        self._linger_timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.end, "closed")
-
     # -- ends ---------------------------------------------------------------------------------------------------------
 
-    def app_end(self) -> None:
-        self.inspector.client_eof()
-        if self.inspector.attention:
-            self._attend()
-        if self.ended:
-            return
-        if self._lingering_bytes >= 0 or (self.stream is None and not self._asked):
-            self.end("closed")  # it came, asked nothing, and left; or it has its last answer
-        elif not self.inspector.paused:
-            super().app_end()
+    @property
+    def asks_nothing(self) -> bool:
+        return self.stream is None and not self._asked
 
     def on_end(self) -> None:
         if self.inspector.idle and not self.inspector.close_after:
@@ -167,9 +117,6 @@ class OutboundHttpRelay(HttpRelay, RoutedHttpRelay):
             super().on_end()
 
     def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = NO_ERROR) -> None:
-        if self._linger_timer is not None:
-            self._linger_timer.cancel()
-            self._linger_timer = None
         self.still()
         super().end(reason, detail, abort=abort, code=code)
 

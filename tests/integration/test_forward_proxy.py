@@ -15,6 +15,7 @@ from ringfence.policy.compile import compile_policy
 from ringfence.policy.model import Allowlist
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import EgressRule, Protocol
+from sidecar.http1.outstanding import OUTSTANDING_LIMIT
 from tests.data_path import HTTP_PORT, TCP_PORT, HttpClient, Mesh, Reply, echo_app, free_port, http_app, rule, until
 from tests.data_path import serving as plain_server
 from tests.integration.test_grpc_calls import ECHO, Echo, grpc_app
@@ -383,6 +384,29 @@ async def test_a_destination_of_plain_http_that_fails_is_answered_for() -> None:
             expected = DenyReason.EGRESS_NOT_ALLOWED if port == site.port else DenyReason.UPSTREAM_UNREACHABLE
             assert (reply.status, reply.json()["reason"]) == (403 if port == site.port else 502, expected)
             await over(client)
+
+
+async def test_requests_held_back_are_sent_out_of_the_mesh_although_the_client_has_ended() -> None:
+    """A client may ask for more than is passed on at once, and half-close behind it."""
+    count = 3 * OUTSTANDING_LIMIT
+    async with http_app() as app, proxied(egress=(TO_LOOPBACK,)) as site:
+        client = await site.client()
+        host = f"127.0.0.1:{app}"
+        client.writer.write(f"GET http://{host}/ HTTP/1.1\r\nhost: {host}\r\n\r\n".encode() * count)
+        client.writer.write_eof()
+        assert [(await client.reply()).status for _ in range(count)] == [200] * count
+        await over(client)
+
+
+async def test_an_answer_made_here_is_not_destroyed_by_what_the_client_still_sends() -> None:
+    async with http_app() as app, proxied(egress=(TO_LOOPBACK,)) as site:
+        client = await site.client()
+        host = f"127.0.0.1:{app}"
+        assert (await asked(client, f"http://{host}/", host)).status == 200
+        bad = f"POST http://{host}/ HTTP/1.1\r\nhost: {host}\r\ncontent-length: 700000\r\ncontent-length: 1\r\n\r\n"
+        client.writer.write(bad.encode() + bytes(700_000))
+        assert (await client.reply()).status == 400
+        await over(client)
 
 
 async def test_plain_http_out_of_the_mesh_ends_with_the_rule_that_permits_it() -> None:
