@@ -4,16 +4,23 @@
 and for us a stream of the tunnel. ``http``: the connection ends at the client side, whose requests go on over what it
 keeps; here Envoy has no handshake either, and so nothing is promised.
 
-The rate is that of the whole chain on the machine's cores, client and backend included, which cost the same in both.
+No proxy writes a line for a connection in these, Envoy's access log being off and our log's level ``warning``; in
+``opaque, logged`` each of the four writes one, with the same facts.
+
+The rate is that of the whole chain on the machine's cores, client and backend included. What these two cost is the same
+in both chains, so it draws the ratio towards 1 and says nothing of a proxy: ``benchmarks.connecting`` and
+``benchmarks.brief_app`` are made to cost as little as can be. What is left of that is between the ratio of the rates
+and that of the proxies' CPU, which stands beside it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import backend, envoy, http1, mesh, opaque
+from benchmarks import backend, brief_app, envoy, http1, mesh, opaque
 from benchmarks.chain import Chain
 from benchmarks.loading import Asking, Turn, Turns, pairs, profile_tables, take_turns
 from benchmarks.results import Bar, Row, compare
@@ -41,7 +48,7 @@ def run(plan: Plan, say: Say) -> list[Row]:
 
 def asking(folder: Path) -> Asking:
     """One short request a connection."""
-    return Asking(paths=http1.PATHS, folder=folder, fresh_connections=True)
+    return Asking(paths=http1.PATHS[:1], folder=folder, fresh_connections=True)
 
 
 @contextlib.contextmanager
@@ -51,19 +58,29 @@ def _http(say: Say, sampled: bool) -> Iterator[tuple[Path, Chain, Chain]]:
         say("starting nginx, envoy and the mesh (http)")
         (port,) = stack.enter_context(backend.nginx(folder, 1))
         peer = stack.enter_context(envoy.chain(folder, "http", port, http1.PATHS[0]))
-        wanted = mesh.Wanted(protocol="http", backend_port=port, path_templates=http1.PATH_TEMPLATES)
+        wanted = mesh.Wanted(
+            protocol="http", backend_port=port, path_templates=http1.PATH_TEMPLATES, log_level="warning"
+        )
         (ours,) = stack.enter_context(mesh.chains(folder, [wanted], http1.PATHS[0], sampled=sampled))
         http1.check_duties([ours], peer)
         yield folder, ours, peer
 
 
 @contextlib.contextmanager
-def _opaque(say: Say, sampled: bool) -> Iterator[tuple[Path, Chain, Chain]]:
-    with opaque.started(say, sampled=sampled) as started:
-        yield started
+def _opaque(say: Say, sampled: bool, *, logged: bool = False) -> Iterator[tuple[Path, Chain, Chain]]:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(backend.folder())
+        say(f"starting the app, envoy and the mesh (opaque{', logged' if logged else ''})")
+        port = stack.enter_context(brief_app.app(folder))
+        ours, peer = stack.enter_context(opaque.chains(folder, port, logged=logged, sampled=sampled))
+        yield folder, ours, peer
 
 
-KINDS = {"opaque": _opaque, "http": _http}
+KINDS: dict[str, Callable[[Say, bool], contextlib.AbstractContextManager[tuple[Path, Chain, Chain]]]] = {
+    "opaque": _opaque,
+    "opaque, logged": functools.partial(_opaque, logged=True),
+    "http": _http,
+}
 
 
 def rows(kind: str, levels: Sequence[int], ours: str, peer: str, measured: Turns) -> list[Row]:

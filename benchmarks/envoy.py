@@ -27,11 +27,13 @@ def label() -> str:
 
 
 @contextlib.contextmanager
-def chain(folder: Path, protocol: str, backend_port: int, ready_path: str, *, rule_count: int = 1) -> Iterator[Chain]:
+def chain(
+    folder: Path, protocol: str, backend_port: int, ready_path: str, *, rule_count: int = 1, logged: bool = False
+) -> Iterator[Chain]:
     """Run both Envoys in front of ``backend_port`` and give the chain once ``ready_path`` is answered through it.
 
     ``protocol``: ``http``, ``http2`` or ``tcp``. The chain is named as ``label`` says. A folder has room for one of
-    each. ``rule_count``: as ``envoy_config.server_side`` has it.
+    each. ``rule_count`` and ``logged``: as ``envoy_config.server_side`` has them.
     """
     home = folder / f"envoy-{protocol}"
     home.mkdir()
@@ -39,9 +41,9 @@ def chain(folder: Path, protocol: str, backend_port: int, ready_path: str, *, ru
     outer, inner = free_ports(2)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(
-            process(home, "server", server_side(protocol, inner, backend_port, rule_count=rule_count))
+            process(home, "server", server_side(protocol, inner, backend_port, rule_count=rule_count, logged=logged))
         )
-        client = stack.enter_context(process(home, "client", client_side(protocol, outer, inner)))
+        client = stack.enter_context(process(home, "client", client_side(protocol, outer, inner, logged=logged)))
         found = Chain(
             name=label(),
             port=outer,

@@ -3,7 +3,8 @@
 The server side requires a client certificate of the root and permits by one RBAC rule. For HTTP that is the caller's
 exact SPIFFE ID and the method; what a client sends as ``x-forwarded-client-cert`` is taken out and the caller's ID put
 in; the path templates that our side judges are spared it. For opaque TCP the rule is the caller's exact SPIFFE ID. The
-client side requires the server's exact SPIFFE ID. Statistics on, no access log. Pure.
+client side requires the server's exact SPIFFE ID. Statistics on; no access log
+unless ``logged``, for opaque TCP: then a line of JSON for each connection that ends, with what ours says of it. Pure.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 
 
 def server_side(
-    protocol: str, port: int, backend_port: int, admin_port: int | None = None, rule_count: int = 1
+    protocol: str,
+    port: int,
+    backend_port: int,
+    admin_port: int | None = None,
+    rule_count: int = 1,
+    *,
+    logged: bool = False,
 ) -> Config:
     """Terminates mutual TLS on ``port``, judges, and passes on. ``protocol``: ``http``, ``http2`` or ``tcp``.
 
@@ -30,20 +37,22 @@ def server_side(
         "require_client_certificate": True,
         "common_tls_context": _identity("api"),
     }
-    filters = [_network_rbac(), _tcp_proxy("in")] if protocol == "tcp" else _http_server(rule_count)
+    filters = [_network_rbac(), _tcp_proxy("in", logged=logged)] if protocol == "tcp" else _http_server(rule_count)
     if protocol == "http2":
         tls["common_tls_context"] = _identity("api") | {"alpn_protocols": ["h2"]}
     cluster = _cluster(backend_port, http2=protocol == "http2")
     return _bootstrap(_listener(port, filters, tls), cluster, admin_port)
 
 
-def client_side(protocol: str, port: int, server_port: int, admin_port: int | None = None) -> Config:
+def client_side(
+    protocol: str, port: int, server_port: int, admin_port: int | None = None, *, logged: bool = False
+) -> Config:
     """Listens in plaintext on ``port`` and originates mutual TLS to the server side."""
     tls: Config = {
         "@type": f"{_TLS}.UpstreamTlsContext",
         "common_tls_context": _identity("client", expected=SERVER_ID),
     }
-    filters = [_tcp_proxy("out")] if protocol == "tcp" else [_connection_manager("out", [])]
+    filters = [_tcp_proxy("out", logged=logged)] if protocol == "tcp" else [_connection_manager("out", [])]
     cluster = _cluster(server_port, tls, http2=protocol == "http2")
     return _bootstrap(_listener(port, filters), cluster, admin_port)
 
@@ -82,13 +91,36 @@ def _network_rbac() -> Config:
     }
 
 
-def _tcp_proxy(prefix: str) -> Config:
+def _tcp_proxy(prefix: str, *, logged: bool) -> Config:
     return {
         "name": "envoy.filters.network.tcp_proxy",
         "typed_config": {
             "@type": f"{_FILTERS}.network.tcp_proxy.v3.TcpProxy",
             "stat_prefix": prefix,
             "cluster": "next",
+            **({"access_log": [_access_log(prefix)]} if logged else {}),
+        },
+    }
+
+
+def _access_log(direction: str) -> Config:
+    identity = "DOWNSTREAM" if direction == "in" else "UPSTREAM"
+    fields = {
+        "ts": "%START_TIME%",
+        "direction": direction,
+        "peer": f"%{identity}_PEER_URI_SAN%",
+        "service": "%UPSTREAM_CLUSTER%",
+        "port": "%DOWNSTREAM_LOCAL_PORT%",
+        "reason": "%RESPONSE_FLAGS%",
+        "bytes_from_app": "%BYTES_RECEIVED%",
+        "bytes_to_app": "%BYTES_SENT%",
+        "duration_ms": "%DURATION%",
+    }
+    return {
+        "name": "envoy.access_loggers.stderr",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
+            "log_format": {"json_format": fields},
         },
     }
 

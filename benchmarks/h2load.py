@@ -21,16 +21,11 @@ _STATUSES = re.compile(r"^status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What to ask of ``port``: ``requests`` of them, over so many ``connections`` at a time.
-
-    ``fresh_connections``: each request has a connection of its own, which the server closes behind its answer; else
-    they are kept alive.
-    """
+    """What to ask of ``port``: ``requests`` of them, over so many ``connections``, which are kept alive."""
 
     port: int
     connections: int
     requests: int
-    fresh_connections: bool = False
     streams: int = 0
     """Requests at a time on each connection, over HTTP/2 with prior knowledge; 0: HTTP/1.1."""
 
@@ -55,7 +50,6 @@ def run(load: Load, paths: Iterable[str], folder: Path, deadline_seconds: float)
         *("h2load", "--threads=1", f"--clients={load.connections}", f"--requests={load.requests}"),
         *((f"--max-concurrent-streams={load.streams}",) if load.streams else ("--h1",)),
         *(f"--input-file={uris}", f"--log-file={log}", "--connection-inactivity-timeout=20"),
-        *(("--header=connection: close",) if load.fresh_connections else ()),
     ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=deadline_seconds, check=False)

@@ -1,4 +1,6 @@
-"""Chains under h2load: warmed up, then loaded in turns, each turn with what it cost on both sides.
+"""Chains under load: warmed up, then loaded in turns, each turn with what it cost on both sides.
+
+Load is h2load's, but for connections of one request each, which are ``benchmarks.connecting``'s.
 
 The number of requests of a turn is reckoned from the rate of the warm-up, so that a slow chain is not loaded for longer
 than a quick one.
@@ -10,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import h2load
+from benchmarks import connecting, h2load
 from benchmarks.chain import Chain
 from benchmarks.profile import Spent
 from benchmarks.results import Pair
@@ -38,7 +40,7 @@ Turns = Mapping[tuple[str, int], Sequence[Turn]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """What is asked of a chain: ``paths`` in order, on kept connections or on a fresh one for each request.
+    """What is asked of a chain: ``paths`` in order on kept connections, or the first on a fresh one for each request.
 
     ``streams``: requests at a time on each connection over HTTP/2; 0: HTTP/1.1.
 
@@ -53,11 +55,18 @@ class Asking:
 
     def load(self, chain: Chain, level: int, requests: int) -> h2load.Outcome:
         """One load run through ``chain`` with ``level`` connections at a time."""
+        if self.fresh_connections:
+            seen = connecting.run_apart(chain.port, level, requests, self.paths[0], _DEADLINE_SECONDS)
+            return h2load.Outcome(
+                requests=seen.connections,
+                rate_per_second=seen.rate_per_second,
+                p50_milliseconds=seen.p50_milliseconds,
+                p99_milliseconds=seen.p99_milliseconds,
+            )
         load = h2load.Load(
             port=chain.port,
             connections=level,
             requests=requests,
-            fresh_connections=self.fresh_connections,
             streams=self.streams,
         )
         return h2load.run(load, self.paths, self.folder, _DEADLINE_SECONDS)

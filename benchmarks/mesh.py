@@ -103,6 +103,8 @@ class Wanted:
     label: str = OURS
     suffix: str = ""
     access_log: str = "denied"
+    log_level: str = "info"
+    """At ``info`` each sidecar writes a line for each connection that ends."""
     rule_count: int = 1
     """Rules of the policy, each for other paths; the last is the one that permits ``path_templates``."""
 
@@ -153,12 +155,14 @@ def chains(
     ports = iter(free_ports(3 + 6 * len(wanted)))
     sides = [(each, *each.services(ports)) for each in wanted]
     services = [service for _, api, client in sides for service in (api, client)]
+    levels = {service.name: each.log_level for each, *both in sides for service in both}
     policies = {name: document for each, _, _ in sides for name, document in each.policies().items()}
     with contextlib.ExitStack() as stack:
         plane = stack.enter_context(control_plane(home, services, policies, [next(ports) for _ in range(3)]))
         pids: dict[str, subprocess.Popen[bytes]] = {}
         for service in services:
-            pids[service.name] = stack.enter_context(sidecar(plane, service, sampled_into=folder if sampled else None))
+            sidecars = sidecar(plane, service, levels[service.name], sampled_into=folder if sampled else None)
+            pids[service.name] = stack.enter_context(sidecars)
         found = []
         for each, api, client in sides:
             chain = Chain(
@@ -241,10 +245,10 @@ def initialise(authority: Path, passphrase: Path) -> None:
 
 @contextlib.contextmanager
 def sidecar(
-    plane: ControlPlane, service: Service, *, sampled_into: Path | None = None
+    plane: ControlPlane, service: Service, log_level: str = "info", *, sampled_into: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run the sidecar of ``service``; a first time it joins by a token minted for it, then by its host key."""
-    command = sidecar_command(plane, service, sampled_into)
+    command = [*sidecar_command(plane, service, sampled_into), "--log-level", log_level]
     with running(command, plane.home, service.name) as process:
         yield process
 

@@ -15,11 +15,16 @@ _PATH = "/"
 
 
 @contextlib.contextmanager
-def chains(folder: Path, backend_port: int, *, sampled: bool = False) -> Iterator[tuple[Chain, Chain]]:
-    """Start both, ours first, and see that the duties are on; ``sampled``: ours under ``benchmarks.sampler``."""
+def chains(
+    folder: Path, backend_port: int, *, logged: bool = False, sampled: bool = False
+) -> Iterator[tuple[Chain, Chain]]:
+    """Start both, ours first, and see that the duties are on; ``sampled``: ours under ``benchmarks.sampler``.
+
+    ``logged``: each proxy of both writes a line of JSON for each connection that ends; else none does.
+    """
     with contextlib.ExitStack() as stack:
-        peer = stack.enter_context(envoy.chain(folder, "tcp", backend_port, _PATH))
-        wanted = mesh.Wanted(protocol="tcp", backend_port=backend_port)
+        peer = stack.enter_context(envoy.chain(folder, "tcp", backend_port, _PATH, logged=logged))
+        wanted = mesh.Wanted(protocol="tcp", backend_port=backend_port, log_level="info" if logged else "warning")
         (ours,) = stack.enter_context(mesh.chains(folder, [wanted], _PATH, sampled=sampled))
         check_duties(ours)
         yield ours, peer

@@ -132,6 +132,8 @@ class Recorder:
         metrics.connections.at(direction, peer, service, facts.protocol, _label(reason)).value += 1
         metrics.bytes.at(direction, peer, service, "mesh").value += facts.bytes_from_app
         metrics.bytes.at(direction, peer, service, "app").value += facts.bytes_to_app
+        if not self.taps.any and not self._log.enabled("info"):
+            return
         fields = self._fields(facts)
         fields.update(
             reason=reason,

@@ -17,6 +17,7 @@ from sidecar.metrics import OVERFLOW, SERIES_LIMIT, SidecarMetrics
 from sidecar.recording import Recorder
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts
+from sidecar.tap import Tap, TapFilter
 
 WEB = "spiffe://shop.example/ns/shop/sa/web"
 API = "spiffe://shop.example/ns/shop/sa/api"
@@ -24,11 +25,13 @@ PERMIT = Permit("shop/orders-callers", "web-reads")
 
 
 class Recorded:
-    def __init__(self, *, every: bool = False, sample: float = 1.0, draws: Sequence[float] = ()) -> None:
+    def __init__(
+        self, *, every: bool = False, sample: float = 1.0, draws: Sequence[float] = (), level: str = "info"
+    ) -> None:
         self.stream = io.StringIO()
         self.clock = FakeClock()
         self.metrics = SidecarMetrics()
-        log = Logger("sidecar", stream=self.stream, clock=self.clock)
+        log = Logger("sidecar", level=level, stream=self.stream, clock=self.clock)
         self.recorder = Recorder(
             log=log,
             metrics=self.metrics,
@@ -84,6 +87,22 @@ def test_an_ended_connection_tells_who_what_how_much_how_long_and_why() -> None:
     assert seen.metrics.connections.at("inbound", WEB, "shop/orders", "http", "closed").value == 1
     assert seen.metrics.bytes.at("inbound", WEB, "shop/orders", "mesh").value == 10
     assert seen.metrics.bytes.at("inbound", WEB, "shop/orders", "app").value == 20
+
+
+def test_an_ended_connection_that_is_not_logged_is_counted_and_tapped_all_the_same() -> None:
+    seen = Recorded(level="warning")
+    facts = seen.facts(protocol="tcp", decision=PERMIT, bytes_from_app=10, bytes_to_app=20)
+    seen.recorder.connection_ended(facts, "closed", "")
+    tapped: list[bytes] = []
+    Tap(seen.recorder.taps, TapFilter(), lambda flush: flush()).started(tapped.append)
+    seen.recorder.connection_ended(facts, "reset", "")
+
+    assert seen.stream.getvalue() == ""
+    connections = seen.metrics.connections
+    assert connections.at("inbound", WEB, "shop/orders", "tcp", "closed").value == 1
+    assert connections.at("inbound", WEB, "shop/orders", "tcp", "reset").value == 1
+    assert seen.metrics.bytes.at("inbound", WEB, "shop/orders", "mesh").value == 20
+    assert [json.loads(line)["reason"] for line in tapped] == ["reset"]
 
 
 def test_only_connections_that_carry_requests_tell_their_number() -> None:

@@ -62,3 +62,8 @@ def test_envoy_requires_an_identity_on_both_sides_and_judges_the_caller(protocol
     assert "match_typed_subject_alt_names" in client
     assert "access_log" not in server + client
     assert ("tcp_proxy" in server) is (protocol == "tcp")
+
+
+def test_envoy_writes_a_line_for_each_opaque_connection_where_our_sidecars_do() -> None:
+    for configuration in (server_side("tcp", 1, 2, logged=True), client_side("tcp", 3, 1, logged=True)):
+        assert '"access_log": [{' in json.dumps(configuration)
