@@ -1,8 +1,7 @@
 """One tunnel connection on the wire: TCP transport, TLS engine, machine. Adapter.
 
-How long it lives, and what the peer has to prove for that, is for ``sidecar.tunnel.link_identity``.
-
-Every frame of a turn of the event loop leaves in one TLS write: ``_flush`` runs once a turn, asked for by the machine.
+How long it lives, and what the peer has to prove for that, is for ``sidecar.tunnel.link_identity``;
+what leaves, and when, for ``sidecar.tunnel.link_sending``.
 """
 
 from __future__ import annotations
@@ -18,23 +17,19 @@ from ringfence.spiffe import VerifiedPeer
 from sidecar.http2 import frames as h2
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import FloodError
-from sidecar.in_place import descriptor_of, write_in_place
-from sidecar.tls import SEALED_BYTES, TlsEndedError, TlsEngine, TlsFailed, TlsFault
+from sidecar.tls import TlsEndedError, TlsEngine, TlsFailed, TlsFault
 from sidecar.tunnel.link_context import LinkContext, LinkOwner
 from sidecar.tunnel.link_identity import LinkIdentity
+from sidecar.tunnel.link_sending import WRITE_HIGH_BYTES, SendingLink
 from sidecar.tunnel.machine import TunnelMachine
-from sidecar.tunnel.sending import ROOM_BYTES
 from sidecar.tunnel.stream import Headers, Stream
 
 HANDSHAKE_SECONDS: Final = 5.0
 SWEEP_SECONDS: Final = 15.0  # a silent peer is pinged after one sweep and given up after the next
-_WRITE_HIGH_BYTES: Final = 128 * 1024
-# Streams stop at the mark above; answers to the peer's own frames do not: a peer that asks and never reads meets this.
-_UNREAD_LIMIT_BYTES: Final = 8 * 1024 * 1024
 
 
-class Link(asyncio.BufferedProtocol):
-    """One tunnel connection. ``send``-side state is the machine's; this class owns the socket and the deadlines."""
+class Link(SendingLink):
+    """One tunnel connection. ``send``-side state is the machine's; this class owns deadlines, and says how it ends."""
 
     def __init__(
         self,
@@ -45,22 +40,14 @@ class Link(asyncio.BufferedProtocol):
         context: LinkContext,
         handshake_seconds: float = HANDSHAKE_SECONDS,
     ) -> None:
-        self._engine = engine
+        super().__init__(engine, context.buffers)
         self._server = server
         self._handshake_seconds = handshake_seconds
         self._owner = owner
         self._context = context
-        self._buffers = context.buffers
-        self._cipher = context.buffers.cipher
-        self._descriptor = -1
-        self._in_place = False  # the handshake is over, and the buffers are in use
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._paused = False
         self._heard = True
         self._pinged = False
         self._settled = False  # the peer's settings are known
-        self._unread_bytes = 0  # that waited for a full transport at the last sweep
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._began = context.clock.monotonic()
         self._identity = LinkIdentity(self, engine, context)
@@ -74,9 +61,7 @@ class Link(asyncio.BufferedProtocol):
         )
         self.remote_address = ""
         self.remote = ("", 0)
-        self.ready = False  # the TLS handshake is over
         self.usable = False  # the owner was told ``link_ready``
-        self.closed = False
         self.end_reason: DenyReason | None = None
         self.end_detail = ""
 
@@ -88,7 +73,7 @@ class Link(asyncio.BufferedProtocol):
             transport.abort()
             return
         self._transport = transport
-        transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
+        transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -133,9 +118,7 @@ class Link(asyncio.BufferedProtocol):
             return
         if plain:
             self.machine.receive(plain)
-        plain = bytes(engine.use(self._buffers))
-        self._descriptor = descriptor_of(self._transport) if self._transport is not None else -1
-        self._in_place = True
+        plain = self._use_buffers()
         if plain:
             self.machine.receive(plain)
 
@@ -154,92 +137,9 @@ class Link(asyncio.BufferedProtocol):
             self._refused(reason, "closed", f"{detail} during the handshake")
         self.close(None, detail)
 
-    def pause_writing(self) -> None:
-        self._paused = True
-        self.machine.set_room(0)
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._unread_bytes = 0
-        self.machine.set_room(ROOM_BYTES)
-
     @property
     def _direction(self) -> str:
         return "inbound" if self._server else "outbound"
-
-    def _write(self, data: bytes) -> None:
-        if data and self._transport is not None:
-            self._transport.write(data)
-
-    # -- sending ------------------------------------------------------------------------------------------------------
-
-    def _schedule(self) -> None:
-        self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        machine = self.machine
-        if not self.ready or self.closed:
-            machine.take()
-            return
-        try:
-            self._engine.send(machine.take())
-            self._put_out()
-            if self._paused:
-                self._check_unread()
-            else:
-                machine.new_turn()
-        except TlsEndedError as end:
-            self.close(None, str(end))
-        except Exception as error:
-            self.defect(error)
-
-    def _put_out(self) -> None:
-        """Write what is encrypted."""
-        transport = self._transport
-        if transport is None:
-            return
-        if not self._in_place:  # the first frames, in the midst of the handshake's last bytes
-            transport.write(self._engine.outgoing())
-            return
-        while sealed := self._engine.outgoing_in_place():
-            write_in_place(transport, self._descriptor, sealed)
-            if len(sealed) < SEALED_BYTES:
-                return
-
-    def hurry(self) -> None:
-        """Send what is put out so far without waiting for the end of the turn."""
-        if self.machine.out and not self._paused:
-            self._seal(0)
-
-    def _seal(self, size: int) -> None:
-        """Send what is put out already, and behind it the first ``size`` bytes of the buffers' ``clear``, a frame."""
-        if not self._in_place or self.closed:
-            return
-        engine = self._engine
-        machine = self.machine
-        try:
-            if machine.out:
-                engine.send(machine.take_early())
-            if size:
-                engine.send_in_place(size)
-            self._put_out()
-        except TlsEndedError as end:
-            self.close(None, str(end))
-        except Exception as error:
-            self.defect(error)
-
-    def _answer_tls(self) -> None:
-        """What came was TLS's own, and so is the answer: it must not gather until there is something else to send."""
-        answer = self._engine.outgoing()
-        if answer:
-            self._write(answer)
-            if self._paused:
-                self._check_unread()
-
-    def _check_unread(self) -> None:
-        unread_bytes = self._transport.get_write_buffer_size()  # type: ignore[union-attr]
-        if unread_bytes > _UNREAD_LIMIT_BYTES:
-            self._broken(DenyReason.OVERLOADED, "unread", f"the peer left {unread_bytes} bytes unread")
 
     # -- handshake ----------------------------------------------------------------------------------------------------
 

@@ -273,7 +273,7 @@ async def test_key_updates_without_end_leave_memory_and_the_others_alone() -> No
 
 
 async def test_a_peer_that_asks_for_new_keys_and_reads_none_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.tunnel.link._UNREAD_LIMIT_BYTES", 1024 * 1024)
+    monkeypatch.setattr("sidecar.tunnel.link_sending._UNREAD_LIMIT_BYTES", 1024 * 1024)
     async with calm_mesh() as mesh:
         keys = TrafficKeys()
         peer = await RawPeer.dial(mesh.mesh_port, mesh.ca.svid(WEB), hello=b"", watch=keys.line)
