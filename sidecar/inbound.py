@@ -15,26 +15,26 @@ from ringfence.policy.decide import CallerView, DecisionTable, Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, PortMode, Workload
 from ringfence.spiffe import SpiffeId, VerifiedPeer
-from sidecar import forwarded, refusal
+from sidecar import forwarded
 from sidecar.authority import authority_of, connect_authority
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
 from sidecar.first_bytes import Spoken
-from sidecar.http2.frames import CONNECT_ERROR, NO_ERROR
+from sidecar.http2.frames import NO_ERROR
 from sidecar.inbound_detection import AnyInbound, HttpInbound, InboundDetection
 from sidecar.inbound_direct import DirectCallers
 from sidecar.inbound_http import InboundHttpRelay
 from sidecar.inbound_http2 import InboundHttp2Relay
 from sidecar.inbound_making import InboundRelays
+from sidecar.inbound_refusals import InboundRefusals
 from sidecar.inbound_relay import InboundOpaqueRelay, InboundRelay
 from sidecar.interception import Destination
 from sidecar.limits.limiter import Limiter
 from sidecar.limits.paced import Paced, mesh_end
 from sidecar.listening import Listen, listen
 from sidecar.live import LiveRelays
-from sidecar.recording import Recorder, new_request_id
-from sidecar.refusal import Refusal
-from sidecar.relay import ByteStream, Relay, RelayFacts, TurnedAway
+from sidecar.recording import Recorder
+from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
@@ -76,6 +76,7 @@ class Inbound:
         self._draining = False
         self._limiter = limiter or Limiter(recorder.metrics, clock=context.clock)
         self._making = InboundRelays(self, recorder, str(own_id))
+        self.refusals = InboundRefusals(recorder, str(own_id))
         self.relays: LiveRelays[Caller] = LiveRelays()
 
     # -- listening ----------------------------------------------------------------------------------------------------
@@ -181,7 +182,7 @@ class Inbound:
 
     def refuse(self, relay: Relay, decision: Deny, detail: str = "policy changed") -> None:
         """Deny, and end, a connection that was let in."""
-        self._deny(relay.facts, decision, mesh_end(relay.stream), detail)
+        self.refusals.deny(relay.facts, decision, mesh_end(relay.stream), detail)
         relay.end(decision.reason, detail, code=NO_ERROR)
 
     # -- links --------------------------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ class Inbound:
         facts = self.facts_of(str(caller.spiffe_id))
         port = self._ports.get(connect_authority(headers) or b"")
         if port is None:
-            self._refuse(stream, facts, Deny(DenyReason.NOT_OWN_ADDRESS))
+            self.refusals.refuse(stream, facts, Deny(DenyReason.NOT_OWN_ADDRESS))
             return
         self.admit(stream, port, caller, facts, link.remote)
 
@@ -245,12 +246,12 @@ class Inbound:
             if isinstance(decision, Deny):
                 self.relays.discard(relay)
                 relay.ended = True
-                self._refuse(stream, facts, decision)
+                self.refusals.refuse(stream, facts, decision)
                 return
         if port.limits and not self._within_limits(relay, stream, port, caller):
             return
         if self._draining:
-            self._unavailable(relay, DenyReason.DRAINING, "the sidecar stops")
+            self.refusals.unavailable(relay, DenyReason.DRAINING, "the sidecar stops")
         elif isinstance(relay, InboundDetection):
             relay.begin(caller.view.connection(port.port))
         else:
@@ -277,11 +278,11 @@ class Inbound:
             return True
         relay.retry_after_seconds = seconds
         if isinstance(stream, DirectEnd) and not isinstance(relay, InboundRelay):
-            self._unavailable(relay, DenyReason.RATE_LIMITED, "connections are limited")
+            self.refusals.unavailable(relay, DenyReason.RATE_LIMITED, "connections are limited")
             return False
         self.relays.discard(relay)
         relay.ended = True
-        self._refuse(stream, relay.facts, Deny(DenyReason.RATE_LIMITED), seconds)
+        self.refusals.refuse(stream, relay.facts, Deny(DenyReason.RATE_LIMITED), seconds)
         return False
 
     async def _connect_app(self, relay: AnyInbound, port: Port) -> None:
@@ -290,62 +291,16 @@ class Inbound:
             async with asyncio.timeout(APP_CONNECT_SECONDS):
                 await loop.create_connection(lambda: relay, port.app_host, port.app_port)
         except TimeoutError:
-            self._unavailable(
+            self.refusals.unavailable(
                 relay, DenyReason.APP_TIMEOUT, f"the app took no connection in {APP_CONNECT_SECONDS:.0f} s"
             )
         except OSError as error:
             where = f"{port.app_host}:{port.app_port}"
             self._app_refused(port)
-            self._unavailable(relay, DenyReason.APP_UNREACHABLE, f"{where}: {error.strerror or error}")
+            self.refusals.unavailable(relay, DenyReason.APP_UNREACHABLE, f"{where}: {error.strerror or error}")
         except Exception as error:
             self.relay_failed(relay, error)
-            self._unavailable(relay, DenyReason.INTERNAL_ERROR, type(error).__name__)
-
-    # -- refusals -----------------------------------------------------------------------------------------------------
-
-    def _refuse(
-        self, stream: Stream | DirectEnd, facts: RelayFacts, decision: Deny, retry_after_seconds: int = 0
-    ) -> None:
-        """Answer a CONNECT that policy forbids, and end its stream; a direct caller sees a close."""
-        self._deny(facts, decision, None)
-        if isinstance(stream, Stream):
-            self._answer(stream, decision.reason, facts.request_id, retry_after_seconds)
-        else:
-            stream.close()
-
-    def _unavailable(self, relay: AnyInbound, reason: DenyReason, detail: str) -> None:
-        """Answer a CONNECT whose app cannot be had; a direct caller is answered in HTTP, or sees a reset."""
-        if relay.ended:
-            return
-        relay.facts.request_id = new_request_id()
-        relay.facts.origin = str(self._own_id)
-        if relay.transport is not None:  # it was there for a moment, and CONNECT has its answer
-            relay.end(reason, detail, abort=True, code=CONNECT_ERROR)
-        elif isinstance(stream := mesh_end(relay.stream), Stream) and not stream.replied:
-            self._answer(stream, reason, relay.facts.request_id)
-        elif isinstance(relay, InboundHttpRelay | InboundHttp2Relay | InboundDetection):
-            relay.unavailable(reason, detail)
-            return
-        relay.end(reason, detail)
-
-    def _answer(self, stream: Stream, reason: DenyReason, request_id: str, retry_after_seconds: int = 0) -> None:
-        told = Refusal(reason=reason, request_id=request_id, origin=str(self._own_id))
-        status = str(refusal.status_of(reason)).encode()
-        headers = [(b":status", status), (refusal.HEADER, told.header_value())]
-        if retry_after_seconds:
-            headers.append((refusal.RETRY_AFTER, b"%d" % retry_after_seconds))
-        stream.machine.reply(stream, headers, end=True)
-        stream.reset(NO_ERROR)
-
-    def _deny(self, facts: RelayFacts, decision: Deny, stream: ByteStream | None, detail: str = "") -> None:
-        """Log and count a denial; on a living stream tell the caller's sidecar by trailers."""
-        facts.decision = decision
-        facts.request_id = facts.request_id or new_request_id()
-        facts.origin = str(self._own_id)
-        self._recorder.connection_denied(facts, decision, detail=detail)
-        if isinstance(stream, Stream) and stream.machine.peer_is_ringfence:
-            told = Refusal(reason=decision.reason, request_id=facts.request_id, origin=facts.origin)
-            stream.machine.reply(stream, [(refusal.HEADER, told.header_value())], end=True)
+            self.refusals.unavailable(relay, DenyReason.INTERNAL_ERROR, type(error).__name__)
 
     # -- for ports of protocol auto -----------------------------------------------------------------------------------
 
@@ -378,7 +333,7 @@ class Inbound:
         return self._table.caller(spiffe_id)
 
     def deny(self, facts: RelayFacts, decision: Deny, detail: str) -> None:
-        self._deny(facts, decision, None, detail)
+        self.refusals.deny(facts, decision, None, detail)
 
     # -- relays -------------------------------------------------------------------------------------------------------
 

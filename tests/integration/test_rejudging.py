@@ -28,14 +28,14 @@ async def test_a_relay_that_cannot_be_judged_ends_and_the_others_are_judged(monk
         ends = [await asyncio.open_connection("127.0.0.1", mesh.tcp_listen) for _ in range(6)]
         assert all([await echoes(*end) for end in ends])
         broken = [relay for relay, _ in mesh.api.inbound.relays][1]
-        deny = mesh.api.inbound._deny
+        deny = mesh.api.inbound.refusals.deny
 
         def failing(facts: object, *rest: object, **more: object) -> None:
             if facts is broken.facts:
                 raise RuntimeError("cannot tell")
             deny(facts, *rest, **more)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(mesh.api.inbound, "_deny", failing)
+        monkeypatch.setattr(mesh.api.inbound.refusals, "deny", failing)
         mesh.enforce(OPEN[0])
         await until(lambda: not len(mesh.api.inbound.relays))
         for reader, writer in ends:
