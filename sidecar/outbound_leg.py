@@ -13,6 +13,7 @@ from sidecar.http2.frames import CANCEL
 from sidecar.openers import Carrier, Openers
 from sidecar.refusal import Refusal
 from sidecar.split import Leg
+from sidecar.target import ENDPOINT_FAULTS, OUR_OWN
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.stream import Headers, Stream
 
@@ -23,11 +24,13 @@ READY_SECONDS: Final = 15.0  # for link, CONNECT and the endpoint's first SETTIN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegLoss:
-    """Why a leg could not be had, or is gone; ``told`` if the peer's sidecar said so."""
+    """Why a leg could not be had, or is gone; ``told`` if the peer's sidecar said so, ``fault`` if it was the
+    endpoint's."""
 
     reason: str
     detail: str
     told: Refusal | None = None
+    fault: bool = False
 
 
 class LegOwner(Protocol):
@@ -105,7 +108,8 @@ class LegCarrier:
     def _lost(self, reason: str, detail: str, told: Refusal | None = None) -> None:
         if not self._closed:
             self.close()
-            self._owner.leg_lost(self.leg, LegLoss(reason=reason, detail=detail, told=told))
+            fault = reason in ENDPOINT_FAULTS and (self.stream is not None or reason not in OUR_OWN)
+            self._owner.leg_lost(self.leg, LegLoss(reason=reason, detail=detail, told=told, fault=fault))
 
     # -- the opener ---------------------------------------------------------------------------------------------------
 

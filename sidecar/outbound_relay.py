@@ -22,7 +22,7 @@ from sidecar.idleness import Idleness
 from sidecar.opaque import ReadsInPlace
 from sidecar.openers import Carrier, Openers
 from sidecar.relay import Relay, RelayFacts, RelayOwner
-from sidecar.target import ENDPOINT_FAULTS, Target
+from sidecar.target import ENDPOINT_FAULTS, OUR_OWN, Target
 from sidecar.tls_notes import TlsNotes
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.stream import Headers, Stream
@@ -30,7 +30,6 @@ from sidecar.tunnel.stream import Headers, Stream
 _INTERIM: Final = re.compile(rb"1[0-9][0-9]").fullmatch
 _SUCCESS: Final = re.compile(rb"2[0-9][0-9]").fullmatch  # RFC 9110 section 9.3.6: any of these
 REPLY_SECONDS: Final = 10.0  # for the answer to CONNECT; longer than the other side gives its app
-_OUR_OWN: Final = (DenyReason.DRAINING, DenyReason.OVERLOADED, DenyReason.NO_IDENTITY, DenyReason.INTERNAL_ERROR)
 RESEND_LIMIT_BYTES: Final = 64 * 1024  # of what may have to be sent again
 
 
@@ -266,7 +265,7 @@ class OutboundRelay(Relay):
         if reason is DenyReason.UPSTREAM_TIMEOUT:
             self._target.timed_out("connect")
         # Of these alone the endpoint is the cause, and nothing was sent.
-        elsewhere = reason not in _OUR_OWN
+        elsewhere = reason not in OUR_OWN
         if elsewhere and self._try_again(RetryOn.CONNECT_FAILURE, Outcome.FAILED, free=True):
             return
         self._tried_out(self._blame(reason) if elsewhere else Outcome.UNKNOWN)

@@ -24,7 +24,7 @@ from sidecar.refusal import Refusal
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.routed_relay import IDEMPOTENT
 from sidecar.split import Call, Leg, SplitJudge, Splitter, Unprocessed
-from sidecar.target import ENDPOINT_FAULTS, Target
+from sidecar.target import Target
 from sidecar.tracing.judge import TracedJudge
 
 PATIENCE_SECONDS: Final = 0.25  # for a leg to open; then the requests that wait for it go to another that is open
@@ -171,7 +171,7 @@ class OutboundSplitRelay(OutboundHttp2Judge):
         self._carriers.pop(leg, None)
         if not self.ended:
             try:
-                self.inspector.leg_lost(leg, loss, again=loss is None or loss.reason in ENDPOINT_FAULTS)
+                self.inspector.leg_lost(leg, loss, again=loss is None or loss.fault)
             except Exception as error:
                 self._defect(error)
                 return

@@ -35,6 +35,10 @@ ENDPOINT_FAULTS: Final = frozenset(
         DenyReason.NO_IDENTITY,
     )
 )
+# Of a failure that no peer told: this sidecar's, whatever the endpoint.
+OUR_OWN: Final = frozenset(
+    (DenyReason.DRAINING, DenyReason.OVERLOADED, DenyReason.NO_IDENTITY, DenyReason.INTERNAL_ERROR)
+)
 
 
 def link_limits(upstreams: Iterable[Upstream]) -> dict[Endpoint, LinkLimits]:

@@ -165,8 +165,7 @@ class Calls:
         return leg
 
     def _rests(self, member: Member) -> bool:
-        until = self._resting.get(member)
-        return until is not None and self.monotonic() < until
+        return member in self._resting and self.monotonic() < self._resting[member]
 
     def leg_ready(self, leg: Leg) -> None:
         self._resting.pop(leg.member, None)
@@ -219,25 +218,26 @@ class Calls:
             del self.legs[leg.member]
 
     def leg_lost(self, leg: Leg, cause: object, *, again: bool = True) -> None:
-        """The connection of ``leg`` is over. ``cause``: see `SplitJudge.unreachable`; None: the endpoint closed it.
-        ``again``: another endpoint may fare better."""
+        """See `Splitter.leg_lost`. ``cause`` None: the endpoint closed it."""
         if leg.closed:
             return
         self._shut_leg(leg)
         self._resting[leg.member] = self.monotonic() + REST_SECONDS
         if cause is not None:
             self.last_cause = cause
-        if not leg.ready:
+        if again and not leg.ready:
             self.chooser.unreachable(leg.member, self.monotonic() - leg.began_at)
         for call in list(leg.streams.values()):
             if again and self.repeat(call, (RetryOn.RESET_BEFORE_RESPONSE,), Outcome.FAILED):
                 continue
             self.client.released(call, leg.drop(call.up))
-            leg.release(call, Outcome.FAILED)
+            leg.release(call, Outcome.FAILED if again else Outcome.UNKNOWN)
             if call.response_open:
                 self.lose(call, cause)
         for call in [call for call in self.waiting if call.wants is leg]:
             call.avoid |= {leg.member}
+            if not again and not self._may_wait(call):
+                self.lose(call, cause)
         self._place_waiting(leg)
 
     def break_leg(self, leg: Leg, error: PeerError) -> None:
@@ -387,7 +387,6 @@ class Calls:
         client = self.client
         self.close_after = client.closed = True
         client.drop_input()
-        legs = self.living_legs()
         left = list(client.streams.values())
         client.streams.clear()
         self.waiting.clear()
@@ -397,5 +396,5 @@ class Calls:
             if call.leg is not None:
                 call.leg.cancel(call, h2.CANCEL)
             self.judge.done(call)
-        for leg in legs:
+        for leg in self.living_legs():
             self.close_leg(leg)

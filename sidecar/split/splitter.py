@@ -166,7 +166,8 @@ class Splitter:
 
     def leg_lost(self, leg: Leg, cause: object, *, again: bool = True) -> None:
         """The connection of ``leg`` could not be had, or is over; ``cause``: see `SplitJudge.unreachable`. ``again``:
-        another endpoint may fare better, so what the judge lets be repeated goes there."""
+        it was the endpoint's fault, so what waits goes there, and what the judge lets be repeated; else only to
+        one that is open, and the endpoint is not blamed."""
         self._calls.leg_lost(leg, cause, again=again)
 
     def try_again(self, exchange: Exchange) -> bool:

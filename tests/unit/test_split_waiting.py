@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sidecar.balance import Outcome
 from sidecar.http2 import frames as f
 from tests.split_ends import Fan
 
@@ -45,3 +46,28 @@ def test_requests_that_wait_for_full_endpoints_take_one_that_is_new() -> None:
     fan.chooser.members[1].gone = False
     fan.tell(fan.splitter.keep)
     assert len(fan.to_leg[1].headers(1)) == 1
+
+
+def test_what_is_no_fault_of_an_endpoint_is_not_tried_at_every_other_nor_held_against_it() -> None:
+    fan = Fan(3, silent={0, 1, 2})
+    fan.ask(1)
+    [refused] = fan.leg
+    fan.tell(lambda: fan.splitter.leg_lost(fan.leg[refused], "rate_limited", again=False))
+    assert list(fan.leg) == [refused]
+    assert ("unreachable", 1, "rate_limited") in fan.events
+    assert fan.chooser.failures == []
+
+
+def test_what_one_endpoint_refuses_for_a_limit_goes_to_another_that_is_open() -> None:
+    fan = Fan(2, silent={0})
+    assert fan.ask(1) == 1
+    assert fan.ask(3) == -1
+    fan.tell(lambda: fan.splitter.leg_lost(fan.leg[0], "rate_limited", again=False))
+    assert len(fan.to_leg[1].headers(3)) == 1
+
+
+def test_a_call_that_is_ended_for_no_fault_of_its_endpoint_says_nothing_of_it() -> None:
+    fan = Fan(1)
+    assert fan.ask(1) == 0
+    fan.tell(lambda: fan.splitter.leg_lost(fan.leg[0], "not_permitted", again=False))
+    assert fan.chooser.outcomes == [(0, Outcome.UNKNOWN)]
