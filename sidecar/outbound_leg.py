@@ -36,6 +36,12 @@ class LegLoss:
 class LegOwner(Protocol):
     """The relay whose splitter the leg belongs to."""
 
+    def leg_may_wait(self) -> bool:
+        """Whether the route lets one more leg wait for a mesh connection; if so `leg_waited` follows, once."""
+
+    def leg_waited(self) -> None:
+        """A leg does not wait any more."""
+
     def leg_bytes(self, leg: Leg, data: bytes) -> None:
         """Bytes of the endpoint."""
 
@@ -53,7 +59,7 @@ class LegCarrier:
     """See the module's docstring. Never reads back what it sent: a lost leg is the splitter's to make good."""
 
     alpn = b"h2"
-    __slots__ = ("_closed", "_openers", "_owner", "_port", "_replied", "leg", "link", "opened_at", "stream")
+    __slots__ = ("_closed", "_openers", "_owner", "_port", "_replied", "_waits", "leg", "link", "opened_at", "stream")
 
     def __init__(self, owner: LegOwner, leg: Leg, openers: Openers, port: int) -> None:
         self._owner = owner
@@ -61,6 +67,7 @@ class LegCarrier:
         self._port = port
         self._replied = False
         self._closed = False
+        self._waits = False  # for a mesh connection
         self.leg = leg
         self.link: Carrier | None = None
         self.stream: Stream | DirectEnd | None = None
@@ -74,11 +81,20 @@ class LegCarrier:
             endpoint, [(b":method", b"CONNECT"), (b":authority", f"{address}:{self._port}".encode())]
         )
         if opened is None:
-            self._openers.wait(endpoint, self)
+            if self._owner.leg_may_wait():
+                self._waits = True
+                self._openers.wait(endpoint, self)
+            else:
+                self._lost(DenyReason.CIRCUIT_OPEN, "as many wait for a mesh connection as the route permits")
             return
         self.link, self.stream = opened
         self.stream.endpoint = self
         self.flush()
+
+    def _waited(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._owner.leg_waited()
 
     def flush(self) -> None:
         """Send what the leg has for its endpoint."""
@@ -114,10 +130,12 @@ class LegCarrier:
     # -- the opener ---------------------------------------------------------------------------------------------------
 
     def link_found(self, link: Link) -> None:
+        self._waited()
         if not self._closed:
             self.open()
 
     def stream_found(self, carrier: Carrier, stream: DirectEnd) -> None:
+        self._waited()
         if self._closed:
             stream.reset(CANCEL)
             return
@@ -134,6 +152,7 @@ class LegCarrier:
         self._lost(reason, detail)
 
     def link_failed(self, reason: DenyReason, detail: str) -> None:
+        self._waited()
         self._lost(reason, detail)
 
     # -- the stream ---------------------------------------------------------------------------------------------------

@@ -75,6 +75,8 @@ class OutboundSplitRelay(OutboundHttp2Judge):
         self._carriers: dict[Leg, LegCarrier] = {}
         self._idleness = Idleness()
         self._idle_told = False
+        self._attending = False
+        self._attend_again = False
         self._write_due = False
         self._call_soon = asyncio.get_running_loop().call_soon
         self.record_with(recorder, own_id)
@@ -109,14 +111,25 @@ class OutboundSplitRelay(OutboundHttp2Judge):
 
         What several legs have for the app in one turn of the event loop leaves in one system call.
         """
+        self._attend_again = True
+        if self._attending:
+            return  # a leg failed while it was opened or written to: that comes next, not deeper
+        self._attending = True
+        try:
+            while self._attend_again and not self.ended:
+                self._attend_again = False
+                self._attend_once()
+        finally:
+            self._attending = False
+
+    def _attend_once(self) -> None:
         splitter = self.inspector
-        if self.ended:
-            return
         if splitter.client_touched and not self._write_due:
             self._write_due = True
             self._call_soon(self._write_to_app)
         for leg in splitter.legs_to_open():
-            self._open(leg)
+            if not leg.closed:
+                self._open(leg)
         for leg in splitter.touched_legs():
             carrier = self._carriers.get(leg)
             if carrier is not None:
@@ -157,6 +170,16 @@ class OutboundSplitRelay(OutboundHttp2Judge):
         if not self.ended and not leg.ready:
             self.inspector.leg_late(leg)
             self._attend()
+
+    def leg_may_wait(self) -> bool:
+        circuit = self._target.balancer.circuit
+        if circuit.try_pending():
+            return True
+        self._target.circuit_opened("pending")
+        return False
+
+    def leg_waited(self) -> None:
+        self._target.balancer.circuit.pending -= 1
 
     def leg_full(self, leg: Leg, full: bool) -> None:
         self.inspector.leg_full(leg, full)
@@ -213,10 +236,16 @@ class OutboundSplitRelay(OutboundHttp2Judge):
     def app_end(self) -> None:
         """What is left are requests whose responses are due. Whether a client that says no more still wants them is the
         endpoints' to decide, as if they stood behind its own connection: most do not think so."""
-        self.inspector.client_eof()
+        splitter = self.inspector
+        splitter.client_eof()
+        told = [leg for leg in self._carriers if leg.ready]
+        for leg in told:
+            splitter.leg_leaves(leg)  # nothing that waits, or comes back, can be sent behind the end
         self._attend()
-        for carrier in list(self._carriers.values()):
-            carrier.half_close()
+        for leg in told:
+            carrier = self._carriers.get(leg)
+            if carrier is not None:
+                carrier.half_close()
 
     def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = 0) -> None:
         if not self.ended:
@@ -240,7 +269,8 @@ class OutboundSplitRelay(OutboundHttp2Judge):
     # -- the judge ----------------------------------------------------------------------------------------------------
 
     def request(self, exchange: Exchange) -> bytes | None:
-        if not self.shut_out:
+        if not self.shut_out or not self._target.balancer.circuit.crowded:
+            self.shut_out = False
             return super().request(exchange)
         exchange.started = self._monotonic()
         self._target.circuit_opened("connections")

@@ -203,9 +203,8 @@ class RoutedHttpRelay(OutboundRelay):
         self._asked = True
         target = self._target
         balancer = target.balancer
-        limit = balancer.circuit.limits.connections
-        if limit is not None and self.shut_out and balancer.circuit.connections > limit:
-            self.refused(DenyReason.CIRCUIT_OPEN, f"{limit} connections, which the route permits, are open")
+        if self.shut_out and balancer.circuit.crowded:
+            self.refused(DenyReason.CIRCUIT_OPEN, "as many connections are open as the route permits")
             return
         if self._moved or not self._member.usable:
             self._moved = False

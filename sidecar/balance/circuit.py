@@ -17,6 +17,12 @@ class Circuit:
         self.pending = 0
         self.requests = 0
 
+    @property
+    def crowded(self) -> bool:
+        """More connections are open than the limit lets: one of those that it did not let in is still too many."""
+        limit = self.limits.connections
+        return limit is not None and self.connections > limit
+
     def try_connection(self) -> bool:
         """A connection of the app more."""
         limit = self.limits.connections
