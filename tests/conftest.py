@@ -1,4 +1,4 @@
-"""What every test may lean on: a free port, a clock that turns by hand."""
+"""What every test may lean on: a free port, a clock that turns by hand; and what no test has to fear from another."""
 
 from __future__ import annotations
 
@@ -6,12 +6,30 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 from ringfence.kit.clock import FakeClock
+from tests.aftermath import pytest_runtest_makereport, pytest_runtest_protocol, pytest_runtest_teardown
 from tests.postgres import new_postgres_url, postgres_cluster, postgres_url
 
-__all__ = ["clock", "free_port", "new_postgres_url", "postgres_cluster", "postgres_url"]
+__all__ = [
+    "clock",
+    "free_port",
+    "new_postgres_url",
+    "postgres_cluster",
+    "postgres_url",
+    "pytest_runtest_makereport",
+    "pytest_runtest_protocol",
+    "pytest_runtest_teardown",
+]
+
+# The same commit gives the same result, on a busy machine, too: no example has a time in which it must be done, and
+# chance chooses none. Whoever looks for new ones says --hypothesis-profile=default, or runs `make fuzz`.
+hypothesis.settings.register_profile(
+    "same", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,10 @@
 Counters and histograms add; a gauge is what its family declares. What a worker that ended had counted is kept as
 ``Retired``, so that no counter falls when a worker dies; its series are bounded as those of a process are, so that no
 row of deaths grows the parent.
+
+A death also changes the order in which is added, and sums of fractions (seconds) depend on it: (0.3 + 0.2) + 0.1 is
+less than (0.2 + 0.1) + 0.3, and a scraper takes a counter that falls by so little for one that began anew. So what
+each addition rounds away is added up, too, and is in the sum that is shown: the true one, rounded once.
 """
 
 from __future__ import annotations
@@ -107,17 +111,20 @@ class Retired:
             found.add(family, limit=_SAMPLES_LIMIT[family.kind])
 
     def families(self) -> list[Family]:
-        return [one.family() for one in self._sums.values()]
+        """To be added to others: what was rounded away in a sample is another sample of the same labels."""
+        return [one.parts() for one in self._sums.values()]
 
 
 class _Sum:
     """One family, being added up."""
 
-    __slots__ = ("_combine", "_like", "_samples")
+    __slots__ = ("_combine", "_like", "_rounded_away", "_samples")
 
     def __init__(self, like: Family) -> None:
         self._like = like
         self._samples: dict[_Key, float] = {}
+        self._rounded_away: dict[_Key, float] = {}
+        """Of sums that may not fall."""
         self._combine = _COMBINE[like.across if like.kind is Kind.GAUGE else Across.SUM]
 
     def add(self, family: Family, *, limit: int | None = None) -> None:
@@ -128,14 +135,36 @@ class _Sum:
             if before is None and limit is not None and len(samples) >= limit:
                 key = (sample.name, tuple((name, _folded(name, value)) for name, value in sample.labels))
                 before = samples.get(key)
-            samples[key] = sample.value if before is None else self._combine(before, sample.value)
+            if before is None:
+                samples[key] = sample.value
+                continue
+            now = samples[key] = self._combine(before, sample.value)
+            if family.kind is not Kind.GAUGE and (lost := _rounded_away(before, sample.value, now)):
+                self._rounded_away[key] = self._rounded_away.get(key, 0.0) + lost
 
     def family(self) -> Family:
+        """The family with each sum."""
+        lost = self._rounded_away
+        return self._with([Sample(*key, value + lost.get(key, 0.0)) for key, value in self._samples.items()])
+
+    def parts(self) -> Family:
+        """The family with what adds up to the sums."""
+        return self._with(
+            [Sample(*key, value) for some in (self._samples, self._rounded_away) for key, value in some.items()]
+        )
+
+    def _with(self, samples: list[Sample]) -> Family:
         like = self._like
-        samples = [Sample(name, labels, value) for (name, labels), value in self._samples.items()]
         return Family(
             name=like.name, help=like.help, kind=like.kind, labels=like.labels, across=like.across, samples=samples
         )
+
+
+def _rounded_away(one: float, other: float, total: float) -> float:
+    """What ``one + other`` is more than ``total``, exactly (Neumaier's)."""
+    if abs(one) < abs(other):
+        one, other = other, one
+    return (one - total) + other
 
 
 def _folded(label: str, value: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.exposition import Across, Family, Kind, exposition
 from sidecar.metrics import OVERFLOW, SERIES_LIMIT, SidecarMetrics
@@ -58,6 +60,24 @@ def test_of_a_worker_that_is_gone_the_counters_stay_and_the_gauges_go() -> None:
     assert value(together, "ringfence_requests_total", peer="web") == 8
     assert value(together, "open") == 5.0
     assert exposition(together).count(b"# TYPE ringfence_requests_total") == 1
+
+
+def spent(seconds: float) -> list[Family]:
+    """What a process that has spent so much of the processor's time tells."""
+    family = Family(name="process_cpu_seconds", help="", kind=Kind.COUNTER, labels=())
+    family.add((), seconds)
+    return [family]
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=2, max_size=6), st.data())
+def test_a_death_does_not_lower_a_sum_of_fractions(hundredths: list[int], data: st.DataObject) -> None:
+    own, *living = (spent(one / 100) for one in hundredths)
+    retired = Retired()
+    shown = value(added([own, *living]), "process_cpu_seconds_total")
+    while living:
+        retired.add(living.pop(data.draw(st.integers(0, len(living) - 1))))
+        now = value(added([own, retired.families(), *living]), "process_cpu_seconds_total")
+        assert now == shown
 
 
 def test_a_row_of_deaths_with_ever_new_labels_does_not_grow_the_parent() -> None:
