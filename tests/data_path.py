@@ -267,7 +267,7 @@ class Mesh:
         await until(lambda: not self.web.links and not self.api.links)
 
 
-async def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for a predicate; TimeoutError when it does not come true in time."""
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110 - any state of any object, which has no event to wait for

@@ -108,7 +108,7 @@ async def calling(
 @OVER
 async def test_a_call_is_answered_deadline_exceeded_at_the_deadline_that_it_brought(count: int) -> None:
     async with calling(count) as (app, fleet, client):
-        late = client.ask("/test/never", ("grpc-timeout", "200m"))
+        late = client.ask("/test/never", ("grpc-timeout", "1000m"))
         patient = client.ask("/test/never", ("grpc-timeout", "1H"))
         await client.ended(late)
         assert client.heads[late][":status"] == "200"
@@ -139,7 +139,7 @@ async def test_calls_without_a_deadline_or_with_one_that_is_none_wait_on(count: 
             client.ask("/test/never", ("grpc-timeout", "1x")),
             client.ask("/test/never", ("grpc-timeout", "1m"), ("grpc-timeout", "1m")),
         ]
-        late = client.ask("/test/never", ("grpc-timeout", "100m"))
+        late = client.ask("/test/never", ("grpc-timeout", "1000m"))
         await client.ended(late)
         await until(lambda: len(app.asked) == 5)
         assert not client.over & set(waiting)
@@ -171,7 +171,7 @@ async def test_the_earlier_of_the_routes_timeout_and_the_calls_own_holds(count: 
 
 @OVER
 async def test_a_request_that_is_not_grpc_gets_504_or_where_it_has_begun_a_reset(count: int) -> None:
-    route = Route(name="r", timeouts=Timeouts(response_head_seconds=0.5, request_seconds=1.5))
+    route = Route(name="r", timeouts=Timeouts(response_head_seconds=1.0, request_seconds=2.0))
     async with calling(count, route, Protocol.HTTP2) as (_, fleet, client):
         never, begun = client.ask("/test/never", grpc=False), client.ask("/test/begun", grpc=False)
         await client.ended(never)

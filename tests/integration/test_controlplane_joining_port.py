@@ -91,7 +91,7 @@ async def challenged(address: SocketAddress, bundle: TrustBundle) -> bool:
 
 
 async def test_calls_that_are_never_finished_do_not_lock_others_out(tmp_path: Path) -> None:
-    limits = replace(JOINING_LIMITS, calls=2, connection_seconds=1.0, last_call_seconds=0.5)
+    limits = replace(JOINING_LIMITS, calls=2, connection_seconds=3.0, last_call_seconds=0.5)
     async with joining(tmp_path, limits) as (address, bundle), asyncio.timeout(_WAIT_SECONDS):
         assert await challenged(address, bundle)
         stranger = Stranger(calls=2)

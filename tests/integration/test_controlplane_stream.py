@@ -38,7 +38,7 @@ TD = "shop.example"
 WEB = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/web")
 ORDERS = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/orders")
 _WAIT_SECONDS = 20.0
-LIMITS = StreamLimits(hello_seconds=0.5, write_seconds=1.0, clock_check_seconds=0.05)
+LIMITS = StreamLimits(hello_seconds=3.0, write_seconds=2.0, clock_check_seconds=0.05)
 
 
 class ShiftedClock(SystemClock):

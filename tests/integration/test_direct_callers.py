@@ -260,7 +260,7 @@ async def test_handshakes_that_do_not_end_are_bounded_and_end_with_the_sidecar(m
 
 async def test_an_svid_that_ends_ends_its_connection() -> None:
     async with echo_app() as app, Mesh(tcp_app=app, intercept=True) as mesh:
-        svid = mesh.ca.svid(WEB, lifetime=2.0)
+        svid = mesh.ca.svid(WEB, lifetime=5.0)
         short, long = await direct(mesh, TCP_PORT, svid), await direct(mesh, TCP_PORT)
         for client in (short, long):
             await lives(client.reader, client)
@@ -278,7 +278,7 @@ async def test_our_own_svid_that_ends_ends_the_connections_that_were_shown_it() 
     ca = TestCa("shop.example")
     async with (
         echo_app() as app,
-        Mesh(tcp_app=app, ca=ca, intercept=True, api_svid=ca.svid(API, lifetime=2.0)) as mesh,
+        Mesh(tcp_app=app, ca=ca, intercept=True, api_svid=ca.svid(API, lifetime=5.0)) as mesh,
     ):
         client = await direct(mesh, TCP_PORT)
         await lives(client.reader, client)
@@ -295,8 +295,8 @@ async def test_our_own_svid_that_ends_ends_the_connections_that_were_shown_it() 
 async def test_an_http_client_is_asked_to_leave_before_its_svid_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that no request of a client that renews is cut off: it comes again with its new SVID."""
     async with http_app() as app, Mesh(http_app=app, intercept=True) as mesh:
-        monkeypatch.setattr("sidecar.tenure.GRACE_SHARE", 0.8)
-        svid = mesh.ca.svid(WEB, lifetime=5.0)
+        monkeypatch.setattr("sidecar.tenure.GRACE_SHARE", 0.7)
+        svid = mesh.ca.svid(WEB, lifetime=10.0)
         client = await direct_http(mesh, svid)
         assert (await client.ask("GET", "/orders/1")).status == 200
         assert await asyncio.wait_for(client.reader.read(), 10) == b""  # an orderly end

@@ -102,7 +102,7 @@ async def test_an_opaque_connection_ends_with_the_svid_that_was_shown_on_it() ->
     ca = TestCa("shop.example")
     async with (
         echo_app() as app,
-        direct(TCP_PORT, tcp_app=app, ca=ca, web_svid=ca.svid(WEB, lifetime=2.0)) as mesh,
+        direct(TCP_PORT, tcp_app=app, ca=ca, web_svid=ca.svid(WEB, lifetime=5.0)) as mesh,
     ):
         reader, writer = await opaque(mesh)
         await lives(reader, writer)

@@ -109,7 +109,7 @@ async def test_attempts_and_budget_bound_what_is_repeated() -> None:
 
 
 async def test_a_try_has_its_own_time_and_then_another_endpoint_is_asked() -> None:
-    slow = Retries(attempts=2, on=REPEATING.on, idempotent=True, per_try_seconds=0.2)
+    slow = Retries(attempts=2, on=REPEATING.on, idempotent=True, per_try_seconds=0.8)
     async with calling(3, slow) as (app, fleet, client):
         assert await status(client, "/silent_once") == "200"
         assert app.asked == ["/silent_once"] * 2

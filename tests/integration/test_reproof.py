@@ -19,7 +19,7 @@ async def ping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 async def test_a_link_outlives_the_svids_that_it_began_with_when_both_ends_prove_the_new_ones() -> None:
     ca = TestCa("shop.example")
-    short = {"web_svid": ca.svid(WEB, lifetime=2.0), "api_svid": ca.svid(API, lifetime=2.0)}
+    short = {"web_svid": ca.svid(WEB, lifetime=5.0), "api_svid": ca.svid(API, lifetime=5.0)}
     async with echo_app() as app, Mesh(tcp_app=app, ca=ca, **short) as mesh:
         reader, writer = await asyncio.open_connection("127.0.0.1", mesh.tcp_listen)
         await ping(reader, writer)
@@ -51,7 +51,7 @@ async def test_the_app_is_told_the_new_certificate_of_its_caller_after_a_renewal
 
 async def test_a_withheld_proof_ends_the_link_when_the_old_svid_is_over() -> None:
     ca = TestCa("shop.example")
-    async with echo_app() as app, Mesh(tcp_app=app, ca=ca, web_svid=ca.svid(WEB, lifetime=2.0)) as mesh:
+    async with echo_app() as app, Mesh(tcp_app=app, ca=ca, web_svid=ca.svid(WEB, lifetime=5.0)) as mesh:
         reader, writer = await asyncio.open_connection("127.0.0.1", mesh.tcp_listen)
         await ping(reader, writer)
         [link] = mesh.api.inbound.links

@@ -317,9 +317,9 @@ async def test_an_idle_app_connection_leaves_an_endpoint_that_was_left_out() -> 
 @pytest.mark.parametrize(
     ("timeouts", "kind"),
     [
-        (Timeouts(request_seconds=0.5), "request"),
-        (Timeouts(response_head_seconds=0.5), "response_head"),
-        (Timeouts(response_head_seconds=0.5, request_seconds=60), "response_head"),
+        (Timeouts(request_seconds=1.0), "request"),
+        (Timeouts(response_head_seconds=1.0), "response_head"),
+        (Timeouts(response_head_seconds=1.0, request_seconds=60), "response_head"),
     ],
 )
 async def test_a_request_that_is_never_answered_gets_504(timeouts: Timeouts, kind: str) -> None:
@@ -341,17 +341,17 @@ async def test_a_request_timeout_covers_the_last_byte_and_a_head_timeout_does_no
         writer.write(b"lf")
         return True
 
-    route = Route(name="r", timeouts=Timeouts(response_head_seconds=0.5))
+    route = Route(name="r", timeouts=Timeouts(response_head_seconds=1.0))
     async with named_apps(1) as (apps, ports), Fleet(ports, route=route) as fleet:
         apps[0].act = slow_body
         asked = asyncio.ensure_future(once(fleet))
         await until(lambda: len(apps[0].seen) == 1)
-        await asyncio.wait([asked], timeout=1.0)
+        await asyncio.wait([asked], timeout=1.5)
         assert not asked.done()
         gate.set()
         assert (await asked).body == b"half"
         gate.clear()
-        fleet.enforce(route=Route(name="r", timeouts=Timeouts(request_seconds=0.2)))
+        fleet.enforce(route=Route(name="r", timeouts=Timeouts(request_seconds=1.0)))
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await once(fleet)
         assert fleet.counted("timeouts", "shop/api", "request") == 1
@@ -370,7 +370,7 @@ async def test_another_timeout_holds_for_the_requests_that_a_match_names() -> No
 
 
 async def test_a_slow_try_is_given_up_for_another() -> None:
-    retries = Retries(attempts=1, on=REPEATING.on, idempotent=True, per_try_seconds=0.5)
+    retries = Retries(attempts=1, on=REPEATING.on, idempotent=True, per_try_seconds=1.0)
     async with named_apps(2) as (apps, ports), Fleet(ports, route=Route(name="r", retries=retries)) as fleet:
         apps[0].act = silent
         assert set(await names(fleet, 6)) == {"200 b"}
@@ -443,7 +443,7 @@ async def test_connecting_takes_no_longer_than_the_route_permits() -> None:
         writer.close()
 
     async with serving(mute) as dead, named_apps(1) as (_, ports):
-        route = Route(name="r", timeouts=Timeouts(connect_seconds=0.5), retries=Retries(budget_percent=0))
+        route = Route(name="r", timeouts=Timeouts(connect_seconds=2.0), retries=Retries(budget_percent=0))
         fleet = Fleet([1, *ports], route=route)
         replaced = fleet.replicas[0]
         async with fleet:

@@ -210,7 +210,7 @@ async def test_renewal_is_over_mutual_tls_with_the_svid_that_is_held(bench: Benc
 
 
 async def test_renewal_with_the_real_authority(tmp_path: Path) -> None:
-    backend = RealBackend(tmp_path, lifetime_seconds=3)
+    backend = RealBackend(tmp_path, lifetime_seconds=5)
     await backend.start()
     try:
         bench = Bench(backend, tmp_path)

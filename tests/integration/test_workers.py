@@ -275,7 +275,7 @@ async def test_a_port_that_another_process_has_is_named_and_refused(bench: SelfC
         await process.ready()
 
 
-@pytest.mark.parametrize("lifetime_seconds", [6.0])
+@pytest.mark.parametrize("lifetime_seconds", [12.0])
 async def test_a_renewed_identity_reaches_every_worker_and_harms_no_living_connection(bench: SelfCaller) -> None:
     process = await started(bench)
     living = await spread(bench, process, least=1)
