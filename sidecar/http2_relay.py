@@ -6,7 +6,7 @@ parsing. A refusal costs one stream, never the connection, and is told in the re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 from ringfence.policy.decide import Decision, Deny
@@ -69,6 +69,7 @@ class Http2Relay(Relay):
     _monotonic: Callable[[], float]
     _watched: tuple[str, float]
     name_protocol = False  # by the first request, on a port of protocol ``auto``
+    _in_hand: Collection[Exchange] = ()  # of which ``finish`` wants to know
 
     def inspect(self, heads: Heads, recorder: Recorder, own_id: str) -> None:
         """Second half of ``__init__``, which the two directions inherit from different relays."""
@@ -136,14 +137,18 @@ class Http2Relay(Relay):
             self.facts.protocol = "grpc"
         self._recorder.detected(self.facts)
 
+    def finish(self, exchange: Exchange) -> None:
+        """Called for each exchange that ends while there are some ``_in_hand``."""
+
     def done(self, exchange: Exchange) -> None:
+        if self._in_hand:
+            self.finish(exchange)
         seconds = self._monotonic() - exchange.started
         self.facts.requests += 1
         series = self._series
         decision: Decision | None = exchange.decision  # type: ignore[assignment]
-        status = status_counted(exchange)
-        series.count(decision, status).value += 1
-        series.durations.observe(seconds)
+        status = exchange.status or status_counted(exchange)
+        series.ended(decision, status, seconds)
         if exchange.cut:
             series.resets.value += 1
         if self._recorder.every_request:

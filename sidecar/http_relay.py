@@ -112,8 +112,7 @@ class HttpRelay(Relay):
         series = self._series
         decision: Decision | None = exchange.decision  # type: ignore[assignment]
         status = exchange.status or _status_counted(exchange)
-        series.count(decision, status).value += 1
-        series.durations.observe(seconds)
+        series.ended(decision, status, seconds)
         if exchange.cut:
             series.resets.value += 1
         if self._recorder.every_request:

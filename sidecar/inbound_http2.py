@@ -36,7 +36,8 @@ class InboundHttp2Relay(Http2Relay):
         self.caller = caller
         self.app_port = port
         self._port = port.port
-        self._forwarded_for = port.forwarded_for
+        self._replaces = port.forwarded_for is ForwardedFor.REPLACE
+        self._appends = port.forwarded_for is ForwardedFor.APPEND
         self.inspect(heads, recorder, own_id)
 
     # -- bytes --------------------------------------------------------------------------------------------------------
@@ -132,9 +133,9 @@ class InboundHttp2Relay(Http2Relay):
                 exchange.decision = limited = Deny(DenyReason.RATE_LIMITED)
                 self.inspector.refuse(exchange, self._denial(exchange, limited, seconds))
                 return None
-            if self._forwarded_for is ForwardedFor.REPLACE:
+            if self._replaces:
                 return caller.told_field
-            if self._forwarded_for is ForwardedFor.APPEND:
+            if self._appends:
                 return caller.identity_field + appended_field(exchange.fields.fields, caller.address)
             return caller.identity_field
         self.inspector.refuse(exchange, self._denial(exchange, decision))  # type: ignore[arg-type]

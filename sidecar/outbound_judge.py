@@ -28,6 +28,7 @@ class OutboundHttp2Judge(Http2Relay):
         self._limits = CallLimits(
             target, monotonic=self._monotonic, outstanding=self.inspector.outstanding, expire=self._expire
         )
+        self._in_hand = self._limits.counted
 
     def request(self, exchange: Exchange) -> bytes | None:
         exchange.started = self._monotonic()
@@ -45,10 +46,8 @@ class OutboundHttp2Judge(Http2Relay):
         answer = self._answer(DenyReason.CIRCUIT_OPEN, exchange, detail=f"as many {what} as the route permits")
         self.inspector.refuse(exchange, answer)
 
-    def done(self, exchange: Exchange) -> None:
-        if self._limits.counted:
-            self._limits.end(exchange)
-        super().done(exchange)
+    def finish(self, exchange: Exchange) -> None:
+        self._limits.end(exchange)
 
     def _expire(self, exchange: Exchange, kind: str, detail: str) -> bool:
         """A call is late: in gRPC's own words, if it is one, and by a reset if an HTTP response has begun."""

@@ -40,7 +40,18 @@ def _label(reason: str) -> str:
 class RequestSeries:
     """Counters of the requests of one caller to one service, bound once and then found by verdict and status."""
 
-    __slots__ = ("_direction", "_metrics", "_peer", "_service", "by_verdict", "durations", "resets")
+    __slots__ = (
+        "_count",
+        "_decision",
+        "_direction",
+        "_metrics",
+        "_peer",
+        "_service",
+        "_status",
+        "by_verdict",
+        "durations",
+        "resets",
+    )
 
     def __init__(self, metrics: SidecarMetrics, direction: str, peer: str, service: str) -> None:
         self._metrics = metrics
@@ -50,6 +61,18 @@ class RequestSeries:
         self.durations: Histogram = metrics.durations.at(direction, peer, service)
         self.resets: Count = metrics.resets.at(direction, peer, service)
         self.by_verdict: dict[tuple[Decision | None, int], Count] = {}
+        self._decision: Decision | None = None
+        self._status = -1
+        self._count = Count()
+
+    def ended(self, decision: Decision | None, status: int, seconds: float) -> None:
+        """Count one request. Mostly its verdict is that of the request before it, which is quicker seen than found."""
+        if decision is not self._decision or status != self._status:
+            self._count = self.count(decision, status)
+            self._decision = decision
+            self._status = status
+        self._count.value += 1
+        self.durations.observe(seconds)
 
     def count(self, decision: Decision | None, status: int) -> Count:
         """The counter of this verdict and status; bounded by what the metric family allows."""

@@ -21,11 +21,9 @@ class SystemClock:
 
     __slots__ = ()
 
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+    # The functions themselves: the data path asks twice for each request.
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
 
 
 class FakeClock:

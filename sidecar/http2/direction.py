@@ -252,14 +252,14 @@ class Direction(FrameReader):
         if self.in_step and head.kept is None:
             if not inserted:
                 return None
-            block += inserted
         else:
             self.withhold(entry)
-            block = self.own_block(head.literal) + inserted
-        length = len(block)
+            block = self.own_block(head.literal)
+        length = len(block) + len(inserted)
         if length > self.receiver_frame_bytes:
+            block += inserted
             return h2.header_frames(stream_id, block, end=end, limit_bytes=self.receiver_frame_bytes)
-        return pack_header(length >> 8, length & 0xFF, h2.HEADERS, 5 if end else 4, stream_id) + block
+        return pack_header(length << 8 | h2.HEADERS, 5 if end else 4, stream_id) + block + inserted
 
     def own_block(self, block: bytes) -> bytes:
         """``block``, which refers to no table, as it may be sent to the receiver now."""

@@ -42,6 +42,7 @@ class RequestHead:
     __slots__ = (
         "_literal",
         "_traceparent",
+        "bare",
         "expect_continue",
         "fields",
         "grpc",
@@ -84,6 +85,8 @@ class RequestHead:
         self.expect_continue = expect_continue
         self.protocol = protocol
         """Of an extended CONNECT (RFC 8441); else empty."""
+        self.bare = not protocol and (length == 0 or length == UNANNOUNCED)
+        """Nothing in it depends on what follows, or on what the server offers."""
         self._literal: bytes | None = None
         self._traceparent: bytes | None = None
 

@@ -38,7 +38,16 @@ DEFAULT_PROTOCOLS: Final = frozenset({b"websocket"})
 class Entry:
     """A block that was read: its fields, the table after it, and what they say, filled in when it is asked."""
 
-    __slots__ = ("after", "fields", "list_bytes", "request", "request_trailers", "response", "response_trailers")
+    __slots__ = (
+        "after",
+        "fields",
+        "list_bytes",
+        "plain_response",
+        "request",
+        "request_trailers",
+        "response",
+        "response_trailers",
+    )
 
     def __init__(self, fields: list[Field], after: Table | None, list_bytes: int) -> None:
         self.fields = fields
@@ -48,6 +57,8 @@ class Entry:
         """At least the size of the list; exact where it is near the limit."""
         self.request: RequestHead | None = None
         self.response: ResponseHead | None = None
+        self.plain_response: ResponseHead | None = None
+        """`response`, if it is a final one, nothing is to be taken out of it, and the table is what it was."""
         self.request_trailers: ResponseHead | None = None
         self.response_trailers: ResponseHead | None = None
 
@@ -168,6 +179,8 @@ class Heads:
         """What ``entry`` says as a response's header section; raises `MalformedError`."""
         self._check_size(entry)
         head = entry.response = self._reader.response(entry.fields)
+        if head.status >= 200 and head.kept is None and entry.after is None:
+            entry.plain_response = head
         return head
 
     def request_trailers(self, entry: Entry) -> ResponseHead:

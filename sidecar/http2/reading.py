@@ -29,8 +29,9 @@ SMALLEST_UPDATE_BYTES: Final = 64
 _SMALL_UPDATE: Final = (SMALLEST_UPDATE_BYTES - 1).to_bytes(4, "big")
 _RESERVED_BIT: Final = b"\x80"
 
-unpack_header = Struct(">HBBBL").unpack_from
-pack_header = Struct(">HBBBL").pack
+unpack_header = Struct(">LBL").unpack_from
+"""A frame's header: its length with its kind in the lowest byte, its flags, its stream id with the reserved bit."""
+pack_header = Struct(">LBL").pack
 
 
 class OpenBlock:

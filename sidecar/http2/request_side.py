@@ -46,14 +46,15 @@ class RequestDirection(Direction):
         limit = self.frame_limit_bytes
         try:
             while size - pos >= 9:
-                high, low, kind, flags, stream_id = unpack_header(data, pos)
-                length = high << 8 | low
+                length_and_kind, flags, stream_id = unpack_header(data, pos)
+                length = length_and_kind >> 8
                 if length > limit:
                     raise PeerError(h2.FRAME_SIZE_ERROR, f"frame of {length} bytes, {limit} allowed")
                 end = pos + 9 + length
                 if end > size:
                     need = 9 + length
                     break
+                kind = length_and_kind & 0xFF
                 if calm:
                     if kind == 0:
                         exchange = streams.get(stream_id)
@@ -125,7 +126,9 @@ class RequestDirection(Direction):
     # --- header blocks ---
 
     def take_block(self, stream_id: int, end: bool, block: bytes) -> bytes | None:
-        entry = self.read(block)
+        entry = self.known(block)
+        if entry is None or entry.after is not None:
+            entry = self.read(block)
         shared = self.shared
         if stream_id <= shared.last_id:
             return self._trailers(stream_id, end, block, entry)
@@ -136,12 +139,14 @@ class RequestDirection(Direction):
             self.withhold(entry)
             self._turn_away(stream_id, end)
             return b""
-        try:
-            head = request_head(self.heads, entry, end, connect_offered=shared.connect_offered)
-        except MalformedError as error:
-            self.withhold(entry)
-            shared.malformed_request(stream_id, not end, entry.fields, error)
-            return b""
+        head = entry.request
+        if head is None or not head.bare:
+            try:
+                head = request_head(self.heads, entry, end, connect_offered=shared.connect_offered)
+            except MalformedError as error:
+                self.withhold(entry)
+                shared.malformed_request(stream_id, not end, entry.fields, error)
+                return b""
         exchange = Exchange(stream_id, head, len(block))
         if end:
             exchange.request_open = False
@@ -151,6 +156,8 @@ class RequestDirection(Direction):
             self.withhold(entry)
             shared.refused(exchange)
             return b""
+        if not inserted and self.in_step and exchange.fields.kept is None:
+            return None
         return self.passed_block(stream_id, end, block, entry, exchange.fields, inserted)
 
     def _trailers(self, stream_id: int, end: bool, block: bytes, entry: Entry) -> bytes | None:

@@ -53,14 +53,15 @@ class ResponseDirection(Direction):
         limit = self.frame_limit_bytes
         try:
             while size - pos >= 9:
-                high, low, kind, flags, stream_id = unpack_header(data, pos)
-                length = high << 8 | low
+                length_and_kind, flags, stream_id = unpack_header(data, pos)
+                length = length_and_kind >> 8
                 if length > limit:
                     raise PeerError(h2.FRAME_SIZE_ERROR, f"frame of {length} bytes, {limit} allowed")
                 end = pos + 9 + length
                 if end > size:
                     need = 9 + length
                     break
+                kind = length_and_kind & 0xFF
                 exchange = streams.get(stream_id) if calm else None
                 if exchange is not None:
                     if kind == 0:
@@ -74,11 +75,24 @@ class ResponseDirection(Direction):
                                 pos = end
                                 passed += 1
                                 if flags:
-                                    self.ended(exchange)
-                                    if shared.close_after:
-                                        break
+                                    exchange.response_open = False
+                                    if not exchange.request_open:
+                                        shared.finish(exchange)
+                                        if shared.close_after:
+                                            break
                                 continue
                     elif kind == 1:
+                        if flags == 4 and not exchange.status and self.in_step:
+                            entry = self.known(data[pos + 9 : end])
+                            head = entry.plain_response if entry is not None else None
+                            if head is not None and exchange.response_open and exchange.method != b"HEAD":
+                                exchange.status = status = head.status
+                                exchange.response_left = head.length
+                                exchange.grpc_status = head.grpc_status
+                                exchange.response_bytes += length
+                                self._judge_response(exchange, status)
+                                pos = end
+                                continue
                         if flags == 5 or flags == 4:
                             replaced: bytes | None = b""
                             try:

@@ -68,14 +68,15 @@ class End(Sender):
         limit = self.frame_limit_bytes
         streams = self.streams
         while size - pos >= 9:
-            high, low, kind, flags, stream_id = unpack_header(data, pos)
-            length = high << 8 | low
+            length_and_kind, flags, stream_id = unpack_header(data, pos)
+            length = length_and_kind >> 8
             if length > limit:
                 raise PeerError(h2.FRAME_SIZE_ERROR, f"frame of {length} bytes, {limit} allowed")
             end = pos + 9 + length
             if end > size:
                 need = 9 + length
                 break
+            kind = length_and_kind & 0xFF
             call = streams.get(stream_id) if self._block is None else None
             if kind == 0 and call is not None and flags <= 1 and length:
                 self.take_data(call, data[pos + 9 : end], length, flags == 1)

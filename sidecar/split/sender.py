@@ -81,7 +81,7 @@ class Sender(FrameReader):
         if length > self.peer_frame_bytes:
             self.put(h2.header_frames(stream_id, block, end=end, limit_bytes=self.peer_frame_bytes))
         else:
-            self.put(pack_header(length >> 8, length & 0xFF, h2.HEADERS, 5 if end else 4, stream_id) + block)
+            self.put(pack_header(length << 8 | h2.HEADERS, 5 if end else 4, stream_id) + block)
 
     def send(self, flow: Flow, content: bytes, *, end: bool) -> int:
         """Send ``content`` now or as soon as the windows let it; the bytes that are out."""
@@ -95,7 +95,7 @@ class Sender(FrameReader):
         ):
             flow.window -= size
             self.send_window -= size
-            self.out += (pack_header(size >> 8, size & 0xFF, 0, 1 if end else 0, flow.stream_id), content)
+            self.out += (pack_header(size << 8, 1 if end else 0, flow.stream_id), content)
             if not self.touched:
                 self.calls.touch(self)
             self.credit += CREDIT_FOR_FRAME
@@ -138,7 +138,7 @@ class Sender(FrameReader):
             last = flow.ending and not pending and flow.trailers is None
             if last:
                 flow.done = True
-            self.put(pack_header(size >> 8, size & 0xFF, 0, 1 if last else 0, flow.stream_id))
+            self.put(pack_header(size << 8, 1 if last else 0, flow.stream_id))
             self.out.append(first)
         if pending:
             if flow.window > 0:

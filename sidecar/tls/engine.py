@@ -172,8 +172,11 @@ class TlsEngine:
             raise RuntimeError("send before the TLS handshake is done")
         if not plaintext:
             return
-        try:
-            self._send(plaintext)  # whole: the contexts have partial writes off, and a memory BIO takes all
+        try:  # whole: the contexts have partial writes off, and a memory BIO takes all
+            if self._records is not None and type(plaintext) is bytes:
+                self._records.write(plaintext)
+            else:
+                self._send(plaintext)
         except SSL.Error as error:
             raise self._fail(failed_from(error)) from error
 

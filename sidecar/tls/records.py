@@ -100,6 +100,13 @@ class Records:
         if result != size:
             raise self._error(result)
 
+    def write(self, plaintext: bytes) -> None:
+        """Encrypt all of ``plaintext``, which is not empty; raises SSL.Error."""
+        lib.ERR_clear_error()
+        result = lib.SSL_write(self._ssl, plaintext, len(plaintext))
+        if result != len(plaintext):
+            raise self._error(result)
+
     def _error(self, result: int) -> SSL.Error:
         try:
             self._connection._raise_ssl_error(self._ssl, result)

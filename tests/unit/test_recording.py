@@ -197,6 +197,17 @@ def test_a_verdict_is_counted_under_its_policy_and_rule_or_its_reason() -> None:
     }
 
 
+def test_requests_are_each_counted_under_their_own_verdict_in_whatever_order_they_end() -> None:
+    seen = Recorded()
+    series = seen.recorder.series("inbound", WEB, "shop/orders")
+    other = Permit(PERMIT.policy, "web-writes")
+    for decision, status in ((None, 502), (PERMIT, 200), (PERMIT, 200), (other, 200), (other, 404), (PERMIT, 200)):
+        series.ended(decision, status, 0.001)
+    counted = {(*key[4:5], key[6]): count.value for key, count in seen.metrics.requests.table.items()}
+    assert counted == {("", "502"): 1, ("web-reads", "200"): 3, ("web-writes", "200"): 1, ("web-writes", "404"): 1}
+    assert sum(series.durations.buckets) == 6
+
+
 def test_requests_are_logged_only_where_every_one_is() -> None:
     for every in (False, True):
         seen = Recorded(every=every)

@@ -71,6 +71,18 @@ def test_what_stands_in_clear_is_sent_from_there_behind_what_was_sent_before() -
     assert server.receive(client.outgoing()) == b"before clear after"
 
 
+def test_nothing_is_encrypted_behind_an_orderly_close() -> None:
+    client, server = pair()
+    client.engine.send(bytearray(b"in any "))
+    client.engine.send(memoryview(b"form"))
+    client.engine.close_notify()
+    with pytest.raises(TlsFailed):
+        client.engine.send(b"more")
+    with pytest.raises(TlsClosed) as caught:
+        server.receive(client.outgoing())
+    assert caught.value.plaintext == b"in any form"
+
+
 def test_bytes_right_behind_the_handshake_are_not_lost_when_the_buffers_come_into_use() -> None:
     client, server = connected(WEB, ORDERS)
     client.send(b"first ")
