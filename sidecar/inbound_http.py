@@ -12,10 +12,10 @@ from sidecar.http1 import Exchange, Heads, Malformed
 from sidecar.http2.frames import CONNECT_ERROR
 from sidecar.http_relay import HttpRelay
 from sidecar.limits.limiter import CallerLimits
+from sidecar.limits.paced import has_sidecar
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts, RelayOwner, close_connection
-from sidecar.tunnel.stream import Stream
 
 
 class InboundHttpRelay(HttpRelay):
@@ -112,8 +112,7 @@ class InboundHttpRelay(HttpRelay):
     def drain(self, *, patient: bool = False) -> None:
         """A sidecar of ours leaves by itself when it has read GOAWAY: an end from here would cross a request of it.
         Others are asked to by ``connection: close``."""
-        stream = self.stream
-        if not (isinstance(stream, Stream) and stream.machine.peer_is_ringfence):
+        if not has_sidecar(self.stream):
             super().drain(patient=patient)
 
     def unavailable(self, reason: DenyReason, detail: str) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sidecar.limits.limiter import CallerLimits
 from sidecar.relay import ByteStream
-from sidecar.tunnel.stream import Headers, StreamEndpoint
+from sidecar.tunnel.stream import Headers, Stream, StreamEndpoint
 
 
 class Limited(StreamEndpoint, Protocol):
@@ -132,3 +132,10 @@ class Paced:
 def mesh_end(stream: ByteStream | None) -> ByteStream | None:
     """The stream of a relay, whether or not its bytes are limited."""
     return stream.stream if isinstance(stream, Paced) else stream
+
+
+def has_sidecar(stream: ByteStream | None) -> bool:
+    """Whether a sidecar of ours is at the other end, which leaves by itself when it has read GOAWAY and has drawn for a
+    trace already."""
+    end = mesh_end(stream)
+    return isinstance(end, Stream) and end.machine.peer_is_ringfence

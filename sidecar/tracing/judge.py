@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from sidecar.http2 import literal
+from sidecar.limits.paced import has_sidecar
 from sidecar.relay import RelayFacts
 from sidecar.trace_context import TRACEPARENT, TRACESTATE, traceparent
 from sidecar.tracing.span import OpenSpan
 from sidecar.tracing.tracer import EndedRequest, Tracer
-from sidecar.tunnel.stream import Stream
 
 _CONTINUED: Final = frozenset({TRACEPARENT})
 _BEGUN: Final = frozenset({TRACEPARENT, TRACESTATE})
@@ -99,4 +99,4 @@ class TracedJudge:
         judge = self._judge
         if judge.facts.direction == "outbound":
             return True
-        return not (isinstance(judge.stream, Stream) and judge.stream.machine.peer_is_ringfence)
+        return not has_sidecar(judge.stream)

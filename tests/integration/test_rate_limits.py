@@ -280,3 +280,28 @@ async def test_a_port_without_limits_asks_nothing(mesh: Mesh) -> None:
     assert [(await client.ask("GET", "/orders/1")).status for _ in range(3)] == [200] * 3
     assert all(relay.limits is None for relay, _ in mesh.api.inbound.relays)  # type: ignore[attr-defined]
     client.close()
+
+
+async def test_bytes_that_are_limited_hide_from_nobody_that_the_caller_has_a_sidecar(mesh: Mesh) -> None:
+    """It leaves by itself when it is told to go: an end from here would cross its next request."""
+    limit(mesh, RateLimit(name="slow", per=Per.CALLER, bytes=Rate(amount=1 << 30, seconds=1)))
+    client = await HttpClient.to(mesh.http_listen)
+    assert (await client.ask("GET", "/orders/1")).status == 200
+    [(relay, _)] = mesh.api.inbound.relays
+    relay.drain()
+    assert not relay.ended
+    assert not relay.stream.local_ended
+    reply = await client.ask("GET", "/orders/1")
+    assert (reply.status, "connection" in reply.headers) == (200, False)
+    client.close()
+
+
+async def test_bytes_that_are_limited_make_no_second_draw_for_a_trace() -> None:
+    async with http_app() as app, Mesh(http_app=app, traced=1.0) as mesh:
+        mesh.web.recorder.tracer = None
+        limit(mesh, RateLimit(name="slow", per=Per.CALLER, bytes=Rate(amount=1 << 30, seconds=1)))
+        client = await HttpClient.to(mesh.http_listen)
+        assert (await client.ask("GET", "/orders/1")).status == 200
+        client.close()
+        await until(lambda: not len(mesh.api.inbound.relays))
+    assert mesh.api.spans == []
