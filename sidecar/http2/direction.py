@@ -20,6 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from sidecar.http2 import frames as h2
+from sidecar.http2.dispatch import FrameDispatch
 from sidecar.http2.exchange import Exchange
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import FloodError, FloodGuard
@@ -27,7 +28,7 @@ from sidecar.http2.head import RequestHead, ResponseHead
 from sidecar.http2.heads import Entry, Heads
 from sidecar.http2.literal import SIZE_UPDATE_ZERO
 from sidecar.http2.mediation import Told, mediate, settings_frame
-from sidecar.http2.reading import LARGEST_ID, SMALLEST_UPDATE_BYTES, FrameReader, pack_header
+from sidecar.http2.reading import SMALLEST_UPDATE_BYTES, pack_header
 from sidecar.http2.reasons import Broken, BrokenError, Malformed, MalformedError
 from sidecar.http2.table import Table
 
@@ -48,7 +49,7 @@ UNREAD_OPAQUE: Final = b"rf-read?"
 _UNREAD_PING: Final = h2.ping(UNREAD_OPAQUE)
 
 
-class Direction(FrameReader):
+class Direction(FrameDispatch):
     """See the module's docstring. ``other`` is the opposite direction, whose receiver is this one's sender."""
 
     __slots__ = (
@@ -133,49 +134,9 @@ class Direction(FrameReader):
             if self.credit < 0:
                 raise FloodError("window")
 
-    # --- every frame that is not in the hot loop ---
-
-    def slow(self, kind: int, flags: int, stream_id: int, frame: bytes) -> None:
-        """One frame, with its header; what passes is put into ``out``. Raises PeerError."""
-        stream_id &= LARGEST_ID
-        if self._block is not None:
-            self.take_continuation(kind, flags, stream_id, frame)
-        elif not self.began and kind != h2.SETTINGS:
-            raise PeerError(h2.PROTOCOL_ERROR, "first frame is not SETTINGS")
-        elif kind == h2.DATA:
-            self._data(flags, stream_id, frame)
-        elif kind == h2.HEADERS:
-            self.take_headers(flags, stream_id, frame)
-        elif kind == h2.WINDOW_UPDATE:
-            self._window_update(stream_id, frame)
-        elif kind == h2.RST_STREAM:
-            self._rst_stream(stream_id, frame)
-        elif kind == h2.SETTINGS:
-            self._settings(flags, stream_id, frame)
-        elif kind == h2.PING:
-            self._ping(flags, stream_id, frame)
-        elif kind == h2.GOAWAY:
-            if stream_id or len(frame) < h2.HEADER_BYTES + 8:
-                raise PeerError(h2.FRAME_SIZE_ERROR if not stream_id else h2.PROTOCOL_ERROR, "GOAWAY")
-            self.guard.spend("goaway")
-            self.goaway(
-                int.from_bytes(frame[9:13], "big") & LARGEST_ID, int.from_bytes(frame[13:17], "big"), frame[17:]
-            )
-        elif kind == h2.PRIORITY:
-            if not stream_id or len(frame) != h2.HEADER_BYTES + 5:
-                raise PeerError(h2.FRAME_SIZE_ERROR if stream_id else h2.PROTOCOL_ERROR, "PRIORITY")
-            self.guard.spend("priority")
-        elif kind in (h2.PUSH_PROMISE, h2.CONTINUATION):
-            raise PeerError(h2.PROTOCOL_ERROR, f"frame of kind {kind} out of place")
-        else:
-            self.guard.spend("unknown")
-
-    def goaway(self, last_id: int, code: int, debug: bytes) -> None:
-        raise NotImplementedError
-
     # --- content ---
 
-    def _data(self, flags: int, stream_id: int, frame: bytes) -> None:
+    def slow_data(self, flags: int, stream_id: int, frame: bytes) -> None:
         length = len(frame) - h2.HEADER_BYTES
         if length > self.window:
             raise BrokenError(h2.FLOW_CONTROL_ERROR, Broken.FLOW_CONTROL, "more than the connection's window")
@@ -278,10 +239,7 @@ class Direction(FrameReader):
         if not stream_id & 1 or stream_id > self.shared.last_id:
             raise BrokenError(h2.PROTOCOL_ERROR, Broken.STREAM_ID, f"frame on idle stream {stream_id}")
 
-    def _window_update(self, stream_id: int, frame: bytes) -> None:
-        if len(frame) != h2.HEADER_BYTES + 4:
-            raise PeerError(h2.FRAME_SIZE_ERROR, "WINDOW_UPDATE")
-        increment = int.from_bytes(frame[9:], "big") & h2.LARGEST_WINDOW_BYTES
+    def window_update(self, stream_id: int, increment: int, frame: bytes) -> None:
         if 0 < increment < SMALLEST_UPDATE_BYTES:
             if self.small_credit:
                 self.small_credit -= 1
@@ -317,13 +275,11 @@ class Direction(FrameReader):
         if increment:
             self.out.append(h2.window_update(0, increment))
 
-    def _rst_stream(self, stream_id: int, frame: bytes) -> None:
-        if len(frame) != h2.HEADER_BYTES + 4:
-            raise PeerError(h2.FRAME_SIZE_ERROR, "RST_STREAM")
+    def rst_stream(self, stream_id: int, code: int, frame: bytes) -> None:
         exchange = self.streams.get(stream_id)
         if exchange is not None:
             self.out.append(frame)
-            self.reset(exchange, int.from_bytes(frame[9:], "big"))
+            self.reset(exchange, code)
             return
         self.check_not_idle(stream_id)
         self.settle(1, 0)
@@ -336,16 +292,7 @@ class Direction(FrameReader):
 
     # --- settings and pings ---
 
-    def _settings(self, flags: int, stream_id: int, frame: bytes) -> None:
-        if stream_id:
-            raise PeerError(h2.PROTOCOL_ERROR, "SETTINGS on a stream")
-        payload = frame[h2.HEADER_BYTES :]
-        if flags & h2.FLAG_ACK:
-            if payload:
-                raise PeerError(h2.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with a payload")
-            self._settings_acked(frame)
-            return
-        self.guard.spend("settings")
+    def settings(self, payload: bytes) -> None:
         if len(self.unacked) >= UNACKED_SETTINGS_LIMIT:
             raise FloodError("settings")
         connect = bool(self.heads.protocols)
@@ -369,7 +316,7 @@ class Direction(FrameReader):
         if self.from_server:
             self.shared.greeted = True
 
-    def _settings_acked(self, frame: bytes) -> None:
+    def settings_acked(self, frame: bytes) -> None:
         unacked = self.other.unacked
         if not unacked:
             raise PeerError(h2.PROTOCOL_ERROR, "acknowledgement of no SETTINGS")
@@ -382,10 +329,7 @@ class Direction(FrameReader):
         if not told.ours:
             self.out.append(frame)
 
-    def _ping(self, flags: int, stream_id: int, frame: bytes) -> None:
-        if stream_id or len(frame) != h2.HEADER_BYTES + 8:
-            raise PeerError(h2.PROTOCOL_ERROR if stream_id else h2.FRAME_SIZE_ERROR, "PING")
-        self.guard.spend("ping")
+    def ping(self, flags: int, frame: bytes) -> None:
         if flags & h2.FLAG_ACK:
             opaque = frame[h2.HEADER_BYTES :]
             other = self.other

@@ -210,7 +210,7 @@ class RequestDirection(Direction):
 
     # --- the connection ---
 
-    def goaway(self, last_id: int, code: int, debug: bytes) -> None:
+    def take_goaway(self, last_id: int, code: int, debug: bytes) -> None:
         """It speaks of pushes, and there are none."""
         self.out.append(h2.goaway(0, code, debug))
 

@@ -191,7 +191,7 @@ class ResponseDirection(Direction):
 
     # --- the connection ---
 
-    def goaway(self, last_id: int, code: int, debug: bytes) -> None:
+    def take_goaway(self, last_id: int, code: int, debug: bytes) -> None:
         """Requests above ``last_id`` were not processed, and the client may send them elsewhere."""
         shared = self.shared
         shared.goaway_client(last_id, code, debug)

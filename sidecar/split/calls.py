@@ -1,7 +1,6 @@
-"""The calls of one connection of the app: where each goes, and how one ends before its time. Sans-IO.
+"""The calls of one connection of the app, and how one ends before its time. Sans-IO; where each goes: `placing`.
 
-A call waits while no endpoint can take it: for the leg that was chosen, as long as that has its time to open, else for
-any. While all that was sent is still here and nothing of a response has gone out, it is sent again, elsewhere, where
+While all that was sent is still here and nothing of a response has gone out, it is sent again, elsewhere, where
 its endpoint has provably not begun with it (it said so, or was never sent it), or the judge lets it be repeated.
 Everything else that an endpoint leaves unfinished ends in the call's own words.
 """
@@ -24,43 +23,19 @@ from sidecar.http2.streams import DRAIN_PING
 from sidecar.split.call import Call
 from sidecar.split.chooser import Chooser
 from sidecar.split.judge import SplitJudge, Unprocessed
+from sidecar.split.placing import REST_SECONDS, Placing
 
 if TYPE_CHECKING:
-    from sidecar.split.client_end import ClientEnd
     from sidecar.split.leg import Leg
-    from sidecar.split.sender import Sender
 
 ATTEMPTS_LIMIT: Final = ATTEMPTS[1]
 """How often a call is sent again, whatever the judge says."""
-REST_SECONDS: Final = 1.0
-"""For an endpoint that could not be had or went away, while there are others."""
-_CHOICES: Final = 8
 
 
-class Calls:
-    """State that all ends of one app connection share; `Splitter` is its face for the adapter."""
+class Calls(Placing):
+    """What all ends of one app connection share; `Splitter` is its face for the adapter."""
 
-    __slots__ = (
-        "_make_leg",
-        "_resting",
-        "chooser",
-        "client",
-        "client_ended",
-        "close_after",
-        "draining",
-        "judge",
-        "last_cause",
-        "leaving",
-        "legs",
-        "monotonic",
-        "to_close",
-        "to_open",
-        "touched",
-        "turning_away",
-        "waiting",
-    )
-
-    client: ClientEnd
+    __slots__ = ("client_ended", "close_after", "draining", "turning_away")
 
     def __init__(
         self,
@@ -69,153 +44,14 @@ class Calls:
         monotonic: Callable[[], float],
         make_leg: Callable[[Member, int], Leg],
     ) -> None:
-        self.judge = judge
-        self.chooser = chooser
-        self.monotonic = monotonic
-        self._make_leg = make_leg
-        self._resting: dict[Member, float] = {}
-        self.legs: dict[Member, Leg] = {}
-        """Those that take requests, or will."""
-        self.leaving: set[Leg] = set()
-        """Those that take no new ones, and still have some."""
-        self.waiting: dict[Call, None] = {}
-        self.last_cause: object = None
-        self.touched: list[Sender] = []
-        self.to_open: list[Leg] = []
-        self.to_close: list[Leg] = []
+        super().__init__(judge, chooser, monotonic, make_leg)
         self.draining = False
         self.turning_away = False
         """Requests from now on are ignored: the client knows that they were not processed."""
         self.client_ended = False
         self.close_after = False
 
-    def touch(self, end: Sender) -> None:
-        end.touched = True
-        self.touched.append(end)
-
-    # --- where a call goes ---
-
-    def place(self, call: Call) -> None:
-        """Send ``call`` to the endpoint that is chosen for it, or have it wait."""
-        avoid = call.avoid
-        # A new request was given its time by the judge just now.
-        now = (call.waiting_since is None and not call.attempts and call.started) or self.monotonic()
-        for _ in range(_CHOICES):
-            member = self.chooser.choose(now, avoid)
-            if member is None:
-                break
-            leg = self.legs.get(member)
-            if leg is None and not self._rests(member):
-                leg = self._open(member)
-            if leg is not None:
-                if leg.takes:
-                    self._begin(call, leg, now)
-                    return
-                if not leg.ready and not leg.late_to_open:
-                    self._wait(call, leg)
-                    return
-            avoid |= {member}
-        if self._may_wait(call):
-            self._wait(call, None)
-            return
-        member = self.chooser.choose(now, call.avoid)
-        if member is not None and member not in self.legs:
-            self._wait(call, self._open(member))
-        else:
-            self.lose(call, self.last_cause)
-
-    def _begin(self, call: Call, leg: Leg, now: float) -> None:
-        if call.waiting_since is not None:
-            call.waiting_since = call.wants = None
-            del self.waiting[call]
-        call.begun = now
-        self.chooser.begun(leg.member)
-        leg.begin(call)
-
-    def _wait(self, call: Call, leg: Leg | None) -> None:
-        call.wants = leg
-        if call.waiting_since is None:
-            call.waiting_since = self.monotonic()
-            self.waiting[call] = None
-
-    def _may_wait(self, call: Call) -> bool:
-        """Whether any leg may yet take ``call``."""
-        return any(member not in call.avoid for member in self.legs)
-
-    def _place_waiting(self, wanted: Leg) -> None:
-        """``wanted`` cannot be waited for any more: nor can, perhaps, any other."""
-        for call in list(self.waiting):
-            if call.wants is wanted or (call.wants is None and not self._may_wait(call)):
-                call.wants = None
-                self.place(call)
-
-    def freed(self, leg: Leg) -> None:
-        """``leg`` takes requests, and some wait."""
-        for call in list(self.waiting):
-            if not leg.takes:
-                return
-            if call.wants in (leg, None) and leg.member not in call.avoid:
-                self._begin(call, leg, self.monotonic())
-
-    # --- legs ---
-
-    def _open(self, member: Member) -> Leg:
-        leg = self.legs[member] = self._make_leg(member, self.client.peer_window_bytes)
-        self.to_open.append(leg)
-        return leg
-
-    def _rests(self, member: Member) -> bool:
-        return member in self._resting and self.monotonic() < self._resting[member]
-
-    def leg_ready(self, leg: Leg) -> None:
-        self._resting.pop(leg.member, None)
-        self.freed(leg)
-
-    def leg_late(self, leg: Leg) -> None:
-        """Calls go elsewhere, if they can, rather than wait for ``leg`` to open."""
-        if not leg.ready and not leg.closed:
-            leg.late_to_open = True
-            self._place_waiting(leg)
-
-    def leave(self, leg: Leg) -> None:
-        """``leg`` takes no new requests, and closes when it has none left."""
-        if leg.leaving or leg.closed:
-            return
-        leg.leaving = True
-        self.leaving.add(leg)
-        if self.legs.get(leg.member) is leg:
-            del self.legs[leg.member]
-            self._resting[leg.member] = self.monotonic() + REST_SECONDS
-        if not leg.streams:
-            self.close_leg(leg)
-        self._place_waiting(leg)
-
-    def keep(self) -> None:
-        """The endpoints have changed: legs to those that are gone take no new requests."""
-        for member in [member for member in self._resting if member.gone]:
-            del self._resting[member]
-        for leg in [leg for member, leg in self.legs.items() if member.gone]:
-            self.leave(leg)
-        for call in [call for call in self.waiting if call.wants is None]:
-            self.place(call)  # an endpoint that is new may take it
-
-    def close_leg(self, leg: Leg) -> None:
-        """Nothing of the app's is on ``leg``: say goodbye."""
-        if leg.closed:
-            return
-        leg.put(h2.goaway(0, h2.NO_ERROR))
-        self._shut_leg(leg)
-        for call in list(leg.streams.values()):  # answered, but for requests that the endpoint did not read to the end
-            self.client.released(call, leg.drop(call.up))
-            leg.release(call, Outcome.UNKNOWN)
-
-    def _shut_leg(self, leg: Leg) -> None:
-        leg.closed = True
-        leg.drop_input()
-        self.to_close.append(leg)
-        self.leaving.discard(leg)
-        if self.legs.get(leg.member) is leg:
-            del self.legs[leg.member]
+    # --- legs that are lost ---
 
     def leg_lost(self, leg: Leg, cause: object, *, again: bool = True) -> None:
         """See `Splitter.leg_lost`. ``cause`` None: the endpoint closed it."""

@@ -316,7 +316,7 @@ class ClientEnd(End):
         if not stream_id & 1 or stream_id > self.last_id:
             raise BrokenError(h2.PROTOCOL_ERROR, Broken.STREAM_ID, f"frame on idle stream {stream_id}")
 
-    def take_goaway(self, last_id: int) -> None:
+    def take_goaway(self, last_id: int, code: int, debug: bytes) -> None:
         """It speaks of pushes, and there are none."""
 
     def settings_changed(self, values: dict[int, int]) -> None:

@@ -83,7 +83,7 @@ class End(Sender):
             elif kind == 1 and (flags == 5 or flags == 4) and self._block is None and self.began:
                 self.whole_block(stream_id & LARGEST_ID, flags == 5, data[pos + 9 : end])
             else:
-                self._slow(kind, flags, stream_id & LARGEST_ID, data[pos:end])
+                self.slow(kind, flags, stream_id, data[pos:end])
             pos = end
             if self.closed:
                 return
@@ -93,38 +93,6 @@ class End(Sender):
         if pos < size:
             self.keep(data[pos:], need)
 
-    def _slow(self, kind: int, flags: int, stream_id: int, frame: bytes) -> None:
-        """Every frame that is not content or a whole header block; with its header."""
-        if self._block is not None:
-            self.take_continuation(kind, flags, stream_id, frame)
-        elif not self.began and kind != h2.SETTINGS:
-            raise PeerError(h2.PROTOCOL_ERROR, "first frame is not SETTINGS")
-        elif kind == h2.DATA:
-            self._data(flags, stream_id, frame)
-        elif kind == h2.HEADERS:
-            self.take_headers(flags, stream_id, frame)
-        elif kind == h2.WINDOW_UPDATE:
-            self._window_update(stream_id, frame)
-        elif kind == h2.RST_STREAM:
-            self._rst_stream(stream_id, frame)
-        elif kind == h2.SETTINGS:
-            self._settings(flags, stream_id, frame[h2.HEADER_BYTES :])
-        elif kind == h2.PING:
-            self._ping(flags, stream_id, frame[h2.HEADER_BYTES :])
-        elif kind == h2.GOAWAY:
-            if stream_id or len(frame) < h2.HEADER_BYTES + 8:
-                raise PeerError(h2.FRAME_SIZE_ERROR if not stream_id else h2.PROTOCOL_ERROR, "GOAWAY")
-            self.guard.spend("goaway")
-            self.take_goaway(int.from_bytes(frame[9:13], "big") & LARGEST_ID)
-        elif kind == h2.PRIORITY:
-            if not stream_id or len(frame) != h2.HEADER_BYTES + 5:
-                raise PeerError(h2.FRAME_SIZE_ERROR if stream_id else h2.PROTOCOL_ERROR, "PRIORITY")
-            self.guard.spend("priority")
-        elif kind in (h2.PUSH_PROMISE, h2.CONTINUATION):
-            raise PeerError(h2.PROTOCOL_ERROR, f"frame of kind {kind} out of place")
-        else:
-            self.guard.spend("unknown")
-
     # --- what the two kinds of ends do with it ---
 
     def take_data(self, call: Call, content: bytes, length: int, end: bool) -> None:
@@ -133,9 +101,6 @@ class End(Sender):
 
     def take_reset(self, call: Call, code: int) -> None:
         """The peer has reset a living stream."""
-        raise NotImplementedError
-
-    def take_goaway(self, last_id: int) -> None:
         raise NotImplementedError
 
     def fault(self, call: Call, error: MalformedError) -> None:
@@ -158,7 +123,7 @@ class End(Sender):
 
     # --- content and windows ---
 
-    def _data(self, flags: int, stream_id: int, frame: bytes) -> None:
+    def slow_data(self, flags: int, stream_id: int, frame: bytes) -> None:
         """DATA with padding, without content, or of a stream that is gone."""
         length = len(frame) - h2.HEADER_BYTES
         content = h2.unpad(frame[h2.HEADER_BYTES :], flags)
@@ -187,10 +152,7 @@ class End(Sender):
             self.put(h2.window_update(0, self.owed_bytes))
             self.owed_bytes = 0
 
-    def _window_update(self, stream_id: int, frame: bytes) -> None:
-        if len(frame) != h2.HEADER_BYTES + 4:
-            raise PeerError(h2.FRAME_SIZE_ERROR, "WINDOW_UPDATE")
-        increment = int.from_bytes(frame[9:], "big") & h2.LARGEST_WINDOW_BYTES
+    def window_update(self, stream_id: int, increment: int, frame: bytes) -> None:
         self.spend_credit()
         if not stream_id:
             if not increment:
@@ -229,12 +191,10 @@ class End(Sender):
         if self.credit < 0:
             raise FloodError("window")
 
-    def _rst_stream(self, stream_id: int, frame: bytes) -> None:
-        if len(frame) != h2.HEADER_BYTES + 4:
-            raise PeerError(h2.FRAME_SIZE_ERROR, "RST_STREAM")
+    def rst_stream(self, stream_id: int, code: int, frame: bytes) -> None:
         call = self.streams.get(stream_id)
         if call is not None:
-            self.take_reset(call, int.from_bytes(frame[9:], "big"))
+            self.take_reset(call, code)
             return
         self.check_not_idle(stream_id)
         self.spend_credit()
@@ -242,17 +202,12 @@ class End(Sender):
 
     # --- settings and pings ---
 
-    def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id:
-            raise PeerError(h2.PROTOCOL_ERROR, "SETTINGS on a stream")
-        if flags & h2.FLAG_ACK:
-            if payload:
-                raise PeerError(h2.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with a payload")
-            if not self.settings_unacked:
-                raise PeerError(h2.PROTOCOL_ERROR, "acknowledgement of no SETTINGS")
-            self.settings_unacked -= 1
-            return
-        self.guard.spend("settings")
+    def settings_acked(self, frame: bytes) -> None:
+        if not self.settings_unacked:
+            raise PeerError(h2.PROTOCOL_ERROR, "acknowledgement of no SETTINGS")
+        self.settings_unacked -= 1
+
+    def settings(self, payload: bytes) -> None:
         values = h2.parse_settings(payload)
         self.began = True
         if values.get(h2.SETTING_HEADER_TABLE_SIZE, DEFAULT_TABLE_BYTES) < DEFAULT_TABLE_BYTES:
@@ -271,10 +226,8 @@ class End(Sender):
                     self.pushed(flow, self.push(flow))
         self.settings_changed(values)
 
-    def _ping(self, flags: int, stream_id: int, opaque: bytes) -> None:
-        if stream_id or len(opaque) != 8:
-            raise PeerError(h2.PROTOCOL_ERROR if stream_id else h2.FRAME_SIZE_ERROR, "PING")
-        self.guard.spend("ping")
+    def ping(self, flags: int, frame: bytes) -> None:
+        opaque = frame[h2.HEADER_BYTES :]
         if flags & h2.FLAG_ACK:
             self.ping_acked(opaque)
         else:

@@ -256,7 +256,7 @@ class Leg(End):
         if not stream_id & 1 or stream_id >= self._next_id:
             raise BrokenError(h2.PROTOCOL_ERROR, Broken.STREAM_ID, f"frame on idle stream {stream_id}")
 
-    def take_goaway(self, last_id: int) -> None:
+    def take_goaway(self, last_id: int, code: int, debug: bytes) -> None:
         """Requests above ``last_id`` were not processed, and are sent elsewhere."""
         calls = self.calls
         calls.leave(self)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from sidecar.http2 import frames as h2
 from sidecar.http2.direction import CREDIT_FOR_FRAME, CREDIT_LIMIT
+from sidecar.http2.dispatch import FrameDispatch
 from sidecar.http2.guard import FloodGuard
 from sidecar.http2.heads import Heads
 from sidecar.http2.literal import SIZE_UPDATE_ZERO
-from sidecar.http2.reading import FrameReader, pack_header
+from sidecar.http2.reading import pack_header
 from sidecar.http2.table import Table
 from sidecar.split.call import Flow
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sidecar.split.calls import Calls
 
 
-class Sender(FrameReader):
+class Sender(FrameDispatch):
     """The sending half of an `End`, on top of its reading of frames."""
 
     __slots__ = (
