@@ -50,7 +50,14 @@ class DirectOwner(Protocol):
 class DirectEnd(asyncio.Protocol):
     """See the module. ``engine`` None: plain TCP."""
 
-    def __init__(self, owner: DirectOwner, engine: TlsEngine | None, *, first: bytes = b"") -> None:
+    def __init__(
+        self,
+        owner: DirectOwner,
+        engine: TlsEngine | None,
+        *,
+        first: bytes = b"",
+        handshake_seconds: float = HANDSHAKE_SECONDS,
+    ) -> None:
         self.owner = owner
         self.engine = engine
         self.endpoint: StreamEndpoint | None = None
@@ -59,6 +66,7 @@ class DirectEnd(asyncio.Protocol):
         self.held_bytes = 0
         self.remote = ("", 0)
         self.local = ("", 0)
+        self._handshake_seconds = handshake_seconds
         self._first = first  # read by whoever found out what this connection is
         self._transport: asyncio.Transport | None = None
         self._full = False
@@ -85,7 +93,7 @@ class DirectEnd(asyncio.Protocol):
         if self.engine is None:
             self.owner.direct_ready(self)
         else:
-            self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, self._late)
+            self._deadline = asyncio.get_running_loop().call_later(self._handshake_seconds, self._late)
             self._write(self.engine.start())
         if self._first:
             first, self._first = self._first, b""
@@ -150,7 +158,7 @@ class DirectEnd(asyncio.Protocol):
         self._refuse(reason, code, verification.detail if verification is not None else end.reason)
 
     def _late(self) -> None:
-        self._refuse(DenyReason.CALLER_TIMEOUT, "timeout", f"no handshake within {HANDSHAKE_SECONDS:.0f} s")
+        self._refuse(DenyReason.CALLER_TIMEOUT, "timeout", f"no handshake within {self._handshake_seconds:g} s")
 
     def _refuse(self, reason: DenyReason, code: str, detail: str) -> None:
         if self._gone:

@@ -188,7 +188,7 @@ class Outbound:
         self.relays.each(rejudge)
         limits = link_limits(upstreams)
         self.pool.keep(limits)
-        self.direct.keep(frozenset(limits))
+        self.direct.keep(limits)
 
     def reverify(self) -> None:
         """New bundles: what leads to a peer that is no longer trusted ends."""

@@ -8,21 +8,21 @@ so its refusal comes as the connection's first and last words.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Endpoint
-from sidecar.direct import HANDSHAKE_SECONDS, DirectEnd
+from sidecar.direct import DirectEnd
 from sidecar.http2.frames import CANCEL
 from sidecar.openers import StreamWaiter
 from sidecar.tenure import Tenure
 from sidecar.tls import TlsFailed, TlsIdentity
 from sidecar.tunnel.link_context import LinkContext
+from sidecar.tunnel.pool import LinkLimits
 from sidecar.tunnel.stream import Headers
 
-CONNECT_SECONDS: Final = 5.0
 DIRECT_LIMIT: Final = 16_384  # connections, until the last of each is gone
 
 
@@ -34,7 +34,7 @@ class DirectDialler:
         self._identity = identity
         self._connections: set[_Direct] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._endpoints: frozenset[Endpoint] | None = None  # of all upstreams, once they are known
+        self._limits: Mapping[Endpoint, LinkLimits] | None = None  # by the endpoints of all upstreams, once known
         self._closed = False
 
     @property
@@ -53,23 +53,25 @@ class DirectDialler:
             waiter.link_failed(DenyReason.OVERLOADED, f"{DIRECT_LIMIT} connections to upstreams without a sidecar")
             return
         connection = _Direct(self, endpoint, waiter, self._identity(), self._context.clock.monotonic())
+        if self._limits is not None and endpoint in self._limits:
+            connection.connect_seconds = self._limits[endpoint].connect_seconds
         self._connections.add(connection)
         task = asyncio.get_running_loop().create_task(self._connect(connection), name=f"direct to {connection.where}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _connect(self, connection: _Direct) -> None:
-        """Open the TCP connection; the end's own deadline covers the handshake."""
+        """Open the TCP connection; the end's own deadline, as long again, covers the handshake."""
         loop = asyncio.get_running_loop()
-        endpoint, where = connection.endpoint, connection.where
+        endpoint, where, seconds = connection.endpoint, connection.where, connection.connect_seconds
         reason, detail = DenyReason.DRAINING, "the sidecar stops"
         connected = False
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(seconds):
                 await loop.create_connection(connection.dial, endpoint.mesh_host, endpoint.mesh_port)
             connected = True
         except TimeoutError:
-            reason, detail = DenyReason.UPSTREAM_TIMEOUT, f"{where}: no connection in {CONNECT_SECONDS:.0f} s"
+            reason, detail = DenyReason.UPSTREAM_TIMEOUT, f"{where}: no connection in {seconds:g} s"
         except OSError as error:
             reason, detail = DenyReason.UPSTREAM_UNREACHABLE, f"{where}: {error.strerror or error}"
         except Exception as error:
@@ -80,9 +82,10 @@ class DirectDialler:
                 self._connections.discard(connection)
                 connection.waiter.link_failed(reason, detail)
 
-    def keep(self, endpoints: frozenset[Endpoint]) -> None:
-        """Connections to endpoints that are no longer anyone's upstream drain."""
-        self._endpoints = endpoints
+    def keep(self, endpoints: Mapping[Endpoint, LinkLimits]) -> None:
+        """The endpoints of all upstreams, with how long each is waited for; connections to those that are no longer
+        anyone's upstream drain."""
+        self._limits = endpoints
         for connection in list(self._connections):
             if connection.endpoint not in endpoints:
                 connection.drain(True)
@@ -116,7 +119,7 @@ class DirectDialler:
             return
         connection.found = True
         connection.waiter.stream_found(connection, end)
-        if self._endpoints is not None and connection.endpoint not in self._endpoints:
+        if self._limits is not None and connection.endpoint not in self._limits:
             connection.drain(True)
 
     def refused(self, end: DirectEnd, code: str, detail: str) -> None:
@@ -144,6 +147,7 @@ class _Direct:
         "_dialler",
         "_end",
         "began",
+        "connect_seconds",
         "end_detail",
         "end_reason",
         "endpoint",
@@ -158,6 +162,7 @@ class _Direct:
     ) -> None:
         self._dialler = dialler
         self.began = began  # monotonic seconds
+        self.connect_seconds = LinkLimits().connect_seconds
         self._end: DirectEnd | None = None
         self.endpoint = endpoint
         self.waiter = waiter
@@ -178,7 +183,7 @@ class _Direct:
 
     def dial(self) -> DirectEnd:
         engine = self.identity.direct_client(self.waiter.alpn, frozenset((self.endpoint.spiffe_id,)))
-        self._end = DirectEnd(self, engine)
+        self._end = DirectEnd(self, engine, handshake_seconds=self.connect_seconds)
         return self._end
 
     def drain(self, idle_too: bool) -> None:
@@ -205,7 +210,7 @@ class _Direct:
 
     def direct_refused(self, end: DirectEnd, reason: DenyReason, code: str, detail: str) -> None:
         if code == "timeout":
-            reason, detail = DenyReason.UPSTREAM_TIMEOUT, f"no handshake within {HANDSHAKE_SECONDS:.0f} s"
+            reason = DenyReason.UPSTREAM_TIMEOUT
         self._dialler.refused(end, code, detail)
         self.waiter.link_failed(reason, f"{code}: {detail}")
 

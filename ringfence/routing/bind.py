@@ -52,6 +52,10 @@ def bind_routes(
         if document.limits and not service.has_sidecar:
             message = f"{document.service_full_name} has no sidecar, so that nobody would keep these limits"
             problems.append(document.service_place.problem(message, "remove limits, or give the service a sidecar"))
+        if document.route.max_age_seconds is not None and not service.has_sidecar:
+            name = document.service_full_name
+            message = f"{name} has no sidecar, so there are no mesh connections to it whose age could be bounded"
+            problems.append(document.service_place.problem(message, "remove maxAge, or give the service a sidecar"))
         for port, place in _ports(document, service, problems):
             first = taken.setdefault((document.service_full_name, port), document)
             if first is not document:

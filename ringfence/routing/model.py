@@ -32,7 +32,7 @@ UNPROCESSED: Final = (RetryOn.CONNECT_FAILURE, RetryOn.REFUSED)
 class Timeouts:
     """In seconds; None: the default."""
 
-    connect_seconds: float | None = None  # to the endpoint's sidecar, handshake included
+    connect_seconds: float | None = None  # for the TCP connection to the endpoint, and again for the handshake
     response_head_seconds: float | None = None  # from a request's end to the beginning of its response
     request_seconds: float | None = None  # from a request's head to its response's last byte
     idle_seconds: float | None = None  # an app connection on which nothing moves

@@ -12,6 +12,7 @@ import pytest
 from OpenSSL import SSL
 
 from ringfence.policy.reasons import DenyReason
+from ringfence.routing.model import Retries, Route, Timeouts
 from ringfence.snapshot import Endpoint, Protocol, Transport
 from ringfence.spiffe import ChainVerifier, SpiffeId
 from sidecar.http2 import frames as f
@@ -175,20 +176,23 @@ async def test_a_server_that_nobody_runs_is_unreachable() -> None:
         await until(lambda: not mesh.web.outbound.direct.open_count)
 
 
-async def test_a_server_that_keeps_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.direct.HANDSHAKE_SECONDS", 0.2)
+async def test_a_server_that_keeps_silent_is_given_up_when_its_route_says() -> None:
+    route = Route(name="shop/api", timeouts=Timeouts(connect_seconds=0.1), retries=Retries(attempts=0))
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
 
     async with plain_server(silent) as port, Mesh() as mesh:
-        lead(mesh, endpoint(port))
+        ends = (endpoint(port),)
+        mesh.web.outbound.enforce([replace(upstream, endpoints=ends, route=route) for upstream in mesh.upstreams])
         client = await HttpClient.to(mesh.http_listen)
         reply = await client.ask("GET", "/orders/1")
         assert (reply.status, reply.json()["reason"]) == (504, DenyReason.UPSTREAM_TIMEOUT)
+        [line] = mesh.web.log("handshake refused")
+        assert line["detail"] == "no handshake within 0.1 s"
         client.close()
-        assert ("outbound", "timeout") in mesh.web.failures
+        await until(lambda: not mesh.web.outbound.direct.open_count)
 
 
 async def test_an_app_that_leaves_during_the_handshake_leaves_nothing() -> None:

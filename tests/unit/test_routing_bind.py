@@ -120,3 +120,10 @@ def test_limits_that_no_sidecar_would_keep_are_an_error_and_how_callers_reach_it
         "(remove limits, or give the service a sidecar)"
     ]
     assert told(document("b", "service: search, timeouts: {request: 1s}")) == []
+
+
+def test_an_age_of_mesh_connections_to_a_service_that_has_none_is_an_error() -> None:
+    assert told(document("a", "service: search, maxAge: 1h")) == [
+        "a.yaml:4:17: shop/search has no sidecar, so there are no mesh connections to it whose age could be bounded "
+        "(remove maxAge, or give the service a sidecar)"
+    ]
