@@ -28,13 +28,21 @@ class Readying:
 
     async def run(self) -> None:
         """For ever."""
+        due_at = self._due_at()
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._next_change()):
+                async with asyncio.timeout_at(due_at):
                     await self._changed.wait()
             self._changed.clear()
+            # Asked before the callers are told: what ends meanwhile, or in the rest after it, is overdue then, not lost.
+            due_at = self._due_at()
             if await self._show():
                 await asyncio.sleep(_LEAST_SECONDS)
             else:
                 await asyncio.sleep(_TRY_AGAIN_SECONDS)
                 self._changed.set()
+
+    def _due_at(self) -> float | None:
+        """By the loop's clock."""
+        seconds = self._next_change()
+        return asyncio.get_running_loop().time() + seconds if seconds is not None else None

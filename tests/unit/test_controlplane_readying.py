@@ -62,3 +62,25 @@ async def test_what_could_not_be_shown_is_tried_again(monkeypatch: pytest.Monkey
     await until(lambda: shown.count == 3)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_grace_that_ends_while_another_is_shown_or_rested_after_is_shown_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of two sidecars that were lost together with their machine."""
+    monkeypatch.setattr(module, "_LEAST_SECONDS", 0.1)
+    now = asyncio.get_running_loop().time
+    ends = [now() + 0.05, now() + 0.06]
+    seen: set[float] = set()
+
+    async def show() -> bool:
+        seen.update(end for end in ends if end <= now())
+        return True
+
+    def next_change() -> float | None:
+        return min((end - now() for end in ends if end > now()), default=None)
+
+    task = asyncio.ensure_future(Readying(show=show, next_change=next_change).run())
+    await until(lambda: len(seen) == 2)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
