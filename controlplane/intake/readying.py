@@ -34,7 +34,7 @@ class Readying:
                 async with asyncio.timeout_at(due_at):
                     await self._changed.wait()
             self._changed.clear()
-            # Asked before the callers are told: what ends meanwhile, or in the rest after it, is overdue then, not lost.
+            # Asked before callers are told: what ends meanwhile, or in the rest after it, is overdue then and not lost.
             due_at = self._due_at()
             if await self._show():
                 await asyncio.sleep(_LEAST_SECONDS)
