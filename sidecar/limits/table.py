@@ -6,7 +6,7 @@ If all eight of a bucket are in use, the key's limit has a time that all such ke
 limit stricter for the crowd, never laxer, and costs no memory. Several processes change a bucket under a lock on its
 byte of the file, which the kernel takes back from a process that dies. It is held for microseconds and waited for 50 ms
 at most, once a second: a process that was stopped while it held one must not stop the others' traffic; they go on
-without, and may permit one too many.
+without while it stands still, and may permit too many so long. Once they get that lock, they wait for locks again.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class LimitTable:
         self._descriptor = descriptor
         self._now = now
         self._patient_from = 0.0  # monotonic seconds: until then no lock is waited for
+        self._given_up = -1  # the lock that was waited for in vain
         self._secret = bytes(memory[:_SECRET_BYTES])
 
     @classmethod
@@ -127,10 +128,13 @@ class LimitTable:
                 now = time.monotonic()
                 gives_up_at = gives_up_at or now + (_WAIT_SECONDS if now >= self._patient_from else 0.0)
                 if now >= gives_up_at:
-                    self._patient_from = max(self._patient_from, now + _IMPATIENCE_SECONDS)
+                    if now >= self._patient_from:
+                        self._patient_from, self._given_up = now + _IMPATIENCE_SECONDS, byte
                     return
                 os.sched_yield()
             else:
+                if byte == self._given_up:  # its holder goes on
+                    self._patient_from, self._given_up = 0.0, -1
                 locked.append(byte)
                 return
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,10 +85,12 @@ def test_the_file_has_its_size_from_the_beginning_and_no_name() -> None:
 
 
 WORKER = """
-import sys, time
+import sys
 from ringfence.routing.model import Rate
 from sidecar.limits.gcra import Bucket
+from sidecar.limits import table as tables
 from sidecar.limits.table import LimitTable
+tables._WAIT_SECONDS = 60.0  # however long a busy machine leaves a holder standing
 descriptor, began = int(sys.argv[1]), int(sys.argv[2])
 table = LimitTable.shared(descriptor, lambda: began)
 bucket = Bucket(Rate(amount=1, seconds=3600), 8000)
@@ -118,8 +122,9 @@ def test_two_processes_together_permit_what_one_would() -> None:
     assert all(told)
 
 
-def test_a_process_that_stands_still_with_a_lock_does_not_stop_the_others(now: Turned) -> None:
-    descriptor = new_file()
+@contextlib.contextmanager
+def stands_still(descriptor: int) -> Iterator[None]:
+    """Another process that holds every lock of the file."""
     code = (
         "import fcntl, sys; fcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read(1)"
     )
@@ -132,8 +137,35 @@ def test_a_process_that_stands_still_with_a_lock_does_not_stop_the_others(now: T
         assert holder.stdout is not None
         assert holder.stdin is not None
         assert holder.stdout.readline() == b"held\n"
+        yield
+        holder.stdin.close()
+
+
+def test_a_process_that_stands_still_with_a_lock_does_not_stop_the_others(now: Turned) -> None:
+    descriptor = new_file()
+    with stands_still(descriptor):
         table = LimitTable.shared(descriptor, now)
         assert table.ask(HOURLY, table.key("a"), table.key("")) == 0
         assert table.ask(HOURLY, table.key("a"), table.key("")) > 0
-        holder.stdin.close()
+    os.close(descriptor)
+
+
+def test_a_lock_is_waited_for_again_once_the_process_that_stood_still_goes_on(
+    now: Turned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.limits.table._IMPATIENCE_SECONDS", 3600.0)
+    waits: list[None] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: waits.append(None))
+    descriptor = new_file()
+    table = LimitTable.shared(descriptor, now)
+    with stands_still(descriptor):
+        table.ask(HOURLY, table.key("a"), table.key(""))
+        waited = len(waits)
+        assert waited
+        table.ask(HOURLY, table.key("a"), table.key(""))
+        assert len(waits) == waited  # once in an hour
+    table.ask(HOURLY, table.key("a"), table.key(""))
+    with stands_still(descriptor):
+        table.ask(HOURLY, table.key("a"), table.key(""))
+        assert len(waits) > waited
     os.close(descriptor)
