@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
 
 from ringfence.kit.clock import FakeClock
+from tests import ports
 from tests.aftermath import pytest_runtest_makereport, pytest_runtest_protocol, pytest_runtest_teardown
 from tests.postgres import new_postgres_url, postgres_cluster, postgres_url
 
@@ -50,16 +50,5 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def free_port() -> Callable[[], int]:
-    """Hands out loopback TCP ports that nobody listens on, no port twice in one test."""
-    given: set[int] = set()
-
-    def take() -> int:
-        while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port: int = probe.getsockname()[1]
-            if port not in given:
-                given.add(port)
-                return port
-
-    return take
+    """Hands out loopback TCP ports that nobody listens on, none of them twice."""
+    return ports.free_port

@@ -10,8 +10,6 @@ import asyncio
 import contextlib
 import io
 import json
-import random
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -31,6 +29,7 @@ from sidecar.tracing import EndedSpan, Tracer
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
 from tests.pki import TestCa
+from tests.ports import free_port as free_port
 from tests.redirected import Kernel
 
 WEB = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/web")
@@ -40,21 +39,6 @@ API_ADDRESSES = ("10.96.0.1", "fd96::1")  # where web's app believes api to be, 
 
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """A port that nobody listens on, below those that the kernel hands to clients: else one of these could take it."""
-    while True:
-        port = random.randrange(10_000, 32_000)
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port
 
 
 def rule(name: str, caller: SpiffeId = WEB, **parts: Any) -> Rule:
