@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from ringfence.policy.callers import PatternError, format_spiffe_id_pattern, parse_spiffe_id_pattern
-from ringfence.policy.decide import DecisionTable
+from ringfence.policy.decide import DecisionTable, Positions
 from ringfence.policy.decision import Permit
 from ringfence.policy.model import (
     Allowlist,
@@ -49,7 +49,7 @@ def compile_policy(
     )
     words = _Words()
     whole: set[Callers] = set()
-    patterns: Trie[str, list[int]] = Trie()
+    patterns: Trie[str, Positions] = Trie()
     unauthenticated: list[int] = []
     rules = []
     previous: tuple[str, str] | None = None
@@ -73,9 +73,9 @@ def compile_policy(
                 )
             whole.add(callers)
             segments, rest = _caller_pattern(callers, trust_domain)
-            positions = patterns.insert(segments, rest, [position])
-            if positions[-1] != position:
-                positions.append(position)
+            numbers = patterns.insert(segments, rest, Positions(position)).numbers
+            if numbers[-1] != position:
+                numbers.append(position)
     return DecisionTable(tuple(rules), patterns, frozenset(http_ports), unauthenticated=unauthenticated)
 
 

@@ -18,7 +18,7 @@ from ringfence.policy.memory import Memory, Remembered
 from ringfence.policy.paths import judged_path
 from ringfence.policy.reasons import DenyReason
 from ringfence.policy.tables import CompiledRule, PortTable
-from ringfence.policy.trie import Trie
+from ringfence.policy.trie import Leaf, Trie
 from ringfence.spiffe import SpiffeId
 
 __all__ = ["CallerView", "Decision", "DecisionTable", "Deny", "DenyReason", "KnownCaller", "Permit"]
@@ -107,6 +107,15 @@ class KnownCaller(CallerView):
             return table
 
 
+class Positions(Leaf):
+    """Which rules name the callers of one pattern: ascending positions."""
+
+    __slots__ = ("numbers",)
+
+    def __init__(self, first: int) -> None:
+        self.numbers = [first]
+
+
 class DecisionTable:
     """The compiled policy of one workload at one revision; nothing changes in it but what it remembers."""
 
@@ -125,7 +134,7 @@ class DecisionTable:
     def __init__(
         self,
         rules: Sequence[CompiledRule],
-        patterns: Trie[str, list[int]],
+        patterns: Trie[str, Positions],
         http_ports: frozenset[int],
         *,
         unauthenticated: Sequence[int] = (),
@@ -169,10 +178,10 @@ class DecisionTable:
 
     def _view(self, spiffe_id: SpiffeId) -> CallerView:
         segments = (spiffe_id.trust_domain.name, *spiffe_id.segments)
-        named = {position for positions in self._patterns.walk(segments) for position in positions}
+        named = {position for positions in self._patterns.walk(segments) for position in positions.numbers}
         if not named:
             near = self._patterns.nearest(segments)
-            nearest = self._rules[near[0]].permit.rule_name if near else None
+            nearest = self._rules[near.numbers[0]].permit.rule_name if near is not None else None
             return CallerView(Deny(DenyReason.CALLER_NOT_ALLOWED, nearest))
         key = tuple(sorted(named))
         view = self._views.get(key)

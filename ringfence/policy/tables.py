@@ -13,7 +13,7 @@ from typing import Final
 from ringfence.policy.decision import Decision, Deny, Permit
 from ringfence.policy.paths import PathTemplate
 from ringfence.policy.reasons import DenyReason
-from ringfence.policy.trie import Trie
+from ringfence.policy.trie import Leaf, Trie
 
 _NO_PATH: Final = Deny(DenyReason.PATH_NOT_ALLOWED)
 
@@ -33,49 +33,59 @@ class CompiledRule:
         return bool(self.methods or self.paths)
 
 
-class MethodTable:
-    """The rules at one path pattern: which method each permits. A policy may have ten thousand, so they are small."""
+class MethodTable(Leaf):
+    """The rules at one path pattern: which method each permits.
 
-    __slots__ = ("_any_method", "_by_method", "_method_denied", "_methods", "_path_denied", "_permit")
+    A policy may have ten thousand of one rule, so that is all that one holds: with the tail of its pattern just what
+    fits a line of the processor's cache. ``_more`` is made when another rule or a refusal comes.
+    """
+
+    __slots__ = ("_methods", "_more", "_permit")
 
     def __init__(self, first: CompiledRule) -> None:
         self._methods = first.methods
         self._permit = first.permit
-        # Most patterns have one rule; the tables that tell several apart are made when the second comes.
-        self._by_method: dict[bytes, Permit] | None = None
-        self._any_method: Permit | None = None
-        self._method_denied: Deny | None = None
-        self._path_denied: Deny | None = None
+        self._more: _More | None = None
 
     def add(self, rule: CompiledRule) -> None:
         """Add a rule after the first."""
-        if self._by_method is None:
-            self._by_method = dict.fromkeys(self._methods, self._permit)
-            self._any_method = None if self._methods else self._permit
-        for method in rule.methods:
-            self._by_method.setdefault(method, self._any_method or rule.permit)
-        if not rule.methods and self._any_method is None:
-            self._any_method = rule.permit
+        self._make_more().add(rule)
 
     def find(self, method: bytes) -> Permit | None:
-        if self._by_method is None:
+        if self._more is None:
             return self._permit if not self._methods or method in self._methods else None
-        return self._by_method.get(method, self._any_method)
+        return self._more.by_method.get(method, self._more.any_method)
 
     def deny_method(self) -> Deny:
         """The shared refusal of a method that no rule here permits; names the first of them."""
-        if self._method_denied is None:
-            self._method_denied = self._deny(DenyReason.METHOD_NOT_ALLOWED)
-        return self._method_denied
+        return self._make_more().method_denied
 
     def deny_path(self) -> Deny:
         """The shared refusal of a path to which this pattern came nearest."""
-        if self._path_denied is None:
-            self._path_denied = self._deny(DenyReason.PATH_NOT_ALLOWED)
-        return self._path_denied
+        return self._make_more().path_denied
 
-    def _deny(self, reason: DenyReason) -> Deny:
-        return Deny(reason, self._permit.rule_name)
+    def _make_more(self) -> _More:
+        if self._more is None:
+            self._more = _More(self._methods, self._permit)
+        return self._more
+
+
+class _More:
+    """What tells the rules at one path pattern apart, and their refusals."""
+
+    __slots__ = ("any_method", "by_method", "method_denied", "path_denied")
+
+    def __init__(self, methods: frozenset[bytes], permit: Permit) -> None:
+        self.by_method = dict.fromkeys(methods, permit)
+        self.any_method = None if methods else permit
+        self.method_denied = Deny(DenyReason.METHOD_NOT_ALLOWED, permit.rule_name)
+        self.path_denied = Deny(DenyReason.PATH_NOT_ALLOWED, permit.rule_name)
+
+    def add(self, rule: CompiledRule) -> None:
+        for method in rule.methods:
+            self.by_method.setdefault(method, self.any_method or rule.permit)
+        if not rule.methods and self.any_method is None:
+            self.any_method = rule.permit
 
 
 class PortTable:

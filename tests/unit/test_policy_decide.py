@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ringfence.policy.compile import compile_policy
-from ringfence.policy.decide import DecisionTable, Deny, DenyReason, KnownCaller, Permit
+from ringfence.policy.decide import DecisionTable, Deny, DenyReason, KnownCaller, Permit, Positions
 from ringfence.policy.memory import Memory
 from ringfence.policy.model import (
     Allowlist,
@@ -147,8 +147,8 @@ def test_callers_without_identity_fill_no_memory_but_their_own() -> None:
         CompiledRule(permit=Permit("p", "r"), ports=frozenset(), methods=frozenset(), paths=()),
         CompiledRule(permit=Permit("p", "s"), ports=frozenset(), methods=frozenset(), paths=()),
     )
-    patterns: Trie[str, list[int]] = Trie()
-    patterns.insert((shared.trust_domain.name, *shared.segments), False, [0])
+    patterns: Trie[str, Positions] = Trie()
+    patterns.insert((shared.trust_domain.name, *shared.segments), False, Positions(0))
     policy = DecisionTable(rules, patterns, frozenset(), unauthenticated=[1], memory=memory)
     assert policy.caller(WEB).request(80, b"GET", b"/kept").permitted
     used = memory.used_bytes
@@ -337,8 +337,8 @@ def test_callers_with_the_same_rules_share_one_view() -> None:
 
 
 def compiled(limit_callers: int = 4096, memory: Memory | None = None) -> DecisionTable:
-    patterns: Trie[str, list[int]] = Trie()
-    patterns.insert(("shop.example",), True, [0])
+    patterns: Trie[str, Positions] = Trie()
+    patterns.insert(("shop.example",), True, Positions(0))
     rules = [
         CompiledRule(permit=Permit("p", "r"), ports=frozenset(), methods=frozenset(), paths=(parse_template("/a/**"),))
     ]
