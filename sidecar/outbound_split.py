@@ -20,11 +20,11 @@ from sidecar.openers import Carrier, Openers
 from sidecar.outbound_judge import OutboundHttp2Judge
 from sidecar.outbound_leg import LegCarrier, LegLoss
 from sidecar.recording import Recorder, new_request_id
-from sidecar.refusal import Refusal
+from sidecar.refusal import Refusal, parse_refusal
 from sidecar.relay import Relay, RelayFacts, RelayOwner
 from sidecar.routed_relay import IDEMPOTENT
 from sidecar.split import Call, Leg, SplitJudge, Splitter, Unprocessed
-from sidecar.target import Target
+from sidecar.target import ENDPOINT_FAULTS, Target
 from sidecar.tracing.judge import TracedJudge
 
 PATIENCE_SECONDS: Final = 0.25  # for a leg to open; then the requests that wait for it go to another that is open
@@ -279,6 +279,10 @@ class OutboundSplitRelay(OutboundHttp2Judge):
 
     def response(self, exchange: Exchange, status: int) -> None:
         self._turn_to(exchange)
+        if exchange.refusal is not None and isinstance(exchange, Call):
+            told = parse_refusal(exchange.refusal)
+            if told is not None:  # by the sidecar there, in the app's place
+                exchange.outcome = Outcome.FAILED if told.reason in ENDPOINT_FAULTS else Outcome.UNKNOWN
         super().response(exchange, status)
 
     def done(self, exchange: Exchange) -> None:

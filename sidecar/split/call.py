@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from sidecar.balance import Member
+from sidecar.balance import Member, Outcome
 from sidecar.http2.exchange import Exchange
 from sidecar.http2.head import RequestHead
 
@@ -73,6 +73,7 @@ class Call(Exchange):
         "kept",
         "kept_bytes",
         "leg",
+        "outcome",
         "owed_bytes",
         "reset_code",
         "up",
@@ -98,6 +99,8 @@ class Call(Exchange):
         """Monotonic seconds; None while it does not wait for a connection."""
         self.avoid: frozenset[Member] = frozenset()
         """Endpoints that have failed it."""
+        self.outcome: Outcome | None = None
+        """What its response says of the endpoint, if not what its status says; the adapter's to set."""
         self.attempts = 0
         self.begun = 0.0
         """Monotonic seconds: when it was last sent."""

@@ -284,4 +284,4 @@ class Leg(End):
 
 def answered(call: Call) -> Outcome:
     """What a whole response says of its endpoint."""
-    return Outcome.ERROR if call.status >= 500 else Outcome.ANSWERED
+    return call.outcome or (Outcome.ERROR if call.status >= 500 else Outcome.ANSWERED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import hpack
+import pytest
 
 from ringfence.kit.clock import FakeClock
 from ringfence.kit.log import Logger
@@ -17,6 +18,7 @@ from sidecar.metrics import SidecarMetrics
 from sidecar.openers import Openers, StreamWaiter
 from sidecar.outbound_split import OutboundSplitRelay
 from sidecar.recording import Recorder
+from sidecar.refusal import HEADER, Refusal
 from sidecar.relay import Relay, RelayFacts
 from sidecar.routed_relay import accept_limit
 from sidecar.target import Target
@@ -100,7 +102,13 @@ class App:
         )
         accepted = accept_limit(split.target)
         self.relay = OutboundSplitRelay(
-            split, facts, split.openers, split.target, Heads(), split.recorder, "spiffe://shop.example/ns/shop/sa/web"
+            split,
+            facts,
+            split.openers,
+            split.target,
+            Heads(refusal_name=HEADER),
+            split.recorder,
+            "spiffe://shop.example/ns/shop/sa/web",
         )
         self.relay.shut_out = not accepted
         self.transport = FakeTransport(self.relay)
@@ -194,3 +202,33 @@ async def test_what_waits_for_its_turn_is_asked_although_the_app_says_no_more() 
         greet(other)
     assert asked_any(split) == 2
     assert all(asked(one) < 2 for one in split.opener.streams)
+
+
+@pytest.mark.parametrize(
+    "reason, status, failures",
+    [
+        (DenyReason.RATE_LIMITED, b"429", 1),  # says nothing: or who refuses quickly would look the best
+        (DenyReason.PATH_NOT_ALLOWED, b"403", 1),
+        (DenyReason.APP_UNREACHABLE, b"502", 2),
+        (None, b"404", 0),
+    ],
+)
+async def test_a_refusal_by_the_other_sidecar_speaks_for_its_endpoint_as_its_reason_does(
+    reason: DenyReason | None, status: bytes, failures: int
+) -> None:
+    split = Split(2)
+    split.opener.has = set(split.endpoints)
+    app = split.connect()
+    app.ask(1)
+    [stream] = split.opener.streams
+    greet(stream)
+    [member] = [one for one in split.target.balancer if one.outstanding]
+    member.failures, member.failed_at = 1, split.recorder.monotonic()
+    head = [(b":status", status)]
+    if reason is not None:
+        told = Refusal(reason=reason, request_id="12ab", origin=str(API))
+        head.append((HEADER, told.header_value()))
+    stream.endpoint.on_data(f.header_frames(1, hpack.Encoder().encode(head), end=True, limit_bytes=1 << 14))
+    assert await app.status(1) == status
+    assert member.outstanding == 0
+    assert member.failures == failures
