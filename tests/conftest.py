@@ -24,6 +24,10 @@ __all__ = [
     "pytest_runtest_teardown",
 ]
 
+# Tests start processes while servers of grpcio run; what it would do in a forked child before that becomes another
+# program may spin there for ever.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 # The same commit gives the same result, on a busy machine, too: no example has a time in which it must be done, and
 # chance chooses none. Whoever looks for new ones says --hypothesis-profile=default, or runs `make fuzz`.
 hypothesis.settings.register_profile(
