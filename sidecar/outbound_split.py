@@ -193,6 +193,8 @@ class OutboundSplitRelay(OutboundHttp2Judge):
     def leg_lost(self, leg: Leg, loss: LegLoss | None) -> None:
         self._carriers.pop(leg, None)
         if not self.ended:
+            if loss is not None and loss.reason == DenyReason.UPSTREAM_TIMEOUT and not leg.ready:
+                self._target.timed_out("connect")
             try:
                 self.inspector.leg_lost(leg, loss, again=loss is None or loss.fault)
             except Exception as error:

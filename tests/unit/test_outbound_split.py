@@ -62,7 +62,7 @@ class Split:
 
     def __init__(self, count: int, breaker: CircuitBreaker | None = None) -> None:
         self.endpoints = [endpoint(number) for number in range(count)]
-        metrics = SidecarMetrics()
+        metrics = self.metrics = SidecarMetrics()
         clock = FakeClock()
         recorder = Recorder(log=Logger("test", level="error"), metrics=metrics, clock=clock, every_request=False)
         route = Route(name="shop/api", circuit_breaker=breaker) if breaker is not None else None
@@ -232,3 +232,14 @@ async def test_a_refusal_by_the_other_sidecar_speaks_for_its_endpoint_as_its_rea
     assert await app.status(1) == status
     assert member.outstanding == 0
     assert member.failures == failures
+
+
+async def test_an_endpoint_that_is_not_reached_in_time_is_counted_as_on_any_other_connection() -> None:
+    split = Split(2)
+    split.opener.refuses = False
+    app = split.connect()
+    app.ask(1)
+    for _ in split.endpoints:
+        split.opener.waiters.pop().link_failed(DenyReason.UPSTREAM_TIMEOUT, "no connection in 5 s")
+    assert await app.status(1) == b"504"
+    assert split.metrics.timeouts.at("shop/api", "connect").value == 2
