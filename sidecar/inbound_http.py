@@ -7,12 +7,14 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import ForwardedFor, Port
 from sidecar import refusal
 from sidecar.caller import Caller
+from sidecar.direct import DirectEnd
 from sidecar.forwarded import appended_line
 from sidecar.http1 import Exchange, Heads, Malformed
+from sidecar.http1.websocket import POLICY_VIOLATION
 from sidecar.http2.frames import CONNECT_ERROR
 from sidecar.http_relay import HttpRelay
 from sidecar.limits.limiter import CallerLimits
-from sidecar.limits.paced import has_sidecar
+from sidecar.limits.paced import has_sidecar, mesh_end
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import RelayFacts, RelayOwner, close_connection
@@ -221,5 +223,15 @@ class InboundHttpRelay(HttpRelay):
         for exchange in self.inspector.outstanding():
             decision = view.request(self._port, exchange.method, exchange.target)
             if isinstance(decision, Deny) and exchange.local is None:
+                self._tell_websocket("policy changed")
                 return decision
         return None
+
+    def _tell_websocket(self, reason: str) -> None:
+        """The client of an upgraded connection reads no HTTP any more."""
+        stream = self.stream
+        told = self.inspector.farewell(POLICY_VIOLATION, reason)
+        if told and stream is not None:
+            stream.send(told)
+            if isinstance(mesh_end(stream), DirectEnd):
+                stream.end()  # else the reset by which it ends would destroy what was told

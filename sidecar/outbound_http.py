@@ -144,7 +144,9 @@ class OutboundHttpRelay(EndingHttpRelay, RoutedHttpRelay):
                 self.to_app(answer, 0)
         elif asked:
             inspector.fail(b"")
-        self.end(reason, detail, abort=inspector.abort)
+        # What was said last on an upgraded connection that policy ends, as a close frame, is to arrive.
+        told_otherwise = inspector.raw and not refusal.is_failure(reason)
+        self.end(reason, detail, abort=inspector.abort and not told_otherwise)
 
     def on_reset(self, code: int) -> None:
         if self.taken_back(code) or self.lost_before_response():

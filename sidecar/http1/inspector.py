@@ -34,6 +34,7 @@ from sidecar.http1.head import HEAD_LIMIT_BYTES
 from sidecar.http1.outstanding import BODY, DEAD, SWALLOW
 from sidecar.http1.reasons import Malformed, MalformedError
 from sidecar.http1.response_side import ResponseSide
+from sidecar.http1.websocket import close_frame
 
 _COMMON_LINE: Final = re.compile(rb"(GET|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\x22$-~]{0,16000})").fullmatch
 """What `read_request_line` and `origin_form` would accept unchanged, in one step; HEAD and TRACE need the long way."""
@@ -177,6 +178,11 @@ class Inspector(ResponseSide):
             exchange.cut = True
             self._answer(exchange, response, close=True)
             self._flush(self._client_out)
+
+    def farewell(self, code: int, reason: str) -> bytes:
+        """What tells the client of a WebSocket that it is ended for ``reason``, if that can be told between two frames
+        of the server's; the connection is to be ended then."""
+        return close_frame(code, reason) if self._frames is not None and self._frames.between else b""
 
     def drain(self, *, patient: bool = False) -> None:
         """End the connection between exchanges: the last response that is due says ``connection: close``.

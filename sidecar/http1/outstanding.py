@@ -12,6 +12,7 @@ from sidecar.http1.body import Body, CountedBody
 from sidecar.http1.ending import as_answer
 from sidecar.http1.exchange import Exchange, Judge
 from sidecar.http1.head import Heads
+from sidecar.http1.websocket import FrameEdges
 
 OUTSTANDING_LIMIT: Final = 64
 """Requests in flight on one connection; the machine is paused beyond."""
@@ -38,6 +39,7 @@ class Outstanding:
         "_client_step",
         "_current",
         "_draining",
+        "_frames",
         "_heads",
         "_held",
         "_interim",
@@ -91,6 +93,7 @@ class Outstanding:
         self._response_keeps = True
         self._interim = 0
         self._draining = False
+        self._frames: FrameEdges | None = None  # of a server that speaks WebSocket now
         self._client_out: list[bytes] = []
         self._server_out: list[bytes] = []
         self.attention = False

@@ -12,6 +12,7 @@ from sidecar.http1.framing import CHUNKED
 from sidecar.http1.outstanding import BODY, DEAD, HEAD, HOLD, OUTSTANDING_LIMIT, RAW
 from sidecar.http1.reasons import Malformed, MalformedError, shown
 from sidecar.http1.request_side import RequestSide
+from sidecar.http1.websocket import FrameEdges
 
 INTERIM_LIMIT: Final = 32
 """1xx responses to one request."""
@@ -30,6 +31,8 @@ class ResponseSide(RequestSide):
         if self._server_step == RAW:
             if self._current is not None:
                 self._current.response_bytes += len(data)
+            if self._frames is not None:
+                self._frames.passes(data)
             return data
         out: list[bytes] = []
         try:
@@ -66,6 +69,8 @@ class ResponseSide(RequestSide):
             elif step == RAW:
                 exchange.response_bytes += size - pos
                 out.append(data[pos:])
+                if self._frames is not None:
+                    self._frames.passes(data[pos:])
                 return
             else:
                 end = head_end(data, pos, pos)
@@ -135,6 +140,7 @@ class ResponseSide(RequestSide):
         self._judge_response(exchange, 101)
         self._client_step = self._server_step = RAW
         self.raw = self.attention = True
+        self._frames = FrameEdges() if chosen == (b"websocket",) else None
         exchange.request_bytes += len(self._held)
         self._server_out.append(bytes(self._held))
         self._held.clear()

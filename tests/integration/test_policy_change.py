@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 from dataclasses import replace
 
+import pytest
+
+from ringfence.snapshot import Protocol
 from tests.data_path import API, HttpClient, Mesh, echo_app, free_port, http_app, rule, until
 
 
@@ -106,3 +109,44 @@ async def test_a_policy_that_changes_nothing_for_a_stream_leaves_it_alone() -> N
         await until(lambda: bool(mesh.api.log("connection ended")))
         assert mesh.api.log("connection ended")[0]["rule"] == "again-19"
         assert not mesh.api.log("connection denied")
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"\x81\x05hello", b"\x88\x10\x03\xf0policy changed"),
+        (b"\x82\x05hel", b""),  # in the midst of a frame nothing can be told
+        (b"\x88\x02\x03\xe8", b""),  # nor behind a close of the app's own
+    ],
+)
+@pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.AUTO])
+async def test_a_websocket_that_is_denied_is_told_so_in_its_own_words(
+    sent: bytes, told: bytes, protocol: Protocol
+) -> None:
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n" + sent)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        ended.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    app = server.sockets[0].getsockname()[1]
+    async with Mesh(http_app=app, http=protocol) as mesh:
+        client = await HttpClient.to(mesh.http_listen)
+        client.writer.write(
+            b"GET /orders/1 HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+        )
+        assert b" 101 " in await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), 10)
+        assert await asyncio.wait_for(client.reader.readexactly(len(sent)), 10) == sent
+        mesh.enforce(rule("fewer", ports=[8080], methods=["POST"], paths=["/orders/{id}"]))
+        assert await asyncio.wait_for(client.reader.read(), 10) == told
+        client.close()
+        await asyncio.wait_for(ended.wait(), 10)
+        assert {line["reason"] for line in mesh.api.log("connection denied")} == {"method_not_allowed"}
+        await until(lambda: not len(mesh.web.outbound.relays) and not len(mesh.api.inbound.relays))
+    server.close()
