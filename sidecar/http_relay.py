@@ -8,18 +8,14 @@ closure is made for a request.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-from ringfence.policy.decide import Decision, Deny
+from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
 from sidecar import refusal
 from sidecar.http1 import Exchange, Heads, Inspector, Judge, Malformed
-from sidecar.http2.frames import NO_ERROR
-from sidecar.recording import Recorder, RequestSeries, new_request_id
-from sidecar.refusal import Refusal
-from sidecar.relay import Relay
-from sidecar.trace_context import trace_id_of
+from sidecar.recording import Recorder
+from sidecar.request_relay import RequestRelay
 from sidecar.tracing.judge import TracedJudge, line
 
 # A target that two readers could take for two things is the path's fault, whichever layer saw it first.
@@ -31,47 +27,21 @@ HEAD_SECONDS: Final = 15.0  # a request's head, from its first byte
 BODY_IDLE_SECONDS: Final = 60.0  # between two pieces of a request's body
 
 
-class HttpRelay(Relay):
+class HttpRelay(RequestRelay):
     """What both directions have in common: an inspector, deadlines for the client, counting."""
 
     inspector: Inspector
-    _recorder: Recorder
-    _own_id: str
-    _series: RequestSeries
-    _monotonic: Callable[[], float]
     _watched: tuple[str, object, float]
-    _in_hand = 0  # requests of which ``finish`` wants to know
+    _in_hand: int = 0
 
     def inspect(self, heads: Heads, recorder: Recorder, own_id: str) -> None:
         """Second half of ``__init__``, which the two directions inherit from different relays."""
-        self._recorder = recorder
-        self._own_id = own_id
-        self._series = recorder.series(self.facts.direction, self.facts.peer, self.facts.service)
-        self._monotonic = recorder.monotonic
+        self.record_with(recorder, own_id)
         self._watched = ("", 0, 0.0)
         judge: Judge = self
         if recorder.tracer is not None:
-            judge = TracedJudge(self, recorder.tracer, _status_counted, line)
+            judge = TracedJudge(self, recorder.tracer, self.status_counted, line)
         self.inspector = Inspector(judge, heads)
-
-    def _attend(self) -> None:
-        """Do what the inspector wants beyond the bytes that it returned."""
-        raise NotImplementedError
-
-    def _defect(self, error: Exception) -> None:
-        self.owner.relay_failed(self, error)
-        self.end("reset", "defect", abort=True)
-
-    def end(self, reason: str, detail: str = "", *, abort: bool = False, code: int = NO_ERROR) -> None:
-        if not self.ended:
-            self.inspector.cut()
-        super().end(reason, detail, abort=abort, code=code)
-
-    def on_reset(self, code: int) -> None:
-        if code == NO_ERROR and self.inspector.idle:
-            self.end("closed")
-        else:
-            super().on_reset(code)
 
     def drain(self, *, patient: bool = False) -> None:
         """Let the requests in flight end, the last with ``connection: close``, and take no more; ``patient``: but the
@@ -104,32 +74,6 @@ class HttpRelay(Relay):
     def bad_response(self, exchange: Exchange, reason: Malformed, detail: str) -> bytes:
         raise NotImplementedError
 
-    def done(self, exchange: Exchange) -> None:
-        if self._in_hand:
-            self.finish(exchange)
-        seconds = self._monotonic() - exchange.started
-        self.facts.requests += 1
-        series = self._series
-        decision: Decision | None = exchange.decision  # type: ignore[assignment]
-        status = exchange.status or _status_counted(exchange)
-        series.ended(decision, status, seconds)
-        if exchange.cut:
-            series.resets.value += 1
-        if self._recorder.every_request:
-            self._recorder.request_done(
-                self.facts,
-                decision,
-                method=exchange.method,
-                target=exchange.target,
-                status=status,
-                seconds=seconds,
-                told=refusal.is_told(exchange.local, exchange.refusal),
-                trace_id=trace_id_of(exchange),
-            )
-
-    def finish(self, exchange: Exchange) -> None:
-        """A request has ended, while some were in hand."""
-
     def malformed(self, reason: Malformed, detail: str) -> bytes:
         self._recorder.violation(self.facts, by="client", reason=reason)
         kind = _MALFORMED.get(reason, DenyReason.PROTOCOL_ERROR)
@@ -137,31 +81,13 @@ class HttpRelay(Relay):
 
     def _answer(self, kind: DenyReason, exchange: Exchange | None, *, detail: str, status: int | None = None) -> bytes:
         """Record a refusal of ours and make the response that tells it."""
-        told = Refusal(
-            reason=kind,
-            request_id=new_request_id(),
-            origin=self._own_id,
-            retry_after_seconds=self.retry_after_seconds,
-        )
+        told = self._telling(kind)
         self._refused_by(told, Deny(kind), exchange, detail)
         return refusal.http_response(told, status=status)
 
-    def _refused_by(self, told: Refusal, decision: Deny | None, exchange: Exchange | None, detail: str = "") -> None:
-        """Record a refusal, ours or another sidecar's; ``exchange`` None: of what was no request."""
-        self._recorder.request_refused(
-            self.facts,
-            decision,
-            told,
-            method=exchange.method if exchange is not None else b"",
-            target=exchange.target if exchange is not None else b"",
-            detail=detail,
-            trace_id=trace_id_of(exchange) if exchange is not None else "",
-        )
-
-
-def _status_counted(exchange: Exchange) -> int:
-    """The status the client saw: the server's, or that of the answer made here; 0 if it saw none."""
-    if exchange.status:
-        return exchange.status
-    local = exchange.local
-    return int(local[9:12]) if local else 0
+    @staticmethod
+    def status_counted(exchange: Exchange) -> int:
+        if exchange.status:
+            return exchange.status
+        local = exchange.local
+        return int(local[9:12]) if local else 0

@@ -14,7 +14,7 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.routing.model import RetryOn
 from sidecar.balance import Member, Outcome
 from sidecar.http2 import Answer, Exchange, Heads, Malformed
-from sidecar.http2_relay import answer_of, status_counted
+from sidecar.http2_relay import answer_of
 from sidecar.idleness import Idleness
 from sidecar.openers import Carrier, Openers
 from sidecar.outbound_judge import OutboundHttp2Judge
@@ -22,6 +22,7 @@ from sidecar.outbound_leg import LegCarrier, LegLoss
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal, parse_refusal
 from sidecar.relay import Relay, RelayFacts, RelayOwner
+from sidecar.request_relay import JudgedRequest
 from sidecar.routed_relay import IDEMPOTENT
 from sidecar.split import Call, Leg, SplitJudge, Splitter, Unprocessed
 from sidecar.target import ENDPOINT_FAULTS, Target
@@ -34,17 +35,13 @@ WAIT_SECONDS: Final = 10.0  # in which some endpoint must take a request
 class BalancedChooser:
     """The balancer of a target, as the splitter asks it."""
 
-    __slots__ = ("_monotonic", "_target")
+    __slots__ = ("_monotonic", "_target", "begun", "choose")
 
     def __init__(self, target: Target, monotonic: Callable[[], float]) -> None:
         self._target = target
         self._monotonic = monotonic
-
-    def choose(self, now: float, avoid: Collection[Member]) -> Member | None:
-        return self._target.balancer.choose(now, avoid)
-
-    def begun(self, member: Member) -> None:
-        self._target.balancer.begun(member)
+        self.choose: Callable[[float, Collection[Member]], Member | None] = target.balancer.choose
+        self.begun: Callable[[Member], None] = target.balancer.begun
 
     def ended(self, member: Member, seconds: float, outcome: Outcome) -> None:
         self._target.ended(member, seconds, outcome, self._monotonic())
@@ -83,7 +80,7 @@ class OutboundSplitRelay(OutboundHttp2Judge):
         chooser = BalancedChooser(target, recorder.monotonic)
         judge: SplitJudge = self
         if recorder.tracer is not None:
-            judge = TracedJudge(self, recorder.tracer, status_counted)
+            judge = TracedJudge(self, recorder.tracer, self.status_counted)
         self.inspector = Splitter(judge, chooser, heads, monotonic=recorder.monotonic)
         self.limit(target)
 
@@ -287,7 +284,7 @@ class OutboundSplitRelay(OutboundHttp2Judge):
                 exchange.outcome = Outcome.FAILED if told.reason in ENDPOINT_FAULTS else Outcome.UNKNOWN
         super().response(exchange, status)
 
-    def done(self, exchange: Exchange) -> None:
+    def done(self, exchange: JudgedRequest) -> None:
         self._turn_to(exchange)
         super().done(exchange)
 
@@ -335,7 +332,7 @@ class OutboundSplitRelay(OutboundHttp2Judge):
             return True
         return super()._expire(exchange, kind, detail)
 
-    def _turn_to(self, exchange: Exchange) -> None:
+    def _turn_to(self, exchange: object) -> None:
         """Tell what follows of the endpoint that has, or last had, this request."""
         leg = exchange.leg if isinstance(exchange, Call) else None
         if leg is not None and leg.peer != self.facts.peer:
