@@ -73,7 +73,9 @@ class ClientEnd(End):
     # --- requests ---
 
     def whole_block(self, stream_id: int, end: bool, block: bytes) -> None:
-        entry = self.read(block)
+        entry = self.known(block)
+        if entry is None or entry.after is not None:
+            entry = self.read(block)
         calls = self.calls
         if stream_id <= self.last_id:
             self._trailers(stream_id, end, block, entry)
@@ -84,11 +86,13 @@ class ClientEnd(End):
         if calls.turning_away or len(self.streams) >= STREAM_LIMIT:
             self._turn_away(stream_id, end)
             return
-        try:
-            head = request_head(self.heads, entry, end, connect_offered=False)
-        except MalformedError as error:
-            self.malformed_request(stream_id, not end, entry.fields, error)
-            return
+        head = entry.request
+        if head is None or not head.bare:
+            try:
+                head = request_head(self.heads, entry, end, connect_offered=False)
+            except MalformedError as error:
+                self.malformed_request(stream_id, not end, entry.fields, error)
+                return
         call = Call(stream_id, head, len(block), window=self.peer_window_bytes, granted=STREAM_WINDOW_BYTES)
         if end:
             call.request_open = False

@@ -147,7 +147,9 @@ class Leg(End):
     # --- responses ---
 
     def whole_block(self, stream_id: int, end: bool, block: bytes) -> None:
-        entry = self.read(block)
+        entry = self.known(block)
+        if entry is None or entry.after is not None:
+            entry = self.read(block)
         call = self.streams.get(stream_id)
         if call is None:
             self.late_passes(stream_id, end)
@@ -203,8 +205,9 @@ class Leg(End):
             self.consumed(length)
             self.fault(call, MalformedError(flaw, f"DATA of {size} bytes" + " and the end" * end))
             return
-        sent = self.calls.client.send(call.down, content, end=end)
-        self.consumed(sent + length - size)
+        sent = self.calls.client.send(call.down, content, end=end) + length - size
+        if sent:
+            self.consumed(sent)
         if end:
             self._ended(call)
         elif length > size:

@@ -79,10 +79,12 @@ class Sender(FrameDispatch):
             self.must_clear = False
             block = SIZE_UPDATE_ZERO + block
         length = len(block)
-        if length > self.peer_frame_bytes:
+        if length > self.peer_frame_bytes or self.full:
             self.put(h2.header_frames(stream_id, block, end=end, limit_bytes=self.peer_frame_bytes))
         else:
-            self.put(pack_header(length << 8 | h2.HEADERS, 5 if end else 4, stream_id) + block)
+            if not self.touched:
+                self.calls.touch(self)
+            self.out += (pack_header(length << 8 | h2.HEADERS, 5 if end else 4, stream_id), block)
 
     def send(self, flow: Flow, content: bytes, *, end: bool) -> int:
         """Send ``content`` now or as soon as the windows let it; the bytes that are out."""
