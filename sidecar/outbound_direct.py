@@ -188,17 +188,22 @@ class _Direct:
 
     def drain(self, idle_too: bool) -> None:
         """HTTP moves to a new connection, and so to a newer SVID, between two requests; the app's stays."""
-        if self.tenure is not None:
+        if self.tenure is not None and self._in_use:
             self.waiter.move_from(self)
 
     def cut(self, reason: DenyReason, detail: str) -> None:
         """It may not go on."""
         self.end_reason, self.end_detail = reason, detail
-        if self.found:
-            self.waiter.refused(reason, detail)
-        else:
+        if not self.found:
             self.waiter.link_failed(reason, detail)
+        elif self._in_use:
+            self.waiter.refused(reason, detail)
         self.abandon()
+
+    @property
+    def _in_use(self) -> bool:
+        """Whether the relay that found it still has it: one that has left leads to another, while this one ends."""
+        return self._end is not None and self._end.endpoint is not None
 
     def abandon(self) -> None:
         """Nobody waits for it any more."""

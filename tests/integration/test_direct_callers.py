@@ -27,6 +27,7 @@ from tests.data_path import (
     http_app,
     plaintext_rule,
     rule,
+    serving,
     until,
 )
 from tests.pki import TestCa
@@ -395,6 +396,25 @@ async def test_a_new_policy_ends_exactly_the_newly_denied() -> None:
         assert len(mesh.api.inbound.relays) == 5
         for _, writer in everyone:
             writer.close()
+        await until(nothing_left(mesh))
+
+
+async def test_a_websocket_that_is_denied_is_told_so_in_its_own_words() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\x81\x02hi")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async with serving(serve) as app, Mesh(http_app=app, intercept=True, mode=PERMISSIVE, rules=PLAIN) as mesh:
+        reader, writer = await mesh.arrive(HTTP_PORT)
+        writer.write(b"GET /orders/1 HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        assert b" 101 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert await asyncio.wait_for(reader.readexactly(4), 10) == b"\x81\x02hi"
+        mesh.enforce(*PLAIN[1:])
+        assert await asyncio.wait_for(reader.read(), 10) == b"\x88\x10\x03\xf0policy changed"
+        writer.close()
         await until(nothing_left(mesh))
 
 
