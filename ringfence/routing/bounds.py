@@ -20,6 +20,9 @@ ATTEMPTS: Final = (0, 10)
 CONSECUTIVE: Final = (1, 10_000)
 OPEN: Final = (1, 1_000_000)  # connections, requests or waiters at once
 BURST: Final = (1, 1_000_000_000)
+BURST_SECONDS: Final = (
+    10 * 8_760 * 3_600
+)  # in which a burst is earned again: nanoseconds in 64 bits end after 584 years
 RATE_AMOUNT: Final = (1, 2**50)
 RATE_SECONDS: Final = (1, 60, 3_600)
 

@@ -51,6 +51,9 @@ def _read_limit(reader: MappingReader, words: HttpWords, problems: list[Problem]
     )
     words.note(reader, "methods", "paths", "requests")
     _check(reader)
+    if limit.burst_seconds > bounds.BURST_SECONDS:
+        message = f"burst of {limit.burst} takes more than ten years to be earned again"
+        reader.problem(message, "lower it, or raise the rate", key="burst")
     reader.finish()
     return limit
 

@@ -143,6 +143,11 @@ class RateLimit:
     bytes: Rate | None = None
 
     @property
+    def burst_seconds(self) -> float:
+        """In how long a burst that was used is earned again."""
+        return self.burst / self.requests.per_second if self.burst is not None and self.requests is not None else 0.0
+
+    @property
     def speaks_http(self) -> bool:
         """Whether it can hold only where requests are told apart."""
         return bool(self.methods or self.paths) or self.requests is not None

@@ -248,6 +248,8 @@ def _limit(path: str, message: control_pb2.RateLimit) -> RateLimit:
         raise WireError(f"{path}: has no rate")
     if limit.burst is not None and limit.requests is None:
         raise WireError(f"{path}.burst: is of requests, and there is no rate of them")
+    if limit.burst_seconds > bounds.BURST_SECONDS:
+        raise WireError(f"{path}.burst: takes more than ten years to be earned again")
     if counted and (limit.methods or limit.paths):
         raise WireError(f"{path}: counts connections or bytes by what is known of a request only")
     return limit

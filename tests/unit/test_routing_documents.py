@@ -165,6 +165,7 @@ def test_what_is_not_said_is_the_default() -> None:
         ('limits: [{name: a, per: route, bytes: "1Mib/s"}]', "bytes '1Mib/s' is not valid: not a rate of bytes"),
         ('limits: [{name: a, per: route, bytes: "999999999999999GiB/s"}]', "more than can be told from no limit"),
         ('limits: [{name: a, per: route, connections: "1/s", burst: 5}]', "burst is of requests"),
+        ('limits: [{name: a, per: route, requests: "1/h", burst: 87601}]', "burst of 87601 takes more than ten years"),
         (
             'limits: [{name: a, per: route, methods: [GET], requests: "1/s", bytes: "1B/s"}]',
             "bytes cannot be limited by methods",

@@ -160,6 +160,7 @@ def test_what_speaks_of_requests_is_refused_for_opaque_tcp(route: Route) -> None
         (lambda limit: setattr(limit, "per", "token"), "per: 'token' is none of caller, route"),
         (lambda limit: setattr(limit, "name", "b"), "a duplicate"),
         (lambda limit: setattr(limit, "burst", 0), "burst: 0"),
+        (lambda limit: setattr(limit, "burst", 26_280_001), "burst: takes more than ten years"),
         (lambda limit: setattr(limit.requests, "amount", 0), "requests.amount: 0"),
         (lambda limit: setattr(limit.requests, "amount", 2**51), "requests.amount"),
         (lambda limit: setattr(limit.requests, "seconds", 2), "requests.seconds: 2 is none of 1, 60, 3600"),
