@@ -41,6 +41,7 @@ from sidecar.tunnel.link_context import LinkContext
 from sidecar.tunnel.stream import Headers, Stream
 
 LINK_LIMIT: Final = 1024
+RELAY_LIMIT: Final = 16_384  # connections to the app, of all callers
 APP_CONNECT_SECONDS: Final = 5.0
 
 
@@ -238,6 +239,10 @@ class Inbound:
         self, stream: Stream | DirectEnd, port: Port, caller: Caller, facts: RelayFacts, remote: tuple[str, int]
     ) -> None:
         """Register, then judge, then connect to the app: one way in for streams of links and for direct callers."""
+        if len(self.relays) >= RELAY_LIMIT:
+            facts.port, facts.protocol = port.port, port.protocol
+            self.refusals.refuse(stream, facts, Deny(DenyReason.OVERLOADED))
+            return
         relay = self._making.made(stream, port, caller, facts, remote)
         self.relays.add(relay, caller)
         if isinstance(relay, InboundRelay):

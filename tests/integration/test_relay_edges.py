@@ -374,3 +374,24 @@ async def test_a_client_that_cannot_prove_itself_anew_is_asked_to_leave_at_our_r
         await peer.ended()
         peer.close()
         await until(lambda: not mesh.api.links)
+
+
+async def test_connections_to_the_app_are_bounded_and_one_that_ends_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer with an identity may open as many streams as all its links take."""
+    monkeypatch.setattr("sidecar.inbound.RELAY_LIMIT", 3)
+    async with echo_app(greeting=b"hi") as app, Mesh(tcp_app=app) as mesh:
+        open_ones = [await asyncio.open_connection("127.0.0.1", mesh.tcp_listen) for _ in range(3)]
+        for reader, _ in open_ones:
+            assert await asyncio.wait_for(reader.readexactly(2), 10) == b"hi"
+        late, writer = await asyncio.open_connection("127.0.0.1", mesh.tcp_listen)
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(late.readexactly(1), 10)
+        writer.close()
+        [line] = mesh.api.log("connection denied")
+        assert (line["reason"], line["service"]) == ("overloaded", "shop/api")
+        open_ones.pop()[1].close()
+        await until(lambda: len(mesh.api.inbound.relays) == 2)
+        open_ones.append(await asyncio.open_connection("127.0.0.1", mesh.tcp_listen))
+        assert await asyncio.wait_for(open_ones[-1][0].readexactly(2), 10) == b"hi"
+        for _, writer in open_ones:
+            writer.close()
