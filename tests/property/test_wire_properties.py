@@ -17,6 +17,7 @@ from ringfence.policy.model import (
     TrustDomainCallers,
     UnauthenticatedCallers,
 )
+from ringfence.routing.bounds import BURST_SECONDS
 from ringfence.routing.model import (
     UNPROCESSED,
     CircuitBreaker,
@@ -139,7 +140,7 @@ REQUEST_LIMITS = st.builds(
     paths=st.sampled_from([(), ("/a/{id}",)]),
     requests=RATES,
     burst=st.none() | st.integers(1, 1_000_000_000),
-)
+).filter(lambda limit: limit.burst_seconds <= BURST_SECONDS)
 
 
 def _limits(protocol: Protocol) -> st.SearchStrategy[tuple[RateLimit, ...]]:
