@@ -11,15 +11,19 @@ its ``Connection``; nothing else in the sidecar touches these.
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any, Final
 
 from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 
-CIPHER_BYTES: Final = 264 * 1024  # one read: what a peer of our kind puts out at once, with the records' own bytes
-CLEAR_BYTES: Final = 256 * 1024  # the most that is encrypted in one go
 CLEAR_OFFSET: Final = 9  # in ``clear``: the header of the frame whose content stands there
+CLEAR_BYTES: Final = 256 * 1024  # the most that is encrypted in one go
 _RECORD_BYTES: Final = 16_384
+_OVERHEAD_BYTES: Final = 22  # of a record: header, content type, tag (RFC 8446, section 5.2)
+# One read: exactly what a peer of our kind puts out at once, so that reads of bulk begin and end with frames. Any more,
+# and each would end in the midst of a record and of a frame, which are then passed on in two writes.
+CIPHER_BYTES: Final = CLEAR_OFFSET + CLEAR_BYTES + _OVERHEAD_BYTES * -(-(CLEAR_OFFSET + CLEAR_BYTES) // _RECORD_BYTES)
 _PLAIN_BYTES: Final = CIPHER_BYTES + 2 * _RECORD_BYTES  # one read completes a record that began in the one before
 SEALED_BYTES: Final = 320 * 1024  # more than ``clear`` and a few frames make
 
@@ -37,6 +41,7 @@ class RecordBuffers:
         "clear_pointer",
         "plain",
         "plain_pointer",
+        "plain_pointers",
         "sealed",
         "sealed_pointer",
     )
@@ -51,6 +56,9 @@ class RecordBuffers:
         self.cipher_pointer: Any = _ffi.from_buffer(cipher)
         self.clear_pointer: Any = _ffi.from_buffer(clear)
         self.plain_pointer: Any = _ffi.from_buffer(plain)
+        places = range(_RECORD_BYTES, _PLAIN_BYTES - _RECORD_BYTES + 1, _RECORD_BYTES)
+        self.plain_pointers: tuple[Any, ...] = tuple(self.plain_pointer + place for place in places)
+        """Of the second full record and those behind it."""
         self.sealed_pointer: Any = _ffi.from_buffer(sealed)
 
 
@@ -83,10 +91,17 @@ class Records:
         ssl, pointer, read = self._ssl, buffers.plain_pointer, lib.SSL_read
         size = 0
         lib.ERR_clear_error()  # whose ever it was: ``SSL_get_error`` would take it for this connection's
-        while (got := read(ssl, pointer + size, _RECORD_BYTES)) > 0:
+        got = read(ssl, pointer, _RECORD_BYTES)
+        if got == _RECORD_BYTES:  # bulk, of which all records but the last are full: each goes behind the one before
+            for got in map(read, repeat(ssl), buffers.plain_pointers, repeat(_RECORD_BYTES)):
+                size += _RECORD_BYTES
+                if got != _RECORD_BYTES:
+                    break
+        while got > 0:
             size += got
             if size > CIPHER_BYTES + _RECORD_BYTES:  # cannot be: plaintext is shorter than its records
                 raise RuntimeError("more plaintext than ciphertext")
+            got = read(ssl, pointer + size, _RECORD_BYTES)
         error: SSL.Error | None = None
         if lib.SSL_get_error(ssl, got) != _WANT_READ:
             error = self._error(got)

@@ -26,6 +26,7 @@ EXTRA_LIMIT_BYTES: Final = 16 * 1024 * 1024  # by which the windows of a connect
 LARGEST_WINDOW_BYTES: Final = 1024 * 1024  # to which the window of a stream with a quick reader grows
 _CREDITS_TO_GROW: Final = 4  # in which a reader has shown that it keeps up: more than the app's transport would buffer
 READ_BYTES: Final = 256 * 1024  # one read of a source in bulk
+LOW_BURST_BYTES: Final = 512 * 1024  # half of a turn's burst
 HEADER_BYTES: Final = 9
 _SMALL_BYTES: Final = 4096  # what a full connection's source is read for, to be kept; gathered rather than sent apart
 # For peers that grant no window: a full read each of a thousand streams.
@@ -188,6 +189,8 @@ class Stream:
         machine.send_window -= size
         clear[:HEADER_BYTES] = size.to_bytes(3, "big") + self.data_suffix
         seal(HEADER_BYTES + size)
+        if machine.burst < LOW_BURST_BYTES and not machine.scheduled:
+            machine.schedule()  # the next turn has a new burst: a quick source need not be stopped for it
         if (machine.burst > 0 and machine.room > 0 and self.send_window > 0 and machine.send_window > 0) or (
             self.local_ended
         ):

@@ -9,7 +9,7 @@ import pytest
 from ringfence.kit.clock import FakeClock
 from ringfence.spiffe import SpiffeId
 from sidecar.tls import RecordBuffers, TlsClosed, TlsEngine, TlsFailed, TlsFault, TlsIdentity
-from sidecar.tls.records import CIPHER_BYTES, CLEAR_BYTES, SEALED_BYTES
+from sidecar.tls.records import CIPHER_BYTES, CLEAR_BYTES, CLEAR_OFFSET, SEALED_BYTES
 from tests.pki import TestCa
 from tests.tls_ends import connected
 
@@ -59,6 +59,27 @@ def test_any_size_crosses_whole_however_it_is_cut(size: int, cut: int) -> None:
     else:
         pieces = [flight[at : at + cut] for at in range(0, len(flight), cut)]
     assert b"".join(server.receive(piece) for piece in pieces) == sent[:size]
+
+
+@pytest.mark.parametrize(
+    "sizes", [(16_384 * 3 + 5, 7), (16_384 * 2, 1, 16_384 * 4), (1, 16_384 * 5), (16_384 * 3, 9_000)]
+)
+def test_full_and_short_records_arrive_in_order_in_one_read(sizes: tuple[int, ...]) -> None:
+    client, server = pair()
+    parts = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+    for part in parts:
+        client.engine.send(part)
+    assert server.receive(client.outgoing()) == b"".join(parts)
+
+
+def test_one_read_takes_exactly_what_a_full_frame_becomes() -> None:
+    client, server = pair()
+    size = CLEAR_OFFSET + CLEAR_BYTES
+    client.buffers.clear[:size] = b"x" * size
+    client.engine.send_in_place(size)
+    flight = client.outgoing()
+    assert len(flight) == CIPHER_BYTES == len(server.buffers.cipher)
+    assert server.receive(flight) == b"x" * size
 
 
 def test_what_stands_in_clear_is_sent_from_there_behind_what_was_sent_before() -> None:

@@ -131,6 +131,15 @@ def test_bulk_streams_take_turns_a_burst_each_turn() -> None:
     assert min(received) >= 300_000
 
 
+def test_sources_that_take_a_burst_over_several_turns_are_not_stopped() -> None:
+    client, server, streams = ends(12)
+    for stream in streams * 5:
+        assert client.read(stream, b"x" * 50_000)
+        if client.machine.scheduled:
+            client.flush(server)
+    assert 2 * BURST_BYTES < 5 * 12 * 50_000
+
+
 def test_streams_are_woken_though_those_before_them_have_nothing_to_send() -> None:
     client, server, streams = ends(12)
     for stream in streams:
