@@ -121,6 +121,7 @@ class RequestHead:
             self.grpc,
             self.expect_continue,
             self.protocol,
+            self.grpc_timeout_seconds,
         )
 
     def first(self, name: bytes) -> bytes | None:

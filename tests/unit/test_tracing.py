@@ -32,6 +32,7 @@ from sidecar.tracing import EndedSpan, Tracer
 from sidecar.tracing import export as export_module
 from sidecar.tracing.export import SpanExport
 from sidecar.tracing.settings import parse_endpoint, read_headers
+from tests.http2_ends import GRPC
 from tests.unit.test_sidecar_settings import DOCUMENT, FLAGS
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -364,3 +365,14 @@ def test_what_is_taken_out_of_a_head_of_http2_is_that_and_nothing_else() -> None
     assert head.without(NAMES).literal == encode([*fields, (b"b", b"c")])
     assert head.literal == encode([*fields, (b"traceparent", b"x"), (b"b", b"c")])
     assert head.without(frozenset({b"absent"})) is head
+
+
+def test_a_traced_call_of_http2_keeps_its_deadline_and_all_else_that_its_head_says() -> None:
+    """The sidecar looks at it again long after the trace context was taken out."""
+    heads = Heads2()
+    block = encode([*GRPC, (b"grpc-timeout", b"50m"), (b"content-length", b"7"), (b"traceparent", b"x")])
+    head = heads.request(heads.read(block, heads.request_table, 4096))
+    without = head.without(NAMES)
+    assert without.grpc_timeout_seconds == 0.05
+    said = set(head.__slots__) - {"kept", "_literal", "_traceparent"}
+    assert {name: getattr(without, name) for name in said} == {name: getattr(head, name) for name in said}
