@@ -144,7 +144,10 @@ class _Worker:
                 sample=start.spans_sample,
                 headers_file=Path(start.spans_headers_file) if start.spans_headers_file else None,
             )
-            tracer = open_tracer(tracing, own_id=own_id, clock=clock, log=self.log, metrics=self._metrics)
+            try:
+                tracer = open_tracer(tracing, own_id=own_id, clock=clock, log=self.log, metrics=self._metrics)
+            except ValueError as error:  # they were good when the sidecar began; the traffic must not pay for it
+                self.log.error("no spans", reason=str(error))
         self._recorder = Recorder(
             log=self.log,
             metrics=self._metrics,
