@@ -23,19 +23,13 @@ _WHERE_PYTEST_KEEPS_A_FAILURE: Final = ("last_type", "last_value", "last_traceba
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember that any phase of it failed."""
+    """Once a phase has failed, the loop may close over what is still open in it; pytest takes the filter back after the
+    last."""
     report = yield
     if report.failed:
         item.stash[_FAILED] = True
-    return report
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    """The loop of a failed test may close over what is still open in it; pytest takes the filter back afterwards."""
-    if item.stash.get(_FAILED, False):
         warnings.simplefilter("ignore", ResourceWarning)
-    yield
+    return report
 
 
 @pytest.hookimpl(wrapper=True)

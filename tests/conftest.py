@@ -10,7 +10,7 @@ import pytest
 
 from ringfence.kit.clock import FakeClock
 from tests import ports
-from tests.aftermath import pytest_runtest_makereport, pytest_runtest_protocol, pytest_runtest_teardown
+from tests.aftermath import pytest_runtest_makereport, pytest_runtest_protocol
 from tests.postgres import new_postgres_url, postgres_cluster, postgres_url
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "postgres_url",
     "pytest_runtest_makereport",
     "pytest_runtest_protocol",
-    "pytest_runtest_teardown",
 ]
 
 # Tests start processes while servers of grpcio run; what it would do in a forked child before that becomes another

@@ -287,7 +287,7 @@ class HttpClient:
         return await self.reply()
 
     async def reply(self) -> Reply:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
             body = await self.reader.readexactly(int(headers.get("content-length", "0")))

@@ -74,7 +74,7 @@ class H2Client:
         return stream_id
 
     async def ended(self, stream_id: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while stream_id not in self.over:
                 await self._read()
 

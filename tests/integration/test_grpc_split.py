@@ -137,7 +137,10 @@ async def test_every_kind_of_call_passes_at_every_instance(protocol: Protocol) -
 @pytest.mark.parametrize(
     "protocol, at_once", [(Protocol.GRPC, 16), (Protocol.HTTP2, 1), (Protocol.AUTO, 1), (Protocol.AUTO, 16)]
 )
-async def test_the_calls_of_one_connection_are_spread_evenly_from_the_first(protocol: Protocol, at_once: int) -> None:
+async def test_the_calls_of_one_connection_are_spread_evenly_from_the_first(
+    protocol: Protocol, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.balance.member.FLOOR_SECONDS", 60.0)  # of a busy machine, more is noise
     async with spread(protocol=protocol) as (mesh, instances, _), channel(mesh) as to:
         one = to.unary_unary("/test.Echo/One")
         total = 3000
@@ -150,7 +153,7 @@ async def test_the_calls_of_one_connection_are_spread_evenly_from_the_first(prot
         await asyncio.gather(*(worker() for _ in range(at_once)))
         began = [len(instance.began) for instance in instances]
         assert sum(began) == total
-        assert all(0.7 * total / 3 <= each <= 1.3 * total / 3 for each in began), began  # chance, and latencies
+        assert all(0.85 * total / 3 <= each <= 1.15 * total / 3 for each in began), began
         assert len(mesh.web.outbound.relays) == 1
 
 

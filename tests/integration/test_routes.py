@@ -55,12 +55,13 @@ async def reached(app: NamedApp) -> AsyncIterator[None]:
         number += 1
 
 
-async def test_connections_are_spread_over_the_endpoints() -> None:
+async def test_connections_are_spread_over_the_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.balance.member.FLOOR_SECONDS", 60.0)  # of a busy machine, more is noise
     async with named_apps(3) as (_, ports), Fleet(ports) as fleet:
         clients = [await HttpClient.to(fleet.http_listen) for _ in range(30)]
         found = Counter([(await client.ask("GET", "/x")).body for client in clients])
         assert set(found) == {b"a", b"b", b"c"}
-        assert max(found.values()) <= 20  # one that answers more slowly for a moment gets less
+        assert max(found.values()) - min(found.values()) <= 3
         for client in clients:
             client.close()
         await until(lambda: not fleet.web.outbound.relays)
@@ -418,6 +419,7 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
         await until(lambda: bool(apps[0].seen))
         idle = await HttpClient.to(fleet.http_listen)
         await until(lambda: len(fleet.web.outbound.relays) == 3)
+        await until(lambda: sum(relay.replied for relay, _ in fleet.web.outbound.relays) == 2)  # to CONNECT
         for now in (1000.0, 1009.0):
             fleet.web.outbound.relays.sweep(now)
         assert len(fleet.web.outbound.relays) == 3
