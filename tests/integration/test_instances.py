@@ -176,7 +176,7 @@ def test_every_instance_is_started_named_shown_and_reached(running: Running) -> 
         assert one["ready"] is True
         [sidecar] = one["sidecars"]
         assert sidecar["standing"] == "current"
-    assert running.reached() == set(NAMES)
+    until(lambda: running.reached() == set(NAMES), "a call that reaches each")
 
 
 def test_an_instance_whose_app_refuses_connections_is_left_alone_until_it_takes_them_again(running: Running) -> None:
@@ -200,7 +200,7 @@ def test_a_control_plane_that_comes_back_hears_who_cannot_serve_and_believes_the
     until(lambda: running.command.stderr.count('"msg":"control plane ready"') == 2, "the new control plane")
     until(lambda: "refuses connections" in running.not_ready("a"), "the word of a to the new control plane")
     assert running.not_ready("b") == running.not_ready("c") == ""
-    assert running.reached() == {"b", "c"}
+    assert running.reached() <= {"b", "c"}
     os.kill(app, signal.SIGUSR2)
     until(lambda: not running.not_ready("a"), "the word that a serves again")
 
