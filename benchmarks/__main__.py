@@ -24,7 +24,7 @@ from benchmarks import (
     tcp,
     tunnels,
 )
-from benchmarks.results import Row, all_met, as_json, as_table
+from benchmarks.results import Row, all_met, as_json, as_table, renewed
 from benchmarks.works import QUICK, BenchmarkError, Plan, Work
 
 WORKS = {
@@ -76,6 +76,9 @@ def _levels(_context: click.Context, _option: click.Parameter, value: str | None
     metavar="[FILE]",
     help="Write the report as JSON; without FILE to standard output, instead of the table.",
 )
+@click.option(
+    "--renew", is_flag=True, help="Of a report that --json FILE holds already, replace the rows of these works alone."
+)
 @click.option("--profile", is_flag=True, help="Instead of measuring, show where each microsecond of our sidecars goes.")
 def main(
     names: tuple[str, ...],
@@ -83,10 +86,13 @@ def main(
     rounds: int | None,
     levels: tuple[int, ...] | None,
     json_file: str | None,
+    renew: bool,
     profile: bool,
 ) -> None:
     """Exit status 0 when every bar is met, 3 when one is missed, 1 when a work has no figure."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if renew and (not json_file or not Path(json_file).is_file()):
+        raise click.BadParameter("it needs --json FILE with the report of a run before", param_hint="--renew")
     plan = QUICK if quick else Plan()
     plan = dataclasses.replace(plan, rounds=rounds or plan.rounds, levels=levels)
     chosen = [WORKS[name] for name in names or WORKS]
@@ -101,7 +107,15 @@ def main(
         except BenchmarkError as error:  # what the others measure is worth having all the same
             failed[work.name] = str(error)
             click.echo(f"error: {work.name}: {error}", err=True)
-    _report(as_json(described, rows, failed), rows, json_file)
+    report = as_json(described, rows, failed)
+    if renew and json_file:
+        try:
+            report = renewed(json.loads(Path(json_file).read_text()), report, list(WORKS))
+        except ValueError as error:
+            click.echo(f"error: {json_file} stays as it is: {error}", err=True)
+            json_file = None
+            failed["--renew"] = str(error)
+    _report(report, rows, json_file)
     sys.exit(1 if failed else 0 if all_met(rows) else 3)
 
 

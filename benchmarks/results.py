@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 N = TypeVar("N", int, float)
 
@@ -157,6 +157,29 @@ def as_json(
         ],
         "failed": dict(failed or {}),
         "met": all_met(rows) and not failed,
+    }
+
+
+def renewed(earlier: dict[str, Any], report: dict[str, Any], works: Sequence[str]) -> dict[str, Any]:
+    """``earlier`` with the rows of ``report`` in place of those of the same works, in the order of ``works``.
+
+    ``machine`` is the earlier one; ``again`` in it says of each work that was measured by itself what the load average
+    was before. ValueError where the two were not measured on the same kind of machine.
+    """
+    machine, now = earlier["machine"], report["machine"]
+    for key in ("cpu", "cores", "python"):
+        if machine[key] != now[key]:
+            raise ValueError(f"{key} is {now[key]!r}, and was {machine[key]!r}: measure the whole again")
+    again = {row["work"] for row in report["rows"]}
+    failed = {work: why for work, why in earlier["failed"].items() if work not in again} | report["failed"]
+    rows = [row for row in earlier["rows"] if row["work"] not in again] + report["rows"]
+    rows.sort(key=lambda row: works.index(row["work"]))
+    loads = {work: now["load_average"] for work in works if work in again}
+    return {
+        "machine": {**machine, "again": {**machine.get("again", {}), **loads}},
+        "rows": rows,
+        "failed": failed,
+        "met": all(row["met"] is not False for row in rows) and not failed,
     }
 
 

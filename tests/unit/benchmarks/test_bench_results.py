@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from benchmarks.results import Bar, Pair, Row, against_bar, all_met, as_json, as_table, compare, percentile
+from benchmarks.results import Bar, Pair, Row, against_bar, all_met, as_json, as_table, compare, percentile, renewed
 
 
 def pairs(*values: tuple[float, float]) -> list[Pair]:
@@ -149,3 +150,27 @@ def test_nothing_measured_reaches_no_number() -> None:
 @pytest.mark.parametrize(("share", "value"), [(50, 2), (75, 3), (99, 4), (100, 4), (1, 1)])
 def test_percentile_is_the_nearest_rank(share: float, value: int) -> None:
     assert percentile([1, 2, 3, 4], share) == value
+
+
+MACHINE = {"cpu": "c", "cores": 2, "python": "3.11.7", "load_average": [0.1, 0.2, 0.3]}
+
+
+def report(*rows: Row, **machine: object) -> dict[str, Any]:
+    return json.loads(json.dumps(as_json({**MACHINE, **machine}, rows)))  # type: ignore[no-any-return]
+
+
+def measured(work: str, value: float) -> Row:
+    return compare(work, "l", "m", "p", pairs((value, 1.0)), Bar(limit=1.0))
+
+
+def test_a_work_that_is_measured_again_takes_the_place_of_its_rows_alone() -> None:
+    earlier = report(measured("a", 0.5), measured("b", 2.0), measured("c", 0.7))
+    found = renewed(earlier, report(measured("b", 0.9), load_average=[5.0, 5.0, 5.0]), ["a", "b", "c"])
+    assert [(row["work"], row["ours"]) for row in found["rows"]] == [("a", 0.5), ("b", 0.9), ("c", 0.7)]
+    assert (earlier["met"], found["met"]) == (False, True)
+    assert found["machine"] == {**MACHINE, "again": {"b": [5.0, 5.0, 5.0]}}
+
+
+def test_rows_of_another_machine_are_not_put_into_a_report() -> None:
+    with pytest.raises(ValueError, match="cores is 64, and was 2"):
+        renewed(report(measured("a", 0.5)), report(measured("a", 0.4), cores=64), ["a"])
