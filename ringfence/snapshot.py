@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ringfence.policy.model import Allowlist
+from ringfence.policy.model import Allowlist, Denylist, PolicySet, TokenIssuer
 from ringfence.routing.model import RateLimit, Route
 from ringfence.spiffe import SpiffeId, TrustBundle
 
@@ -88,7 +88,8 @@ class ForwardProxy:
 class Workload:
     """The workload that the sidecar stands beside; ``intercept`` is None where the app calls explicit listeners.
 
-    ``instance``: which one of the service's; empty where the service has but one and did not name it.
+    ``instance``: which one of the service's; empty where the service has but one and did not name it. ``labels``: the
+    service's, sorted.
     """
 
     service: str
@@ -100,6 +101,7 @@ class Workload:
     intercept: Intercept | None = None
     forward_proxy: ForwardProxy | None = None
     instance: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class Transport(StrEnum):
@@ -171,7 +173,8 @@ class EgressRule:
 class Snapshot:
     """The full state for one sidecar at one revision; revisions grow, and equal revisions mean equal content.
 
-    What no rule of ``egress`` permits does not leave the mesh.
+    What no rule of ``egress`` permits does not leave the mesh. ``shadow``: the whole of another policy, judged beside
+    the one in force on every call, counted and never enforced; None: none.
     """
 
     revision: int
@@ -180,3 +183,12 @@ class Snapshot:
     allowlists: tuple[Allowlist, ...]
     bundles: tuple[TrustBundle, ...]
     egress: tuple[EgressRule, ...] = ()
+    denylists: tuple[Denylist, ...] = ()
+    observe_until: float | None = None
+    shadow: PolicySet | None = None
+    token_issuers: tuple[TokenIssuer, ...] = ()
+
+    @property
+    def policy(self) -> PolicySet:
+        """The policy in force."""
+        return PolicySet(allowlists=self.allowlists, denylists=self.denylists, observe_until=self.observe_until)

@@ -15,8 +15,10 @@ from ringfence.policy.decide import DecisionTable, Positions
 from ringfence.policy.decision import Permit
 from ringfence.policy.model import (
     Allowlist,
+    AuthenticatedCallers,
     Callers,
     NamespaceCallers,
+    NarrowedCallers,
     Rule,
     SpiffeIdPattern,
     TrustDomainCallers,
@@ -69,6 +71,8 @@ def compile_policy(
                 if position not in unauthenticated[-1:]:
                     unauthenticated.append(position)
                 continue
+            if isinstance(callers, AuthenticatedCallers | NarrowedCallers):
+                raise PolicyError(f"rule {rule.name} of allowlist {policy}: {callers!r} cannot be enforced")
             if isinstance(callers, SpiffeIdPattern) and callers not in whole and not _is_whole(callers):
                 raise PolicyError(
                     f"rule {rule.name} of allowlist {policy}: {callers!r} is no pattern of whole segments"
@@ -113,6 +117,8 @@ def _is_whole(pattern: SpiffeIdPattern) -> bool:
 
 
 def _compile_rule(permit: Permit, rule: Rule, words: _Words) -> CompiledRule:
+    if rule.hosts or rule.headers or rule.grpc or rule.token is not None or rule.when:
+        raise PolicyError("it speaks of what cannot be enforced")
     for port in rule.ports:
         if not 1 <= port <= 65535:
             raise PolicyError(f"port {port} is not from 1 to 65535")

@@ -33,11 +33,32 @@ class DenyReason(StrEnum):
     # Told by ringfence.policy, in this order of precedence.
     UNAUTHENTICATED = "unauthenticated", ReasonKind.POLICY, "the caller has no verified identity"
     PATH_AMBIGUOUS = "path_ambiguous", ReasonKind.POLICY, "the path could mean another to the app than to the judge"
+    DENYLISTED = "denylisted", ReasonKind.POLICY, "a rule of a denylist refuses the call, whatever else permits it"
     CALLER_NOT_ALLOWED = "caller_not_allowed", ReasonKind.POLICY, "no rule of the service names the caller"
+    ADDRESS_NOT_ALLOWED = (
+        "address_not_allowed",
+        ReasonKind.POLICY,
+        "the rules that name the caller do not name the address it calls from",
+    )
     PORT_NOT_ALLOWED = "port_not_allowed", ReasonKind.POLICY, "no rule lets the caller use the port"
     PATH_NOT_ALLOWED = "path_not_allowed", ReasonKind.POLICY, "no rule lets the caller use the path on that port"
     METHOD_NOT_ALLOWED = "method_not_allowed", ReasonKind.POLICY, "no rule lets the caller use the method on that path"
     NOT_HTTP = "not_http", ReasonKind.POLICY, "what permits the caller speaks of HTTP, and the bytes are not HTTP"
+    HOST_NOT_ALLOWED = "host_not_allowed", ReasonKind.POLICY, "no rule lets the caller ask for that host"
+    HEADER_NOT_ALLOWED = "header_not_allowed", ReasonKind.POLICY, "the request lacks a header that the rules require"
+    TOKEN_MISSING = "token_missing", ReasonKind.POLICY, "the rules require a token, and the request has none"
+    TOKEN_INVALID = "token_invalid", ReasonKind.POLICY, "the request's token is not to be believed"
+    TOKEN_INSUFFICIENT = (
+        "token_insufficient",
+        ReasonKind.POLICY,
+        "the token lacks a scope or claim that the rules require",
+    )
+    STEP_UP_REQUIRED = (
+        "step_up_required",
+        ReasonKind.POLICY,
+        "the user must prove who they are more strongly, or again (RFC 9470)",
+    )
+    CONDITION_NOT_MET = "condition_not_met", ReasonKind.POLICY, "the condition of the rules that come nearest is false"
 
     # Told by the callee's limits, of what policy permits.
     RATE_LIMITED = (

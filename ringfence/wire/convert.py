@@ -181,6 +181,8 @@ def _callers_to_wire(callers: Callers) -> control_pb2.Callers:
             return control_pb2.Callers(trust_domain=callers.trust_domain.name)
         case UnauthenticatedCallers():
             return control_pb2.Callers(unauthenticated=True)
+        case _:
+            raise WireError(f"callers: {callers!r} has no form on the wire")
 
 
 # ------------------------------------------------------------------------------------------------------- from the wire
