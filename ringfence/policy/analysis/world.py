@@ -1,0 +1,120 @@
+"""What questions about policy are asked of: the services of a mesh, and the policy that is in force at each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from ringfence.policy.model import Allowlist, Denylist, PolicySet, Rule, TokenIssuer
+from ringfence.policy.problems import Place
+from ringfence.spiffe import SpiffeId, TrustDomain
+
+OPAQUE: Final = "tcp"
+_ALWAYS_HTTP: Final = frozenset(("http", "http2", "grpc"))
+
+
+class Effect(StrEnum):
+    """What a rule does to the calls that it speaks of."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldPort:
+    """A port of a service: ``protocol`` as in the mesh file; ``permissive``: it takes callers without an identity."""
+
+    port: int
+    protocol: str
+    permissive: bool = False
+
+    @property
+    def is_http(self) -> bool:
+        """Whether its bytes are always judged request by request."""
+        return self.protocol in _ALWAYS_HTTP
+
+    @property
+    def may_be_http(self) -> bool:
+        """Whether words that speak of requests mean anything on it."""
+        return self.protocol != OPAQUE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldService:
+    """A service and all that decides about calls to it; ``shadow`` is judged beside ``policy`` and never enforced.
+
+    Without a sidecar it judges its callers itself, and no policy of the mesh is enforced there.
+    """
+
+    namespace: str
+    name: str
+    spiffe_id: SpiffeId
+    labels: tuple[tuple[str, str], ...] = ()
+    ports: tuple[WorldPort, ...] = ()
+    policy: PolicySet = field(default_factory=PolicySet)
+    shadow: PolicySet | None = None
+    token_issuers: tuple[TokenIssuer, ...] = ()
+    has_sidecar: bool = True
+
+    @property
+    def full_name(self) -> str:
+        """``<namespace>/<name>``, unique in the mesh."""
+        return f"{self.namespace}/{self.name}"
+
+    def port(self, number: int) -> WorldPort | None:
+        """The port of that number."""
+        return next((port for port in self.ports if port.port == number), None)
+
+    @property
+    def http_ports(self) -> frozenset[int]:
+        """Those on which no connection passes unread."""
+        return frozenset(port.port for port in self.ports if port.is_http)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedRule:
+    """A rule with the document that it stands in; ``policy`` is ``<namespace>/<name>``."""
+
+    effect: Effect
+    policy: str
+    rule: Rule
+
+    @property
+    def full_name(self) -> str:
+        """As decisions name it: ``<namespace>/<name>/<rule>``."""
+        return f"{self.policy}/{self.rule.name}"
+
+
+def rules_of(policy: PolicySet) -> tuple[NamedRule, ...]:
+    """All rules in the order in which the first of several is named: denylists first, then by name."""
+    return (*_named(Effect.DENY, policy.denylists), *_named(Effect.ALLOW, policy.allowlists))
+
+
+def _named(effect: Effect, lists: tuple[Allowlist, ...] | tuple[Denylist, ...]) -> Iterator[NamedRule]:
+    found = [NamedRule(effect=effect, policy=one.full_name, rule=rule) for one in lists for rule in one.rules]
+    yield from sorted(found, key=lambda named: (named.policy, named.rule.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A mesh as its policy sees it. ``places``: where each rule stands, by effect and full name, as far as known."""
+
+    trust_domain: TrustDomain
+    services: tuple[WorldService, ...]
+    root_namespace: str = "ringfence-system"
+    places: Mapping[tuple[Effect, str], Place] = field(default_factory=lambda: MappingProxyType({}))
+
+    def service(self, full_name: str) -> WorldService | None:
+        """The service of that full name."""
+        return next((service for service in self.services if service.full_name == full_name), None)
+
+    def service_of(self, spiffe_id: SpiffeId) -> WorldService | None:
+        """The service that bears an identity; no two do."""
+        return next((service for service in self.services if service.spiffe_id == spiffe_id), None)
+
+    def place(self, named: NamedRule) -> Place | None:
+        """Where a rule stands."""
+        return self.places.get((named.effect, named.full_name))
