@@ -25,7 +25,7 @@ from benchmarks.results import Bar, Pair, Row, compare
 from benchmarks.works import BenchmarkError, Plan, Say, Work, turns
 from ringfence.policy.compile import compile_policy
 from ringfence.policy.decide import CallerView, DecisionTable
-from ringfence.policy.model import Allowlist, Rule, SpiffeIdPattern
+from ringfence.policy.model import Allowlist, PolicySet, Rule, SpiffeIdPattern
 from ringfence.spiffe import SpiffeId, TrustDomain
 
 FEW, MANY = 10, 10_000
@@ -140,7 +140,7 @@ KINDS: dict[str, Callable[[Judge], float]] = {
 
 
 def _compiled(allowlist: Allowlist) -> DecisionTable:
-    return compile_policy([allowlist], trust_domain=_DOMAIN, http_ports=[HTTP_PORT])
+    return compile_policy(PolicySet(allowlists=(allowlist,)), trust_domain=_DOMAIN, http_ports=[HTTP_PORT])
 
 
 def run(plan: Plan, say: Say) -> list[Row]:

@@ -211,13 +211,16 @@ class DataPath:
         """The rules in force if these are no others: most snapshots tell only where upstreams are, and which of their
         endpoints are ready."""
         held, workload = self._enforced, snapshot.workload
-        if held is not None and held.snapshot.workload == workload and held.snapshot.allowlists == snapshot.allowlists:
+        if held is not None and held.snapshot.workload == workload and _same_rules(held.snapshot, snapshot):
             return held.table
         try:
             return compile_policy(
-                snapshot.allowlists,
+                snapshot.policy,
                 trust_domain=workload.spiffe_id.trust_domain,
                 http_ports=[port.port for port in workload.ports if port.protocol.is_http],
+                service=f"{workload.namespace}/{workload.service}",
+                labels=workload.labels,
+                issuers=snapshot.token_issuers,
             )
         except PolicyError as error:
             raise CannotEnforceError(str(error)) from error
@@ -327,3 +330,7 @@ class DataPath:
 
     def _count_proof(self, outcome: str) -> None:
         self._metrics.reproofs.at(outcome).value += 1
+
+
+def _same_rules(one: Snapshot, other: Snapshot) -> bool:
+    return one.policy == other.policy and one.token_issuers == other.token_issuers

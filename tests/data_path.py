@@ -17,7 +17,7 @@ from typing import Any
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.log import Logger
 from ringfence.policy.compile import compile_policy
-from ringfence.policy.model import Allowlist, Rule, SpiffeIdPattern, UnauthenticatedCallers
+from ringfence.policy.model import Allowlist, PolicySet, Rule, SpiffeIdPattern, UnauthenticatedCallers
 from ringfence.snapshot import EgressRule, Endpoint, Port, PortMode, Protocol, Upstream, Workload
 from ringfence.spiffe import ChainVerifier, SpiffeId, X509Svid
 from sidecar.inbound import Inbound
@@ -213,7 +213,7 @@ class Mesh:
         """Put a policy of these rules in force at api."""
         lists = (Allowlist(namespace="shop", name="api", rules=rules),) if rules else ()
         http_ports = [port.port for port in self.workload.ports if port.protocol.is_http]
-        table = compile_policy(lists, trust_domain=API.trust_domain, http_ports=http_ports)
+        table = compile_policy(PolicySet(allowlists=lists), trust_domain=API.trust_domain, http_ports=http_ports)
         self.api.inbound.enforce(self.workload, table)
 
     def set_mode(self, mode: PortMode) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ringfence.kit.clock import SystemClock
 from ringfence.policy.compile import compile_policy
-from ringfence.policy.model import Allowlist
+from ringfence.policy.model import Allowlist, PolicySet
 from ringfence.routing.model import Route
 from ringfence.snapshot import Endpoint, Port, Protocol, Upstream, Workload
 from sidecar.balance import Member
@@ -49,7 +49,7 @@ class Replica:
             ),
         )
         lists = (Allowlist(namespace="shop", name="api", rules=EVERYTHING),)
-        table = compile_policy(lists, trust_domain=API.trust_domain, http_ports=[HTTP_PORT])
+        table = compile_policy(PolicySet(allowlists=lists), trust_domain=API.trust_domain, http_ports=[HTTP_PORT])
         self.side.inbound.enforce(workload, table)
         await self.side.inbound.listen("127.0.0.1", self.mesh_port)
         self.up = True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ringfence.kit.clock import SystemClock
 from ringfence.policy.compile import compile_policy
-from ringfence.policy.model import Allowlist, Rule
+from ringfence.policy.model import Allowlist, PolicySet, Rule
 from ringfence.routing.model import Route
 from ringfence.snapshot import Endpoint, Port, Protocol, Upstream, Workload
 from sidecar.balance import Member
@@ -29,7 +29,7 @@ class SplitMesh:
         self._clock = clock
         self.route: Route | None = None
         self._table = compile_policy(
-            (Allowlist(namespace="shop", name="api", rules=rules),),
+            PolicySet(allowlists=(Allowlist(namespace="shop", name="api", rules=rules),)),
             trust_domain=API.trust_domain,
             http_ports=[HTTP_PORT] if protocol.is_http else [],
         )

@@ -14,13 +14,14 @@ from ringfence.policy.callers import PatternError, format_spiffe_id_pattern, par
 from ringfence.policy.decide import DecisionTable, Positions
 from ringfence.policy.decision import Permit
 from ringfence.policy.model import (
-    Allowlist,
     AuthenticatedCallers,
     Callers,
     NamespaceCallers,
     NarrowedCallers,
+    PolicySet,
     Rule,
     SpiffeIdPattern,
+    TokenIssuer,
     TrustDomainCallers,
     UnauthenticatedCallers,
 )
@@ -38,33 +39,42 @@ class PolicyError(ValueError):
 
 
 def compile_policy(
-    allowlists: Iterable[Allowlist], *, trust_domain: TrustDomain, http_ports: Collection[int]
+    policy: PolicySet,
+    *,
+    trust_domain: TrustDomain,
+    http_ports: Collection[int],
+    service: str = "",
+    labels: Iterable[tuple[str, str]] = (),
+    issuers: Iterable[TokenIssuer] = (),
 ) -> DecisionTable:
-    """The decision table of the workload that ``allowlists`` protect.
+    """The decision table of the workload that ``policy`` is about.
 
     ``trust_domain`` is the mesh's own: what a bare namespace speaks of. ``http_ports`` are the workload's ports whose
-    bytes are read as HTTP; on these no connection is permitted unread.
+    bytes are read as HTTP; on these no connection is permitted unread. ``service`` (``<namespace>/<name>``) and
+    ``labels`` are the workload's, for conditions to read; ``issuers`` are those whose tokens it believes.
     """
+    if policy.denylists or policy.observe_until is not None:
+        raise PolicyError("denylists and observation cannot be enforced yet")
     entries = sorted(
-        ((allowlist.full_name, rule) for allowlist in allowlists for rule in allowlist.rules),
+        ((allowlist.full_name, rule) for allowlist in policy.allowlists for rule in allowlist.rules),
         key=lambda entry: (entry[0], entry[1].name),
     )
     # All in one go, so that they lie side by side in memory: each decision touches one.
-    permits = [Permit(policy, rule.name) for policy, rule in entries]
+    permits = [Permit(list_name, rule.name) for list_name, rule in entries]
     words = _Words()
     whole: set[Callers] = set()
     patterns: Trie[str, Positions] = Trie()
     unauthenticated: list[int] = []
     rules = []
     previous: tuple[str, str] | None = None
-    for position, (policy, rule) in enumerate(entries):
-        if previous == (policy, rule.name):
-            raise PolicyError(f"rule {rule.name} of allowlist {policy} is there twice")
-        previous = (policy, rule.name)
+    for position, (list_name, rule) in enumerate(entries):
+        if previous == (list_name, rule.name):
+            raise PolicyError(f"rule {rule.name} of allowlist {list_name} is there twice")
+        previous = (list_name, rule.name)
         try:
             rules.append(_compile_rule(permits[position], rule, words))
         except (TemplateError, ValueError) as error:
-            raise PolicyError(f"rule {rule.name} of allowlist {policy}: {error}") from error
+            raise PolicyError(f"rule {rule.name} of allowlist {list_name}: {error}") from error
         for callers in rule.callers:
             if isinstance(callers, UnauthenticatedCallers):
                 # Beside the patterns, not among them: whatever an identity looks like, it must not meet these rules.
@@ -72,10 +82,10 @@ def compile_policy(
                     unauthenticated.append(position)
                 continue
             if isinstance(callers, AuthenticatedCallers | NarrowedCallers):
-                raise PolicyError(f"rule {rule.name} of allowlist {policy}: {callers!r} cannot be enforced")
+                raise PolicyError(f"rule {rule.name} of allowlist {list_name}: {callers!r} cannot be enforced")
             if isinstance(callers, SpiffeIdPattern) and callers not in whole and not _is_whole(callers):
                 raise PolicyError(
-                    f"rule {rule.name} of allowlist {policy}: {callers!r} is no pattern of whole segments"
+                    f"rule {rule.name} of allowlist {list_name}: {callers!r} is no pattern of whole segments"
                 )
             whole.add(callers)
             segments, rest = _caller_pattern(callers, trust_domain)

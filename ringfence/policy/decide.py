@@ -11,9 +11,10 @@ the segments of the path. Neither grows with the number of rules.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 from ringfence.policy.decision import Decision, Deny, Permit
+from ringfence.policy.facts import NO_FACTS, Facts
 from ringfence.policy.memory import Memory, Remembered
 from ringfence.policy.paths import judged_path
 from ringfence.policy.reasons import DenyReason
@@ -41,11 +42,14 @@ class CallerView:
     def __init__(self, denial: Deny) -> None:
         self._denial = denial
 
-    def connection(self, port: int) -> Decision:
+    reads_facts: ClassVar[bool] = False
+    """Whether any decision may depend on facts; where not, ``NO_FACTS`` will do."""
+
+    def connection(self, port: int, facts: Facts = NO_FACTS) -> Decision:
         """Judge a connection of opaque TCP to ``port`` of the workload."""
         return self._denial
 
-    def request(self, port: int, method: bytes, target: bytes) -> Decision:
+    def request(self, port: int, method: bytes, target: bytes, facts: Facts = NO_FACTS) -> Decision:
         """Judge an HTTP request: ``method`` as sent, ``target`` in origin form as sent, query and all."""
         if self._denial is _UNAUTHENTICATED or _judged(method, target) is not None:
             return self._denial
@@ -69,13 +73,13 @@ class KnownCaller(CallerView):
         self._tables: dict[int | None, PortTable | None] = {}
         self._remembered: Remembered = {}
 
-    def connection(self, port: int) -> Decision:
+    def connection(self, port: int, facts: Facts = NO_FACTS) -> Decision:
         table = self._table(port)
         if table is None:
             return self._denial
         return self._unread if port in self._http_ports else table.opaque
 
-    def request(self, port: int, method: bytes, target: bytes) -> Decision:
+    def request(self, port: int, method: bytes, target: bytes, facts: Facts = NO_FACTS) -> Decision:
         cut = target.find(b"?")
         path = target if cut < 0 else target[:cut]
         try:
@@ -157,8 +161,19 @@ class DecisionTable:
             named = [rules[at] for at in unauthenticated]
             self._unauthenticated = KnownCaller(named, http_ports, Memory(LIMIT_UNAUTHENTICATED_BYTES))
 
-    def caller(self, spiffe_id: SpiffeId | None) -> CallerView:
-        """The view of the verified peer ``spiffe_id``; None for a caller without an identity.
+    uses_time: ClassVar[bool] = False
+    """Whether time may change a verdict at moments that nobody can tell beforehand."""
+
+    def reads_facts(self, port: int) -> bool:
+        """Whether any decision about ``port`` may depend on facts."""
+        return False
+
+    def changes_at(self, now: float) -> float | None:
+        """The earliest moment after ``now`` (Unix seconds) at which all verdicts are to be asked for anew, if any."""
+        return None
+
+    def caller(self, spiffe_id: SpiffeId | None, address: str = "") -> CallerView:
+        """The view of the verified peer ``spiffe_id`` at ``address``; None for a caller without an identity.
 
         Rules for unauthenticated callers are asked for None alone, and no other rules are; where there are none,
         everything is refused as unauthenticated. An ID that names no workload is never permitted anything.

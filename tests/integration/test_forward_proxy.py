@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from ringfence.policy.compile import compile_policy
-from ringfence.policy.model import Allowlist
+from ringfence.policy.model import Allowlist, PolicySet
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import EgressRule, Protocol
 from sidecar.http1.outstanding import OUTSTANDING_LIMIT
@@ -150,7 +150,7 @@ async def _also(mesh: Mesh, app: int) -> None:
     mesh.workload = replace(mesh.workload, ports=ports)
     rules = (rule("all", ports=[HTTP_PORT, 8088]),)
     table = compile_policy(
-        (Allowlist(namespace="shop", name="api", rules=rules),),
+        PolicySet(allowlists=(Allowlist(namespace="shop", name="api", rules=rules),)),
         trust_domain=mesh.workload.spiffe_id.trust_domain,
         http_ports=[HTTP_PORT, 8088],
     )

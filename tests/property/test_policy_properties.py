@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from ringfence.policy.bind import ServicePorts, bind
 from ringfence.policy.callers import format_spiffe_id_pattern, parse_spiffe_id_pattern
 from ringfence.policy.compile import compile_policy
-from ringfence.policy.decide import Decision, Deny, Permit
+from ringfence.policy.decide import Decision, DecisionTable, Deny, Permit
 from ringfence.policy.documents import AllowlistDocument, read_documents
 from ringfence.policy.lists import METHODS
 from ringfence.policy.model import (
     Allowlist,
     Callers,
     NamespaceCallers,
+    PolicySet,
     Rule,
     SpiffeIdPattern,
     TrustDomainCallers,
@@ -186,6 +187,10 @@ def naive_connection(world: tuple[Allowlist, ...], caller: SpiffeId | None, port
     return quiet[0] if quiet else "not_http"
 
 
+def compiled(world: tuple[Allowlist, ...]) -> DecisionTable:
+    return compile_policy(PolicySet(allowlists=world), trust_domain=OWN, http_ports=[80, 81])
+
+
 def word(decision: Decision) -> str:
     return decision.rule_name if isinstance(decision, Permit) else decision.reason.value
 
@@ -194,7 +199,7 @@ def word(decision: Decision) -> str:
 @given(worlds())
 def test_the_judge_agrees_with_a_naive_one(world: tuple[Allowlist, ...]) -> None:
     """Each example judges 1,309 calls, so over 100,000 in all; every call twice: fresh, and as remembered."""
-    table = compile_policy(world, trust_domain=OWN, http_ports=[80, 81])
+    table = compiled(world)
     known = {f"{allowlist.full_name}/{rule.name}" for allowlist in world for rule in allowlist.rules}
     for caller in EVERYBODY:
         view = table.caller(caller)
@@ -234,8 +239,8 @@ def test_the_order_of_rules_and_documents_does_not_matter(world: tuple[Allowlist
             for allowlist in world
         )
     )
-    first = compile_policy(world, trust_domain=OWN, http_ports=[80, 81])
-    second = compile_policy(other, trust_domain=OWN, http_ports=[80, 81])  # type: ignore[arg-type]
+    first = compiled(world)
+    second = compiled(other)  # type: ignore[arg-type]
     for caller in EVERYBODY:
         one, two = first.caller(caller), second.caller(caller)
         # Asked in another order, too: what is remembered must not colour what is asked next.
@@ -249,8 +254,8 @@ def test_the_order_of_rules_and_documents_does_not_matter(world: tuple[Allowlist
 def test_a_rule_more_never_turns_a_permit_into_a_denial(world: tuple[Allowlist, ...], data: st.DataObject) -> None:
     more = data.draw(worlds())
     added = tuple(Allowlist(namespace="w", name=f"more-{a.name}", rules=a.rules) for a in more)
-    before = compile_policy(world, trust_domain=OWN, http_ports=[80, 81])
-    after = compile_policy(world + added, trust_domain=OWN, http_ports=[80, 81])
+    before = compiled(world)
+    after = compiled(world + added)
     for caller in EVERYBODY:
         for call in CALLS:
             if before.caller(caller).request(*call).permitted:
@@ -279,9 +284,7 @@ def test_rules_of_one_kind_of_callers_change_nothing_for_the_other(world: tuple[
             for allowlist in world
         )
 
-    whole, known, unknown = (
-        compile_policy(lists, trust_domain=OWN, http_ports=[80, 81]) for lists in (world, only(False), only(True))
-    )
+    whole, known, unknown = (compiled(lists) for lists in (world, only(False), only(True)))
     for caller in EVERYBODY:
         alone, other = (unknown, known) if caller is None else (known, unknown)
         view, expected, foreign = whole.caller(caller), alone.caller(caller), other.caller(caller)

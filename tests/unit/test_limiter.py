@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ringfence.kit.clock import FakeClock
 from ringfence.policy.compile import compile_policy
-from ringfence.policy.model import Allowlist, NamespaceCallers, Rule, UnauthenticatedCallers
+from ringfence.policy.model import Allowlist, NamespaceCallers, PolicySet, Rule, UnauthenticatedCallers
 from ringfence.routing.model import Per, Rate, RateLimit
 from ringfence.snapshot import Port, Protocol
 from ringfence.spiffe import SpiffeId, TrustDomain
@@ -16,7 +16,11 @@ HOURLY = Rate(amount=1, seconds=3600)
 TRUST_DOMAIN = TrustDomain("shop.example")
 ANYONE = (NamespaceCallers(namespace="shop"), UnauthenticatedCallers())
 POLICY = compile_policy(
-    [Allowlist(namespace="shop", name="api", rules=(Rule(name="reads", callers=ANYONE, methods=("GET",)),))],
+    PolicySet(
+        allowlists=(
+            Allowlist(namespace="shop", name="api", rules=(Rule(name="reads", callers=ANYONE, methods=("GET",)),)),
+        )
+    ),
     trust_domain=TRUST_DOMAIN,
     http_ports=[8080, 8081],
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ringfence.policy.compile import PolicyError, compile_policy
-from ringfence.policy.model import Allowlist, Rule, SpiffeIdPattern
+from ringfence.policy.model import Allowlist, PolicySet, Rule, SpiffeIdPattern
 from ringfence.spiffe import SpiffeId, TrustDomain
 
 SHOP = TrustDomain("shop.example")
@@ -15,7 +15,8 @@ WEB = SpiffeIdPattern(trust_domain=SHOP, segments=("ns", "shop", "sa", "web"))
 
 
 def compile_rules(*rules: Rule) -> None:
-    compile_policy([Allowlist(namespace="shop", name="a", rules=rules)], trust_domain=SHOP, http_ports=[80])
+    policy = PolicySet(allowlists=(Allowlist(namespace="shop", name="a", rules=rules),))
+    compile_policy(policy, trust_domain=SHOP, http_ports=[80])
 
 
 @pytest.mark.parametrize(
@@ -51,5 +52,5 @@ def test_two_rules_of_one_name_are_refused() -> None:
 
 def test_a_rule_without_callers_permits_nobody() -> None:
     allowlist = Allowlist(namespace="shop", name="a", rules=(Rule(name="r", callers=()),))
-    table = compile_policy([allowlist], trust_domain=SHOP, http_ports=[80])
+    table = compile_policy(PolicySet(allowlists=(allowlist,)), trust_domain=SHOP, http_ports=[80])
     assert not table.caller(SpiffeId(SHOP, "/ns/shop/sa/web")).request(80, b"GET", b"/").permitted

@@ -16,6 +16,7 @@ from ringfence.policy.model import (
     Allowlist,
     Callers,
     NamespaceCallers,
+    PolicySet,
     Rule,
     SpiffeIdPattern,
     TrustDomainCallers,
@@ -41,7 +42,7 @@ def rule(name: str, *callers: Callers, **parts: Any) -> Rule:
 
 def table(*rules: Rule, http_ports: Sequence[int] = (8080, 8081)) -> DecisionTable:
     allowlist = Allowlist(namespace="shop", name="callers", rules=rules)
-    return compile_policy([allowlist], trust_domain=SHOP, http_ports=http_ports)
+    return compile_policy(PolicySet(allowlists=(allowlist,)), trust_domain=SHOP, http_ports=http_ports)
 
 
 def reason(decision: Permit | Deny) -> str:
