@@ -97,7 +97,7 @@ def judge(world: World, call: Call) -> Decision:
 
 def compile_for(service: WorldService, policy: PolicySet, trust_domain: TrustDomain) -> DecisionTable:
     """The table by which ``service`` would enforce ``policy``."""
-    return compile_policy(policy.allowlists, trust_domain=trust_domain, http_ports=service.http_ports)
+    return compile_policy(policy, trust_domain=trust_domain, http_ports=service.http_ports)
 
 
 def decide(table: DecisionTable, service: WorldService, call: Call) -> Decision:
