@@ -1,0 +1,72 @@
+"""One kind of observed call: who called what, how it was judged, how often, from when to when. Pure.
+
+Sidecars make flows of what they judge (``sidecar.flows``), the control plane keeps them, ``learn`` and ``diff`` read
+them. A flow never holds a query, a header or a token, and of a path only its shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ringfence.policy.learning.shapes import PARAMETER, REST
+from ringfence.spiffe import SpiffeId
+
+
+class Verdict(StrEnum):
+    """How calls were judged."""
+
+    PERMIT = "permit"  # by a rule
+    WOULD_DENY = "would_deny"  # passed only because the service is observed
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """Calls that were alike. ``caller`` is None for callers without an identity; ``service`` is a full name.
+
+    ``protocol``: ``http``, ``http2``, ``grpc``, or ``tcp`` for connections judged unread, which have no method and no
+    path. ``path``: as judged, in which ``{id}`` stands for a segment that took many values, and ``{rest}`` at its end
+    for a tail that was too long to keep; empty where the path was ambiguous. ``rule``: the full name of the rule that
+    permitted, or of the one that came nearest; may be empty. ``reason``: a DenyReason's word, empty for ``permit``.
+    ``shadow``: the verdict of the shadow policy, ``permit`` or a DenyReason's word; empty where there was none.
+    ``missed``: how many of ``count`` the app answered with a status that says there is no such thing (404, 405, 501).
+    Times are Unix seconds; ``last_seen`` may be ten seconds late.
+    """
+
+    caller: SpiffeId | None
+    service: str
+    port: int
+    protocol: str
+    verdict: Verdict
+    count: int
+    first_seen: float
+    last_seen: float
+    method: str = ""
+    path: str = ""
+    rule: str = ""
+    reason: str = ""
+    shadow: str = ""
+    missed: int = 0
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether connections were judged, rather than requests."""
+        return self.protocol == "tcp"
+
+    @property
+    def grpc_method(self) -> tuple[str, str] | None:
+        """(``package.Service``, ``Method``) of a gRPC call; None for anything else."""
+        if self.protocol != "grpc":
+            return None
+        service, slash, method = self.path[1:].partition("/")
+        return (service, method) if slash and service and method and "/" not in method else None
+
+    def example_target(self) -> str:
+        """A target that such a call may have had: a word in the place of each segment that is not known."""
+        return self.path.replace(PARAMETER, "0").replace(REST, "0")
+
+
+def caller_words(caller: SpiffeId | None) -> str:
+    """A caller as people read it."""
+    return str(caller) if caller is not None else "unauthenticated"
