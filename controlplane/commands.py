@@ -171,10 +171,13 @@ Example:
 def status(*, admin_socket: Path | None, state: Path | None, as_json: bool) -> None:
     """Show workloads, their identities with time to expiry, and the revision each sidecar enforces."""
     from controlplane.operate.admin_client import AdminUnreachableError, get_document
+    from controlplane.operate.admin_place import AdminPlaceError, find_admin_socket
     from controlplane.operate.status_table import status_lines
 
     try:
-        document = get_document(admin_socket or _admin_socket(state), "/status")
+        document = get_document(find_admin_socket(admin_socket, state), "/status")
+    except AdminPlaceError as error:
+        _refuse([str(error)])
     except AdminUnreachableError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -183,18 +186,6 @@ def status(*, admin_socket: Path | None, state: Path | None, as_json: bool) -> N
         return
     for line in status_lines(document):
         click.echo(line)
-
-
-def _admin_socket(state: Path | None) -> Path:
-    """The socket in a state folder, of the control plane itself or of ``up``; without one, of the only mesh here."""
-    if state is not None:
-        candidates = (state / "run" / "admin.sock", state / "admin.sock", state / "controlplane" / "admin.sock")
-        return next((path for path in candidates if path.exists()), candidates[0])
-    found = sorted(Path(".ringfence").glob("*/controlplane/admin.sock"))
-    if len(found) != 1:
-        what = "no mesh" if not found else f"{len(found)} meshes"
-        _refuse([f"--state: missing, and there is {what} under .ringfence (give --state or --admin-socket)"])
-    return found[0]
 
 
 def _refuse(lines: list[str]) -> NoReturn:

@@ -39,6 +39,7 @@ from sidecar.gauges import declare_gauges
 from sidecar.identity import IdentityHolder, IdentityRefused, open_identity
 from sidecar.local_http import Asked, Page, Verbs, json_page
 from sidecar.metrics import SidecarMetrics
+from sidecar.policy_page import policy_shown
 from sidecar.process_metrics import ProcessMetrics
 from sidecar.readiness import Readiness
 from sidecar.serving import CannotEnforceError, Serving
@@ -263,7 +264,7 @@ class _Sidecar:
             "settings": self._settings.redacted(),
             "workers": self._serving.listed(),
             "revision": snapshot.revision if snapshot is not None else 0,
-            "allowlists": [allowlist.full_name for allowlist in snapshot.allowlists] if snapshot is not None else [],
+            **policy_shown(snapshot),
             "upstreams": [
                 {
                     "service": f"{upstream.namespace}/{upstream.service}",

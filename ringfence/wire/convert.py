@@ -11,16 +11,7 @@ from collections.abc import Hashable, Sequence
 from typing import Final
 
 from ringfence.kit.addresses import SocketAddress
-from ringfence.policy.callers import format_spiffe_id_pattern
-from ringfence.policy.model import (
-    Allowlist,
-    Callers,
-    NamespaceCallers,
-    Rule,
-    SpiffeIdPattern,
-    TrustDomainCallers,
-    UnauthenticatedCallers,
-)
+from ringfence.policy.words import is_label_key, is_label_value
 from ringfence.snapshot import (
     EgressRule,
     Endpoint,
@@ -39,23 +30,28 @@ from ringfence.spiffe import TrustBundle
 from ringfence.wire.fields import (
     WireError,
     check_unique,
+    read_checked,
     read_cidr,
     read_host_pattern,
     read_ip,
     read_label,
     read_list,
-    read_method,
     read_name,
-    read_path_template,
     read_port,
     read_root,
     read_spiffe_id,
-    read_spiffe_id_pattern,
     read_trust_domain,
     read_word,
 )
 from ringfence.wire.gen import control_pb2
+from ringfence.wire.policies import (
+    allowlists_to_wire,
+    denylists_to_wire,
+    policy_to_wire,
+    read_policy,
+)
 from ringfence.wire.routes import limits_to_wire, read_limits, read_route, route_to_wire
+from ringfence.wire.tokens import issuers_to_wire, read_issuers
 
 __all__ = ["WireError", "snapshot_from_wire", "snapshot_to_wire"]
 
@@ -65,9 +61,7 @@ ENDPOINT_LIMIT: Final = 1_000
 ADDRESS_LIMIT: Final = 2_000
 PORT_LIMIT: Final = 256
 EGRESS_LIMIT: Final = 1_000
-ALLOWLIST_LIMIT: Final = 1_000
-RULE_LIMIT: Final = 20_000
-CALLER_LIMIT: Final = 1_000
+LABEL_LIMIT: Final = 64
 WORD_LIMIT: Final = 1_000
 BUNDLE_LIMIT: Final = 64
 ROOT_LIMIT: Final = 16
@@ -83,14 +77,7 @@ def snapshot_to_wire(snapshot: Snapshot) -> control_pb2.Snapshot:
         revision=snapshot.revision,
         workload=_workload_to_wire(snapshot.workload),
         upstreams=[_upstream_to_wire(upstream) for upstream in snapshot.upstreams],
-        allowlists=[
-            control_pb2.Allowlist(
-                namespace=allowlist.namespace,
-                name=allowlist.name,
-                rules=[_rule_to_wire(rule) for rule in allowlist.rules],
-            )
-            for allowlist in snapshot.allowlists
-        ],
+        allowlists=allowlists_to_wire(snapshot.allowlists),
         bundles=[
             control_pb2.Bundle(trust_domain=bundle.trust_domain.name, roots=bundle.roots) for bundle in snapshot.bundles
         ],
@@ -98,6 +85,10 @@ def snapshot_to_wire(snapshot: Snapshot) -> control_pb2.Snapshot:
             control_pb2.EgressRule(name=rule.name, hosts=rule.hosts, cidrs=rule.cidrs, ports=rule.ports)
             for rule in snapshot.egress
         ],
+        denylists=denylists_to_wire(snapshot.denylists),
+        observe_until=snapshot.observe_until,
+        shadow=policy_to_wire(snapshot.shadow) if snapshot.shadow is not None else None,
+        token_issuers=issuers_to_wire(snapshot.token_issuers),
     )
 
 
@@ -127,6 +118,7 @@ def _workload_to_wire(workload: Workload) -> control_pb2.Workload:
         if workload.forward_proxy is not None
         else None,
         instance=workload.instance,
+        labels=[control_pb2.Label(key=key, value=value) for key, value in workload.labels],
     )
 
 
@@ -160,31 +152,6 @@ def _upstream_to_wire(upstream: Upstream) -> control_pb2.Upstream:
     )
 
 
-def _rule_to_wire(rule: Rule) -> control_pb2.Rule:
-    # ``from`` is a Python keyword, so the field can be named only through a mapping.
-    return control_pb2.Rule(
-        name=rule.name,
-        ports=rule.ports,
-        methods=rule.methods,
-        paths=rule.paths,
-        **{"from": [_callers_to_wire(callers) for callers in rule.callers]},
-    )
-
-
-def _callers_to_wire(callers: Callers) -> control_pb2.Callers:
-    match callers:
-        case SpiffeIdPattern():
-            return control_pb2.Callers(spiffe_id=format_spiffe_id_pattern(callers))
-        case NamespaceCallers():
-            return control_pb2.Callers(namespace=callers.namespace)
-        case TrustDomainCallers():
-            return control_pb2.Callers(trust_domain=callers.trust_domain.name)
-        case UnauthenticatedCallers():
-            return control_pb2.Callers(unauthenticated=True)
-        case _:
-            raise WireError(f"callers: {callers!r} has no form on the wire")
-
-
 # ------------------------------------------------------------------------------------------------------- from the wire
 
 
@@ -200,10 +167,7 @@ def snapshot_from_wire(message: control_pb2.Snapshot) -> Snapshot:
     check_unique("upstreams", map(_listener, upstreams))
     if workload.intercept is not None:
         _check_addresses(upstreams)
-    allowlists = read_list("allowlists", message.allowlists, ALLOWLIST_LIMIT, _allowlist)
-    check_unique("allowlists", (allowlist.full_name for allowlist in allowlists))
-    if sum(len(allowlist.rules) for allowlist in allowlists) > RULE_LIMIT:
-        raise WireError(f"allowlists: more than {RULE_LIMIT} rules")
+    policy = read_policy("", message)
     bundles = read_list("bundles", message.bundles, BUNDLE_LIMIT, _bundle)
     check_unique("bundles", (bundle.trust_domain for bundle in bundles))
     if workload.spiffe_id.trust_domain not in {bundle.trust_domain for bundle in bundles}:
@@ -214,9 +178,13 @@ def snapshot_from_wire(message: control_pb2.Snapshot) -> Snapshot:
         revision=message.revision,
         workload=workload,
         upstreams=upstreams,
-        allowlists=allowlists,
+        allowlists=policy.allowlists,
         bundles=bundles,
         egress=egress,
+        denylists=policy.denylists,
+        observe_until=policy.observe_until,
+        shadow=read_policy("shadow.", message.shadow) if message.HasField("shadow") else None,
+        token_issuers=read_issuers("token_issuers", message.token_issuers),
     )
 
 
@@ -263,7 +231,24 @@ def _workload(message: control_pb2.Workload) -> Workload:
         intercept=_intercept(message.intercept, mesh_port) if message.HasField("intercept") else None,
         forward_proxy=_forward_proxy(message.forward_proxy) if message.HasField("forward_proxy") else None,
         instance=read_label("workload.instance", message.instance) if message.instance else "",
+        labels=_labels(message.labels),
     )
+
+
+def _labels(messages: Sequence[control_pb2.Label]) -> tuple[tuple[str, str], ...]:
+    labels = read_list(
+        "workload.labels",
+        messages,
+        LABEL_LIMIT,
+        lambda path, label: (
+            read_checked(f"{path}.key", label.key, is_label_key),
+            read_checked(f"{path}.value", label.value, is_label_value),
+        ),
+    )
+    check_unique("workload.labels", (key for key, _ in labels))
+    if list(labels) != sorted(labels):
+        raise WireError("workload.labels: not sorted by key")
+    return labels
 
 
 def _forward_proxy(message: control_pb2.ForwardProxy) -> ForwardProxy:
@@ -338,44 +323,6 @@ def _endpoint(path: str, message: control_pb2.Endpoint) -> Endpoint:
         if message.transport
         else Transport.TUNNEL,
     )
-
-
-def _allowlist(path: str, message: control_pb2.Allowlist) -> Allowlist:
-    rules = read_list(f"{path}.rules", message.rules, RULE_LIMIT, _rule)
-    check_unique(f"{path}.rules", (rule.name for rule in rules))
-    return Allowlist(
-        namespace=read_name(f"{path}.namespace", message.namespace),
-        name=read_name(f"{path}.name", message.name),
-        rules=rules,
-    )
-
-
-def _rule(path: str, message: control_pb2.Rule) -> Rule:
-    callers = read_list(f"{path}.from", getattr(message, "from"), CALLER_LIMIT, _callers)
-    if not callers:
-        # An empty list elsewhere means "any"; here it must never be read that way.
-        raise WireError(f"{path}.from: empty")
-    return Rule(
-        name=read_name(f"{path}.name", message.name),
-        callers=callers,
-        ports=read_list(f"{path}.ports", message.ports, PORT_LIMIT, read_port),
-        methods=read_list(f"{path}.methods", message.methods, WORD_LIMIT, read_method),
-        paths=read_list(f"{path}.paths", message.paths, WORD_LIMIT, read_path_template),
-    )
-
-
-def _callers(path: str, message: control_pb2.Callers) -> Callers:
-    match message.WhichOneof("match"):
-        case "spiffe_id":
-            return read_spiffe_id_pattern(path, message.spiffe_id)
-        case "namespace":
-            return NamespaceCallers(namespace=read_name(path, message.namespace))
-        case "trust_domain":
-            return TrustDomainCallers(trust_domain=read_trust_domain(path, message.trust_domain))
-        case "unauthenticated" if message.unauthenticated:
-            return UnauthenticatedCallers()
-        case _:
-            raise WireError(f"{path}: names nobody")
 
 
 def _egress_rule(path: str, message: control_pb2.EgressRule) -> EgressRule:

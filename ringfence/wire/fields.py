@@ -26,6 +26,8 @@ _Message = TypeVar("_Message")
 
 _NAME_LIMIT_CHARACTERS: Final = 253
 _WORD_LIMIT_CHARACTERS: Final = 2048
+_RULE_NAME_LIMIT_CHARACTERS: Final = 320  # a document's name, a dot, a label; and a few to spare
+_MOMENT_MAXIMUM: Final = 253_402_300_799  # the last second of the year 9999, which is the last that RFC 3339 can write
 _ROOT_LIMIT_BYTES: Final = 16 * 1024
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
@@ -144,6 +146,38 @@ def read_path_template(path: str, text: str) -> str:
         return str(parse_template(_bounded(path, text, _WORD_LIMIT_CHARACTERS)))
     except TemplateError as error:
         raise WireError(f"{path}: {error}") from error
+
+
+def read_rule_name(path: str, text: str) -> str:
+    """A rule's name, which in an expanded role is the role's, a dot and the permission's."""
+    return _bounded(path, text, _RULE_NAME_LIMIT_CHARACTERS)
+
+
+def read_text(path: str, text: str) -> str:
+    """Printable text of 1 to 2,048 characters."""
+    return _bounded(path, text, _WORD_LIMIT_CHARACTERS)
+
+
+def read_checked(path: str, text: str, check: Callable[[str], bool]) -> str:
+    """Text for which ``check`` holds, one of ``ringfence.policy.words``."""
+    if not check(text):
+        what = check.__name__.removeprefix("is_").replace("_", " ")
+        raise WireError(f"{path}: {text[:64]!r} is no {what}")
+    return text
+
+
+def read_moment(path: str, seconds: float) -> float:
+    """Unix seconds of a time that can be written."""
+    if not 0 < seconds <= _MOMENT_MAXIMUM:  # false for a NaN, too
+        raise WireError(f"{path}: {seconds} is no time")
+    return seconds
+
+
+def read_within(path: str, value: int, low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``."""
+    if not low <= value <= high:
+        raise WireError(f"{path}: {value} is not from {low} to {high}")
+    return value
 
 
 def read_root(path: str, der: bytes) -> bytes:

@@ -1,4 +1,6 @@
-"""The last good snapshot on disk, for a start while the control plane is away. It holds no key and no token.
+"""The last good snapshot on disk, for a start while the control plane is away. It holds no key and no token, but it may
+hold the secret with which tokens are introspected: like every file of a state folder it is its owner's alone, and one
+that others may read is refused.
 
 The file is one line of JSON and then the wire message as it came. The digest in the line covers everything else in the
 file, so damage and half-made edits show; who can write the folder can also make a digest, which is why the folder's and

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,13 +12,24 @@ from controlplane.control.reports import ReportError, read_report
 from controlplane.mesh.document import read_mesh
 from ringfence.policy.model import (
     Allowlist,
+    AuthenticatedCallers,
     Callers,
+    Denylist,
+    GrpcMethod,
+    HeaderMatch,
+    Introspection,
+    Named,
     NamespaceCallers,
+    NarrowedCallers,
+    PolicySet,
     Rule,
     SpiffeIdPattern,
+    TokenIssuer,
+    TokenMatch,
     TrustDomainCallers,
     UnauthenticatedCallers,
 )
+from ringfence.policy.words import ALGORITHMS, FRAMING_HEADERS
 from ringfence.routing.bounds import BURST_SECONDS
 from ringfence.routing.model import (
     UNPROCESSED,
@@ -59,7 +72,7 @@ DOMAINS = st.sampled_from(["shop.example", "partner.example", "a_b"]).map(TrustD
 PORTS = st.integers(1, 65535)
 HOSTS = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str).filter(lambda text: "%" not in text)
 WORKLOADS = st.builds(lambda ns, sa: SpiffeId.workload(TrustDomain("shop.example"), ns, sa), SEGMENT, SEGMENT)
-CALLERS: st.SearchStrategy[Callers] = st.one_of(
+NAMED: st.SearchStrategy[Named] = st.one_of(
     st.builds(
         SpiffeIdPattern,
         trust_domain=DOMAINS,
@@ -68,21 +81,87 @@ CALLERS: st.SearchStrategy[Callers] = st.one_of(
     st.builds(NamespaceCallers, namespace=NAME),
     st.builds(TrustDomainCallers, trust_domain=DOMAINS),
     st.builds(UnauthenticatedCallers),
+    st.builds(AuthenticatedCallers),
 )
-RULES = st.builds(
+CIDRS = st.lists(
+    st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "::/0", "fd00::/8"]), min_size=1, max_size=2, unique=True
+).map(tuple)
+CALLERS: st.SearchStrategy[Callers] = NAMED | st.builds(NarrowedCallers, callers=NAMED, cidrs=CIDRS)
+VALUE = st.text("abcXYZ019:/=", min_size=1, max_size=8)
+VALUES = st.lists(VALUE, max_size=2).map(tuple)
+SOME_VALUES = st.lists(VALUE, min_size=1, max_size=2).map(tuple)
+HEADERS = st.builds(HeaderMatch, name=NAME, values=VALUES) | st.builds(HeaderMatch, name=NAME, present=st.just(False))
+IDENTIFIER = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
+GRPC = st.builds(
+    GrpcMethod, service=st.lists(IDENTIFIER, min_size=1, max_size=3).map(".".join), method=st.none() | IDENTIFIER
+)
+FULL_NAMES = st.builds("{}/{}".format, NAME, NAME)
+TOKENS = st.builds(
+    TokenMatch,
+    issuers=st.lists(FULL_NAMES, max_size=2).map(tuple),
+    scopes=VALUES,
+    claims=st.lists(
+        st.tuples(st.sampled_from(["sub", "realm.roles", "https://x/y"]), SOME_VALUES),
+        max_size=2,
+        unique_by=lambda claim: claim[0],
+    ).map(tuple),
+    acr=VALUES,
+    amr=VALUES,
+    max_age_seconds=st.none() | st.integers(1, 86_400),
+)
+OPEN_RULES = st.builds(
     Rule,
     name=NAME,
     callers=st.lists(CALLERS, min_size=1, max_size=3).map(tuple),
     ports=st.lists(PORTS, max_size=3).map(tuple),
     methods=st.lists(st.sampled_from(["GET", "POST", "M-SEARCH"]), max_size=2).map(tuple),
     paths=st.lists(st.sampled_from(["/", "/orders/{id}", "/a/**", "/*/b"]), max_size=2).map(tuple),
+    hosts=st.lists(st.sampled_from(["a.example", "*.example"]), max_size=2).map(tuple),
+    headers=st.lists(HEADERS, max_size=2).map(tuple),
+    grpc=st.lists(GRPC, max_size=2).map(tuple),
+    when=st.sampled_from(["", 'request.host == "a"', "source.authenticated\n\t|| now > now"]),
 )
+RULES = st.builds(lambda rule, token: replace(rule, token=token), OPEN_RULES, st.none() | TOKENS)
 ALLOWLISTS = st.builds(
     Allowlist,
     namespace=NAME,
     name=NAME,
     rules=st.lists(RULES, max_size=4, unique_by=lambda rule: rule.name).map(tuple),
 )
+DENYLISTS = st.builds(
+    Denylist,
+    namespace=NAME,
+    name=NAME,
+    rules=st.lists(OPEN_RULES, max_size=4, unique_by=lambda rule: rule.name).map(tuple),
+)
+POLICIES = st.builds(
+    PolicySet,
+    allowlists=st.lists(ALLOWLISTS, max_size=3, unique_by=lambda found: found.full_name).map(tuple),
+    denylists=st.lists(DENYLISTS, max_size=3, unique_by=lambda found: found.full_name).map(tuple),
+    observe_until=st.none() | st.floats(1, 4e9),
+)
+ISSUERS = st.builds(
+    lambda place, **parts: TokenIssuer(header=place[0], cookie=place[1], **parts),
+    st.sampled_from([("authorization", ""), ("", "Session")]),
+    name=FULL_NAMES,
+    issuer=NAME,
+    audiences=SOME_VALUES,
+    algorithms=st.lists(st.sampled_from(ALGORITHMS), min_size=1, max_size=3).map(tuple),
+    keys=st.sampled_from(["", '{"keys":\n\t[]}']),
+    claim_headers=st.lists(st.tuples(NAME, NAME), max_size=2, unique_by=lambda pair: pair[0])
+    .filter(lambda pairs: all(name not in FRAMING_HEADERS for name, _ in pairs))
+    .map(tuple),
+    leeway_seconds=st.integers(0, 300),
+    introspection=st.none()
+    | st.builds(
+        Introspection,
+        url=st.sampled_from(["https://a.example/i?b=c", "http://[::1]:9/"]),
+        client_id=NAME,
+        secret=NAME,
+        cache_seconds=st.integers(0, 3600),
+    ),
+)
+LABELS = st.dictionaries(NAME | st.just("app.example/x_Y"), st.sampled_from(["", "pii", "A.b_c"]), max_size=3)
 ENDPOINTS = st.builds(
     Endpoint,
     mesh_host=HOSTS,
@@ -205,6 +284,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     mesh_port, inbound, outbound = draw(st.lists(PORTS, min_size=3, max_size=3, unique=True))
     upstreams = draw(st.lists(UPSTREAMS, max_size=3, unique_by=_identity))
     intercept = Intercept(inbound_port=inbound, outbound_port=outbound)
+    policy = draw(POLICIES)
     return Snapshot(
         revision=draw(st.integers(1, 2**53 - 1)),
         workload=Workload(
@@ -216,11 +296,16 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             ports=tuple(draw(st.lists(port, max_size=3, unique_by=lambda found: (found.address, found.port)))),
             intercept=intercept if draw(st.booleans()) and _dialled_once(upstreams) else None,
             forward_proxy=draw(st.sampled_from([None, ForwardProxy(host="::1", port=3128)])),
+            labels=tuple(sorted(draw(LABELS).items())),
         ),
         upstreams=tuple(upstreams),
-        allowlists=tuple(draw(st.lists(ALLOWLISTS, max_size=3, unique_by=lambda found: found.full_name))),
+        allowlists=policy.allowlists,
         bundles=(BUNDLE,),
         egress=tuple(draw(st.lists(EGRESS, max_size=2, unique_by=lambda rule: rule.name))),
+        denylists=policy.denylists,
+        observe_until=policy.observe_until,
+        shadow=draw(st.none() | POLICIES),
+        token_issuers=tuple(draw(st.lists(ISSUERS, max_size=2, unique_by=lambda issuer: issuer.name))),
     )
 
 

@@ -21,7 +21,7 @@ from ringfence.kit.log import Logger
 from ringfence.kit.watch import ContentReader
 from ringfence.policy.problems import Problem
 from ringfence.spiffe import SpiffeId
-from ringfence.wire import convert
+from ringfence.wire import policies
 from tests.mesh_files import MeshFolder, allowlist_text, mesh_text
 from tests.pki import TestCa
 
@@ -254,7 +254,7 @@ async def test_change_that_its_sidecar_would_refuse_is_refused_here(
     intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await intake.look()
-    monkeypatch.setattr(convert, "RULE_LIMIT", 2)
+    monkeypatch.setattr(policies, "RULE_LIMIT", 2)
     intake.files.allow("orders", "web", "batch")
     await intake.look()
     assert (intake.refused(), intake.rules("orders")) == ([], ["from-web", "from-batch"])

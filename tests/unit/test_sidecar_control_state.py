@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from ringfence.kit.log import Logger
 from ringfence.snapshot import Snapshot
+from ringfence.wire.convert import snapshot_to_wire
 from ringfence.wire.gen import control_pb2 as pb
 from sidecar.control import SnapshotRefused, StoredSnapshotUnfit
 from sidecar.control.enforcement import Enforcement, OnSnapshot
@@ -21,6 +23,7 @@ from sidecar.control.snapshot_file import NAME, SnapshotFile
 from sidecar.state_folder import StateFolder
 from tests.issuing_backends import ORDERS, WEB
 from tests.sidecar_snapshots import snapshot_message
+from tests.wire_policies import SECRET, full_snapshot
 
 LOG = Logger("control", stream=io.StringIO())
 
@@ -212,8 +215,21 @@ def test_a_line_with_another_saved_at_is_refused(file: SnapshotFile, tmp_path: P
         file.read(ORDERS)
 
 
-def test_a_file_that_others_could_write_is_refused(file: SnapshotFile, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o620, 0o640, 0o604])
+def test_a_file_that_others_could_read_or_write_is_refused(file: SnapshotFile, tmp_path: Path, mode: int) -> None:
     file.write(snapshot_message(7), spiffe_id=ORDERS, saved_at=123.5)
-    (tmp_path / "state" / NAME).chmod(0o620)
+    (tmp_path / "state" / NAME).chmod(mode)
     with pytest.raises(StoredSnapshotUnfit, match="others may read or write"):
         file.read(ORDERS)
+
+
+def test_a_secret_of_introspection_lies_in_no_file_that_others_may_read(file: SnapshotFile, tmp_path: Path) -> None:
+    kept = os.umask(0)
+    try:
+        file.write(snapshot_to_wire(full_snapshot()), spiffe_id=ORDERS, saved_at=123.5)
+    finally:
+        os.umask(kept)
+    holding = [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert [path.name for path in holding] == [NAME]
+    assert stat.S_IMODE(holding[0].stat().st_mode) == 0o600
+    assert stat.S_IMODE(holding[0].parent.stat().st_mode) == 0o700

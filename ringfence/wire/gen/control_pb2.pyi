@@ -184,8 +184,14 @@ class Snapshot(_message.Message):
     ALLOWLISTS_FIELD_NUMBER: _builtins.int
     BUNDLES_FIELD_NUMBER: _builtins.int
     EGRESS_FIELD_NUMBER: _builtins.int
+    DENYLISTS_FIELD_NUMBER: _builtins.int
+    OBSERVE_UNTIL_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    TOKEN_ISSUERS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """grows with every change that the control plane accepted"""
+    observe_until: _builtins.float
+    """Unix seconds: until then what no rule permits passes; absent: default deny"""
     @_builtins.property
     def workload(self) -> Global___Workload: ...
     @_builtins.property
@@ -200,6 +206,16 @@ class Snapshot(_message.Message):
     def egress(self) -> _containers.RepeatedCompositeFieldContainer[Global___EgressRule]:
         """what the app may reach outside the mesh; none: nothing"""
 
+    @_builtins.property
+    def denylists(self) -> _containers.RepeatedCompositeFieldContainer[Global___Denylist]:
+        """they refuse whatever the allowlists permit"""
+
+    @_builtins.property
+    def shadow(self) -> Global___PolicySet:
+        """judged beside the policy in force, never enforced; absent: none"""
+
+    @_builtins.property
+    def token_issuers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenIssuer]: ...
     def __init__(
         self,
         *,
@@ -209,14 +225,51 @@ class Snapshot(_message.Message):
         allowlists: _abc.Iterable[Global___Allowlist] | None = ...,
         bundles: _abc.Iterable[Global___Bundle] | None = ...,
         egress: _abc.Iterable[Global___EgressRule] | None = ...,
+        denylists: _abc.Iterable[Global___Denylist] | None = ...,
+        observe_until: _builtins.float | None = ...,
+        shadow: Global___PolicySet | None = ...,
+        token_issuers: _abc.Iterable[Global___TokenIssuer] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["workload", b"workload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_observe_until", b"_observe_until", "observe_until", b"observe_until", "shadow", b"shadow", "workload", b"workload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowlists", b"allowlists", "bundles", b"bundles", "egress", b"egress", "revision", b"revision", "upstreams", b"upstreams", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_observe_until", b"_observe_until", "allowlists", b"allowlists", "bundles", b"bundles", "denylists", b"denylists", "egress", b"egress", "observe_until", b"observe_until", "revision", b"revision", "shadow", b"shadow", "token_issuers", b"token_issuers", "upstreams", b"upstreams", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__observe_until: _TypeAlias = _typing.Literal["observe_until"]  # noqa: Y015
+    _WhichOneofArgType__observe_until: _TypeAlias = _typing.Literal["_observe_until", b"_observe_until"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__observe_until) -> _WhichOneofReturnType__observe_until | None: ...
 
 Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class PolicySet(_message.Message):
+    """All that decides about the calls of one workload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOWLISTS_FIELD_NUMBER: _builtins.int
+    DENYLISTS_FIELD_NUMBER: _builtins.int
+    OBSERVE_UNTIL_FIELD_NUMBER: _builtins.int
+    observe_until: _builtins.float
+    @_builtins.property
+    def allowlists(self) -> _containers.RepeatedCompositeFieldContainer[Global___Allowlist]: ...
+    @_builtins.property
+    def denylists(self) -> _containers.RepeatedCompositeFieldContainer[Global___Denylist]: ...
+    def __init__(
+        self,
+        *,
+        allowlists: _abc.Iterable[Global___Allowlist] | None = ...,
+        denylists: _abc.Iterable[Global___Denylist] | None = ...,
+        observe_until: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_observe_until", b"_observe_until", "observe_until", b"observe_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_observe_until", b"_observe_until", "allowlists", b"allowlists", "denylists", b"denylists", "observe_until", b"observe_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__observe_until: _TypeAlias = _typing.Literal["observe_until"]  # noqa: Y015
+    _WhichOneofArgType__observe_until: _TypeAlias = _typing.Literal["_observe_until", b"_observe_until"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__observe_until) -> _WhichOneofReturnType__observe_until | None: ...
+
+Global___PolicySet: _TypeAlias = PolicySet  # noqa: Y015
 
 @_typing.final
 class Workload(_message.Message):
@@ -231,6 +284,7 @@ class Workload(_message.Message):
     INTERCEPT_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
     FORWARD_PROXY_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     namespace: _builtins.str
     spiffe_id: _builtins.str
@@ -249,6 +303,10 @@ class Workload(_message.Message):
     def forward_proxy(self) -> Global___ForwardProxy:
         """absent: none"""
 
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Label]:
+        """the service's, sorted by key, each key once"""
+
     def __init__(
         self,
         *,
@@ -261,14 +319,37 @@ class Workload(_message.Message):
         intercept: Global___Intercept | None = ...,
         instance: _builtins.str = ...,
         forward_proxy: Global___ForwardProxy | None = ...,
+        labels: _abc.Iterable[Global___Label] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["forward_proxy", b"forward_proxy", "intercept", b"intercept"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forward_proxy", b"forward_proxy", "instance", b"instance", "intercept", b"intercept", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "namespace", b"namespace", "ports", b"ports", "service", b"service", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forward_proxy", b"forward_proxy", "instance", b"instance", "intercept", b"intercept", "labels", b"labels", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "namespace", b"namespace", "ports", b"ports", "service", b"service", "spiffe_id", b"spiffe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Workload: _TypeAlias = Workload  # noqa: Y015
+
+@_typing.final
+class Label(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    value: _builtins.str
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Label: _TypeAlias = Label  # noqa: Y015
 
 @_typing.final
 class ForwardProxy(_message.Message):
@@ -818,6 +899,34 @@ class Allowlist(_message.Message):
 Global___Allowlist: _TypeAlias = Allowlist  # noqa: Y015
 
 @_typing.final
+class Denylist(_message.Message):
+    """Rules without token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    name: _builtins.str
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rule]: ...
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        rules: _abc.Iterable[Global___Rule] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Denylist: _TypeAlias = Denylist  # noqa: Y015
+
+@_typing.final
 class Rule(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -826,7 +935,14 @@ class Rule(_message.Message):
     PORTS_FIELD_NUMBER: _builtins.int
     METHODS_FIELD_NUMBER: _builtins.int
     PATHS_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    GRPC_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    WHEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    when: _builtins.str
+    """CEL; empty: always"""
     @_builtins.property
     def ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """empty: every port of the workload"""
@@ -839,6 +955,22 @@ class Rule(_message.Message):
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """empty: every path; templates"""
 
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """empty: every host; "*." first: every name below"""
+
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeaderMatch]:
+        """each of them"""
+
+    @_builtins.property
+    def grpc(self) -> _containers.RepeatedCompositeFieldContainer[Global___GrpcMethod]:
+        """beside paths: one of either suffices"""
+
+    @_builtins.property
+    def token(self) -> Global___TokenMatch:
+        """absent: a token is not asked for"""
+
     def __init__(
         self,
         *,
@@ -846,14 +978,153 @@ class Rule(_message.Message):
         ports: _abc.Iterable[_builtins.int] | None = ...,
         methods: _abc.Iterable[_builtins.str] | None = ...,
         paths: _abc.Iterable[_builtins.str] | None = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        headers: _abc.Iterable[Global___HeaderMatch] | None = ...,
+        grpc: _abc.Iterable[Global___GrpcMethod] | None = ...,
+        token: Global___TokenMatch | None = ...,
+        when: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "methods", b"methods", "name", b"name", "paths", b"paths", "ports", b"ports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "grpc", b"grpc", "headers", b"headers", "hosts", b"hosts", "methods", b"methods", "name", b"name", "paths", b"paths", "ports", b"ports", "token", b"token", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Rule: _TypeAlias = Rule  # noqa: Y015
+
+@_typing.final
+class HeaderMatch(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """lower case"""
+    absent: _builtins.bool
+    """the header must not be there; without values"""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """one of them; empty: whatever it says"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+        absent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "name", b"name", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeaderMatch: _TypeAlias = HeaderMatch  # noqa: Y015
+
+@_typing.final
+class GrpcMethod(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """package.Service"""
+    method: _builtins.str
+    """empty: each of the service"""
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        method: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrpcMethod: _TypeAlias = GrpcMethod  # noqa: Y015
+
+@_typing.final
+class TokenMatch(_message.Message):
+    """What a verified token must say; what is empty is open."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUERS_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    ACR_FIELD_NUMBER: _builtins.int
+    AMR_FIELD_NUMBER: _builtins.int
+    MAX_AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    max_age_seconds: _builtins.int
+    """since auth_time"""
+    @_builtins.property
+    def issuers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names of TokenIssuers, any of them"""
+
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """each of them"""
+
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___Claim]:
+        """each of them"""
+
+    @_builtins.property
+    def acr(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """any of them"""
+
+    @_builtins.property
+    def amr(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """each of them"""
+
+    def __init__(
+        self,
+        *,
+        issuers: _abc.Iterable[_builtins.str] | None = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+        claims: _abc.Iterable[Global___Claim] | None = ...,
+        acr: _abc.Iterable[_builtins.str] | None = ...,
+        amr: _abc.Iterable[_builtins.str] | None = ...,
+        max_age_seconds: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_age_seconds", b"_max_age_seconds", "max_age_seconds", b"max_age_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_age_seconds", b"_max_age_seconds", "acr", b"acr", "amr", b"amr", "claims", b"claims", "issuers", b"issuers", "max_age_seconds", b"max_age_seconds", "scopes", b"scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_age_seconds: _TypeAlias = _typing.Literal["max_age_seconds"]  # noqa: Y015
+    _WhichOneofArgType__max_age_seconds: _TypeAlias = _typing.Literal["_max_age_seconds", b"_max_age_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_age_seconds) -> _WhichOneofReturnType__max_age_seconds | None: ...
+
+Global___TokenMatch: _TypeAlias = TokenMatch  # noqa: Y015
+
+@_typing.final
+class Claim(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """dots lead into nested objects"""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """any of them"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Claim: _TypeAlias = Claim  # noqa: Y015
 
 @_typing.final
 class Callers(_message.Message):
@@ -865,6 +1136,8 @@ class Callers(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     TRUST_DOMAIN_FIELD_NUMBER: _builtins.int
     UNAUTHENTICATED_FIELD_NUMBER: _builtins.int
+    AUTHENTICATED_FIELD_NUMBER: _builtins.int
+    CIDRS_FIELD_NUMBER: _builtins.int
     spiffe_id: _builtins.str
     """exact, or with whole path segments "*" """
     namespace: _builtins.str
@@ -872,6 +1145,12 @@ class Callers(_message.Message):
     trust_domain: _builtins.str
     unauthenticated: _builtins.bool
     """true: a caller without identity, on a permissive port"""
+    authenticated: _builtins.bool
+    """true: a caller with a verified identity, of whatever trust domain"""
+    @_builtins.property
+    def cidrs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """empty: from every address; else only from these, as the direct peer"""
+
     def __init__(
         self,
         *,
@@ -879,16 +1158,132 @@ class Callers(_message.Message):
         namespace: _builtins.str = ...,
         trust_domain: _builtins.str = ...,
         unauthenticated: _builtins.bool = ...,
+        authenticated: _builtins.bool = ...,
+        cidrs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "namespace", b"namespace", "spiffe_id", b"spiffe_id", "trust_domain", b"trust_domain", "unauthenticated", b"unauthenticated"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "match", b"match", "namespace", b"namespace", "spiffe_id", b"spiffe_id", "trust_domain", b"trust_domain", "unauthenticated", b"unauthenticated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "namespace", b"namespace", "spiffe_id", b"spiffe_id", "trust_domain", b"trust_domain", "unauthenticated", b"unauthenticated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticated", b"authenticated", "cidrs", b"cidrs", "match", b"match", "namespace", b"namespace", "spiffe_id", b"spiffe_id", "trust_domain", b"trust_domain", "unauthenticated", b"unauthenticated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_match: _TypeAlias = _typing.Literal["spiffe_id", "namespace", "trust_domain", "unauthenticated"]  # noqa: Y015
+    _WhichOneofReturnType_match: _TypeAlias = _typing.Literal["spiffe_id", "namespace", "trust_domain", "unauthenticated", "authenticated"]  # noqa: Y015
     _WhichOneofArgType_match: _TypeAlias = _typing.Literal["match", b"match"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_match) -> _WhichOneofReturnType_match | None: ...
 
 Global___Callers: _TypeAlias = Callers  # noqa: Y015
+
+@_typing.final
+class TokenIssuer(_message.Message):
+    """Whose tokens the workload believes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    AUDIENCES_FIELD_NUMBER: _builtins.int
+    ALGORITHMS_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    COOKIE_FIELD_NUMBER: _builtins.int
+    CLAIM_HEADERS_FIELD_NUMBER: _builtins.int
+    LEEWAY_SECONDS_FIELD_NUMBER: _builtins.int
+    INTROSPECTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """<namespace>/<name> of its document"""
+    issuer: _builtins.str
+    keys: _builtins.str
+    """a JWK set of public keys; empty: there never were any, so nothing is believed"""
+    header: _builtins.str
+    """where the token stands: this, or cookie"""
+    cookie: _builtins.str
+    leeway_seconds: _builtins.int
+    @_builtins.property
+    def audiences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """any of them"""
+
+    @_builtins.property
+    def algorithms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def claim_headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClaimHeader]: ...
+    @_builtins.property
+    def introspection(self) -> Global___Introspection:
+        """absent: the tokens are JWTs"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        issuer: _builtins.str = ...,
+        audiences: _abc.Iterable[_builtins.str] | None = ...,
+        algorithms: _abc.Iterable[_builtins.str] | None = ...,
+        keys: _builtins.str = ...,
+        header: _builtins.str = ...,
+        cookie: _builtins.str = ...,
+        claim_headers: _abc.Iterable[Global___ClaimHeader] | None = ...,
+        leeway_seconds: _builtins.int = ...,
+        introspection: Global___Introspection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["introspection", b"introspection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "audiences", b"audiences", "claim_headers", b"claim_headers", "cookie", b"cookie", "header", b"header", "introspection", b"introspection", "issuer", b"issuer", "keys", b"keys", "leeway_seconds", b"leeway_seconds", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenIssuer: _TypeAlias = TokenIssuer  # noqa: Y015
+
+@_typing.final
+class ClaimHeader(_message.Message):
+    """What the app is told of a verified token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
+    header: _builtins.str
+    """lower case"""
+    claim: _builtins.str
+    def __init__(
+        self,
+        *,
+        header: _builtins.str = ...,
+        claim: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimHeader: _TypeAlias = ClaimHeader  # noqa: Y015
+
+@_typing.final
+class Introspection(_message.Message):
+    """RFC 7662."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    CACHE_SECONDS_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    client_id: _builtins.str
+    secret: _builtins.str
+    cache_seconds: _builtins.int
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        client_id: _builtins.str = ...,
+        secret: _builtins.str = ...,
+        cache_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_seconds", b"cache_seconds", "client_id", b"client_id", "secret", b"secret", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Introspection: _TypeAlias = Introspection  # noqa: Y015
 
 @_typing.final
 class EgressRule(_message.Message):

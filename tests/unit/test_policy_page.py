@@ -1,0 +1,32 @@
+"""What the admin socket shows of a policy."""
+
+from __future__ import annotations
+
+import json
+
+from sidecar.policy_page import policy_shown
+from tests.wire_policies import SECRET, full_snapshot
+
+
+def test_lists_are_shown_by_name_and_issuers_without_their_secret() -> None:
+    shown = policy_shown(full_snapshot())
+    assert shown["denylists"] == ["ringfence-system/no-admin"]
+    assert shown["observe_until"] == 1_800_000_000.5
+    assert shown["shadow"] == {
+        "allowlists": ["shop/orders-callers"],
+        "denylists": ["ringfence-system/no-admin"],
+        "observe_until": 1_900_000_000.0,
+    }
+    text = json.dumps(shown)
+    assert "https://staff.example:8443/introspect" in text
+    assert SECRET not in text
+
+
+def test_without_a_snapshot_nothing_is_in_force() -> None:
+    assert policy_shown(None) == {
+        "allowlists": [],
+        "denylists": [],
+        "observe_until": None,
+        "shadow": None,
+        "token_issuers": [],
+    }
