@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ringfence.policy.analysis.world import World, WorldService
@@ -97,7 +97,14 @@ def judge(world: World, call: Call) -> Decision:
 
 def compile_for(service: WorldService, policy: PolicySet, trust_domain: TrustDomain) -> DecisionTable:
     """The table by which ``service`` would enforce ``policy``."""
-    return compile_policy(policy, trust_domain=trust_domain, http_ports=service.http_ports)
+    return compile_policy(
+        policy,
+        trust_domain=trust_domain,
+        http_ports=service.http_ports,
+        service=service.full_name,
+        labels=service.labels,
+        issuers=service.token_issuers,
+    )
 
 
 def decide(table: DecisionTable, service: WorldService, call: Call) -> Decision:
@@ -107,7 +114,7 @@ def decide(table: DecisionTable, service: WorldService, call: Call) -> Decision:
         return _NO_PORT
     if call.caller is None and not port.permissive:
         return _STRICT
-    view = table.caller(call.caller)
+    view = table.caller(call.caller, call.address)
     if call.opaque or not port.may_be_http:
-        return view.connection(call.port)
-    return view.request(call.port, call.method.encode(), call.path.encode())
+        return view.connection(call.port, replace(call, opaque=True).facts)
+    return view.request(call.port, call.method.encode(), call.path.encode(), call.facts)
