@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ringfence.policy.decide import CallerView, Deny
+from ringfence.policy.decide import CallerView, Decision, Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.spiffe import SpiffeId
 from sidecar import forwarded
 from sidecar.http2 import literal
+from sidecar.judging import Judged, Judging
+from sidecar.relay import RelayFacts
 
 IDENTITY_HEADER: Final = b"x-forwarded-client-cert"
 
@@ -20,6 +22,10 @@ class Caller:
 
     spiffe_id: SpiffeId | None  # None: it came in plaintext to a permissive port
     view: CallerView
+    judging: Judging | None = None  # None: ``plain``
+    plain: bool = True  # a look-up in ``view`` by port, method and path is all there is to judging its requests
+    shadow: CallerView | None = None
+    leaf_sha256: str = ""  # of the certificate that it showed
     identity_line: bytes = b""  # the header line that tells an HTTP/1 app its caller; b"" for one without identity
     identity_field: bytes = b""  # the same for HTTP/2, as HPACK that leaves the receiver's table as it is
     address: bytes = b""  # from where it calls: of its sidecar, or of a direct caller itself
@@ -29,6 +35,11 @@ class Caller:
     def __post_init__(self) -> None:
         self._join()
 
+    def meet(self, judging: Judging) -> None:
+        """It is judged by this from now on."""
+        self.judging = judging
+        self.view, self.shadow, self.plain = judging.views(self.spiffe_id, self.address)
+
     def tell(self, value: str) -> None:
         """The app is told ``value``, in the form of ``x-forwarded-client-cert``."""
         text = value.encode("ascii")
@@ -36,9 +47,32 @@ class Caller:
         self.identity_field = literal(IDENTITY_HEADER, text)
         self._join()
 
+    def connection(self, port: int) -> Decision:
+        """The verdict on opaque bytes of its to a port."""
+        if self.judging is None or self.plain:
+            return self.view.connection(port)
+        return self.judging.connection(self, port)
+
+    def admitted(self, facts: RelayFacts, decision: Decision) -> None:
+        """Opaque bytes of its have got the verdict that counts for their connection."""
+        facts.decision = decision
+        if self.judging is not None and not self.plain:
+            self.judging.remark(facts, self, facts.port, decision)
+
+    def request(self, facts: RelayFacts, request: Judged) -> Decision:
+        """The verdict on a new request, where it is not ``plain``."""
+        assert self.judging is not None
+        return self.judging.request(facts, self, facts.port, request)
+
+    def again(self, port: int, request: Judged) -> Decision:
+        """The verdict on a request that is under way."""
+        if self.judging is None or self.plain:
+            return self.view.request(port, request.method, request.target)
+        return self.judging.again(self, port, request)
+
     def may_send(self, port: int) -> bool:
         """Whether policy permits it anything on a port: bytes that nobody reads, or some request."""
-        decision = self.view.connection(port)
+        decision = self.connection(port)
         return not isinstance(decision, Deny) or decision.reason is DenyReason.NOT_HTTP
 
     def _join(self) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.compile import PolicyError, compile_policy
 from ringfence.policy.decide import DecisionTable
+from ringfence.policy.model import PolicySet
 from ringfence.snapshot import Intercept, Port, Snapshot
 from ringfence.spiffe import ChainVerifier, SpiffeId, TrustBundle, X509Svid
 from sidecar.admin_pages import connections_document
@@ -25,6 +26,7 @@ from sidecar.inbound import Inbound
 from sidecar.limits.limiter import Limiter
 from sidecar.listening import Listen, listen
 from sidecar.metrics import SidecarMetrics
+from sidecar.moment import Moment
 from sidecar.outbound import ListenFailedError, Outbound
 from sidecar.recording import Recorder
 from sidecar.redirect.destination import original_destination
@@ -43,6 +45,7 @@ class _Prepared:
 
     snapshot: Snapshot
     table: DecisionTable
+    shadow: DecisionTable | None
     bundles: tuple[TrustBundle, ...]
     received: float
     """When it arrived, monotonic seconds, in whichever process that was."""
@@ -87,6 +90,7 @@ class DataPath:
         self._intercept: Intercept | None = None
         self._prepared: _Prepared | None = None
         self._enforced: _Prepared | None = None
+        self._moment = Moment(clock.now, self._time_passed)
         declare_traffic_gauges(metrics, self._sides)
 
     def _sides(self) -> tuple[Inbound, Outbound] | None:
@@ -117,6 +121,11 @@ class DataPath:
         targets = self._outbound.targets if self._outbound is not None else ()
         return connections_document(self.relays, self.links, targets, monotonic=self._clock.monotonic(), limit=limit)
 
+    async def noted(self, request_id: str) -> dict[str, Any] | None:
+        """What is noted of one call."""
+        call = self._recorder.calls.find(request_id)
+        return call.document() if call is not None else None
+
     def waiting_for(self) -> list[str]:
         """A drain keeps it from being ready."""
         return ["draining"] if self.draining else []
@@ -138,14 +147,28 @@ class DataPath:
         """See to deadlines that are not worth a timer each, for ever."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            now = self._clock.monotonic()
-            for side in (self._inbound, self._outbound):
-                if side is not None:
-                    side.relays.sweep(now)
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Once."""
+        now = self._clock.monotonic()
+        for side in (self._inbound, self._outbound):
+            if side is not None:
+                side.relays.sweep(now)
+        self._moment.look()  # the clock may have been set meanwhile
+        if self._inbound is not None:
+            await self._inbound.look_at_time()
+
+    def _time_passed(self) -> None:
+        """What passes for a time only has come to its end."""
+        if self._inbound is not None:
+            self._inbound.time_passed()
+            self._moment.watch(self._inbound.changes_at())
 
     async def drain(self, seconds: float, at_once: asyncio.Event) -> None:
         """Take nothing new; what lives may end within ``seconds``, or until ``at_once`` is set."""
         self.draining = True
+        self._moment.watch(None)
         if self._inbound is None or self._outbound is None:
             return
         self._log.info("draining", seconds=seconds, connections=len(self._inbound.relays) + len(self._outbound.relays))
@@ -200,30 +223,23 @@ class DataPath:
         if self._mesh_listen is not None and self._mesh_listen != (workload.mesh_host, workload.mesh_port):
             moved = f"{workload.mesh_host}:{workload.mesh_port}"
             raise CannotEnforceError(f"the mesh port moved to {moved}: restart the sidecar")
-        table = self._table(snapshot)
+        table, shadow = self._tables(snapshot)
         bundles = snapshot.bundles or self._issued_bundles
         if self._context is None:
             self._begin(svid, bundles)
         await self._open_ports(snapshot)
-        self._prepared = _Prepared(snapshot=snapshot, table=table, bundles=bundles, received=received)
+        self._prepared = _Prepared(snapshot=snapshot, table=table, shadow=shadow, bundles=bundles, received=received)
 
-    def _table(self, snapshot: Snapshot) -> DecisionTable:
-        """The rules in force if these are no others: most snapshots tell only where upstreams are, and which of their
-        endpoints are ready."""
-        held, workload = self._enforced, snapshot.workload
-        if held is not None and held.snapshot.workload == workload and _same_rules(held.snapshot, snapshot):
-            return held.table
-        try:
-            return compile_policy(
-                snapshot.policy,
-                trust_domain=workload.spiffe_id.trust_domain,
-                http_ports=[port.port for port in workload.ports if port.protocol.is_http],
-                service=f"{workload.namespace}/{workload.service}",
-                labels=workload.labels,
-                issuers=snapshot.token_issuers,
-            )
-        except PolicyError as error:
-            raise CannotEnforceError(str(error)) from error
+    def _tables(self, snapshot: Snapshot) -> tuple[DecisionTable, DecisionTable | None]:
+        """Of the policy in force and of its shadow. Those of the last snapshot if they say the same: most snapshots
+        tell only where upstreams are, and which of their endpoints are ready."""
+        held = self._enforced
+        if held is None or not _judges_alike(held.snapshot, snapshot):
+            table = _compiled(snapshot, snapshot.policy)
+            return table, _compiled(snapshot, snapshot.shadow) if snapshot.shadow is not None else None
+        if held.snapshot.shadow == snapshot.shadow:
+            return held.table, held.shadow
+        return held.table, _compiled(snapshot, snapshot.shadow) if snapshot.shadow is not None else None
 
     def _begin(self, svid: X509Svid, bundles: tuple[TrustBundle, ...]) -> None:
         self._tls = TlsIdentity(svid, bundles, self._clock)
@@ -294,8 +310,10 @@ class DataPath:
         assert self._context is not None
         assert self._svid is not None
         snapshot, endings = prepared.snapshot, self._recorder.endings
-        if self._enforced is None or prepared.table is not self._enforced.table:
-            self._inbound.enforce(snapshot.workload, prepared.table)
+        before = self._enforced
+        if before is None or prepared.table is not before.table or prepared.shadow is not before.shadow:
+            self._inbound.enforce(snapshot.workload, prepared.table, shadow=prepared.shadow)
+            self._moment.watch(self._inbound.changes_at())
         self._enforced = prepared
         self._outbound.enforce(snapshot.upstreams, snapshot.egress)
         self._outbound.proxy.enforce(proxy_of(snapshot.workload))
@@ -332,5 +350,21 @@ class DataPath:
         self._metrics.reproofs.at(outcome).value += 1
 
 
-def _same_rules(one: Snapshot, other: Snapshot) -> bool:
-    return one.policy == other.policy and one.token_issuers == other.token_issuers
+def _judges_alike(one: Snapshot, other: Snapshot) -> bool:
+    """Whether what is compiled of both is the same, but for the shadow."""
+    return (one.workload, one.policy, one.token_issuers) == (other.workload, other.policy, other.token_issuers)
+
+
+def _compiled(snapshot: Snapshot, policy: PolicySet) -> DecisionTable:
+    workload = snapshot.workload
+    try:
+        return compile_policy(
+            policy,
+            trust_domain=workload.spiffe_id.trust_domain,
+            http_ports=[port.port for port in workload.ports if port.protocol.is_http],
+            service=f"{workload.namespace}/{workload.service}",
+            labels=workload.labels,
+            issuers=snapshot.token_issuers,
+        )
+    except PolicyError as error:
+        raise CannotEnforceError(str(error)) from error

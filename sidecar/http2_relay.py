@@ -28,10 +28,13 @@ BEGUN_SECONDS: Final = 15.0  # a preface or a header block, from its first byte
 def answer_of(told: Refusal, *, status: int | None = None) -> Answer:
     """What a client is told of a refusal; ``status`` overrides the reason's own."""
     status = refusal.status_of(told.reason) if status is None else status
+    fields = [(refusal.HEADER, told.header_value())]
+    if told.challenge:
+        fields.append((refusal.CHALLENGE, told.challenge.encode("ascii")))
     return Answer(
         status=status,
         message=f"{told.reason}; request id {told.request_id}",
-        fields=((refusal.HEADER, told.header_value()),),
+        fields=tuple(fields),
         content=refusal.content(told, status),
         retry_after_seconds=told.retry_after_seconds,
     )

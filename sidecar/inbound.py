@@ -11,16 +11,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from ringfence.policy.decide import CallerView, DecisionTable, Deny
+from ringfence.policy.decide import DecisionTable, Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, PortMode, Workload
-from ringfence.spiffe import SpiffeId, VerifiedPeer
-from sidecar import forwarded
+from ringfence.spiffe import SpiffeId
 from sidecar.authority import authority_of, connect_authority
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
 from sidecar.first_bytes import Spoken
 from sidecar.http2.frames import NO_ERROR
+from sidecar.inbound_callers import Callers
 from sidecar.inbound_detection import AnyInbound, HttpInbound, InboundDetection
 from sidecar.inbound_direct import DirectCallers
 from sidecar.inbound_http import InboundHttpRelay
@@ -36,6 +36,7 @@ from sidecar.live import LiveRelays
 from sidecar.recording import Recorder
 from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.tls import TlsIdentity
+from sidecar.tokens.reader import NO_TOKENS, TokenReader
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
 from sidecar.tunnel.stream import Headers, Stream
@@ -67,8 +68,8 @@ class Inbound:
         self._app_refused = app_refused
         self._ports: dict[bytes, Port] = {}
         self.service = ""
-        self._table: DecisionTable | None = None
-        self._callers: dict[Link, Caller] = {}
+        self._occasion = ""  # of the last time that what lives was judged again
+        self.callers = Callers(own_id, recorder.remarks, context.clock.now)
         self._links: set[Link] = set()
         self._handshaking: dict[Link, None] = {}  # of those, in the order of their arrival
         self._connecting: dict[Relay, asyncio.Task[None]] = {}
@@ -88,8 +89,8 @@ class Inbound:
 
     def _accept(self) -> asyncio.BaseProtocol:
         full = len(self._links) >= LINK_LIMIT
-        if self._table is None or self._draining or (full and not self._crowd_out()):
-            reason = "draining" if self._draining else "no_snapshot" if self._table is None else "overloaded"
+        if self.callers.judging is None or self._draining or (full and not self._crowd_out()):
+            reason = "draining" if self._draining else "no_snapshot" if self.callers.judging is None else "overloaded"
             self._context.count_failure("inbound", reason)
             return TurnedAway()
         link = Link(self._identity().server(), server=True, owner=self, context=self._context)
@@ -132,15 +133,46 @@ class Inbound:
 
     # -- policy -------------------------------------------------------------------------------------------------------
 
-    def enforce(self, workload: Workload, table: DecisionTable) -> None:
-        """A new snapshot: everything that lives is judged again, and exactly what is newly denied ends."""
-        self._table = table
+    def enforce(
+        self,
+        workload: Workload,
+        table: DecisionTable,
+        *,
+        shadow: DecisionTable | None = None,
+        tokens: TokenReader = NO_TOKENS,
+    ) -> None:
+        """A new snapshot: everything that lives is judged again, and exactly what is newly denied ends. ``shadow``:
+        of the policy that is judged beside it."""
+        self.callers.enforce(table, shadow, tokens)
         self.service = f"{workload.namespace}/{workload.service}"
         self._ports = {authority_of(port.address, port.port): port for port in workload.ports}
         self._limiter.enforce(workload.ports)
-        for caller in self._callers.values():
-            caller.view = table.caller(caller.spiffe_id)
-        self.direct.rejudge()
+        self._judge_again("policy changed")
+
+    def time_passed(self) -> None:
+        """A moment has come at which what passed so far may not pass any more."""
+        if self.callers.judging is not None:
+            self._judge_again("its time is over")
+
+    async def look_at_time(self) -> None:
+        """Judge again what lives and may have become denied by time alone, a few in each turn of the loop."""
+        judging = self.callers.judging
+        if judging is not None and judging.uses_time:
+            self._occasion = "its time is over"
+            await self.relays.each_in_turns(self._rejudge_timed)
+
+    def _rejudge_timed(self, relay: Relay, caller: Caller) -> None:
+        if not caller.plain:
+            self._rejudge(relay, caller)
+
+    def changes_at(self) -> float | None:
+        """When ``time_passed`` is due, Unix seconds."""
+        judging = self.callers.judging
+        return judging.changes_at() if judging is not None else None
+
+    def _judge_again(self, occasion: str) -> None:
+        self._occasion = occasion
+        self.callers.meet(*self.direct.callers)
         self.relays.each(self._rejudge, self._hurry)
 
     def _hurry(self) -> None:
@@ -161,13 +193,13 @@ class Inbound:
         elif caller.spiffe_id is None and port.mode is not PortMode.PERMISSIVE:
             self.refuse(relay, Deny(DenyReason.PLAINTEXT_REFUSED))
         elif isinstance(relay, InboundHttp2Relay):
-            relay.rejudge(caller.view)
+            relay.rejudge()
         elif isinstance(relay, InboundHttpRelay):
-            denied = relay.rejudge(caller.view)
+            denied = relay.rejudge(self._occasion)
             if denied is not None:
                 self.refuse(relay, denied)
         else:
-            decision = caller.view.connection(port.port)
+            decision = caller.connection(port.port)
             if isinstance(relay, InboundDetection) and not relay.opaque:
                 relay.judge(decision)
             elif isinstance(decision, Deny):
@@ -181,8 +213,9 @@ class Inbound:
             link.reverify()
         self.direct.reverify()
 
-    def refuse(self, relay: Relay, decision: Deny, detail: str = "policy changed") -> None:
+    def refuse(self, relay: Relay, decision: Deny, detail: str = "") -> None:
         """Deny, and end, a connection that was let in."""
+        detail = detail or self._occasion
         self.refusals.deny(relay.facts, decision, mesh_end(relay.stream), detail)
         relay.end(decision.reason, detail, code=NO_ERROR)
 
@@ -190,26 +223,17 @@ class Inbound:
 
     def link_ready(self, link: Link) -> None:
         assert link.peer is not None
-        assert self._table is not None
         self._handshaking.pop(link, None)
-        peer = link.peer.spiffe_id
-        caller = self._callers[link] = Caller(
-            spiffe_id=peer, view=self._table.caller(peer), address=forwarded.address_of(link.remote)
-        )
-        caller.tell(self.identity_of(link.peer))
+        self.callers.of_links[link] = self.callers.made(link.peer, link.remote)
         self._recorder.metrics.tunnels.at("inbound").value += 1
 
     def link_reproved(self, link: Link) -> None:
         assert link.peer is not None
-        self._callers[link].tell(self.identity_of(link.peer))
-
-    def identity_of(self, peer: VerifiedPeer) -> str:
-        """XFCC in the form of Envoy's SANITIZE_SET: one element, ours, whatever the client sent."""
-        return f"By={self._own_id};Hash={peer.leaf_sha256};URI={peer.spiffe_id}"
+        self.callers.proved(self.callers.of_links[link], link.peer)
 
     def link_draining(self, link: Link) -> None:
         """The client opens no more streams here: HTTP ends between requests, what is opaque goes on."""
-        leaving = self._callers.get(link)
+        leaving = self.callers.of_links.get(link)
 
         def drain(relay: Relay, caller: Caller) -> None:
             if caller is leaving:
@@ -220,10 +244,10 @@ class Inbound:
     def link_lost(self, link: Link) -> None:
         self._links.discard(link)
         self._handshaking.pop(link, None)
-        self._callers.pop(link, None)
+        self.callers.of_links.pop(link, None)
 
     def link_connect(self, link: Link, stream: Stream, headers: Headers) -> None:
-        caller = self._callers[link]
+        caller = self.callers.of_links[link]
         facts = self.facts_of(str(caller.spiffe_id))
         port = self._ports.get(connect_authority(headers) or b"")
         if port is None:
@@ -246,8 +270,8 @@ class Inbound:
         relay = self._making.made(stream, port, caller, facts, remote)
         self.relays.add(relay, caller)
         if isinstance(relay, InboundRelay):
-            decision = caller.view.connection(port.port)
-            facts.decision = decision
+            decision = caller.connection(port.port)
+            caller.admitted(facts, decision)
             if isinstance(decision, Deny):
                 self.relays.discard(relay)
                 relay.ended = True
@@ -258,7 +282,7 @@ class Inbound:
         if self._draining:
             self.refusals.unavailable(relay, DenyReason.DRAINING, "the sidecar stops")
         elif isinstance(relay, InboundDetection):
-            relay.begin(caller.view.connection(port.port))
+            relay.begin(caller.connection(port.port))
         else:
             self.connect(relay)
 
@@ -325,17 +349,13 @@ class Inbound:
 
     @property
     def accepting(self) -> bool:
-        return self._table is not None and not self._draining
+        return self.callers.judging is not None and not self._draining
 
     def port_at(self, destination: Destination) -> Port | None:
         return self._ports.get(authority_of(*destination))
 
     def speaks_http2(self, port: Port) -> bool:
         return self._making.speaks_http2(port)
-
-    def view_of(self, spiffe_id: SpiffeId | None) -> CallerView:
-        assert self._table is not None
-        return self._table.caller(spiffe_id)
 
     def deny(self, facts: RelayFacts, decision: Deny, detail: str) -> None:
         self.refusals.deny(facts, decision, None, detail)

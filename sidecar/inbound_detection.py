@@ -55,8 +55,8 @@ class DetectionOwner(RelayOwner, Protocol):
     def http_relay(self, before: InboundDetection, spoken: Spoken) -> HttpInbound:
         """A relay that goes on where ``before`` leaves off, registered in its place."""
 
-    def refuse(self, relay: Relay, decision: Deny, detail: str) -> None:
-        """Deny, and end, a connection that was let in."""
+    def refuse(self, relay: Relay, decision: Deny, detail: str = "") -> None:
+        """Deny, and end, a connection that was let in; without ``detail`` for what it is judged again."""
 
 
 class InboundDetection(InboundOpaqueRelay):
@@ -103,7 +103,7 @@ class InboundDetection(InboundOpaqueRelay):
         if not isinstance(decision, Deny):
             self._permit(decision)
         elif self._permitted:
-            self.owner.refuse(self, decision, "policy changed")
+            self.owner.refuse(self, decision)
 
     def _permit(self, decision: Decision) -> None:
         self.facts.decision = decision
@@ -211,12 +211,12 @@ class InboundDetection(InboundOpaqueRelay):
             self._become_http(found)
 
     def _become_opaque(self) -> None:
-        decision = self.caller.view.connection(self.app_port.port)
+        decision = self.caller.connection(self.app_port.port)
         if isinstance(decision, Deny):
             self._refuse_opaque("the bytes are no HTTP")
             return
         self._known(Spoken.OPAQUE)
-        self.facts.decision = decision
+        self.caller.admitted(self.facts, decision)
         if self._unavailable is not None:
             self.end(*self._unavailable)
             return
@@ -276,8 +276,9 @@ class InboundDetection(InboundOpaqueRelay):
             self.stream.credit(unread)
 
     def _refuse_opaque(self, detail: str) -> None:
-        decision = self.caller.view.connection(self.app_port.port)
+        decision = self.caller.connection(self.app_port.port)
         if isinstance(decision, Deny):
+            self.caller.admitted(self.facts, decision)
             self.owner.refuse(self, decision, detail)
 
     # -- waiting ------------------------------------------------------------------------------------------------------

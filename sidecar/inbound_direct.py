@@ -12,17 +12,17 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from ringfence.kit.addresses import SocketAddress
-from ringfence.policy.decide import CallerView, Deny
+from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Port, PortMode
 from ringfence.snapshot import Protocol as PortProtocol
-from ringfence.spiffe import SpiffeId, VerifiedPeer
+from ringfence.spiffe import VerifiedPeer
 from sidecar.arrival import Arrival
 from sidecar.caller import Caller
 from sidecar.direct import DirectEnd
-from sidecar.forwarded import address_of
 from sidecar.http2.frames import CANCEL
 from sidecar.http_relay import HttpRelay
+from sidecar.inbound_callers import Callers
 from sidecar.interception import Destination, DestinationOf
 from sidecar.limits.paced import Paced
 from sidecar.listening import Listen, listen
@@ -33,6 +33,7 @@ from sidecar.tls import TlsFailed, TlsIdentity
 from sidecar.tunnel.link_context import LinkContext
 
 ARRIVAL_LIMIT: Final = 16_384
+_NOWHERE: Final = ("", 0)  # a caller of whom nothing is known yet
 _HTTP1_FIRST: Final = (b"http/1.1", b"h2")
 _HTTP2_FIRST: Final = (b"h2", b"http/1.1")
 _ALPN: Final[dict[PortProtocol, tuple[bytes, ...]]] = {
@@ -55,16 +56,14 @@ class Admitter(Protocol):
     @property
     def service(self) -> str: ...
 
+    @property
+    def callers(self) -> Callers: ...
+
     def port_at(self, destination: Destination) -> Port | None:
         """The workload's port at this address, if it has one there."""
 
     def speaks_http2(self, port: Port) -> bool:
         """Whether HTTP/2 was the last that connections to this port of protocol ``auto`` have spoken."""
-
-    def view_of(self, spiffe_id: SpiffeId | None) -> CallerView: ...
-
-    def identity_of(self, peer: VerifiedPeer) -> str:
-        """What the app is told of its caller."""
 
     def facts_of(self, peer: str) -> RelayFacts: ...
 
@@ -150,11 +149,10 @@ class DirectCallers:
             if admission.caller is None:
                 end.reset(CANCEL)
 
-    def rejudge(self) -> None:
-        """A new policy: every caller gets its view of it."""
-        for admission in self._ends.values():
-            if admission.caller is not None:
-                admission.caller.view = self._admitter.view_of(admission.caller.spiffe_id)
+    @property
+    def callers(self) -> list[Caller]:
+        """Those that were let in."""
+        return [admission.caller for admission in self._ends.values() if admission.caller is not None]
 
     def reverify(self) -> None:
         """New bundles: connections of peers whose chain leads to none of them end."""
@@ -176,7 +174,9 @@ class DirectCallers:
     def server_may_be_first(self, port: Port) -> bool:
         if port.protocol is PortProtocol.TCP:
             return True
-        return port.protocol is PortProtocol.AUTO and self._admitter.view_of(None).connection(port.port).permitted
+        if port.protocol is not PortProtocol.AUTO:
+            return False
+        return self._admitter.callers.made(None, _NOWHERE).connection(port.port).permitted
 
     def arrived(self, arrival: Arrival, port: Port, *, tls: bool, first: bytes) -> asyncio.Protocol:
         self._arrivals.discard(arrival)
@@ -229,17 +229,12 @@ class DirectCallers:
             tenure = admission.watch(end, peer, self._context)
             if admission.identity is not self._identity() and not tenure.reverify():
                 return
-        spiffe_id = peer.spiffe_id if peer is not None else None
-        caller = admission.caller = Caller(
-            spiffe_id=spiffe_id, view=admitter.view_of(spiffe_id), address=address_of(end.remote)
-        )
-        facts = admitter.facts_of(str(spiffe_id or ""))
+        caller = admission.caller = admitter.callers.made(peer, end.remote)
+        facts = admitter.facts_of(str(caller.spiffe_id or ""))
         facts.remote = _shown(end.remote)
         if peer is None:
             # So that a team can see who still blocks ``strict``.
             self._recorder.metrics.plaintext.at(admitter.service, str(port.port), end.remote[0]).value += 1
-        else:
-            caller.tell(admitter.identity_of(peer))
         admitter.admit(end, port, caller, facts, end.remote)
 
     def refused(self, end: DirectEnd, code: str, detail: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringfence.policy.decide import CallerView, Deny
+from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import ForwardedFor, Port
 from sidecar import refusal
@@ -182,7 +182,10 @@ class InboundHttpRelay(HttpRelay):
 
     def request(self, exchange: Exchange) -> bytes | None:
         caller = self.caller
-        decision = caller.view.request(self._port, exchange.method, exchange.target)
+        if caller.plain:
+            decision = caller.view.request(self._port, exchange.method, exchange.target)
+        else:
+            decision = caller.request(self.facts, exchange)
         exchange.started = self._monotonic()
         exchange.decision = decision
         if decision.permitted:
@@ -205,6 +208,7 @@ class InboundHttpRelay(HttpRelay):
             request_id=new_request_id(),
             origin=self._own_id,
             retry_after_seconds=retry_after_seconds,
+            challenge=refusal.challenge_of(decision),
         )
         self._refused_by(told, decision, exchange)
         self.inspector.refuse(exchange, refusal.http_response(told), close=False)
@@ -218,12 +222,12 @@ class InboundHttpRelay(HttpRelay):
         story = f"the app's response: {reason}: {detail}"
         return self._answer(kind, exchange, detail=story, status=502)
 
-    def rejudge(self, view: CallerView) -> Deny | None:
-        """The first of the requests in flight that the new policy denies; they were judged by an older one."""
+    def rejudge(self, why: str) -> Deny | None:
+        """The first of the requests in flight that is denied now; they were judged by an older policy, or earlier."""
         for exchange in self.inspector.outstanding():
-            decision = view.request(self._port, exchange.method, exchange.target)
+            decision = self.caller.again(self._port, exchange)
             if isinstance(decision, Deny) and exchange.local is None:
-                self._tell_websocket("policy changed")
+                self._tell_websocket(why)
                 return decision
         return None
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ringfence.policy.decide import CallerView, Deny
+from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import ForwardedFor, Port
+from sidecar import refusal
 from sidecar.caller import Caller
 from sidecar.forwarded import appended_field
 from sidecar.http2 import Answer, Exchange, Heads, Inspector, Malformed
@@ -122,7 +123,10 @@ class InboundHttp2Relay(Http2Relay):
 
     def request(self, exchange: Exchange) -> bytes | None:
         caller = self.caller
-        decision = caller.view.request(self._port, exchange.method, exchange.target)
+        if caller.plain:
+            decision = caller.view.request(self._port, exchange.method, exchange.target)
+        else:
+            decision = caller.request(self.facts, exchange)
         exchange.started = self._monotonic()
         exchange.decision = decision
         if self.name_protocol:
@@ -142,7 +146,11 @@ class InboundHttp2Relay(Http2Relay):
         return None
 
     def _denial(self, exchange: Exchange, decision: Deny, retry_after_seconds: int = 0) -> Answer:
-        told = replace(self._telling(decision.reason), retry_after_seconds=retry_after_seconds)
+        told = replace(
+            self._telling(decision.reason),
+            retry_after_seconds=retry_after_seconds,
+            challenge=refusal.challenge_of(decision),
+        )
         self._refused_by(told, decision, exchange)
         return answer_of(told)
 
@@ -154,10 +162,10 @@ class InboundHttp2Relay(Http2Relay):
         kind = DenyReason.APP_UNREACHABLE if reason is Malformed.NO_RESPONSE else DenyReason.PROTOCOL_ERROR
         return self._answer(kind, exchange, detail=f"the app's response: {reason}: {detail}", status=502)
 
-    def rejudge(self, view: CallerView) -> None:
-        """End exactly the requests in flight that the new policy denies, each in its protocol's words."""
+    def rejudge(self) -> None:
+        """End exactly the requests in flight that are denied now, each in its protocol's words."""
         for exchange in self.inspector.outstanding():
-            decision = view.request(self._port, exchange.method, exchange.target)
+            decision = self.caller.again(self._port, exchange)
             if isinstance(decision, Deny) and exchange.local is None:
                 exchange.decision = decision
                 self.inspector.revoke(exchange, self._denial(exchange, decision))

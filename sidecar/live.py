@@ -11,6 +11,7 @@ from sidecar.relay import Relay
 T = TypeVar("T")
 
 _BETWEEN: Final = 128  # relays: two or three milliseconds of work where each ends
+_A_TURN: Final = 16  # relays, each of which may have a thousand requests in flight
 
 
 class LiveRelays(Generic[T]):
@@ -37,7 +38,7 @@ class LiveRelays(Generic[T]):
         if not self._table:
             self._none_left.set()
 
-    def each(self, act: Callable[[Relay, T], None], between: Callable[[], None] = lambda: None) -> None:
+    def each(self, act: Callable[[Relay, T], object], between: Callable[[], None] = lambda: None) -> None:
         """Call ``act`` for each; one that fails is ended, and no other is passed over for it.
 
         ``between`` is called now and then on the way, to send on what was said so far where there are many.
@@ -49,14 +50,26 @@ class LiveRelays(Generic[T]):
             done += 1
             if not done % _BETWEEN:
                 between()
+            self._act(act, relay, known)
+
+    async def each_in_turns(self, act: Callable[[Relay, T], object]) -> None:
+        """The same where there is no hurry: the loop turns after every few, for what else there is to do."""
+        for done, (relay, known) in enumerate(self, 1):
+            if not relay.ended:
+                self._act(act, relay, known)
+            if not done % _A_TURN:
+                await asyncio.sleep(0)
+
+    @staticmethod
+    def _act(act: Callable[[Relay, T], object], relay: Relay, known: T) -> None:
+        try:
+            act(relay, known)
+        except Exception as error:
+            relay.owner.relay_failed(relay, error)
             try:
-                act(relay, known)
-            except Exception as error:
-                relay.owner.relay_failed(relay, error)
-                try:
-                    relay.end("reset", "defect", abort=True)
-                except Exception:  # of what its kind does at its end; the connection ends all the same
-                    Relay.end(relay, "reset", "defect", abort=True)
+                relay.end("reset", "defect", abort=True)
+            except Exception:  # of what its kind does at its end; the connection ends all the same
+                Relay.end(relay, "reset", "defect", abort=True)
 
     def sweep(self, now: float) -> None:
         """Let those that wait too long for their client go (``now``: monotonic seconds)."""

@@ -141,6 +141,23 @@ class SidecarMetrics:
         self.denials = self._counts(
             "ringfence_denials", "Calls refused by this sidecar", "direction", "peer", "service", "reason"
         )
+        self.would_deny = self._counts(
+            "ringfence_would_deny",
+            "Calls that passed only because the service is observed, by the reason for which default deny refuses them",
+            "peer",
+            "service",
+            "port",
+            "reason",
+        )
+        self.shadow_verdicts = self._counts(
+            "ringfence_shadow_verdicts",
+            "Calls judged by the shadow policy beside the one in force, by what enforcing it would change; reason: of "
+            "the one that denies",
+            "verdict",
+            "peer",
+            "service",
+            "reason",
+        )
         self.violations = self._counts(
             "ringfence_http_violations",
             "HTTP messages and connections refused for their form, by the rule or the limit that they broke",

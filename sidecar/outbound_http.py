@@ -133,6 +133,7 @@ class OutboundHttpRelay(EndingHttpRelay, RoutedHttpRelay):
                 request_id=self.facts.request_id or new_request_id(),
                 origin=self.facts.origin or self._own_id,
                 retry_after_seconds=self.retry_after_seconds,
+                challenge=refusal.challenge_for(reason),
             )
             self._refused_by(told, None, asked[0], detail)
             status = refusal.status_of(reason)

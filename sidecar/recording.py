@@ -16,8 +16,10 @@ from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.decide import Decision, Deny, Permit
 from sidecar.metrics import OVERFLOW, Count, Histogram, SidecarMetrics
+from sidecar.noted_calls import DENIED, SHADOW, Note, NotedCalls
 from sidecar.refusal import Refusal, known_reason
 from sidecar.relay import RelayFacts
+from sidecar.remarks import Remarks
 from sidecar.tap import Seen, Taps
 from sidecar.trace_context import is_drawn
 
@@ -127,6 +129,11 @@ class Recorder:
         self._sample = sample
         self._draw = draw
         self._log = log
+        self.calls = NotedCalls(clock.now, own_id)
+        """Those of which ``ringfence policy why`` may ask."""
+        self.remarks = Remarks(
+            self, log=log, metrics=metrics, calls=self.calls, new_id=new_request_id, monotonic=clock.monotonic
+        )
         self._series: dict[tuple[str, str, str], RequestSeries] = {}
         self.endings = 0
         """Connections that ended and requests that were refused so far: a revision that ended any has raised it."""
@@ -150,6 +157,8 @@ class Recorder:
 
     def connection_ended(self, facts: RelayFacts, reason: str, detail: str) -> None:
         self.endings += 1
+        if facts.request_id:
+            self._note(facts, facts.request_id, facts.decision, reason, detail=detail)
         metrics = self.metrics
         direction, peer, service = facts.direction, facts.peer, facts.service
         metrics.connections.at(direction, peer, service, facts.protocol, _label(reason)).value += 1
@@ -157,7 +166,7 @@ class Recorder:
         metrics.bytes.at(direction, peer, service, "app").value += facts.bytes_to_app
         if not self.taps.any and not self._log.enabled("info"):
             return
-        fields = self._fields(facts)
+        fields = self.fields(facts)
         fields.update(
             reason=reason,
             bytes_from_app=facts.bytes_from_app,
@@ -175,16 +184,17 @@ class Recorder:
         told = isinstance(facts.decision, Deny) and facts.direction == "inbound"
         if self.taps.any and facts.protocol == "tcp" and not told:
             denied = isinstance(facts.decision, Deny) or reason not in ("closed", "reset")
-            self._tap("connection", facts, denied=denied, fields=fields, decision="deny" if denied else None)
+            self.tap("connection", facts, denied=denied, fields=fields, decision="deny" if denied else None)
 
     def connection_denied(self, facts: RelayFacts, decision: Deny, *, detail: str = "") -> None:
         self.metrics.denials.at(facts.direction, facts.peer, facts.service, str(decision.reason)).value += 1
-        fields = self._fields(facts)
+        self._note(facts, facts.request_id, decision, str(decision.reason), detail=detail)
+        fields = self.fields(facts)
         if detail:
             fields["detail"] = detail
         self._log.warning("connection denied", **fields, origin=facts.origin)
         if self.taps.any:
-            self._tap("connection", facts, denied=True, fields=fields)
+            self.tap("connection", facts, denied=True, fields=fields)
 
     def request_refused(
         self,
@@ -200,7 +210,20 @@ class Recorder:
         """A request that this sidecar refused, or that another did and told us (``told.origin``)."""
         self.endings += 1
         self.metrics.denials.at(facts.direction, facts.peer, facts.service, _label(told.reason)).value += 1
-        fields = self._fields(facts, decision)
+        self.calls.note(
+            facts,
+            Note(
+                request_id=told.request_id,
+                outcome=DENIED,
+                decision=decision,
+                reason=told.reason,
+                method=method,
+                target=target,
+                detail=detail,
+                origin=told.origin,
+            ),
+        )
+        fields = self.fields(facts, decision)
         fields.update(
             reason=told.reason,
             request_id=told.request_id,
@@ -214,7 +237,7 @@ class Recorder:
             fields["detail"] = detail
         self._log.warning("request denied", **fields)
         if self.taps.any:
-            self._tap("request", facts, denied=True, fields=fields, decision="deny")
+            self.tap("request", facts, denied=True, fields=fields, decision="deny")
 
     def request_done(
         self,
@@ -233,7 +256,7 @@ class Recorder:
         logged = self._logs_every and (failed or self._sampled(trace_id))
         if not logged and not self.taps.any:
             return
-        fields = self._fields(facts, decision)
+        fields = self.fields(facts, decision)
         fields.update(
             request_id=new_request_id(),
             method=method,
@@ -246,7 +269,7 @@ class Recorder:
         if logged:
             self._log.info("request", **fields)
         if self.taps.any and not told and not isinstance(decision, Deny):
-            self._tap("request", facts, denied=False, fields=fields)
+            self.tap("request", facts, denied=False, fields=fields)
 
     def _sampled(self, trace_id: str) -> bool:
         """By the trace where there is one, so that all sidecars of a trace log it, or none."""
@@ -257,7 +280,7 @@ class Recorder:
     def _taps_changed(self) -> None:
         self.every_request = self._logs_every or self.taps.any
 
-    def _tap(
+    def tap(
         self, event: str, facts: RelayFacts, *, denied: bool, fields: dict[str, object], decision: str | None = None
     ) -> None:
         """Tell the taps what the log line's ``fields`` say, with caller and called in place of the peer."""
@@ -275,12 +298,30 @@ class Recorder:
                 told["worker"] = self._worker
             return told
 
-        self.taps.tell(Seen(caller=caller, service=facts.service, denied=denied), line)
+        seen = Seen(
+            caller=caller,
+            service=facts.service,
+            denied=denied,
+            would_deny="would_deny" in fields,
+            shadow=event == SHADOW,
+        )
+        self.taps.tell(seen, line)
+
+    def _note(self, facts: RelayFacts, request_id: str, decision: Decision | None, reason: str, *, detail: str) -> None:
+        note = Note(
+            request_id=request_id,
+            outcome=DENIED,
+            decision=decision,
+            reason=reason,
+            detail=detail,
+            origin=facts.origin,
+        )
+        self.calls.note(facts, note)
 
     def defect(self, facts: RelayFacts, error: Exception) -> None:
-        self._log.error("defect", **self._fields(facts), detail=f"{type(error).__name__}: {error}")
+        self._log.error("defect", **self.fields(facts), detail=f"{type(error).__name__}: {error}")
 
-    def _fields(self, facts: RelayFacts, decision: Decision | None = None) -> dict[str, object]:
+    def fields(self, facts: RelayFacts, decision: Decision | None = None) -> dict[str, object]:
         fields: dict[str, object] = {
             "direction": facts.direction,
             "peer": facts.peer,
@@ -291,6 +332,10 @@ class Recorder:
         decision = decision if decision is not None else facts.decision
         if isinstance(decision, Permit):
             fields.update(decision="permit", policy=decision.policy, rule=decision.rule)
+            if decision.would_deny is not None:
+                fields["would_deny"] = str(decision.would_deny)
+                if decision.nearest is not None:
+                    fields["nearest"] = decision.nearest
         elif isinstance(decision, Deny):
             fields.update(decision="deny", reason=str(decision.reason))
             if decision.nearest is not None:

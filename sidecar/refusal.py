@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ringfence.policy.decision import Deny
 from ringfence.policy.reasons import DenyReason
 
 HEADER: Final = b"x-ringfence-refusal"
@@ -19,6 +20,9 @@ HEADER: Final = b"x-ringfence-refusal"
 # reason -> HTTP status. What is not here is a refusal by policy: 403.
 _STATUS: Final[Mapping[str, int]] = {
     DenyReason.PROTOCOL_ERROR: 400,
+    DenyReason.TOKEN_MISSING: 401,
+    DenyReason.TOKEN_INVALID: 401,
+    DenyReason.STEP_UP_REQUIRED: 401,
     DenyReason.RATE_LIMITED: 429,
     DenyReason.APP_UNREACHABLE: 502,
     DenyReason.UPSTREAM_UNREACHABLE: 502,
@@ -39,6 +43,7 @@ _STATUS: Final[Mapping[str, int]] = {
 }
 _PHRASES: Final[Mapping[int, str]] = {
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     408: "Request Timeout",
     421: "Misdirected Request",
@@ -50,6 +55,15 @@ _PHRASES: Final[Mapping[int, str]] = {
 }
 _KNOWN: Final[Mapping[str, DenyReason]] = {reason.value: reason for reason in DenyReason}
 RETRY_AFTER: Final = b"retry-after"
+CHALLENGE: Final = b"www-authenticate"
+# RFC 6750 section 3.1 and RFC 9470 section 3. Without a token no error is named, as the former asks.
+_CHALLENGES: Final[Mapping[DenyReason, str]] = {
+    DenyReason.TOKEN_MISSING: "Bearer",
+    DenyReason.TOKEN_INVALID: 'Bearer error="invalid_token"',
+    DenyReason.TOKEN_INSUFFICIENT: 'Bearer error="insufficient_scope"',
+    DenyReason.STEP_UP_REQUIRED: 'Bearer error="insufficient_user_authentication"',
+}
+_FOREIGN: Final = re.compile(r"[^!#-\[\]-~]")  # RFC 6750: what no word in a value of a challenge may hold
 _SECONDS = re.compile(rb"[1-9][0-9]{0,5}")
 _VALUE = re.compile(rb"reason=([a-z_]{1,40}); id=([0-9a-f]{1,64}); origin=([!-:<-~]{0,2048})")
 
@@ -58,13 +72,15 @@ _VALUE = re.compile(rb"reason=([a-z_]{1,40}); id=([0-9a-f]{1,64}); origin=([!-:<
 class Refusal:
     """``reason`` is a DenyReason where it is ours; a peer of a later version may send one that we do not know.
 
-    ``retry_after_seconds``: when the same may be asked again; 0: that is not known. Told beside the header, not in it.
+    ``retry_after_seconds``: when the same may be asked again; 0: that is not known. ``challenge``: what token would do,
+    as the value of ``www-authenticate``; empty where it is not about one. Both are told beside the header, not in it.
     """
 
     reason: str
     request_id: str
     origin: str
     retry_after_seconds: int = 0
+    challenge: str = ""
 
     def header_value(self) -> bytes:
         return f"reason={self.reason}; id={self.request_id}; origin={self.origin}".encode()
@@ -94,6 +110,26 @@ def is_told(local: object, header: bytes | None) -> bool:
     return local is not None or (header is not None and parse_refusal(header) is not None)
 
 
+def challenge_of(decision: Deny) -> str:
+    """What a refusal for its token tells the caller, and all that it tells: that one is wanted, or how the user must
+    prove who they are. Scopes and claims that would do are the policy's, and stay here."""
+    challenge = _CHALLENGES.get(decision.reason, "")
+    step_up = decision.step_up
+    if step_up is None or decision.reason is not DenyReason.STEP_UP_REQUIRED:
+        return challenge
+    if step_up.acr and not any(_FOREIGN.search(one) for one in step_up.acr):
+        challenge += f', acr_values="{" ".join(step_up.acr)}"'
+    if step_up.max_age_seconds is not None:
+        challenge += f', max_age="{step_up.max_age_seconds}"'
+    return challenge
+
+
+def challenge_for(reason: str) -> str:
+    """The same, where no more than the reason is known."""
+    known = known_reason(reason)
+    return challenge_of(Deny(known)) if known is not None else ""
+
+
 def status_of(reason: str) -> int:
     """HTTP status for a refusal; an unknown reason is a denial."""
     return _STATUS.get(reason, 403)
@@ -101,7 +137,7 @@ def status_of(reason: str) -> int:
 
 def is_failure(reason: str) -> bool:
     """Whether something broke, so that a connection ends by a reset; what is refused on purpose ends by a close."""
-    return status_of(reason) not in (403, 429)
+    return status_of(reason) not in (401, 403, 429)
 
 
 def known_reason(reason: str) -> DenyReason | None:
@@ -111,7 +147,7 @@ def known_reason(reason: str) -> DenyReason | None:
 
 def content(refusal: Refusal, status: int) -> bytes:
     """What an HTTP client reads of a refusal: a JSON object on one line."""
-    kind = "denied" if status == 403 else "refused" if status < 500 else "unavailable"
+    kind = "denied" if status in (401, 403) else "refused" if status < 500 else "unavailable"
     told = {"error": kind, "reason": refusal.reason, "request_id": refusal.request_id}
     return json.dumps(told).encode() + b"\n"
 
@@ -130,5 +166,7 @@ def http_response(refusal: Refusal, *, status: int | None = None) -> bytes:
     )
     if refusal.retry_after_seconds:
         head += f"retry-after: {refusal.retry_after_seconds}\r\n"
+    if refusal.challenge:
+        head += f"www-authenticate: {refusal.challenge}\r\n"
     header = HEADER + b": " + refusal.header_value() + b"\r\n\r\n"
     return head.encode() + header + body

@@ -43,6 +43,7 @@ class RelayFacts:
     sni: str = ""  # of TLS of the app's own, passed through unread; never a metric's label, and so
     alpn: str = ""  # is this, which that TLS offers
     requests: int = 0
+    would_deny: int = 0  # of these, and of opaque connections this one, that pass only because the service is observed
     bytes_from_app: int = 0
     bytes_to_app: int = 0
 

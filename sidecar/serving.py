@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from ringfence.snapshot import Snapshot, Workload
 from ringfence.spiffe import TrustBundle, X509Svid
@@ -46,6 +46,9 @@ class Serving(Protocol):
 
     async def connections(self, limit: int) -> dict[str, object]:
         """What lives, at most ``limit`` connections and as many links."""
+
+    async def noted(self, request_id: str) -> dict[str, Any] | None:
+        """What is noted of the call with this request id (``sidecar.noted_calls``); None if nothing is, or no more."""
 
     def listed(self) -> list[dict[str, object]]:
         """The workers, to be shown; none where there are none."""

@@ -18,6 +18,7 @@ from ringfence.spiffe import SpiffeId, SpiffeIdError
 TAPS_LIMIT: Final = 4
 QUEUE_LIMIT_LINES: Final = 1_000
 _FILTER_LIMIT_CHARACTERS: Final = 2_048
+_KINDS: Final = ("denied", "would_deny", "shadow")
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: nothing that a peer chose reaches a terminal raw
 
 
@@ -32,12 +33,15 @@ class Seen:
     caller: str
     service: str
     denied: bool
+    would_deny: bool = False
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TapFilter:
     """What one tap wants; empty words want everything.
 
+    ``denied``, ``would_deny``, ``shadow``: of these kinds; of several, whatever is of one of them.
     ``caller``: a SPIFFE ID, or a workload as ``name`` or ``namespace/name``, which is that of its service account.
     ``service``: ``name`` (of any namespace) or ``namespace/name``.
     """
@@ -45,9 +49,13 @@ class TapFilter:
     denied: bool = False
     caller: str = ""
     service: str = ""
+    would_deny: bool = False
+    shadow: bool = False
 
     def wants(self, seen: Seen) -> bool:
-        if self.denied and not seen.denied:
+        if (self.denied or self.would_deny or self.shadow) and not (
+            (self.denied and seen.denied) or (self.would_deny and seen.would_deny) or (self.shadow and seen.shadow)
+        ):
             return False
         if self.service and not _names(self.service, seen.service):
             return False
@@ -69,20 +77,22 @@ def _workload(spiffe_id: str) -> str:
 
 
 def read_filter(query: str) -> TapFilter:
-    """The filter in a query string, ``denied=1&from=…&to=…``, each at most once; TapFilterError if it is not one."""
+    """The filter in a query string, ``denied=1&would_deny=1&shadow=1&from=…&to=…``, each at most once; TapFilterError
+    if it is not one."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=8, errors="strict")
     except ValueError as error:
         raise TapFilterError(f"not a query: {query[:80]!r} (name=value, joined by &)") from error
     given: dict[str, str] = {}
     for name, value in pairs:
-        if name not in ("denied", "from", "to"):
-            raise TapFilterError(f"unknown filter {name[:80]!r} (there is denied, from, to)")
+        if name not in (*_KINDS, "from", "to"):
+            raise TapFilterError(f"unknown filter {name[:80]!r} (there is {', '.join(_KINDS)}, from, to)")
         if name in given:
             raise TapFilterError(f"filter {name!r} is given twice")
         given[name] = value
-    if given.get("denied", "0") not in ("0", "1"):
-        raise TapFilterError(f"denied: {given['denied'][:80]!r} (give 0 or 1)")
+    for kind in _KINDS:
+        if given.get(kind, "0") not in ("0", "1"):
+            raise TapFilterError(f"{kind}: {given[kind][:80]!r} (give 0 or 1)")
     caller = given.get("from", "")
     if caller.startswith("spiffe:"):
         try:
@@ -93,7 +103,13 @@ def read_filter(query: str) -> TapFilter:
         _check_name("from", caller)
     if "to" in given:
         _check_name("to", given["to"])
-    return TapFilter(denied=given.get("denied") == "1", caller=caller, service=given.get("to", ""))
+    return TapFilter(
+        denied=given.get("denied") == "1",
+        would_deny=given.get("would_deny") == "1",
+        shadow=given.get("shadow") == "1",
+        caller=caller,
+        service=given.get("to", ""),
+    )
 
 
 def _check_name(what: str, text: str) -> None:

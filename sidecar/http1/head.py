@@ -55,6 +55,7 @@ class RequestFields:
     """What the field block of a request says. Shared by all requests with that block; never changed once made."""
 
     __slots__ = (
+        "_named",
         "_traceparent",
         "block",
         "expect_continue",
@@ -96,6 +97,19 @@ class RequestFields:
         self.untouched = block[_VERSION_PREFIX:] == forward
         self.plain = keep_alive and length >= 0 and not upgrade and not expect_continue and http11
         self._traceparent: bytes | None = None
+        self._named: dict[bytes, tuple[bytes, ...]] | None = None
+
+    def values(self, name: bytes) -> tuple[bytes, ...]:
+        """Each value of field ``name`` (lower case) in order, as it is forwarded: what the server is to see, and so
+        what policy may judge by."""
+        named = self._named
+        if named is None:
+            named = self._named = {}
+            for line in self.forward[:-4].split(b"\r\n") if len(self.forward) > 2 else ():
+                key, _, value = line.partition(b":")
+                key = key.lower()
+                named[key] = (*named.get(key, ()), value.strip(b" \t"))
+        return named.get(name, ())
 
     @property
     def traceparent(self) -> bytes:

@@ -41,6 +41,7 @@ class RequestHead:
 
     __slots__ = (
         "_literal",
+        "_named",
         "_traceparent",
         "bare",
         "expect_continue",
@@ -89,6 +90,22 @@ class RequestHead:
         """Nothing in it depends on what follows, or on what the server offers."""
         self._literal: bytes | None = None
         self._traceparent: bytes | None = None
+        self._named: dict[bytes, tuple[bytes, ...]] | None = None
+
+    def values(self, name: bytes) -> tuple[bytes, ...]:
+        """Each value of field ``name`` in order, as it is forwarded: what the server is to see, and so what policy may
+        judge by. ``host`` is the authority, by whichever field it came; the crumbs of a cookie are one (RFC 9113
+        section 8.2.3)."""
+        named = self._named
+        if named is None:
+            named = self._named = {}
+            for key, value in self.fields if self.kept is None else self.kept:
+                if key[:1] != b":":
+                    named[key] = (*named.get(key, ()), value)
+            named[b"host"] = (self.host,)
+            if len(crumbs := named.get(b"cookie", ())) > 1:
+                named[b"cookie"] = (b"; ".join(crumbs),)
+        return named.get(name, ())
 
     @property
     def traceparent(self) -> bytes:

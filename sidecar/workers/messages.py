@@ -107,11 +107,21 @@ class Connections:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """Parent: tell what you noted of the call with this request id, as an answer; an empty one if nothing."""
+
+    serial: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TapOpened:
     """Parent: tell what you judge, as far as the filter wants it, in ``Tapped`` with this number."""
 
     tap: int
     denied: bool
+    would_deny: bool
+    shadow: bool
     caller: str
     service: str
 
@@ -170,6 +180,7 @@ Message = (
     | Counted
     | Tapped
     | AppRefused
+    | Noted
 )
 
 # Numbers are never used for something else; the order is the numbering.
@@ -189,6 +200,7 @@ _KINDS: Final[tuple[type[Any], ...]] = (
     Counted,
     Tapped,
     AppRefused,
+    Noted,
 )
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS, 1)}
 _TYPES: Final = {kind: get_type_hints(kind) for kind in _KINDS}

@@ -133,6 +133,13 @@ class Workers:
             document[f"{kind}_left_out"] = left_out + max(0, len(found) - limit)
         return document
 
+    async def noted(self, request_id: str) -> dict[str, Any] | None:
+        """What one of them noted of a call."""
+        answers = await asyncio.gather(
+            *(worker.noted(request_id) for worker in self._enforcing), return_exceptions=True
+        )
+        return next((json.loads(answer) for answer in answers if isinstance(answer, bytes) and answer), None)
+
     def log_from(self, level: str) -> None:
         """The level has changed here: there, too."""
         self._tell(LogLevel(level=level))

@@ -27,6 +27,7 @@ from sidecar.workers.messages import (
     Enforce,
     Message,
     MessageError,
+    Noted,
     Prepare,
     Tapped,
 )
@@ -113,6 +114,10 @@ class WorkerProcess:
     async def connections(self, limit: int) -> bytes:
         """What lives in it, as JSON. Raises WorkerLostError."""
         return (await self._ask(lambda serial: Connections(serial=serial, limit=limit))).blob
+
+    async def noted(self, request_id: str) -> bytes:
+        """What it noted of a call, as JSON; empty if nothing. Raises WorkerLostError."""
+        return (await self._ask(lambda serial: Noted(serial=serial, request_id=request_id))).blob
 
     async def _ask(self, question: Callable[[int], Message]) -> Answer:
         self._serial += 1

@@ -49,4 +49,11 @@ class WorkersTaps:
 
 def _opened(number: int, tap: Tap) -> TapOpened:
     wanted = tap.filter
-    return TapOpened(tap=number, denied=wanted.denied, caller=wanted.caller, service=wanted.service)
+    return TapOpened(
+        tap=number,
+        denied=wanted.denied,
+        would_deny=wanted.would_deny,
+        shadow=wanted.shadow,
+        caller=wanted.caller,
+        service=wanted.service,
+    )

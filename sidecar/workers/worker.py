@@ -50,6 +50,7 @@ from sidecar.workers.messages import (
     LogLevel,
     Message,
     MessageError,
+    Noted,
     Prepare,
     Start,
     TapClosed,
@@ -230,6 +231,8 @@ class _Worker:
                 self.log.set_level(message.level)
             case Connections():
                 self._channel.send(Answer(serial=message.serial, error="", blob=self._connections(message.limit)))
+            case Noted():
+                self._channel.send(Answer(serial=message.serial, error="", blob=self._noted(message.request_id)))
             case TapOpened():
                 self._open_tap(message)
             case TapClosed():
@@ -253,8 +256,18 @@ class _Worker:
     def _connections(self, limit: int) -> bytes:
         return json.dumps(self._path.living(limit), default=str).encode("ascii")
 
+    def _noted(self, request_id: str) -> bytes:
+        call = self._recorder.calls.find(request_id)
+        return json.dumps(call.document()).encode("ascii") if call is not None else b""
+
     def _open_tap(self, message: TapOpened) -> None:
-        wanted = TapFilter(denied=message.denied, caller=message.caller, service=message.service)
+        wanted = TapFilter(
+            denied=message.denied,
+            would_deny=message.would_deny,
+            shadow=message.shadow,
+            caller=message.caller,
+            service=message.service,
+        )
         tap = self._taps[message.tap] = Tap(self._recorder.taps, wanted, asyncio.get_running_loop().call_soon)
         self._channel.on_room = self._room
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from ringfence.policy.decision import Deny, StepUp
 from ringfence.policy.reasons import DenyReason, ReasonKind
 from sidecar import refusal
+from sidecar.http2_relay import answer_of
 from sidecar.refusal import Refusal, http_response, known_reason, parse_refusal, status_of
 
 TOLD = Refusal(reason="path_not_allowed", request_id="0123456789abcdef", origin="spiffe://shop.example/ns/shop/sa/api")
@@ -76,6 +78,8 @@ def test_a_reason_of_policy_is_a_403_and_a_failure_never_is(reason: DenyReason) 
     assert http_response(Refusal(reason=reason, request_id="ab", origin="")).startswith(b"HTTP/1.1 %d " % status)
     if reason is DenyReason.RATE_LIMITED:
         assert status == 429
+    elif reason in (DenyReason.TOKEN_MISSING, DenyReason.TOKEN_INVALID, DenyReason.STEP_UP_REQUIRED):
+        assert status == 401
     elif reason.kind is ReasonKind.POLICY:
         assert status == 403
     if reason.kind is ReasonKind.FAILURE:
@@ -106,3 +110,36 @@ def test_what_is_refused_on_purpose_ends_by_a_close_and_what_broke_by_a_reset() 
     calm = {reason for reason in DenyReason if not refusal.is_failure(reason)}
     assert calm >= {DenyReason.CALLER_NOT_ALLOWED, DenyReason.RATE_LIMITED}
     assert not calm & {DenyReason.UPSTREAM_UNREACHABLE, DenyReason.OVERLOADED, DenyReason.PROTOCOL_ERROR}
+
+
+@pytest.mark.parametrize(
+    ("decision", "challenge"),
+    [
+        (Deny(DenyReason.TOKEN_MISSING, "shop/api/reads"), "Bearer"),
+        (Deny(DenyReason.TOKEN_INVALID, "shop/api/reads"), 'Bearer error="invalid_token"'),
+        (Deny(DenyReason.TOKEN_INSUFFICIENT, "shop/api/reads"), 'Bearer error="insufficient_scope"'),
+        (Deny(DenyReason.STEP_UP_REQUIRED), 'Bearer error="insufficient_user_authentication"'),
+        (
+            Deny(DenyReason.STEP_UP_REQUIRED, None, StepUp(acr=("phr", "urn:mfa"), max_age_seconds=900)),
+            'Bearer error="insufficient_user_authentication", acr_values="phr urn:mfa", max_age="900"',
+        ),
+        (
+            Deny(DenyReason.STEP_UP_REQUIRED, None, StepUp(acr=('a", x="b', "c\r\nset-cookie: d"))),
+            'Bearer error="insufficient_user_authentication"',
+        ),
+        (Deny(DenyReason.CALLER_NOT_ALLOWED), ""),
+        (Deny(DenyReason.PATH_NOT_ALLOWED, None, StepUp(acr=("phr",))), ""),
+    ],
+)
+def test_a_refusal_for_its_token_tells_what_token_would_do_and_nothing_of_the_policy(
+    decision: Deny, challenge: str
+) -> None:
+    assert refusal.challenge_of(decision) == challenge
+    told = Refusal(reason=decision.reason, request_id="ab", origin="", challenge=challenge)
+    lines = http_response(told).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    found = [line for line in lines if line.startswith(b"www-authenticate")]
+    assert found == ([f"www-authenticate: {challenge}".encode()] if challenge else [])
+    answer = answer_of(told)
+    assert dict(answer.fields).get(b"www-authenticate", b"") == challenge.encode()
+    assert answer.grpc_status == (16 if answer.status == 401 else 7)
+    assert b"shop/api" not in b"".join(lines) + answer.head(with_content=False) + answer.trailers_only()

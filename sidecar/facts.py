@@ -1,0 +1,77 @@
+"""What a call says beyond its caller, port, method and path, found when a rule asks for it. Pure.
+
+One is made for a request only where the rules of its caller read any (``CallerView.reads_facts``). Header fields are
+those of the block that is forwarded: what is judged is what the app will see, so fields that are taken out on the way
+(identities that only a sidecar may set, claims of an address, withdrawn offers) are not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from ringfence.policy.facts import Token
+from sidecar.tokens.reader import TokenReader
+
+_UNREAD: Final = object()
+
+
+class RequestHeadFields(Protocol):
+    """The head of a request of either version of HTTP."""
+
+    @property
+    def host(self) -> bytes:
+        """The authority as sent."""
+
+    def values(self, name: bytes) -> tuple[bytes, ...]: ...
+
+
+class RequestFacts:
+    """Of one request; ``now``: Unix seconds, when it is judged."""
+
+    __slots__ = ("_fields", "_token", "_tokens", "leaf_sha256", "now")
+
+    def __init__(self, fields: RequestHeadFields, now: float, tokens: TokenReader, leaf_sha256: str) -> None:
+        self._fields = fields
+        self._tokens = tokens
+        self._token: object = _UNREAD
+        self.now = now
+        self.leaf_sha256 = leaf_sha256
+
+    @property
+    def host(self) -> bytes:
+        return host_asked(self._fields.host)
+
+    def header(self, name: bytes) -> Sequence[bytes]:
+        return self._fields.values(name)
+
+    def token(self) -> Token:
+        """Verified once, however many rules read it."""
+        if self._token is _UNREAD:
+            self._token = self._tokens.token(self)
+        return self._token  # type: ignore[return-value]
+
+
+class ConnectionFacts:
+    """Of opaque bytes: nothing but when they are judged."""
+
+    __slots__ = ("now",)
+
+    host: Final = b""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def header(self, name: bytes) -> Sequence[bytes]:
+        return ()
+
+    def token(self) -> Token:
+        return None
+
+
+def host_asked(authority: bytes) -> bytes:
+    """The host of a lawful authority, lower case, without its port and without the dot of DNS's root: applications
+    take ``api.shop.`` for ``api.shop``, and a rule that refuses one must meet the other."""
+    name, colon, port = authority.rpartition(b":")
+    host = name if colon and not port.strip(b"0123456789") else authority
+    return host.lower().removesuffix(b".")

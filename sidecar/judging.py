@@ -1,0 +1,130 @@
+"""How the calls of one workload are judged where that takes more than a look-up. Adapter.
+
+Most policies speak of caller, port, method and path, and then a relay asks its caller's view itself
+(``Caller.plain``). Where rules read more of a request, where the service is observed, or where another policy is judged
+beside the one in force, the relay asks here: what a rule may read is put together, and what passes is remarked upon.
+Judging again what was let in before is the same without remarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+from typing import Protocol
+
+from ringfence.policy.decide import CallerView, Decision, DecisionTable
+from ringfence.policy.decision import Permit
+from ringfence.spiffe import SpiffeId
+from sidecar.facts import ConnectionFacts, RequestFacts, RequestHeadFields
+from sidecar.relay import RelayFacts
+from sidecar.remarks import Remarks
+from sidecar.tokens.reader import NO_TOKENS, TokenReader
+
+
+class Judged(Protocol):
+    """A request of either version of HTTP."""
+
+    @property
+    def method(self) -> bytes: ...
+
+    @property
+    def target(self) -> bytes: ...
+
+    @property
+    def fields(self) -> RequestHeadFields: ...
+
+
+class Known(Protocol):
+    """A caller, as far as judging it takes."""
+
+    spiffe_id: SpiffeId | None
+    address: bytes
+    leaf_sha256: str
+    view: CallerView
+    shadow: CallerView | None
+
+
+class Judging:
+    """One policy in force. ``shadow``: of the policy beside it; ``now``: Unix seconds."""
+
+    __slots__ = ("_now", "_remarks", "_shadow", "_table", "_tokens")
+
+    def __init__(
+        self,
+        table: DecisionTable,
+        *,
+        remarks: Remarks,
+        now: Callable[[], float],
+        shadow: DecisionTable | None = None,
+        tokens: TokenReader = NO_TOKENS,
+    ) -> None:
+        self._table = table
+        self._shadow = shadow
+        self._remarks = remarks
+        self._now = now
+        self._tokens = tokens
+
+    def views(self, spiffe_id: SpiffeId | None, address: bytes) -> tuple[CallerView, CallerView | None, bool]:
+        """The policy as a caller meets it, the shadow as it does, and whether a look-up in the former is all there is
+        to judging."""
+        where = plain_address(address)
+        view = self._table.caller(spiffe_id, where)
+        shadow = self._shadow.caller(spiffe_id, where) if self._shadow is not None else None
+        return view, shadow, shadow is None and not view.reads_facts and not self.observes
+
+    @property
+    def observes(self) -> bool:
+        """Whether what no rule permits passes for a time."""
+        return self._table.changes_at(self._now()) is not None
+
+    def changes_at(self) -> float | None:
+        """When time alone is to end what passes now, Unix seconds."""
+        return self._table.changes_at(self._now())
+
+    @property
+    def uses_time(self) -> bool:
+        """Whether it may do so at any moment: a rule reads the clock, or tokens, which expire."""
+        return self._table.uses_time
+
+    # -- connections --------------------------------------------------------------------------------------------------
+
+    def connection(self, caller: Known, port: int) -> Decision:
+        """On opaque bytes."""
+        return caller.view.connection(port, ConnectionFacts(self._now()))
+
+    def remark(self, facts: RelayFacts, caller: Known, port: int, decision: Decision) -> None:
+        """Opaque bytes have got ``decision``, and it is the one that counts for their connection."""
+        if isinstance(decision, Permit) and decision.would_deny is not None:
+            self._remarks.would_deny(facts, decision)
+        if caller.shadow is not None:
+            shadow = caller.shadow.connection(port, ConnectionFacts(self._now()))
+            self._remarks.shadowed(facts, decision, shadow)
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def request(self, relay: RelayFacts, caller: Known, port: int, request: Judged) -> Decision:
+        """For the first time."""
+        method, target = request.method, request.target
+        facts = RequestFacts(request.fields, self._now(), self._tokens, caller.leaf_sha256)
+        decision = caller.view.request(port, method, target, facts)
+        if isinstance(decision, Permit) and decision.would_deny is not None:
+            self._remarks.would_deny(relay, decision, method=method, target=target)
+        if caller.shadow is not None:
+            shadow = caller.shadow.request(port, method, target, facts)
+            self._remarks.shadowed(relay, decision, shadow, method=method, target=target)
+        return decision
+
+    def again(self, caller: Known, port: int, request: Judged) -> Decision:
+        """A request that is under way, by what the policy and the time are now."""
+        facts = RequestFacts(request.fields, self._now(), self._tokens, caller.leaf_sha256)
+        return caller.view.request(port, request.method, request.target, facts)
+
+
+def plain_address(address: bytes) -> str:
+    """An IP address in the one form that rules have it: an IPv4 address that came over an IPv6 socket is itself."""
+    try:
+        parsed = ip_address(address.decode("ascii"))
+    except ValueError:
+        return ""  # of no network: whatever is narrowed to some does not hold
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return str(mapped or parsed)

@@ -1,0 +1,128 @@
+"""What is said of calls beside their verdict: those that pass only because the service is observed, and those of which
+the shadow policy thinks otherwise. Adapter.
+
+Each is counted; each is kept with a request id (``sidecar.noted_calls``), tapped, and logged as often as the log bears,
+since whoever calls decides how often it happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from ringfence.kit.log import Logger
+from ringfence.policy.decision import Decision, Deny, Permit
+from sidecar.metrics import Count, SidecarMetrics
+from sidecar.noted_calls import PATH_LIMIT_BYTES, SHADOW, WOULD_DENY, Note, NotedCalls, reason_of, rule_of
+from sidecar.often import Often
+from sidecar.relay import RelayFacts
+
+if TYPE_CHECKING:
+    from sidecar.recording import Recorder
+
+AGREE: Final = "agree"
+WOULD_PERMIT: Final = "would_permit"
+
+
+class Remarks:
+    """Of one sidecar, or of one of its workers."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        log: Logger,
+        metrics: SidecarMetrics,
+        calls: NotedCalls,
+        new_id: Callable[[], str],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._recorder = recorder
+        self._log = log
+        self._metrics = metrics
+        self._calls = calls
+        self._new_id = new_id
+        self._often = {WOULD_DENY: Often(monotonic), SHADOW: Often(monotonic)}
+        self._agreed: dict[tuple[str, str], Count] = {}
+
+    def would_deny(
+        self, facts: RelayFacts, decision: Permit, *, method: bytes = b"", target: bytes = b"", request_id: str = ""
+    ) -> None:
+        """A call that no rule permits passes: the service is observed."""
+        reason = reason_of(decision)
+        facts.would_deny += 1
+        self._metrics.would_deny.at(facts.peer, facts.service, str(facts.port), reason).value += 1
+        note = Note(
+            request_id=request_id or self._new_id(),
+            outcome=WOULD_DENY,
+            decision=decision,
+            reason=reason,
+            method=method,
+            target=target,
+        )
+        self._tell("would deny", facts, note)
+
+    def shadowed(
+        self, facts: RelayFacts, decision: Decision, shadow: Decision, *, method: bytes = b"", target: bytes = b""
+    ) -> None:
+        """The shadow policy has judged the call, too."""
+        freedom, shadow_freedom = _freedom(decision), _freedom(shadow)
+        if freedom == shadow_freedom:
+            self._agreement(facts).value += 1
+            return
+        stricter = shadow_freedom < freedom
+        verdict = WOULD_DENY if stricter else WOULD_PERMIT
+        reason = reason_of(shadow if stricter else decision)
+        self._metrics.shadow_verdicts.at(verdict, facts.peer, facts.service, reason).value += 1
+        note = Note(
+            request_id=self._new_id(),
+            outcome=SHADOW,
+            decision=decision,
+            reason=reason_of(decision),
+            method=method,
+            target=target,
+            shadow=shadow,
+        )
+        self._tell("shadow disagrees", facts, note, verdict)
+
+    def _agreement(self, facts: RelayFacts) -> Count:
+        """Of both policies' agreement: what most calls come to, so found by less than all labels."""
+        key = (facts.peer, facts.service)
+        found = self._agreed.get(key)
+        if found is None:
+            if len(self._agreed) >= 1000:
+                self._agreed.clear()
+            found = self._agreed[key] = self._metrics.shadow_verdicts.at(AGREE, *key, "")
+        return found
+
+    def _tell(self, line: str, facts: RelayFacts, note: Note, verdict: str = "") -> None:
+        self._calls.note(facts, note)
+        often = self._often[note.outcome]
+        logged = often.may()
+        if not logged and not self._recorder.taps.any:
+            return
+        fields = self._recorder.fields(facts, note.decision)
+        fields["request_id"] = note.request_id
+        if note.method:
+            fields.update(method=note.method, target=note.target.partition(b"?")[0][:PATH_LIMIT_BYTES])
+        if note.shadow is not None:
+            fields.update(
+                shadow=verdict,
+                shadow_decision="permit" if note.shadow.permitted else "deny",
+                shadow_rule=rule_of(note.shadow),
+                shadow_reason=reason_of(note.shadow),
+            )
+        if logged:
+            missed = often.take_missed()
+            if missed:
+                fields["not_logged"] = missed
+            self._log.warning(line, **fields)
+        if self._recorder.taps.any:
+            self._recorder.tap(note.outcome, facts, denied=False, fields=fields)
+
+
+def _freedom(decision: Decision) -> int:
+    """Refused, passing only while the service is observed, permitted by a rule: what a policy leaves of a call."""
+    if isinstance(decision, Deny):
+        return 0
+    return 2 if decision.would_deny is None else 1

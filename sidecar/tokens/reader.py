@@ -1,0 +1,45 @@
+"""What the data path asks of tokens. Pure.
+
+Asked in the middle of judging a request, and only where a rule reads the token: it must answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from ringfence.policy.facts import Token
+
+
+class TokenRequest(Protocol):
+    """A request, as far as its token may depend on it."""
+
+    @property
+    def now(self) -> float:
+        """Unix seconds."""
+
+    @property
+    def leaf_sha256(self) -> str:
+        """Of the certificate that the direct peer showed, hexadecimal; empty without one. For RFC 8705."""
+
+    def header(self, name: bytes) -> Sequence[bytes]:
+        """Each value of the field ``name`` (lower case) as it is forwarded to the app."""
+
+
+class TokenReader(Protocol):
+    """Of one workload and one snapshot."""
+
+    def token(self, request: TokenRequest) -> Token:
+        """The request's token, verified; why it is not to be believed; or None where it has none."""
+
+
+class _NoTokens:
+    """Of a workload that knows no issuer: nobody vouches, so whatever a request carries is no token."""
+
+    __slots__ = ()
+
+    def token(self, request: TokenRequest) -> Token:
+        return None
+
+
+NO_TOKENS: Final[TokenReader] = _NoTokens()

@@ -1,0 +1,112 @@
+"""What rules may read of a request is what the app will see of it, in either version of HTTP, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringfence.policy.facts import Token, TokenRefused
+from ringfence.snapshot import ForwardedFor
+from sidecar import forwarded
+from sidecar.facts import ConnectionFacts, RequestFacts, host_asked
+from sidecar.http1.head import RequestFields
+from sidecar.http2.head import RequestHead
+from sidecar.http2.literal import encode
+from sidecar.tokens import NO_TOKENS, TokenRequest
+
+
+def http1(*lines: str, setting: ForwardedFor = ForwardedFor.REPLACE) -> RequestFields:
+    block = "".join(f"{line}\r\n" for line in ("host: api.shop:8080", *lines)) + "\r\n"
+    return forwarded.http1_heads()[setting].judge_request(b" HTTP/1.1\r\n" + block.encode())
+
+
+def http2(*fields: tuple[str, str], setting: ForwardedFor = ForwardedFor.REPLACE) -> RequestHead:
+    given = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "api.shop:8080"), *fields]
+    heads = forwarded.http2_heads()[setting]
+    block = encode([(name.encode(), value.encode()) for name, value in given])
+    return heads.request(heads.read(block, heads.request_table, 4096))
+
+
+def test_a_header_is_found_under_its_lower_case_name_with_each_of_its_values() -> None:
+    fields = http1("X-Team: a", "x-other: b", "x-team:   c\t")
+    assert fields.values(b"x-team") == (b"a", b"c")
+    assert fields.values(b"x-other") == (b"b",)
+    assert fields.values(b"x-tea") == ()
+    head = http2(("x-team", "a"), ("x-other", "b"), ("x-team", "c"))
+    assert head.values(b"x-team") == (b"a", b"c")
+    assert head.values(b"x-tea") == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x-forwarded-client-cert", "x_forwarded_client_cert", "x-ringfence-refusal", "x-forwarded-for", "forwarded"],
+)
+def test_what_is_taken_out_on_the_way_is_not_there(name: str) -> None:
+    assert http1(f"{name}: forged").values(name.encode()) == ()
+    assert http2((name, "forged")).values(name.encode()) == ()
+    kept = name in ("x-forwarded-for", "forwarded")
+    found = (b"forged",) if kept else ()
+    assert http1(f"{name}: forged", setting=ForwardedFor.OFF).values(name.encode()) == found
+    assert http2((name, "forged"), setting=ForwardedFor.OFF).values(name.encode()) == found
+
+
+def test_an_offer_that_is_withdrawn_is_not_there() -> None:
+    fields = http1("connection: upgrade", "upgrade: h2c")
+    assert fields.values(b"upgrade") == ()
+    assert http1("connection: upgrade", "upgrade: websocket").values(b"upgrade") == (b"websocket",)
+
+
+def test_the_host_and_the_cookies_are_the_same_in_either_version() -> None:
+    assert http1().values(b"host") == http2().values(b"host") == (b"api.shop:8080",)
+    assert http2(("host", "API.shop:8080")).values(b"host") == (b"api.shop:8080",)
+    assert http2(("cookie", "a=1"), ("cookie", "b=2")).values(b"cookie") == (b"a=1; b=2",)
+    assert http1("cookie: a=1; b=2").values(b"cookie") == (b"a=1; b=2",)
+
+
+def test_pseudo_fields_are_no_headers() -> None:
+    assert http2().values(b":path") == ()
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        (b"API.Shop:8080", b"api.shop"),
+        (b"api.shop", b"api.shop"),
+        (b"api.shop.", b"api.shop"),
+        (b"api.shop.:80", b"api.shop"),
+        (b"10.0.0.1:80", b"10.0.0.1"),
+        (b"[::1]", b"[::1]"),
+        (b"[::1]:80", b"[::1]"),
+        (b"[FD00::A]", b"[fd00::a]"),
+        (b"", b""),
+    ],
+)
+def test_a_host_has_no_port_no_case_and_no_dot_at_its_end(authority: bytes, host: bytes) -> None:
+    assert host_asked(authority) == host
+
+
+class Reader:
+    def __init__(self) -> None:
+        self.asked: list[TokenRequest] = []
+
+    def token(self, request: TokenRequest) -> Token:
+        self.asked.append(request)
+        return TokenRefused("no")
+
+
+def test_a_token_is_read_once_and_only_when_it_is_asked_for() -> None:
+    reader = Reader()
+    facts = RequestFacts(http1("authorization: Bearer x"), 5.0, reader, "ab")
+    assert not reader.asked
+    assert facts.token() == facts.token() == TokenRefused("no")
+    [request] = reader.asked
+    assert (request.now, request.leaf_sha256) == (5.0, "ab")
+    assert request.header(b"authorization") == (b"Bearer x",)
+
+
+def test_without_issuers_nobody_has_a_token() -> None:
+    assert RequestFacts(http1("authorization: Bearer x"), 5.0, NO_TOKENS, "").token() is None
+
+
+def test_opaque_bytes_say_nothing_but_the_time() -> None:
+    facts = ConnectionFacts(7.0)
+    assert (facts.now, facts.host, facts.header(b"host"), facts.token()) == (7.0, b"", (), None)
