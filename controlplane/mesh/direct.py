@@ -12,6 +12,7 @@ from typing import Final
 
 from controlplane.mesh.fields import Fields, bounded
 from controlplane.mesh.model import DirectPort, DirectService
+from ringfence.policy.labels import Labels
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.snapshot import Protocol
 from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, SpiffeIdError, TrustDomain
@@ -53,6 +54,7 @@ class DirectServiceDraft:
     addresses: tuple[str, ...]
     virtual_addresses: tuple[str, ...]
     ports: tuple[DirectPortDraft, ...]
+    labels: Labels
 
     @property
     def full_name(self) -> str:
@@ -72,6 +74,7 @@ class DirectServiceDraft:
                 for port in self.ports
                 if port.port is not None and port.protocol is not None
             ),
+            labels=self.labels,
         )
 
 
@@ -105,6 +108,7 @@ def read_direct_service(fields: Fields, reader: MappingReader, trust_domain: Tru
             reader, "virtualAddresses", VIRTUAL_ADDRESS_LIMIT, fields.ip_item, "remove it, or write an address"
         ),
         ports=tuple(_port(fields, item.mapping()) for item in ports),
+        labels=fields.labels(reader),
     )
     reader.finish()
     _check(draft)

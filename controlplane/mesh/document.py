@@ -16,6 +16,7 @@ from controlplane.mesh.direct import read_direct_service
 from controlplane.mesh.drafts import InstanceDraft, InterceptDraft, MeshDraft
 from controlplane.mesh.fields import Fields
 from controlplane.mesh.model import (
+    ROOT_NAMESPACE,
     ControlPlaneAddresses,
     IdentityLifetimes,
     Instance,
@@ -91,6 +92,7 @@ def _read_document(document: MappingReader, fields: Fields) -> MeshDraft:
     control_plane_reader = spec.mapping("controlPlane", default=None)
     control_plane = _control_plane(fields, control_plane_reader)
     identities = _identities(fields, spec.mapping("identities", default=None))
+    root_namespace, _ = fields.label(spec, "rootNamespace", default=ROOT_NAMESPACE)
     tracing = _tracing(spec.mapping("tracing", default=None))
     items = spec.sequence("services")
     if len(items) > SERVICE_LIMIT:
@@ -107,6 +109,7 @@ def _read_document(document: MappingReader, fields: Fields) -> MeshDraft:
         control_plane=control_plane,
         identities=identities,
         tracing=tracing,
+        root_namespace=root_namespace,
         services=tuple(read_service(fields, item.mapping(), trust_domain) for item in items[:SERVICE_LIMIT]),
         direct_services=tuple(
             read_direct_service(fields, item.mapping(), trust_domain) for item in direct[:SERVICE_LIMIT]
@@ -182,6 +185,7 @@ def _mesh(draft: MeshDraft) -> Mesh:
         control_plane=draft.control_plane,
         identities=draft.identities,
         tracing=draft.tracing,
+        root_namespace=draft.root_namespace,
         services=tuple(
             Service(
                 name=service.name,
@@ -213,6 +217,7 @@ def _mesh(draft: MeshDraft) -> Mesh:
                 intercept=_intercept(service.intercept),
                 egress=service.egress,
                 forward_proxy=service.forward_proxy,
+                labels=service.labels,
             )
             for service in draft.services
         ),

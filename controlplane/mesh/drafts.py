@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from controlplane.mesh.direct import DirectServiceDraft
 from controlplane.mesh.model import AccessLog, ControlPlaneAddresses, IdentityLifetimes, Run, Tracing, workload_name
 from ringfence.kit.addresses import SocketAddress
+from ringfence.policy.labels import Labels
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.snapshot import EgressRule, ForwardedFor, PortMode, Protocol
 from ringfence.spiffe import SpiffeId, TrustDomain
@@ -90,6 +91,7 @@ class ServiceDraft:
     intercept: InterceptDraft | None
     egress: tuple[EgressRule, ...]
     forward_proxy: SocketAddress | None
+    labels: Labels
     instances: tuple[InstanceDraft, ...]
 
     @property
@@ -115,3 +117,4 @@ class MeshDraft:
     services: tuple[ServiceDraft, ...]
     direct_services: tuple[DirectServiceDraft, ...]
     tracing: Tracing | None
+    root_namespace: str

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from ringfence.kit.addresses import PORT_MAXIMUM, AddressError, SocketAddress, parse_ip
 from ringfence.kit.labels import LABEL_MEND, is_label
+from ringfence.policy.labels import Labels, read_labels
 from ringfence.policy.problems import Problem, shown
 from ringfence.policy.yamlnodes import MappingReader, ValueReader
 
@@ -51,6 +52,10 @@ class Fields:
         if not valid:
             reader.problem(f"{key} {shown(text)} is not a valid name", LABEL_MEND, key=key)
         return text, valid
+
+    def labels(self, reader: MappingReader) -> Labels:
+        """The labels of a service, by which documents choose it; none where there are none, or they are wrong."""
+        return read_labels(reader, "labels", self._problems)
 
     def port(self, reader: MappingReader, key: str, *, default: int | None = None) -> int | None:
         """A port number, required if there is no ``default``."""

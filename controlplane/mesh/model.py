@@ -8,8 +8,12 @@ from enum import StrEnum
 from typing import Final
 
 from ringfence.kit.addresses import SocketAddress
+from ringfence.policy.labels import Labels
 from ringfence.snapshot import EgressRule, ForwardedFor, Intercept, PortMode, Protocol
-from ringfence.spiffe import SpiffeId, TrustDomain
+from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, TrustDomain
+
+# No service can be in it, so whoever may write documents there owns none of those that they speak of.
+ROOT_NAMESPACE: Final = RESERVED_NAMESPACE
 
 
 class AccessLogMode(StrEnum):
@@ -99,6 +103,7 @@ class Service:
 
     ``workers``: the processes that share the traffic of each sidecar.
     ``virtual_addresses``: at which its callers may dial it, beside its instances', when their calls are intercepted.
+    ``labels``: by which documents choose it, sorted.
     """
 
     name: str
@@ -114,6 +119,7 @@ class Service:
     intercept: Intercept | None = None
     egress: tuple[EgressRule, ...] = ()
     forward_proxy: SocketAddress | None = None
+    labels: Labels = ()
 
     @property
     def full_name(self) -> str:
@@ -148,6 +154,7 @@ class DirectService:
     addresses: tuple[str, ...]
     ports: tuple[DirectPort, ...]
     virtual_addresses: tuple[str, ...] = ()
+    labels: Labels = ()
 
     @property
     def full_name(self) -> str:
@@ -180,7 +187,10 @@ class IdentityLifetimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """The whole of ``mesh.yaml``; ``policies`` is the folder as written, relative to the file."""
+    """The whole of ``mesh.yaml``; ``policies`` is the folder as written, relative to the file.
+
+    ``root_namespace``: whose documents may speak of services of every namespace.
+    """
 
     name: str
     trust_domain: TrustDomain
@@ -190,6 +200,7 @@ class Mesh:
     services: tuple[Service, ...]
     direct_services: tuple[DirectService, ...] = ()
     tracing: Tracing | None = None
+    root_namespace: str = ROOT_NAMESPACE
 
     @property
     def workloads(self) -> Iterator[tuple[Service, Instance]]:

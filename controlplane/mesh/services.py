@@ -54,6 +54,7 @@ def read_service(fields: Fields, reader: MappingReader, trust_domain: TrustDomai
         intercept=_intercept(fields, reader.mapping("intercept", default=None)),
         egress=read_egress(fields, reader),
         forward_proxy=fields.socket_address(reader, "forwardProxy", default_host=LOOPBACK),
+        labels=fields.labels(reader),
         instances=read_instances(fields, parts),
     )
     reader.finish()

@@ -76,6 +76,7 @@ def _workload(service: Service, instance: Instance, routes: Routes) -> Workload:
         if service.forward_proxy is not None
         else None,
         instance=instance.name,
+        labels=service.labels,
     )
 
 

@@ -5,18 +5,16 @@ Used by the mesh file, which gives services their labels, and by documents, whic
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from ringfence.policy.problems import Problem, shown
+from ringfence.policy.words import is_label_key, is_label_value
 from ringfence.policy.yamlnodes import MappingReader
 
 # (name, value), ordered by name, no name twice.
 Labels = tuple[tuple[str, str], ...]
 
 LIMIT_LABELS: Final = 64
-NAME: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-VALUE: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _MEND: Final = "use ASCII letters, digits, '-', '_' and '.', at most 63, a letter or digit at both ends"
 
 
@@ -34,11 +32,11 @@ def read_labels(reader: MappingReader, key: str, problems: list[Problem]) -> Lab
     for name in names:
         before = len(problems)
         value = inner.text(name)
-        if not NAME.fullmatch(name):
+        if not is_label_key(name):
             inner.problem(
                 f"label name {shown(name)} is not valid", f"{_MEND}; a DNS name and '/' may stand before", key=name
             )
-        elif value and not VALUE.fullmatch(value):
+        elif not is_label_value(value):
             inner.problem(f"value {shown(value)} of label {name} is not valid", _MEND, key=name)
         if len(problems) == before:
             found[name] = value

@@ -57,6 +57,29 @@ CHANGES = [
         ],
     ),
     (
+        "a label that is none",
+        "      accessLog: denied",
+        '      labels: {data: pii, "da ta": pii, tier: "-"}',
+        [
+            "16:36: label name 'da ta' is not valid (use ASCII letters, digits, '-', '_' and '.', at most 63, a letter or digit at both ends; a DNS name and '/' may stand before)",
+            "16:47: value '-' of label tier is not valid (use ASCII letters, digits, '-', '_' and '.', at most 63, a letter or digit at both ends)",
+        ],
+    ),
+    (
+        "no labels at all",
+        "      accessLog: denied",
+        "      labels: {}",
+        ["16:15: labels is empty (remove it, or add a label)"],
+    ),
+    (
+        "a root namespace that is no name",
+        "  policies: policies",
+        "  rootNamespace: Root",
+        [
+            "6:18: rootNamespace 'Root' is not a valid name (use up to 63 lower-case letters, digits and hyphens, and no hyphen first or last)",
+        ],
+    ),
+    (
         "unknown field of a port",
         "protocol: http, app: 9003",
         "protocol: http, aap: 9003",
@@ -631,7 +654,7 @@ CHANGES = [
         "  policies: &p policies\n  more: *p",
         [
             "6:13: anchor or alias 'p' (aliases are not supported: write the value out)",
-            "7:3: unknown field 'more' in spec (use one of trustDomain, policies, controlPlane, identities, tracing, services, directServices)",
+            "7:3: unknown field 'more' in spec (use one of trustDomain, policies, controlPlane, identities, rootNamespace, tracing, services, directServices)",
             "7:9: anchor or alias 'p' (aliases are not supported: write the value out)",
         ],
     ),

@@ -85,6 +85,17 @@ def test_upstream_bears_the_mesh_address_and_port_of_its_target() -> None:
     assert (endpoint.mesh_host, endpoint.mesh_port, endpoint.address) == ("127.0.0.1", 15102, "127.0.0.1")
 
 
+def test_a_workload_is_told_the_labels_of_its_service() -> None:
+    text = mesh_text("web", "orders").replace(
+        "    - name: orders\n", "    - name: orders\n      labels: {b: x, a: y}\n"
+    )
+    document, problems = read_mesh(text, "m.yaml")
+    assert document is not None, problems
+    snapshots = build(document.mesh)
+    assert snapshots[key("orders")].workload.labels == (("a", "y"), ("b", "x"))
+    assert snapshots[key("web")].workload.labels == ()
+
+
 DIRECT = """\
   directServices:
     - {name: search, namespace: shop, addresses: ["10.0.0.6", "10.0.0.5"], ports: [{port: 8443, protocol: grpc}]}

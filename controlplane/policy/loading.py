@@ -1,0 +1,106 @@
+"""Files to a world: the shared door of every command that answers from files.
+
+``load(PATHS, mesh=…)`` reads documents from files and folders, and the mesh file that is named or found; it judges them
+as the control plane would, and answers a world or every problem. What is read is bounded like a control plane's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlplane.intake.configuration import Configuration
+from controlplane.intake.judging import Judge, policy_folder_named
+from controlplane.intake.sources import POLICY_FILE_LIMIT, POLICY_SUFFIXES, PolicyFolder, SourceFiles
+from controlplane.intake.world import world_of
+from ringfence.kit.clock import Clock, SystemClock
+from ringfence.kit.watch import ContentReader, FileContent, list_files
+from ringfence.policy.analysis.world import World
+from ringfence.policy.problems import Problem
+from ringfence.policy.yamltree import LIMIT_BYTES, MappingNode, ScalarNode, load_yaml
+
+MESH_FILE = "mesh.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What the files say. ``configuration`` and ``world`` are None where there is an error, or no mesh file."""
+
+    problems: tuple[Problem, ...]
+    configuration: Configuration | None = None
+    world: World | None = None
+    mesh_file: Path | None = None
+
+
+def load(paths: Sequence[Path], *, mesh: Path | None = None, clock: Clock | None = None) -> Loaded:
+    """The documents of ``paths``, files and folders, bound to the services of a mesh. Blocking work.
+
+    The mesh file is ``mesh``; else one among ``paths``, or ``mesh.yaml`` in one of these folders or beside one. Without
+    any other path the documents are those of the folder that the mesh file names.
+    """
+    clock = clock or SystemClock()
+    reader = ContentReader(clock=clock, limit_bytes=LIMIT_BYTES)
+    problems: list[Problem] = []
+    files = [reader.read(path) for path in _listed(paths, problems)]
+    found = [file for file in files if mesh is None and _is_mesh(file)]
+    if len(found) > 1:
+        second = str(found[1].path)
+        problems.append(Problem(second, 1, 1, f"a second mesh file, after {found[0].path}", "name one by --mesh"))
+    mesh_file = reader.read(mesh) if mesh is not None else found[0] if found else _beside(paths, reader)
+    if mesh_file is None:
+        where = str(paths[0]) if paths else "."
+        problems.append(Problem(where, 1, 1, "there is no mesh file here", "name it by --mesh"))
+        return Loaded(problems=tuple(sorted(problems)))
+    documents = [file for file in files if file.path.resolve() != mesh_file.path.resolve() and file not in found]
+    if not documents:
+        folder = policy_folder_named(mesh_file.content)
+        if folder is not None:
+            named = mesh_file.path.parent / folder
+            documents = [reader.read(path) for path in _listed([named], problems)]
+    sources = SourceFiles(mesh=mesh_file, policies=PolicyFolder(path=mesh_file.path.parent, files=tuple(documents)))
+    configuration, told = Judge().judge(sources)
+    problems = sorted([*problems, *told])
+    if configuration is None or problems:
+        return Loaded(problems=tuple(problems), mesh_file=mesh_file.path)
+    return Loaded(problems=(), configuration=configuration, world=world_of(configuration), mesh_file=mesh_file.path)
+
+
+def _listed(paths: Iterable[Path], problems: list[Problem]) -> list[Path]:
+    """The files that ``paths`` mean, each once, those of a folder in the order of their paths."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        try:
+            files = list_files(path, POLICY_SUFFIXES, POLICY_FILE_LIMIT) if path.is_dir() else [path]
+        except OSError as error:
+            problems.append(Problem(str(path), 1, 1, f"cannot be read: {error.strerror or error}"))
+            continue
+        if len(files) > POLICY_FILE_LIMIT:
+            problems.append(Problem(str(path), 1, 1, f"it holds more than {POLICY_FILE_LIMIT} files", "name fewer"))
+            continue
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def _is_mesh(file: FileContent) -> bool:
+    """Whether the first document says that it is of kind Mesh, however broken the rest of it is."""
+    if b"Mesh" not in file.content:
+        return False
+    nodes = load_yaml(file.content, str(file.path), [])
+    return (
+        bool(nodes)
+        and isinstance(nodes[0], MappingNode)
+        and any(
+            key.text == "kind" and isinstance(value, ScalarNode) and value.text == "Mesh"
+            for key, value in nodes[0].entries
+        )
+    )
+
+
+def _beside(paths: Sequence[Path], reader: ContentReader) -> FileContent | None:
+    """``mesh.yaml`` beside a path that was named, or, where none was, in this folder."""
+    for path in paths or (Path("here"),):
+        candidate = path.parent / MESH_FILE
+        if candidate.is_file():
+            return reader.read(candidate)
+    return None
