@@ -6,12 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ringfence.policy.analysis.differing import Difference, Dimension, Mending
-from ringfence.policy.analysis.examples import example_host, example_path, grpc_path
+from ringfence.policy.analysis.examples import GRPC_HEADERS, example_host, example_path, grpc_path
 from ringfence.policy.analysis.spelled import spelled_grpc, spelled_header
 from ringfence.policy.model import HeaderMatch
 from ringfence.policy.paths import judged_path
-
-_GRPC_HEADERS = (("content-type", "application/grpc"), ("te", "trailers"))
 
 
 def differ_request(mending: Mending) -> None:
@@ -40,7 +38,7 @@ def _differ_path(mending: Mending) -> None:
         wants=(*rule.paths, *map(spelled_grpc, rule.grpc)) or ("any that is not ambiguous",),
     )
     if rule.grpc and not (rule.paths and call.method != "POST"):
-        headers = _with(call.headers, _GRPC_HEADERS)
+        headers = _with(call.headers, GRPC_HEADERS)
         mended = replace(call, method="POST", path=grpc_path(rule.grpc[0]), headers=headers)
     else:
         mended = replace(call, path=example_path(rule.paths[0]) if rule.paths else "/")

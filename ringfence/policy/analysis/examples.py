@@ -19,6 +19,7 @@ from ringfence.policy.model import (
 from ringfence.policy.paths import Variable, parse_template
 from ringfence.spiffe import SpiffeId
 
+GRPC_HEADERS: Final = (("content-type", "application/grpc"), ("te", "trailers"))
 _ANY: Final = "any"
 
 

@@ -64,7 +64,7 @@ def explain(world: World, call: Call) -> Explanation:
     unruled = not isinstance(told, Permit) or told.would_deny is not None
     until = service.policy.observe_until
     return Explanation(
-        call=call,
+        call=as_carried(matcher, call),
         decision=decision,
         rule=_placed(world, rules, decision),
         denying=tuple(PlacedRule(named=one, place=world.place(one)) for one in denying),

@@ -142,19 +142,21 @@ def decision_document(decision: Decision) -> dict[str, object]:
 
 
 def call_document(call: Call) -> dict[str, object]:
-    """A call's parts, as ``policy test`` takes them; of an opaque one only who connects to what."""
-    document: dict[str, object] = {
+    """A call's parts; of an opaque one what only requests have is null."""
+    http = not call.opaque
+    return {
         "from": str(call.caller) if call.caller is not None else None,
         "to": call.service,
         "port": call.port,
         "address": call.address or None,
         "time": _spelled_time(call.time),
         "opaque": call.opaque,
+        "method": call.method if http else None,
+        "path": call.path if http else None,
+        "host": call.host or None if http else None,
+        "headers": [list(header) for header in call.headers] if http else [],
+        "token": _token(call) if http else None,
     }
-    if not call.opaque:
-        document |= {"method": call.method, "path": call.path, "host": call.host or None}
-        document |= {"headers": [list(header) for header in call.headers], "token": _token(call)}
-    return document
 
 
 def _token(call: Call) -> object:
