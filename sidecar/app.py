@@ -35,6 +35,8 @@ from sidecar.admin_pages import (
 )
 from sidecar.control import ControlStream, SnapshotRefused, open_control
 from sidecar.exposition import exposition
+from sidecar.flows.reporting import FlowReporting
+from sidecar.flows.table import FlowTable
 from sidecar.gauges import declare_gauges
 from sidecar.identity import IdentityHolder, IdentityRefused, open_identity
 from sidecar.local_http import Asked, Page, Verbs, json_page
@@ -78,7 +80,12 @@ def _shared_lines() -> WholeLines:
 
 
 def _alone(
-    settings: SidecarSettings, clock: Clock, log: Logger, metrics: SidecarMetrics, app_refused: Callable[[Port], None]
+    settings: SidecarSettings,
+    clock: Clock,
+    log: Logger,
+    metrics: SidecarMetrics,
+    app_refused: Callable[[Port], None],
+    flows: FlowTable,
 ) -> Serving:
     from sidecar.data_path import DataPath
     from sidecar.recording import Recorder
@@ -98,6 +105,7 @@ def _alone(
         sample=settings.log.access_log_sample,
         own_id=str(own_id),
         tracer=tracer,
+        flows=flows,
     )
     return DataPath(own_id=own_id, clock=clock, log=log, metrics=metrics, recorder=recorder, app_refused=app_refused)
 
@@ -108,6 +116,7 @@ def _by_workers(
     log: Logger,
     metrics: SidecarMetrics,
     app_refused: Callable[[Port], None],
+    flows: FlowTable,
     lines: WholeLines,
 ) -> Serving:
     from sidecar.workers import open_workers
@@ -120,6 +129,7 @@ def _by_workers(
         random=random.random,
         log=log,
         app_refused=app_refused,
+        flows=flows,
     )
 
 
@@ -136,10 +146,11 @@ class _Sidecar:
         self._process = ProcessMetrics()
         self._readiness = Readiness(changed=lambda: self._control.readiness_changed(), random=random.random)
         app_refused = self._readiness.app_refused
+        flows = FlowTable(clock.now)
         self._serving = (
-            _alone(settings, clock, self._log, self._metrics, app_refused)
+            _alone(settings, clock, self._log, self._metrics, app_refused, flows)
             if lines is None
-            else _by_workers(settings, clock, self._log, self._metrics, app_refused, lines)
+            else _by_workers(settings, clock, self._log, self._metrics, app_refused, flows, lines)
         )
         self._holder: IdentityHolder = open_identity(
             settings.identity, clock=clock, random=random.random, log=self._log.bind("identity")
@@ -153,6 +164,18 @@ class _Sidecar:
             random=random.random,
             log=self._log.bind("control"),
             version=__version__,
+        )
+        self._flows = FlowReporting(
+            flows,
+            takes=lambda: self._control.takes_flows,
+            send=self._control.send_flows,
+            clock=clock,
+            log=self._log.bind("flows"),
+        )
+        self._metrics.total(
+            "ringfence_flows_unrecorded",
+            "Calls judged here of which the control plane is not told what they were",
+            lambda: float(self._flows.dropped),
         )
         declare_gauges(self._metrics, holder=self._holder, control=self._control, sink=sink, clock=clock)
 
@@ -190,10 +213,13 @@ class _Sidecar:
                 identity = tasks.create_task(self._holder.run(), name="identity")
                 control = tasks.create_task(self._control.run(), name="control stream")
                 keep = tasks.create_task(self._serving.keep(), name="keep")
+                flows = tasks.create_task(self._flows.run(), name="flows")
                 await stop.wait()
                 self._readiness.drain()
                 await self._farewell()
                 await self._serving.drain(self._settings.drain_seconds, at_once)
+                flows.cancel()
+                await self._last_flows()
                 identity.cancel()
                 control.cancel()
                 keep.cancel()
@@ -214,6 +240,13 @@ class _Sidecar:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 await self._control.flush()
+
+    async def _last_flows(self) -> None:
+        """What was judged since the last report, as far as a moment suffices."""
+        if self._control.takes_flows:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    await self._flows.flush()
 
     def waiting_for(self) -> list[str]:
         """What keeps the sidecar from being ready; empty when it is."""

@@ -25,6 +25,7 @@ class Caller:
     judging: Judging | None = None  # None: ``plain``
     plain: bool = True  # a look-up in ``view`` by port, method and path is all there is to judging its requests
     shadow: CallerView | None = None
+    shadow_verdict: Decision | None = None  # on the call that was judged last; None without a shadow
     leaf_sha256: str = ""  # of the certificate that it showed
     identity_line: bytes = b""  # the header line that tells an HTTP/1 app its caller; b"" for one without identity
     identity_field: bytes = b""  # the same for HTTP/2, as HPACK that leaves the receiver's table as it is
@@ -38,6 +39,7 @@ class Caller:
     def meet(self, judging: Judging) -> None:
         """It is judged by this from now on."""
         self.judging = judging
+        self.shadow_verdict = None
         self.view, self.shadow, self.plain = judging.views(self.spiffe_id, self.address)
 
     def tell(self, value: str) -> None:

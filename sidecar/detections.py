@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from ringfence.policy.decide import Decision
 from sidecar.first_bytes import Spoken
 from sidecar.hints import Hints
 from sidecar.recording import Recorder
@@ -27,3 +28,7 @@ class Detections:
         self._hints.put(key, spoken)
         if spoken is not Spoken.HTTP2:  # whether that carries gRPC its first request will tell
             self._recorder.detected(facts)
+
+    def judged_unread(self, facts: RelayFacts, decision: Decision, shadow: Decision | None) -> None:
+        """It is opaque, and lives by this verdict."""
+        self._recorder.connection_judged(facts, decision, shadow)

@@ -277,6 +277,7 @@ class Inbound:
                 relay.ended = True
                 self.refusals.refuse(stream, facts, decision)
                 return
+            self._recorder.connection_judged(facts, decision, caller.shadow_verdict)
         if port.limits and not self._within_limits(relay, stream, port, caller):
             return
         if self._draining:

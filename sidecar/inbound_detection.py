@@ -217,6 +217,7 @@ class InboundDetection(InboundOpaqueRelay):
             return
         self._known(Spoken.OPAQUE)
         self.caller.admitted(self.facts, decision)
+        self._detections.judged_unread(self.facts, decision, self.caller.shadow_verdict)
         if self._unavailable is not None:
             self.end(*self._unavailable)
             return

@@ -188,6 +188,7 @@ class InboundHttpRelay(HttpRelay):
             decision = caller.request(self.facts, exchange)
         exchange.started = self._monotonic()
         exchange.decision = decision
+        self._flows.seen(decision, exchange.method, exchange.target, caller.shadow_verdict)  # type: ignore[union-attr]
         if decision.permitted:
             limits = self.limits
             if limits is not None and (seconds := limits.request(exchange.method, exchange.target)):

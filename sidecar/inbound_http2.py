@@ -9,12 +9,14 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import ForwardedFor, Port
 from sidecar import refusal
 from sidecar.caller import Caller
+from sidecar.flows.table import CallerFlows
 from sidecar.forwarded import appended_field
 from sidecar.http2 import Answer, Exchange, Heads, Inspector, Malformed
 from sidecar.http2_relay import Http2Relay, answer_of
 from sidecar.limits.limiter import CallerLimits
 from sidecar.recording import Recorder
 from sidecar.relay import RelayFacts, RelayOwner, close_connection
+from sidecar.request_relay import JudgedRequest
 
 
 class InboundHttp2Relay(Http2Relay):
@@ -40,6 +42,7 @@ class InboundHttp2Relay(Http2Relay):
         self._replaces = port.forwarded_for is ForwardedFor.REPLACE
         self._appends = port.forwarded_for is ForwardedFor.APPEND
         self.inspect(heads, recorder, own_id)
+        self._grpc_flows = recorder.flows_of(facts, "grpc")
 
     # -- bytes --------------------------------------------------------------------------------------------------------
 
@@ -129,6 +132,7 @@ class InboundHttp2Relay(Http2Relay):
             decision = caller.request(self.facts, exchange)
         exchange.started = self._monotonic()
         exchange.decision = decision
+        self._flows_of(exchange).seen(decision, exchange.method, exchange.target, caller.shadow_verdict)
         if self.name_protocol:
             self._name_protocol(exchange)
         if decision.permitted:
@@ -144,6 +148,15 @@ class InboundHttp2Relay(Http2Relay):
             return caller.identity_field
         self.inspector.refuse(exchange, self._denial(exchange, decision))  # type: ignore[arg-type]
         return None
+
+    def _flows_of(self, exchange: Exchange) -> CallerFlows:
+        flows = self._grpc_flows if exchange.grpc else self._flows
+        assert flows is not None
+        return flows
+
+    def _missed(self, exchange: JudgedRequest) -> None:
+        assert isinstance(exchange, Exchange)
+        self._flows_of(exchange).missed(exchange.method, exchange.target)
 
     def _denial(self, exchange: Exchange, decision: Deny, retry_after_seconds: int = 0) -> Answer:
         told = replace(

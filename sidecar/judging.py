@@ -42,6 +42,7 @@ class Known(Protocol):
     leaf_sha256: str
     view: CallerView
     shadow: CallerView | None
+    shadow_verdict: Decision | None
 
 
 class Judging:
@@ -97,7 +98,7 @@ class Judging:
         if isinstance(decision, Permit) and decision.would_deny is not None:
             self._remarks.would_deny(facts, decision)
         if caller.shadow is not None:
-            shadow = caller.shadow.connection(port, ConnectionFacts(self._now()))
+            shadow = caller.shadow_verdict = caller.shadow.connection(port, ConnectionFacts(self._now()))
             self._remarks.shadowed(facts, decision, shadow)
 
     # -- requests -----------------------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ class Judging:
         if isinstance(decision, Permit) and decision.would_deny is not None:
             self._remarks.would_deny(relay, decision, method=method, target=target)
         if caller.shadow is not None:
-            shadow = caller.shadow.request(port, method, target, facts)
+            shadow = caller.shadow_verdict = caller.shadow.request(port, method, target, facts)
             self._remarks.shadowed(relay, decision, shadow, method=method, target=target)
         return decision
 

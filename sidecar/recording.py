@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.decide import Decision, Deny, Permit
+from ringfence.policy.reasons import ReasonKind
+from sidecar.flows.table import CallerFlows, FlowTable
 from sidecar.metrics import OVERFLOW, Count, Histogram, SidecarMetrics
 from sidecar.noted_calls import DENIED, SHADOW, Note, NotedCalls
 from sidecar.refusal import Refusal, known_reason
@@ -110,13 +112,15 @@ class Recorder:
         tracer: Tracer | None = None,
         draw: Callable[[], float] = random.random,
         worker: int | None = None,
+        flows: FlowTable | None = None,
     ) -> None:
         """``sample``: of the requests that ``every_request`` logs, this share; errors and denials are always logged.
         ``draw`` decides, 0 to 1, for requests that are part of no trace. ``worker``: which of several processes this
-        is, to be told with each tapped event."""
+        is, to be told with each tapped event. ``flows``: where inbound calls are counted for the control plane."""
         self.metrics = metrics
         self.every_request = every_request
         """Whether ``request_done`` is to be called: the log or a tap wants it."""
+        self.flows = flows if flows is not None else FlowTable(clock.now)
         self.tracer = tracer
         """None: requests have no spans."""
         self.monotonic = clock.monotonic
@@ -150,6 +154,15 @@ class Recorder:
                 self._series.clear()
             found = self._series[key] = RequestSeries(self.metrics, direction, peer, service)
         return found
+
+    def flows_of(self, facts: RelayFacts, protocol: str) -> CallerFlows | None:
+        """Where the calls of an inbound connection are counted; None for an outbound one: its other end counts them."""
+        return self.flows.of(facts.peer, facts.port, protocol) if facts.direction == "inbound" else None
+
+    def connection_judged(self, facts: RelayFacts, decision: Decision, shadow: Decision | None = None) -> None:
+        """An inbound connection was judged unread."""
+        if facts.port:
+            self.flows.of(facts.peer, facts.port, "tcp").connected(decision, shadow)
 
     def detected(self, facts: RelayFacts) -> None:
         """It was found out what a connection to a port of protocol ``auto`` speaks: ``facts.protocol``."""
@@ -189,6 +202,8 @@ class Recorder:
     def connection_denied(self, facts: RelayFacts, decision: Deny, *, detail: str = "") -> None:
         self.metrics.denials.at(facts.direction, facts.peer, facts.service, str(decision.reason)).value += 1
         self._note(facts, facts.request_id, decision, str(decision.reason), detail=detail)
+        if facts.direction == "inbound" and decision.reason.kind is not ReasonKind.FAILURE:
+            self.connection_judged(facts, decision)
         fields = self.fields(facts)
         if detail:
             fields["detail"] = detail

@@ -7,15 +7,18 @@ parsing. No task, future or closure is made for a request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ringfence.policy.decide import Decision, Deny
 from sidecar import refusal
+from sidecar.flows.table import CallerFlows
 from sidecar.http2.frames import NO_ERROR
 from sidecar.recording import Recorder, RequestSeries, new_request_id
 from sidecar.refusal import Refusal
 from sidecar.relay import Relay
 from sidecar.trace_context import Traced, trace_id_of
+
+_NO_SUCH_THING: Final = frozenset((404, 405, 501))
 
 
 class JudgedRequest(Traced, Protocol):
@@ -63,6 +66,7 @@ class RequestRelay(Relay):
     _own_id: str
     _series: RequestSeries
     _monotonic: Callable[[], float]
+    _flows: CallerFlows | None = None
     _in_hand: object = 0  # requests of which ``finish`` wants to know, or their number
 
     def record_with(self, recorder: Recorder, own_id: str) -> None:
@@ -71,6 +75,7 @@ class RequestRelay(Relay):
         self._own_id = own_id
         self._series = recorder.series(self.facts.direction, self.facts.peer, self.facts.service)
         self._monotonic = recorder.monotonic
+        self._flows = recorder.flows_of(self.facts, self.facts.protocol)
 
     def _attend(self) -> None:
         """Do what the machine wants beyond the bytes that it returned."""
@@ -105,6 +110,8 @@ class RequestRelay(Relay):
         decision: Decision | None = exchange.decision  # type: ignore[assignment]
         status = exchange.status or self.status_counted(exchange)
         series.ended(decision, status, seconds)
+        if status > 403 and status in _NO_SUCH_THING and self._flows is not None:
+            self._missed(exchange)
         if exchange.cut:
             series.resets.value += 1
         if self._recorder.every_request:
@@ -118,6 +125,10 @@ class RequestRelay(Relay):
                 told=refusal.is_told(exchange.local, exchange.refusal),
                 trace_id=trace_id_of(exchange),
             )
+
+    def _missed(self, exchange: JudgedRequest) -> None:
+        assert self._flows is not None
+        self._flows.missed(exchange.method, exchange.target)
 
     @staticmethod
     def status_counted(exchange: Any) -> int:

@@ -55,6 +55,8 @@ class Session:
         self._outbox: asyncio.Queue[pb.SidecarReport] = asyncio.Queue(_OUTBOX_LIMIT)
         self._overflow = asyncio.Event()
         self._over = asyncio.Event()
+        self.takes_flows = False
+        """Whether the other end has said that it understands flow reports."""
 
     def identity_changed(self, svid: X509Svid) -> None:
         """Report a newer SVID on this stream, and open the next one with it."""
@@ -75,6 +77,14 @@ class Session:
         finally:
             for waiting in (written, over):
                 waiting.cancel()
+
+    async def send_flows(self, report: pb.FlowReport) -> bool:
+        """Send it when nothing else waits, so that it crowds out nothing; whether it is on its way. One at a time."""
+        await self.flush()
+        if not self._over.is_set():
+            self._post(pb.SidecarReport(flows=report))
+            await self.flush()
+        return not self._over.is_set()
 
     async def run(self, hello: pb.Hello) -> None:
         """Serve the stream. Returns when the next one should be opened with a newer SVID; raises StreamEnded else."""
@@ -99,6 +109,7 @@ class Session:
             deadline = None  # from now on silence is the rule; keepalive pings tell a dead peer from a quiet one
             if message is None:
                 raise StreamEnded(f"{self._address} ended the stream")
+            self.takes_flows = message.takes_flows
             outcome = await self._take(message)
             acknowledgement = pb.Acknowledgement(
                 revision=outcome.revision,

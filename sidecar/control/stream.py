@@ -303,6 +303,15 @@ class ControlStream:
         if self._session is not None:
             self._session.readiness_changed()
 
+    @property
+    def takes_flows(self) -> bool:
+        """Whether there is a stream, to a control plane that understands flow reports."""
+        return self._session is not None and self._session.takes_flows
+
+    async def send_flows(self, report: pb.FlowReport) -> bool:
+        """Whether the report is on its way. Called by one task alone."""
+        return self._session is not None and await self._session.send_flows(report)
+
     async def flush(self) -> None:
         """Returns when all that was to be reported is on its way, or there is no stream to report on."""
         if self._session is not None:

@@ -164,6 +164,13 @@ class AppRefused:
     port: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flowed:
+    """Worker: what it judged since it told last, as a flow report of the wire."""
+
+    blob: bytes = field(repr=False)
+
+
 Message = (
     Attached
     | Start
@@ -181,6 +188,7 @@ Message = (
     | Tapped
     | AppRefused
     | Noted
+    | Flowed
 )
 
 # Numbers are never used for something else; the order is the numbering.
@@ -201,6 +209,7 @@ _KINDS: Final[tuple[type[Any], ...]] = (
     Tapped,
     AppRefused,
     Noted,
+    Flowed,
 )
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS, 1)}
 _TYPES: Final = {kind: get_type_hints(kind) for kind in _KINDS}

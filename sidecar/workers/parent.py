@@ -20,6 +20,8 @@ from ringfence.snapshot import Port, Snapshot
 from ringfence.spiffe import TrustBundle, X509Svid
 from ringfence.wire.convert import snapshot_to_wire
 from sidecar.exposition import Family
+from sidecar.flows.reports import absorb
+from sidecar.flows.table import FlowTable
 from sidecar.gauges import declare_workers_gauges
 from sidecar.limits.table import new_file
 from sidecar.metrics import SidecarMetrics
@@ -29,7 +31,7 @@ from sidecar.workers import counting
 from sidecar.workers.holds import PortHolds, places_of
 from sidecar.workers.identity import told
 from sidecar.workers.lines import WholeLines
-from sidecar.workers.messages import Identity, LogLevel, Message, Start, Tapped
+from sidecar.workers.messages import Flowed, Identity, LogLevel, Message, Start, Tapped
 from sidecar.workers.process import WorkerLostError, WorkerProcess
 from sidecar.workers.taps import WorkersTaps
 
@@ -52,11 +54,13 @@ class Workers:
         random: Callable[[], float],
         log: Logger,
         app_refused: Callable[[Port], None] = lambda _: None,
+        flows: FlowTable | None = None,
         backoff: Backoff | None = None,
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """``start``: what the worker of a number is told first; ``inherited``: descriptors that it gets.
-        ``app_refused`` is told of each port on which the app took no connection."""
+        ``app_refused`` is told of each port on which the app took no connection. ``flows``: where together is counted
+        what they judged."""
         self._draining = asyncio.Event()
         self.bundles: tuple[TrustBundle, ...] = ()
         self._count = count
@@ -66,6 +70,7 @@ class Workers:
         self._random = random
         self._log = log
         self._app_refused = app_refused
+        self._flows = flows if flows is not None else FlowTable(clock.now)
         self._backoff = backoff or Backoff()
         self._wait = wait
         self._taps = WorkersTaps(self._tell)
@@ -159,6 +164,12 @@ class Workers:
         except (ValueError, TypeError, AttributeError):
             worker.kill("its tap is no JSON")
 
+    def _flowed(self, worker: WorkerProcess, message: Flowed) -> None:
+        try:
+            absorb(self._flows, message.blob)
+        except ValueError as error:
+            worker.kill(f"its flows are none: {error}")
+
     # -- identity and policy ------------------------------------------------------------------------------------------
 
     def renewed(self, svid: X509Svid, bundles: tuple[TrustBundle, ...]) -> None:
@@ -225,7 +236,7 @@ class Workers:
         attempt = 0
         while not self._draining.is_set():
             began = self._clock.monotonic()
-            worker = WorkerProcess(number, self._tapped, self._refused)
+            worker = WorkerProcess(number, self._tapped, self._refused, self._flowed)
             try:
                 ended = _words(await self._live(worker), worker.reason)
             except OSError as error:
@@ -333,6 +344,7 @@ def open_workers(
     random: Callable[[], float],
     log: Logger,
     app_refused: Callable[[Port], None],
+    flows: FlowTable,
 ) -> Workers:
     """The workers that the settings ask for; none is started before ``keep``."""
 
@@ -363,4 +375,5 @@ def open_workers(
         random=random,
         log=log,
         app_refused=app_refused,
+        flows=flows,
     )

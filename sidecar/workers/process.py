@@ -25,6 +25,7 @@ from sidecar.workers.messages import (
     Discard,
     Drain,
     Enforce,
+    Flowed,
     Message,
     MessageError,
     Noted,
@@ -48,6 +49,7 @@ class WorkerProcess:
         number: int,
         on_tapped: Callable[[WorkerProcess, Tapped], None],
         on_app_refused: Callable[[int], None],
+        on_flows: Callable[[WorkerProcess, Flowed], None] = lambda _worker, _message: None,
     ) -> None:
         self.number = number
         self.attached = asyncio.Event()
@@ -62,6 +64,7 @@ class WorkerProcess:
         """Why it was ended from here, if it was."""
         self._on_tapped = on_tapped
         self._on_app_refused = on_app_refused
+        self._on_flows = on_flows
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._asked: dict[int, asyncio.Future[Answer]] = {}
@@ -175,6 +178,8 @@ class WorkerProcess:
                 self._on_tapped(self, message)
             case AppRefused():
                 self._on_app_refused(message.port)
+            case Flowed():
+                self._on_flows(self, message)
             case _:
                 self.kill(f"{type(message).__name__} is no worker's")
 

@@ -27,6 +27,8 @@ from ringfence.spiffe import SpiffeId
 from ringfence.wire.convert import WireError, snapshot_from_wire
 from ringfence.wire.gen import control_pb2
 from sidecar.data_path import DataPath
+from sidecar.flows.reporting import REPORT_SECONDS
+from sidecar.flows.reports import take_reports
 from sidecar.listening import listen_beside
 from sidecar.metrics import SidecarMetrics
 from sidecar.process_metrics import ProcessMetrics
@@ -46,6 +48,7 @@ from sidecar.workers.messages import (
     Discard,
     Drain,
     Enforce,
+    Flowed,
     Identity,
     LogLevel,
     Message,
@@ -173,6 +176,7 @@ class _Worker:
         self._metrics.total("ringfence_log_lines_dropped", "Log lines nobody took", lambda: float(self._sink.dropped))
         self._taps: dict[int, Tap] = {}
         self._told: bytes = b""
+        self._flows_told = clock.monotonic()
         loop = asyncio.get_running_loop()
         self._tasks = {
             loop.create_task(self._path.keep(), name="deadlines"),
@@ -186,6 +190,7 @@ class _Worker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._count()
+        self._tell_flows()
         self.log.info("worker stopped")
         self._sink.close()
 
@@ -201,6 +206,9 @@ class _Worker:
         while True:
             began = self._clock.monotonic()
             self._count()
+            flows = self._recorder.flows
+            if flows.crowded or began - self._flows_told >= REPORT_SECONDS:
+                self._tell_flows()
             took = self._clock.monotonic() - began
             await asyncio.sleep(max(_REPORT_SECONDS, took / _REPORT_SHARE))
 
@@ -209,6 +217,14 @@ class _Worker:
         if blob != self._told and not self._channel.full:
             self._told = blob
             self._channel.send(Counted(blob=blob))
+
+    def _tell_flows(self) -> None:
+        """What was judged; while the parent takes nothing, the table counts on."""
+        if self._channel.full:
+            return
+        self._flows_told = self._clock.monotonic()
+        for report in take_reports(self._recorder.flows):
+            self._channel.send(Flowed(blob=report.SerializeToString()))
 
     # -- what the parent says -----------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from sidecar.workers.messages import (
     Connections,
     Decoder,
     Drain,
+    Flowed,
     Identity,
     Message,
     MessageError,
@@ -48,9 +49,10 @@ MESSAGES: list[Message] = [
     Prepare(serial=3, received=1.5, blob=b"\0\xff snapshot"),
     Drain(seconds=0.5),
     Connections(serial=4, limit=10),
-    TapOpened(tap=1, denied=True, caller="", service="shop/\N{SNOWMAN}"),
+    TapOpened(tap=1, denied=True, would_deny=False, shadow=True, caller="", service="shop/\N{SNOWMAN}"),
     Answer(serial=3, error="no: \n"),
     AppRefused(port=8080),
+    Flowed(blob=b"\0\xff flows"),
 ]
 
 

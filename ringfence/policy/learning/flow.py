@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-from ringfence.policy.learning.shapes import PARAMETER, REST
+from ringfence.policy.learning.shapes import MERGED, PARAMETER, REST
 from ringfence.spiffe import SpiffeId
+
+OTHER_METHOD: Final = "{other}"
 
 
 class Verdict(StrEnum):
@@ -26,12 +29,13 @@ class Flow:
     """Calls that were alike. ``caller`` is None for callers without an identity; ``service`` is a full name.
 
     ``protocol``: ``http``, ``http2``, ``grpc``, or ``tcp`` for connections judged unread, which have no method and no
-    path. ``path``: as judged, in which ``{id}`` stands for a segment that took many values, and ``{rest}`` at its end
-    for a tail that was too long to keep; empty where the path was ambiguous. ``rule``: the full name of the rule that
-    permitted, or of the one that came nearest; may be empty. ``reason``: a DenyReason's word, empty for ``permit``.
-    ``shadow``: the verdict of the shadow policy, ``permit`` or a DenyReason's word; empty where there was none.
-    ``missed``: how many of ``count`` the app answered with a status that says there is no such thing (404, 405, 501).
-    Times are Unix seconds; ``last_seen`` may be ten seconds late.
+    path. ``method``: ``{other}`` stands for any that is not well known. ``path``: as judged, in which ``{id}`` stands
+    for a segment that looks made, ``{word}`` for one that took very many words, and ``{rest}`` at the end for a tail
+    that was not kept; empty where the path was ambiguous, ``*`` for the asterisk form. ``rule``: the full name of the
+    rule that permitted, or of the one that came nearest; may be empty. ``reason``: a DenyReason's word, empty for
+    ``permit``. ``shadow``: the verdict of the shadow policy, ``permit`` or a DenyReason's word; empty where there was
+    none. ``missed``: how many of ``count`` the app answered with a status that says there is no such thing (404, 405,
+    501). Times are Unix seconds; ``last_seen`` may be ten seconds late.
     """
 
     caller: SpiffeId | None
@@ -64,7 +68,7 @@ class Flow:
 
     def example_target(self) -> str:
         """A target that such a call may have had: a word in the place of each segment that is not known."""
-        return self.path.replace(PARAMETER, "0").replace(REST, "0")
+        return self.path.replace(PARAMETER, "0").replace(MERGED, "0").replace(REST, "0")
 
 
 def caller_words(caller: SpiffeId | None) -> str:

@@ -1,7 +1,8 @@
 """Paths brought to few shapes, so that what is kept of them is bounded and tells nothing of single things. Pure.
 
-A segment that looks made rather than named (a number, a UUID, a hash, a token) becomes ``{id}``; a path that is too
-long is cut and ends in ``{rest}``. Neither word can stand in a judged path, where braces are escaped.
+A segment that looks made rather than named (a number, a UUID, a hash, a token) becomes ``{id}``; one that took very
+many words becomes ``{word}`` (the sidecar counts them); a path that is too long is cut and ends in ``{rest}``. None of
+these can stand in a judged path, where braces are escaped.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from typing import Final
 
 PARAMETER: Final = "{id}"
+MERGED: Final = "{word}"
 REST: Final = "{rest}"
 LIMIT_SEGMENTS: Final = 12
 LIMIT_SEGMENT_CHARACTERS: Final = 64

@@ -28,6 +28,7 @@ class SidecarReport(_message.Message):
     ACK_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
     READINESS_FIELD_NUMBER: _builtins.int
+    FLOWS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """first message of a stream, exactly once"""
@@ -38,6 +39,10 @@ class SidecarReport(_message.Message):
     def identity(self) -> Global___IdentityReport: ...
     @_builtins.property
     def readiness(self) -> Global___ReadinessReport: ...
+    @_builtins.property
+    def flows(self) -> Global___FlowReport:
+        """only after a snapshot that takes them"""
+
     def __init__(
         self,
         *,
@@ -45,12 +50,13 @@ class SidecarReport(_message.Message):
         ack: Global___Acknowledgement | None = ...,
         identity: Global___IdentityReport | None = ...,
         readiness: Global___ReadinessReport | None = ...,
+        flows: Global___FlowReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "hello", b"hello", "identity", b"identity", "readiness", b"readiness", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "flows", b"flows", "hello", b"hello", "identity", b"identity", "readiness", b"readiness", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "hello", b"hello", "identity", b"identity", "readiness", b"readiness", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "flows", b"flows", "hello", b"hello", "identity", b"identity", "readiness", b"readiness", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "ack", "identity", "readiness"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["hello", "ack", "identity", "readiness", "flows"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
@@ -175,6 +181,95 @@ class ReadinessReport(_message.Message):
 Global___ReadinessReport: _TypeAlias = ReadinessReport  # noqa: Y015
 
 @_typing.final
+class FlowReport(_message.Message):
+    """What was judged since the last report, each kind of call once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOWS_FIELD_NUMBER: _builtins.int
+    UNRECORDED_FIELD_NUMBER: _builtins.int
+    unrecorded: _builtins.int
+    """calls that no flow counts: there were too many kinds"""
+    @_builtins.property
+    def flows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Flow]: ...
+    def __init__(
+        self,
+        *,
+        flows: _abc.Iterable[Global___Flow] | None = ...,
+        unrecorded: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flows", b"flows", "unrecorded", b"unrecorded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlowReport: _TypeAlias = FlowReport  # noqa: Y015
+
+@_typing.final
+class Flow(_message.Message):
+    """Calls to this workload that were alike; the words are those of ringfence.policy.learning.flow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    FIRST_SEEN_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_FIELD_NUMBER: _builtins.int
+    caller: _builtins.str
+    """SPIFFE ID; empty: without an identity"""
+    port: _builtins.int
+    protocol: _builtins.str
+    """"http" | "http2" | "grpc" | "tcp" """
+    method: _builtins.str
+    path: _builtins.str
+    """a shape: no query, and words of callers only as far as they are few"""
+    verdict: _builtins.str
+    """"permit" | "would_deny" | "deny" """
+    rule: _builtins.str
+    reason: _builtins.str
+    shadow: _builtins.str
+    count: _builtins.int
+    missed: _builtins.int
+    """of these, answered that there is no such thing"""
+    first_seen: _builtins.float
+    """Unix seconds"""
+    last_seen: _builtins.float
+    def __init__(
+        self,
+        *,
+        caller: _builtins.str = ...,
+        port: _builtins.int = ...,
+        protocol: _builtins.str = ...,
+        method: _builtins.str = ...,
+        path: _builtins.str = ...,
+        verdict: _builtins.str = ...,
+        rule: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        shadow: _builtins.str = ...,
+        count: _builtins.int = ...,
+        missed: _builtins.int = ...,
+        first_seen: _builtins.float = ...,
+        last_seen: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "count", b"count", "first_seen", b"first_seen", "last_seen", b"last_seen", "method", b"method", "missed", b"missed", "path", b"path", "port", b"port", "protocol", b"protocol", "reason", b"reason", "rule", b"rule", "shadow", b"shadow", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Flow: _TypeAlias = Flow  # noqa: Y015
+
+@_typing.final
 class Snapshot(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -188,10 +283,13 @@ class Snapshot(_message.Message):
     OBSERVE_UNTIL_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
     TOKEN_ISSUERS_FIELD_NUMBER: _builtins.int
+    TAKES_FLOWS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """grows with every change that the control plane accepted"""
     observe_until: _builtins.float
     """Unix seconds: until then what no rule permits passes; absent: default deny"""
+    takes_flows: _builtins.bool
+    """whether flow reports are understood here"""
     @_builtins.property
     def workload(self) -> Global___Workload: ...
     @_builtins.property
@@ -229,10 +327,11 @@ class Snapshot(_message.Message):
         observe_until: _builtins.float | None = ...,
         shadow: Global___PolicySet | None = ...,
         token_issuers: _abc.Iterable[Global___TokenIssuer] | None = ...,
+        takes_flows: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_observe_until", b"_observe_until", "observe_until", b"observe_until", "shadow", b"shadow", "workload", b"workload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_observe_until", b"_observe_until", "allowlists", b"allowlists", "bundles", b"bundles", "denylists", b"denylists", "egress", b"egress", "observe_until", b"observe_until", "revision", b"revision", "shadow", b"shadow", "token_issuers", b"token_issuers", "upstreams", b"upstreams", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_observe_until", b"_observe_until", "allowlists", b"allowlists", "bundles", b"bundles", "denylists", b"denylists", "egress", b"egress", "observe_until", b"observe_until", "revision", b"revision", "shadow", b"shadow", "takes_flows", b"takes_flows", "token_issuers", b"token_issuers", "upstreams", b"upstreams", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__observe_until: _TypeAlias = _typing.Literal["observe_until"]  # noqa: Y015
     _WhichOneofArgType__observe_until: _TypeAlias = _typing.Literal["_observe_until", b"_observe_until"]  # noqa: Y015
