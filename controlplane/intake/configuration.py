@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controlplane.mesh.document import MeshDocument
+from ringfence.policy.analysis.world import Effect
 from ringfence.policy.model import Allowlist
-from ringfence.policy.problems import Problem
+from ringfence.policy.problems import Place, Problem
 from ringfence.routing.bind import Routes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """What was judged good as a whole; ``allowlists``: full service name -> those that protect it; ``routes``: the same
-    and port -> how it is reached."""
+    and port -> how it is reached; ``places``: where each rule stands, by its effect and full name."""
 
     document: MeshDocument
     allowlists: Mapping[str, tuple[Allowlist, ...]]
     routes: Routes = field(default_factory=dict)
+    places: Mapping[tuple[Effect, str], Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

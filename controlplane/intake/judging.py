@@ -10,6 +10,7 @@ from controlplane.intake.sources import PolicyFolder, SourceFiles
 from controlplane.mesh.document import MeshDocument, read_mesh
 from ringfence.kit.watch import FileContent
 from ringfence.policy import documents as allowlists
+from ringfence.policy.analysis.world import Effect
 from ringfence.policy.bind import ServicePorts, bind
 from ringfence.policy.documents import AllowlistDocument, read_allowlist
 from ringfence.policy.envelope import KindReader, read_kinds
@@ -70,12 +71,18 @@ class Judge:
             direct.full_name: ServicePorts(ports={port.port: port.protocol for port in direct.ports}, has_sidecar=False)
             for direct in document.mesh.direct_services
         }
-        protecting, found = bind([one for one in documents if isinstance(one, AllowlistDocument)], services)
+        policies = [one for one in documents if isinstance(one, AllowlistDocument)]
+        protecting, found = bind(policies, services)
         leading, misled = bind_routes([one for one in documents if isinstance(one, RouteDocument)], services)
         problems = [*problems, *found, *misled]
         if problems:
             return None, sorted(problems)
-        return Configuration(document=document, allowlists=protecting, routes=leading), []
+        places = {
+            (Effect.ALLOW, f"{one.allowlist.full_name}/{rule.name}"): placed.name
+            for one in policies
+            for rule, placed in zip(one.allowlist.rules, one.places, strict=True)
+        }
+        return Configuration(document=document, allowlists=protecting, routes=leading, places=places), []
 
     def _policies(self, folder: PolicyFolder, document: MeshDocument | None) -> tuple[list[Document], list[Problem]]:
         if folder.error:

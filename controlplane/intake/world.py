@@ -43,4 +43,5 @@ def world_of(configuration: Configuration) -> World:
         trust_domain=mesh.trust_domain,
         services=tuple(sorted(services, key=lambda service: service.full_name)),
         root_namespace=mesh.root_namespace,
+        places=configuration.places,
     )

@@ -14,8 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
-from controlplane.policy.sources import RefusedError, judged, read_sources
-from controlplane.policy.worlds import places_of, world_of
+from controlplane.policy.loading import load
 from ringfence.policy.analysis.world import World
 from ringfence.policy.problems import Problem
 
@@ -24,24 +23,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 BAD_INPUT: Final = 2
 _LINES_TOLD: Final = 200
 _PATH: Final = click.Path(path_type=Path)
-_STANDARD_MESH: Final = Path("mesh.yaml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a question is asked of: files, when ``mesh`` or ``policies`` are given."""
+    """What a question is asked of: files."""
 
     mesh: Path | None
     policies: tuple[Path, ...]
 
     def world(self) -> World:
         """The world; ends the command when there is none."""
-        files = read_sources(self.mesh or _STANDARD_MESH, self.policies)
-        try:
-            configuration = judged(files)
-        except RefusedError as refused:
-            refuse(refused.problems)
-        return world_of(configuration, places_of(files))
+        loaded = load(self.policies, mesh=self.mesh)
+        if loaded.world is None:
+            refuse(loaded.problems)
+        return loaded.world
 
 
 def asks_of_files(command: F) -> F:
@@ -54,7 +50,9 @@ def asks_of_files(command: F) -> F:
         metavar="PATH",
         help="A policy file or folder, in place of the folder that the mesh file names; may be given again.",
     )(command)
-    return click.option("--mesh", type=_PATH, metavar="FILE", help="The mesh file. [default: mesh.yaml]")(command)
+    return click.option(
+        "--mesh", type=_PATH, metavar="FILE", help="The mesh file. [default: mesh.yaml, beside a --policy or here]"
+    )(command)
 
 
 def refuse(problems: Iterable[Problem | str]) -> NoReturn:
