@@ -9,22 +9,23 @@ from controlplane.intake.configuration import Configuration
 from controlplane.intake.sources import PolicyFolder, SourceFiles
 from controlplane.mesh.document import MeshDocument, read_mesh
 from ringfence.kit.watch import FileContent
-from ringfence.policy import documents as allowlists
+from ringfence.policy import documents as policies
 from ringfence.policy.analysis.world import Effect
 from ringfence.policy.bind import ServicePorts, bind
-from ringfence.policy.documents import AllowlistDocument, read_allowlist
 from ringfence.policy.envelope import KindReader, read_kinds
+from ringfence.policy.plain import plain_allowlists
 from ringfence.policy.problems import Problem
+from ringfence.policy.written import PolicyDocument
 from ringfence.policy.yamltree import MappingNode, ScalarNode, load_yaml
 from ringfence.routing import documents as routes
 from ringfence.routing.bind import bind_routes
 from ringfence.routing.documents import RouteDocument, read_route
 from ringfence.snapshot import PortMode
 
-Document = AllowlistDocument | RouteDocument
+Document = PolicyDocument | RouteDocument
 
 _STANDARD_FOLDER: str = "policies"
-_KINDS: Mapping[str, KindReader[Document]] = {allowlists.KIND: read_allowlist, routes.KIND: read_route}
+_KINDS: Mapping[str, KindReader[Document]] = {**policies.KINDS, routes.KIND: read_route}
 
 
 def policy_folder_named(source: bytes) -> str | None:
@@ -71,15 +72,15 @@ class Judge:
             direct.full_name: ServicePorts(ports={port.port: port.protocol for port in direct.ports}, has_sidecar=False)
             for direct in document.mesh.direct_services
         }
-        policies = [one for one in documents if isinstance(one, AllowlistDocument)]
-        protecting, found = bind(policies, services)
+        plain, unbound = plain_allowlists(one for one in documents if not isinstance(one, RouteDocument))
+        protecting, found = bind(plain, services)
         leading, misled = bind_routes([one for one in documents if isinstance(one, RouteDocument)], services)
-        problems = [*problems, *found, *misled]
+        problems = [*problems, *unbound, *found, *misled]
         if problems:
             return None, sorted(problems)
         places = {
             (Effect.ALLOW, f"{one.allowlist.full_name}/{rule.name}"): placed.name
-            for one in policies
+            for one in plain
             for rule, placed in zip(one.allowlist.rules, one.places, strict=True)
         }
         return Configuration(document=document, allowlists=protecting, routes=leading, places=places), []

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ringfence.policy.documents import Document, RulePlaces
 from ringfence.policy.model import Allowlist, Rule
+from ringfence.policy.plain import PlainAllowlist, RulePlaces
 from ringfence.policy.problems import Place, Problem, choose_from, nearest, shown
 
 OPAQUE = "tcp"
@@ -30,7 +30,7 @@ class ServicePorts:
 
 
 def bind(
-    documents: Iterable[Document], services: Mapping[str, ServicePorts]
+    documents: Iterable[PlainAllowlist], services: Mapping[str, ServicePorts]
 ) -> tuple[dict[str, tuple[Allowlist, ...]], list[Problem]]:
     """The allowlists of each service that has any, and all problems between documents and services.
 

@@ -19,7 +19,7 @@ API_VERSION: Final = "ringfence.io/v1alpha1"
 LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 NAME_LIMIT_CHARACTERS: Final = 253  # as Kubernetes and DNS have it
 NAME_MEND: Final = "use lower-case letters, digits and '-', at most 63, a letter or digit at both ends"
-_SUBDOMAIN: Final = re.compile(rf"{LABEL.pattern}(?:\.{LABEL.pattern})*")
+SUBDOMAIN: Final = re.compile(rf"{LABEL.pattern}(?:\.{LABEL.pattern})*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def _read_document(
             reader.problem(f"kind {shown(kind)} is not known here", mend, key="kind")
         return
     metadata = reader.mapping("metadata")
-    name = _read_name(metadata, "name", _SUBDOMAIN)
+    name = _read_name(metadata, "name", SUBDOMAIN)
     if len(name) > NAME_LIMIT_CHARACTERS:
         metadata.problem(f"name has {len(name)} characters", f"at most {NAME_LIMIT_CHARACTERS}: shorten it", key="name")
         name = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from ringfence.policy.literals import is_expression
 from ringfence.policy.paths import TemplateError, parse_template
 from ringfence.policy.problems import Place, Problem, choose_from, nearest, shown
 from ringfence.policy.yamlnodes import MappingReader, ValueReader
@@ -85,6 +86,10 @@ def read_method(item: ValueReader) -> str | None:
 def read_path(item: ValueReader) -> str | None:
     """A path template, in canonical form."""
     text = item.text()
+    if is_expression(text):
+        mend = "write {name} or * for one segment, /** at the end for all below; escape a letter that is meant, as %24"
+        item.problem(f"regular expression where a path template is meant: {shown(text)}", mend)
+        return None
     try:
         return str(parse_template(text)) if text else None
     except TemplateError as error:

@@ -10,10 +10,11 @@ from typing import Final
 from controlplane.mesh.document import read_mesh
 from ringfence.kit.addresses import AddressError, parse_socket_address
 from ringfence.kit.log import Logger
-from ringfence.policy.documents import AllowlistDocument, read_allowlist
+from ringfence.policy import documents as policies
 from ringfence.policy.envelope import KindReader, read_kinds
 from ringfence.policy.paths import TemplateError, judged_path, parse_template
 from ringfence.policy.problems import Problem
+from ringfence.policy.written import AllowlistDocument, DenylistDocument, PolicyDocument
 from ringfence.routing.documents import RouteDocument, read_route
 from ringfence.spiffe import SpiffeId, SpiffeIdError
 from ringfence.wire.routes import limits_to_wire, read_limits, route_to_wire
@@ -36,12 +37,13 @@ def _told(problems: list[Problem]) -> None:
 def policy(data: bytes) -> None:
     """Documents of all kinds: read, or refused with places; one with something wrong permits nothing, and what is
     read of a route means the same to a sidecar."""
-    kinds: dict[str, KindReader[AllowlistDocument | RouteDocument]] = {"Allowlist": read_allowlist, "Route": read_route}
+    kinds: dict[str, KindReader[PolicyDocument | RouteDocument]] = {**policies.KINDS, "Route": read_route}
     documents, problems = read_kinds(data, "f.yaml", kinds)
     _told(problems)
     for document in () if problems else documents:
-        if isinstance(document, AllowlistDocument):
-            expect(all(rule.name and rule.callers for rule in document.allowlist.rules), f"half a rule: {document}")
+        if isinstance(document, AllowlistDocument | DenylistDocument):
+            expect(all(rule.name and rule.callers for rule in document.rules), f"half a rule: {document}")
+        if not isinstance(document, RouteDocument):
             continue
         told = route_to_wire(document.route)
         expect(told is not None and read_route_told("route", told, http=True) == document.route, f"{document.route}")

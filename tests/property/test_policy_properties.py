@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import unquote_to_bytes
 
@@ -14,7 +16,7 @@ from ringfence.policy.bind import ServicePorts, bind
 from ringfence.policy.callers import format_spiffe_id_pattern, parse_spiffe_id_pattern
 from ringfence.policy.compile import compile_policy
 from ringfence.policy.decide import Decision, DecisionTable, Deny, Permit
-from ringfence.policy.documents import AllowlistDocument, read_documents
+from ringfence.policy.documents import read_documents
 from ringfence.policy.lists import METHODS
 from ringfence.policy.model import (
     Allowlist,
@@ -27,6 +29,7 @@ from ringfence.policy.model import (
     UnauthenticatedCallers,
 )
 from ringfence.policy.paths import PathTemplate, Variable, judged_path, parse_template
+from ringfence.policy.plain import PlainAllowlist, plain_allowlists
 from ringfence.policy.problems import Problem
 from ringfence.policy.yamlnodes import HostPort, MappingReader, load_yaml
 from ringfence.spiffe import SpiffeId, TrustDomain
@@ -461,6 +464,16 @@ DOCUMENT_RULES = st.builds(
 )
 
 
+def unambiguous(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """``rules`` without those that documents refuse: for nobody, or for the same calls as another."""
+    found: dict[frozenset[Callers], Rule] = {}
+    for rule in rules:
+        paths = {re.sub(r"\{.\}", "*", path): path for path in rule.paths}
+        if rule.callers:
+            found.setdefault(frozenset(rule.callers), replace(rule, paths=tuple(paths.values())))
+    return tuple(found.values())
+
+
 def as_document(allowlist: Allowlist, service: str) -> dict[str, object]:
     """The document that an author would write for ``allowlist``."""
     rules = []
@@ -489,10 +502,12 @@ def as_document(allowlist: Allowlist, service: str) -> dict[str, object]:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(DOCUMENT_RULES, max_size=4, unique_by=lambda rule: rule.name))
 def test_an_allowlist_reads_back_from_its_document(rules: list[Rule]) -> None:
-    allowlist = Allowlist(namespace="shop", name="orders.callers", rules=tuple(rules))
+    allowlist = Allowlist(namespace="shop", name="orders.callers", rules=unambiguous(rules))
     documents, problems = read_documents(yaml.safe_dump(as_document(allowlist, "orders")), "f.yaml")
     assert problems == []
-    assert [(document.allowlist, document.service) for document in documents] == [(allowlist, "orders")]
+    plain, unbound = plain_allowlists(documents)
+    assert unbound == []
+    assert [(document.allowlist, document.service) for document in plain] == [(allowlist, "orders")]
 
 
 @settings(max_examples=40, deadline=None)
@@ -500,13 +515,12 @@ def test_an_allowlist_reads_back_from_its_document(rules: list[Rule]) -> None:
 def test_the_order_of_documents_does_not_matter_when_bound(
     world: tuple[Allowlist, ...], shuffle: random.Random
 ) -> None:
-    documents: list[AllowlistDocument] = []
+    documents: list[PlainAllowlist] = []
     for number, allowlist in enumerate(world):
-        rules = tuple(rule for rule in allowlist.rules if rule.callers)
-        written = Allowlist(namespace="w", name=allowlist.name, rules=rules)
+        written = Allowlist(namespace="w", name=allowlist.name, rules=unambiguous(allowlist.rules))
         found, problems = read_documents(yaml.safe_dump(as_document(written, "orders")), f"f{number}.yaml")
         assert problems == []
-        documents += found
+        documents += plain_allowlists(found)[0]
     services = {"w/orders": ServicePorts(ports={80: "http", 81: "http2", 90: "tcp"}, permissive=frozenset({80}))}
     assert bind(shuffle.sample(documents, len(documents)), services) == bind(documents, services)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ringfence.policy.bind import ServicePorts, bind
-from ringfence.policy.documents import Document, read_documents
+from ringfence.policy.documents import read_documents
+from ringfence.policy.plain import PlainAllowlist, plain_allowlists
 
 SERVICES = {
     "shop/orders": ServicePorts(ports={8080: "http", 9000: "tcp"}),
@@ -16,12 +17,13 @@ SERVICES = {
 }
 
 
-def documents(*texts: str) -> list[Document]:
-    found: list[Document] = []
+def documents(*texts: str) -> list[PlainAllowlist]:
+    found: list[PlainAllowlist] = []
     for number, text in enumerate(texts):
         read, problems = read_documents(text, f"f{number}.yaml")
-        assert problems == []
-        found += read
+        plain, unbound = plain_allowlists(read)
+        assert problems + unbound == []
+        found += plain
     return found
 
 
