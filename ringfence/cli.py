@@ -26,6 +26,24 @@ Example:
 """
 
 
+def further_commands(name: str) -> dict[str, EntryPoint]:
+    """The commands that packages declare for the group of commands ``name``, beside those of its own package: the
+    entry points of the group ``ringfence.commands.<name>``."""
+    return {one.name: one for one in entry_points(group=f"{COMMAND_GROUP}.{name}")}
+
+
+def load_command(entry_point: EntryPoint) -> click.Command:
+    """The command that it declares; ClickException if there is none."""
+    name = entry_point.name
+    try:
+        command = entry_point.load()
+    except (ImportError, AttributeError) as error:
+        raise click.ClickException(f"command {name!r} cannot be loaded: {error} (reinstall ringfence)") from error
+    if not isinstance(command, click.Command):
+        raise click.ClickException(f"command {name!r} cannot be loaded: {entry_point.value!r} is no click command")
+    return command
+
+
 class CommandLine(click.Group):
     """A click group whose commands are entry points, each loaded when it is first asked for.
 
@@ -52,17 +70,7 @@ class CommandLine(click.Group):
         entry_point = self._entry_points.get(cmd_name)
         if entry_point is None:
             return None
-        try:
-            command = entry_point.load()
-        except (ImportError, AttributeError) as error:
-            raise click.ClickException(
-                f"command {cmd_name!r} cannot be loaded: {error} (reinstall ringfence)"
-            ) from error
-        if not isinstance(command, click.Command):
-            raise click.ClickException(
-                f"command {cmd_name!r} cannot be loaded: {entry_point.value!r} is no click command"
-            )
-        return command
+        return load_command(entry_point)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -6,19 +6,22 @@ Works from what is in the process, so all of it answers while the control plane 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 from ringfence.kit.addresses import SocketAddress
 from ringfence.kit.log import LEVELS, Logger
 from ringfence.policy.decide import Deny, Permit
+from ringfence.snapshot import Snapshot
 from ringfence.spiffe import TrustBundle, X509Svid, fingerprint
 from sidecar.local_http import Asked, BadRequestError, Page, json_page, plain_page
 from sidecar.relay import Relay, RelayFacts
 from sidecar.tap import TAPS_LIMIT, Tap, TapFilterError, Taps, read_filter
+from sidecar.why import why_document
 
 if TYPE_CHECKING:
     from sidecar.balance import Member
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS_SHOWN: Final = 1_000  # the loop stands still while a page is made: the full list must be asked for
 CONNECTIONS_LIMIT: Final = 10_000
+_ID_QUERY: Final = re.compile(r"id=([0-9a-f]{1,64})")
 
 
 def certs_document(
@@ -105,8 +109,12 @@ def _connection(facts: RelayFacts, monotonic: float) -> dict[str, object]:
     # On a port of HTTP each request is judged, and the connection is not.
     if isinstance(facts.decision, Permit):
         shown.update(decision="permit", policy=facts.decision.policy, rule=facts.decision.rule)
+        if facts.decision.would_deny is not None:
+            shown["reason"] = str(facts.decision.would_deny)
     elif isinstance(facts.decision, Deny):
         shown.update(decision="deny", reason=str(facts.decision.reason))
+    if facts.would_deny:
+        shown["would_deny"] = facts.would_deny
     if facts.remote:
         shown["remote"] = facts.remote
     if facts.destination:
@@ -185,6 +193,26 @@ class LogLevelPage:
         return json_page({"level": level, "before": before})
 
 
+class WhyPage:
+    """``GET /why?id=…``: what is noted of the call with this request id, and what policy has to say of it now.
+
+    ``{"call": null}`` where nothing is noted, or no more.
+    """
+
+    def __init__(
+        self, noted: Callable[[str], Awaitable[dict[str, Any] | None]], snapshot: Callable[[], Snapshot | None]
+    ) -> None:
+        self._noted = noted
+        self._snapshot = snapshot
+
+    async def get(self, asked: Asked) -> Page:
+        found = _ID_QUERY.fullmatch(asked.query)
+        if found is None:
+            raise BadRequestError("give id=ID, the hexadecimal request id of a call")
+        call = await self._noted(found[1])
+        return json_page({"call": why_document(call, self._snapshot()) if call is not None else None})
+
+
 class DrainPage:
     """``POST /drain``: what one SIGTERM does; asking again changes nothing."""
 
@@ -202,7 +230,7 @@ class DrainPage:
 
 
 class TapPage:
-    """``GET /tap?denied=1&from=…&to=…``: JSON lines until either side closes."""
+    """``GET /tap?denied=1&would_deny=1&shadow=1&from=…&to=…``: JSON lines until either side closes."""
 
     def __init__(self, taps: Taps, schedule: Callable[[Callable[[], None]], object]) -> None:
         self._taps = taps

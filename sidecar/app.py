@@ -30,6 +30,7 @@ from sidecar.admin_pages import (
     DrainPage,
     LogLevelPage,
     TapPage,
+    WhyPage,
     certs_document,
     read_limit,
 )
@@ -271,6 +272,7 @@ class _Sidecar:
             "/certs": self._certs,
             "/connections": Verbs(get=self._connections),
             "/loglevel": Verbs(get=level.get, post=level.post),
+            "/why": Verbs(get=WhyPage(self._serving.noted, lambda: self._control.snapshot).get),
             "/drain": Verbs(post=DrainPage(drain, self._log).post),
             "/tap": Verbs(get=TapPage(self._serving.taps, loop.call_soon).get),
         }

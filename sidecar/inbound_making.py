@@ -37,6 +37,7 @@ class InboundRelays:
     ) -> AnyInbound:
         """A relay of ``stream``, which it gets its bytes from."""
         facts.port, facts.protocol = port.port, declared_or_chosen(port, stream)
+        facts.address = caller.address
         relay: AnyInbound
         if facts.protocol is Protocol.AUTO:
             relay = InboundDetection(self._owner, facts, caller, port, self._detections)

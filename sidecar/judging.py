@@ -17,18 +17,12 @@ from ringfence.policy.decision import Permit
 from ringfence.spiffe import SpiffeId
 from sidecar.facts import ConnectionFacts, RequestFacts, RequestHeadFields
 from sidecar.relay import RelayFacts
-from sidecar.remarks import Remarks
+from sidecar.remarks import Remarked, Remarks
 from sidecar.tokens.reader import NO_TOKENS, TokenReader
 
 
-class Judged(Protocol):
+class Judged(Remarked, Protocol):
     """A request of either version of HTTP."""
-
-    @property
-    def method(self) -> bytes: ...
-
-    @property
-    def target(self) -> bytes: ...
 
     @property
     def fields(self) -> RequestHeadFields: ...
@@ -109,10 +103,10 @@ class Judging:
         facts = RequestFacts(request.fields, self._now(), self._tokens, caller.leaf_sha256)
         decision = caller.view.request(port, method, target, facts)
         if isinstance(decision, Permit) and decision.would_deny is not None:
-            self._remarks.would_deny(relay, decision, method=method, target=target)
+            self._remarks.would_deny(relay, decision, request)
         if caller.shadow is not None:
             shadow = caller.shadow_verdict = caller.shadow.request(port, method, target, facts)
-            self._remarks.shadowed(relay, decision, shadow, method=method, target=target)
+            self._remarks.shadowed(relay, decision, shadow, request)
         return decision
 
     def again(self, caller: Known, port: int, request: Judged) -> Decision:

@@ -33,6 +33,7 @@ class Note:
     reason: str
     method: bytes = b""
     target: bytes = b""
+    host: bytes = b""
     detail: str = ""
     origin: str = ""
     shadow: Decision | None = None
@@ -49,17 +50,19 @@ class NotedCall:
     outcome: str
     direction: str
     caller: str  # SPIFFE ID; "": without one
-    remote: str
+    address: str  # of the direct peer
     service: str
     port: int
     protocol: str
     method: str
     path: str
+    host: str
     permitted: bool
     reason: str
     rule: str
     detail: str
     origin: str
+    own: bool  # told by this sidecar, not to it
     shadow_permits: bool | None
     shadow_reason: str
     shadow_rule: str
@@ -96,17 +99,19 @@ class NotedCalls:
             outcome=note.outcome,
             direction=facts.direction,
             caller=facts.peer if facts.direction == "inbound" else self._own_id,
-            remote=facts.remote,
+            address=facts.address.decode("ascii", "backslashreplace"),
             service=facts.service,
             port=facts.port,
             protocol=str(facts.protocol),
             method=_shown(note.method),
             path=_shown(note.target.partition(b"?")[0]),
+            host=_shown(note.host),
             permitted=note.outcome != DENIED and isinstance(note.decision, Permit),
             reason=note.reason,
             rule=rule_of(note.decision),
             detail=note.detail,
             origin=note.origin,
+            own=note.origin in ("", self._own_id),
             shadow_permits=shadow.permitted if shadow is not None else None,
             shadow_reason=reason_of(shadow),
             shadow_rule=rule_of(shadow),

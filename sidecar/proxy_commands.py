@@ -124,22 +124,35 @@ Example:
 )
 @_SOCKET
 @click.option("--denied", is_flag=True, help="Only what was denied or failed.")
+@click.option("--would-deny", is_flag=True, help="Only what passes because the service is observed.")
+@click.option("--shadow", is_flag=True, help="Only where the shadow policy thinks otherwise.")
 @click.option("--from", "caller", metavar="WHO", help="Only calls of WHO: a SPIFFE ID, or [NAMESPACE/]SERVICE-ACCOUNT.")
 @click.option("--to", "service", metavar="SERVICE", help="Only calls to [NAMESPACE/]SERVICE.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after N lines. [default: at Ctrl-C]")
 def tap(
-    *, admin_socket: Path, denied: bool, caller: str | None, service: str | None, as_json: bool, limit: int | None
+    *,
+    admin_socket: Path,
+    denied: bool,
+    would_deny: bool,
+    shadow: bool,
+    caller: str | None,
+    service: str | None,
+    as_json: bool,
+    limit: int | None,
 ) -> None:
     """Watch requests and connections as a sidecar judges them, a line each.
 
     A denial is told at once, a permitted request when it is answered, an opaque connection when it ends. Calls from
-    the workload ("outbound") and to it ("inbound") are both told. What this reader is too slow for is not kept; the
+    the workload ("outbound") and to it ("inbound") are both told. What passes only because the service is observed,
+    and what the shadow policy thinks otherwise of, is told when it is judged, on a line of its own; of --denied,
+    --would-deny and --shadow several may be given. What this reader is too slow for is not kept; the
     next line says how many were missed. A sidecar serves four taps at a time.
     """
     from sidecar.admin_client import AdminRefusedError, AdminUnreachableError, follow
 
-    filters = {"denied": "1"} if denied else {}
+    kinds = {"denied": denied, "would_deny": would_deny, "shadow": shadow}
+    filters = {name: "1" for name, given in kinds.items() if given}
     filters.update({name: value for name, value in (("from", caller), ("to", service)) if value is not None})
     shown = 0
     try:

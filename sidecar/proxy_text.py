@@ -83,9 +83,14 @@ def _left_out(number: int, what: str) -> Iterator[str]:
 
 
 def _decision(shown: Mapping[str, Any]) -> str:
+    would_deny = shown.get("would_deny")
     if "decision" not in shown:
-        return "per request" if shown["protocol"] != "tcp" and shown["direction"] == "inbound" else "-"
+        if shown["protocol"] == "tcp" or shown["direction"] != "inbound":
+            return "-"
+        return f"per request, would deny {would_deny}" if would_deny else "per request"
     if shown["decision"] == "permit":
+        if would_deny:
+            return f"would deny {shown['reason']}"
         return f"permit {shown['policy']} {shown['rule']}"
     return f"deny {shown['reason']}"
 
@@ -93,9 +98,10 @@ def _decision(shown: Mapping[str, Any]) -> str:
 def tap_line(event: Mapping[str, Any]) -> str:
     """One event, e.g. ``12:00:01.250 deny inbound spiffe://… -> shop/orders:8080 DELETE /orders/1 …``."""
     when = datetime.fromtimestamp(event["ts"], UTC).strftime("%H:%M:%S.%f")[:-3]
-    parts = [when, f"{event.get('decision', 'sent'):6}", f"{event['direction']:8}"]
+    word = {"would_deny": "would deny", "shadow": "shadow"}.get(event["event"], event.get("decision", "sent"))
+    parts = [when, f"{word:6}", f"{event['direction']:8}"]
     parts.append(f"{event['from'] or 'unauthenticated'} -> {event['to']}:{event['port']}")
-    if event["event"] == "request":
+    if event["event"] == "request" or event.get("method"):
         parts.append(f"{event.get('method') or '?'} {event.get('target') or '?'}")
         if event.get("status"):
             parts.append(str(event["status"]))
@@ -105,10 +111,20 @@ def tap_line(event: Mapping[str, Any]) -> str:
             parts.append(f"from app {size(event['bytes_from_app'])}, to app {size(event['bytes_to_app'])}")
     if "duration_ms" in event:
         parts.append(f"{event['duration_ms']} ms")
-    if event.get("decision") == "permit":
+    if event.get("decision") == "permit" and event["rule"]:
         parts.append(f"policy={event['policy']} rule={event['rule']}")
-    for name in ("reason", "nearest", "destination", "detail", "request_id"):
-        if event.get(name) and (name != "request_id" or event.get("decision") == "deny"):
+    for name in (
+        "would_deny",
+        "shadow",
+        "shadow_reason",
+        "shadow_rule",
+        "reason",
+        "nearest",
+        "destination",
+        "detail",
+        "request_id",
+    ):
+        if event.get(name) and (name != "request_id" or word != "permit"):
             parts.append(f"{name}={event[name]}")
     if event.get("missed"):
         parts.append(f"(missed {event['missed']} before this)")

@@ -219,6 +219,7 @@ class Recorder:
         *,
         method: bytes,
         target: bytes,
+        host: bytes = b"",
         detail: str = "",
         trace_id: str = "",
     ) -> None:
@@ -234,6 +235,7 @@ class Recorder:
                 reason=told.reason,
                 method=method,
                 target=target,
+                host=host,
                 detail=detail,
                 origin=told.origin,
             ),

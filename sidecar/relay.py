@@ -39,6 +39,7 @@ class RelayFacts:
     request_id: str = ""
     origin: str = ""  # SPIFFE ID of the sidecar that refused, if one did
     remote: str = ""  # address of a caller without a tunnel; never a metric's label
+    address: bytes = b""  # of the direct peer of an inbound one, its sidecar's or its own, without a port
     destination: str = ""  # outside the mesh: what was dialled; never a metric's label, since an app chooses it
     sni: str = ""  # of TLS of the app's own, passed through unread; never a metric's label, and so
     alpn: str = ""  # is this, which that TLS offers

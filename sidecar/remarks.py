@@ -8,7 +8,7 @@ since whoever calls decides how often it happens.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ringfence.kit.log import Logger
 from ringfence.policy.decision import Decision, Deny, Permit
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 AGREE: Final = "agree"
 WOULD_PERMIT: Final = "would_permit"
+
+
+class Remarked(Protocol):
+    """A request of either version of HTTP."""
+
+    @property
+    def method(self) -> bytes: ...
+
+    @property
+    def target(self) -> bytes: ...
+
+    @property
+    def host(self) -> bytes: ...
 
 
 class Remarks:
@@ -45,25 +58,15 @@ class Remarks:
         self._often = {WOULD_DENY: Often(monotonic), SHADOW: Often(monotonic)}
         self._agreed: dict[tuple[str, str], Count] = {}
 
-    def would_deny(
-        self, facts: RelayFacts, decision: Permit, *, method: bytes = b"", target: bytes = b"", request_id: str = ""
-    ) -> None:
-        """A call that no rule permits passes: the service is observed."""
+    def would_deny(self, facts: RelayFacts, decision: Permit, request: Remarked | None = None) -> None:
+        """A call that no rule permits passes: the service is observed. ``request``: None for opaque bytes."""
         reason = reason_of(decision)
         facts.would_deny += 1
         self._metrics.would_deny.at(facts.peer, facts.service, str(facts.port), reason).value += 1
-        note = Note(
-            request_id=request_id or self._new_id(),
-            outcome=WOULD_DENY,
-            decision=decision,
-            reason=reason,
-            method=method,
-            target=target,
-        )
-        self._tell("would deny", facts, note)
+        self._tell("would deny", facts, self._note(WOULD_DENY, decision, request))
 
     def shadowed(
-        self, facts: RelayFacts, decision: Decision, shadow: Decision, *, method: bytes = b"", target: bytes = b""
+        self, facts: RelayFacts, decision: Decision, shadow: Decision, request: Remarked | None = None
     ) -> None:
         """The shadow policy has judged the call, too."""
         freedom, shadow_freedom = _freedom(decision), _freedom(shadow)
@@ -74,16 +77,20 @@ class Remarks:
         verdict = WOULD_DENY if stricter else WOULD_PERMIT
         reason = reason_of(shadow if stricter else decision)
         self._metrics.shadow_verdicts.at(verdict, facts.peer, facts.service, reason).value += 1
-        note = Note(
+        note = self._note(SHADOW, decision, request, shadow)
+        self._tell("shadow disagrees", facts, note, verdict)
+
+    def _note(self, outcome: str, decision: Decision, request: Remarked | None, shadow: Decision | None = None) -> Note:
+        return Note(
             request_id=self._new_id(),
-            outcome=SHADOW,
+            outcome=outcome,
             decision=decision,
             reason=reason_of(decision),
-            method=method,
-            target=target,
+            method=request.method if request is not None else b"",
+            target=request.target if request is not None else b"",
+            host=request.host if request is not None else b"",
             shadow=shadow,
         )
-        self._tell("shadow disagrees", facts, note, verdict)
 
     def _agreement(self, facts: RelayFacts) -> Count:
         """Of both policies' agreement: what most calls come to, so found by less than all labels."""

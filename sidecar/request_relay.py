@@ -31,6 +31,9 @@ class JudgedRequest(Traced, Protocol):
     def target(self) -> bytes: ...
 
     @property
+    def host(self) -> bytes: ...
+
+    @property
     def started(self) -> float: ...
 
     @property
@@ -156,6 +159,7 @@ class RequestRelay(Relay):
             told,
             method=exchange.method if exchange is not None else b"",
             target=exchange.target if exchange is not None else b"",
+            host=exchange.host if exchange is not None else b"",
             detail=detail,
             trace_id=trace_id_of(exchange) if exchange is not None else "",
         )

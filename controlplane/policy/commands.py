@@ -1,4 +1,5 @@
-"""The group ``ringfence policy``. It only collects: each command is a module of its own, loaded when it is called.
+"""The group ``ringfence policy``. It only collects: each command is a module of its own, loaded when it is called; what
+other packages have to say of policy they declare as entry points of the group ``ringfence.commands.policy``.
 
 Exit statuses of every command: 0 done or "yes", 1 failed or "no", 2 bad input and nothing done.
 """
@@ -9,6 +10,8 @@ import importlib
 from typing import Final
 
 import click
+
+from ringfence.cli import further_commands, load_command
 
 # Name of a command: where it is. A new command is one line here.
 COMMANDS: Final[dict[str, str]] = {
@@ -25,13 +28,14 @@ class PolicyCommands(click.Group):
     """A group whose commands are named in a table, so that none pays for what another imports."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
+        return sorted({*COMMANDS, *further_commands("policy")})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name; None if there is none."""
         place = COMMANDS.get(cmd_name)
         if place is None:
-            return None
+            further = further_commands("policy").get(cmd_name)
+            return load_command(further) if further is not None else None
         module, _, name = place.partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command), place

@@ -20,8 +20,13 @@ OBSERVED = Permit("", "", DenyReason.PATH_NOT_ALLOWED, "shop/api/reads")
 DENY = Deny(DenyReason.METHOD_NOT_ALLOWED, "shop/api/reads")
 
 
+class Request:
+    def __init__(self, target: bytes) -> None:
+        self.method, self.target, self.host = b"GET", target, b"api.shop"
+
+
 def shadowed(recorded: Recorded, decision: Decision, shadow: Decision) -> None:
-    recorded.recorder.remarks.shadowed(recorded.facts(), decision, shadow, method=b"GET", target=b"/a?key=secret")
+    recorded.recorder.remarks.shadowed(recorded.facts(), decision, shadow, Request(b"/a?key=secret"))
 
 
 def lines(recorded: Recorded) -> list[dict[str, Any]]:
@@ -70,7 +75,7 @@ def test_a_disagreement_is_told_with_both_verdicts_and_rules_and_without_its_que
 def test_what_passes_by_observation_is_counted_with_its_caller_logged_and_kept() -> None:
     recorded = Recorded()
     facts = recorded.facts()
-    recorded.recorder.remarks.would_deny(facts, OBSERVED, method=b"GET", target=b"/a?key=secret")
+    recorded.recorder.remarks.would_deny(facts, OBSERVED, Request(b"/a?key=secret"))
     assert facts.would_deny == 1
     counts = {key: count.value for key, count in recorded.metrics.would_deny.table.items()}
     assert counts == {(WEB, "shop/orders", "8080", "path_not_allowed"): 1}
@@ -105,7 +110,7 @@ def test_taps_see_each_kind_and_no_other_that_asks_for_one() -> None:
         "shadow": TapFilter(shadow=True),
     }.items():
         Tap(recorded.recorder.taps, wanted, lambda act: act()).started(seen.setdefault(name, []).append)
-    recorded.recorder.remarks.would_deny(recorded.facts(), OBSERVED, method=b"GET", target=b"/a")
+    recorded.recorder.remarks.would_deny(recorded.facts(), OBSERVED, Request(b"/a"))
     shadowed(recorded, PERMIT, DENY)
     events = {name: [json.loads(line)["event"] for line in told] for name, told in seen.items()}
     assert events == {"all": ["would_deny", "shadow"], "denied": [], "would": ["would_deny"], "shadow": ["shadow"]}

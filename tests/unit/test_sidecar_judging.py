@@ -54,6 +54,7 @@ class Table:
 class Request:
     def __init__(self, *lines: str) -> None:
         self.method, self.target, self.fields = b"GET", b"/a", http1(*lines)
+        self.host = self.fields.host
 
 
 def judged(table: Table, shadow: Table | None = None) -> tuple[Recorded, Caller]:
@@ -73,7 +74,7 @@ def test_a_policy_that_reads_no_facts_is_asked_without_any() -> None:
     table = Table(View(reads_facts=False))
     _, caller = judged(table)
     assert caller.plain
-    assert caller.again(80, Request()) is PERMIT  # type: ignore[arg-type]
+    assert caller.again(80, Request()) is PERMIT
     assert caller.connection(80) is PERMIT
     assert table.view.asked == [(80, b"GET", b"/a"), (80,)]
     assert table.callers == [(WEB, "10.0.0.7")]
@@ -93,7 +94,7 @@ def test_observation_and_a_shadow_are_never_passed_by(policy: str) -> None:
     shadow = Table(View(reads_facts=True)) if policy == "shadow" else None
     recorded, caller = judged(table, shadow)
     assert not caller.plain
-    assert caller.request(recorded.facts(), Request()) is PERMIT  # type: ignore[arg-type]
+    assert caller.request(recorded.facts(), Request()) is PERMIT
     assert caller.connection(80) is PERMIT
     assert all(asked[-1].now == recorded.clock.now() for asked in table.view.asked)
 
