@@ -41,6 +41,10 @@ from controlplane.push.distributor import Distributor
 from controlplane.push.ledger_file import LedgerDamagedError, LedgerFile
 from controlplane.push.readiness import ReadinessBoard
 from controlplane.push.revisions import Ledger
+from controlplane.rollout.api import RolloutApi
+from controlplane.rollout.folder import FolderError, PolicyFolderWriter
+from controlplane.rollout.history import HistoryError
+from controlplane.rollout.making import make_rollouts, open_history, open_writer, whole
 from controlplane.settings import ControlPlaneSettings
 from controlplane.start import Readings, StartRefusedError, open_authority, read_first
 from controlplane.state_folder import StateFolderError, hold_state_folder
@@ -77,15 +81,16 @@ async def run_control_plane(settings: ControlPlaneSettings, *, log: Logger, cloc
     async with AsyncExitStack() as stack:
         try:
             stack.enter_context(hold_state_folder(settings.state))
+            writer = await asyncio.to_thread(open_writer, settings.state)
             readings = await asyncio.to_thread(read_first, settings, clock)
             authority = await asyncio.to_thread(open_authority, settings, readings.configuration.document, clock, log)
             stack.push_async_callback(asyncio.to_thread, authority.close)
             admin_listener = stack.enter_context(open_admin_socket(settings.admin_socket))
             stack.callback(settings.admin_socket.unlink, missing_ok=True)
             signals_listener = stack.enter_context(_listening(readings.addresses.signals))
-        except (StateFolderError, AdminSocketError, AddressTakenError) as error:
+        except (StateFolderError, AdminSocketError, AddressTakenError, FolderError) as error:
             raise StartRefusedError([str(error)]) from error
-        process = _Process(settings, readings, authority, descriptors=descriptors, log=log, clock=clock)
+        process = _Process(settings, readings, authority, writer, descriptors=descriptors, log=log, clock=clock)
         await process.run(stop, admin_listener=admin_listener, signals_listener=signals_listener)
 
 
@@ -97,6 +102,7 @@ class _Process:
         settings: ControlPlaneSettings,
         readings: Readings,
         authority: ca.Authority,
+        writer: PolicyFolderWriter,
         *,
         descriptors: int,
         log: Logger,
@@ -124,6 +130,22 @@ class _Process:
             bundles=lambda: [authority.bundle()],
             metrics=self._metrics,
             log=log.bind("configuration"),
+            clock=clock,
+            accepted=lambda files, revision: self._rollouts.accepted(files, revision),
+        )
+        self._writer = writer
+        try:
+            history = open_history(settings.state, log)
+        except HistoryError as error:
+            raise StartRefusedError([f"--state: {error}"]) from error
+        self._rollouts = make_rollouts(
+            sources=readings.sources,
+            applier=self._applier,
+            writer=writer,
+            history=history,
+            flows=lambda since: (),
+            revision=lambda: self._distributor.catalog.revision,
+            log=log.bind("rollout"),
             clock=clock,
         )
         self._readying = Readying(
@@ -193,6 +215,7 @@ class _Process:
                 for task in tasks:
                     task.cancel()
         finally:
+            await self._rollouts.close()
             await asyncio.gather(joining.stop(None), mesh.stop(None))
             await self._applier.settle()
 
@@ -221,7 +244,7 @@ class _Process:
         files = self._readings.files
         policies = (files.policies.path,) if files.policies is not None else ()
         return Watch(
-            self._readings.sources.read,
+            whole(self._readings.sources.read, self._writer),
             self._applier.apply,
             last=self._readings.files,
             interval_seconds=self._settings.poll_seconds,
@@ -276,7 +299,12 @@ class _Process:
             )
             return {**document, "addresses": dict(addresses), "root_fingerprint": self._authority.root_fingerprint}
 
-        return AdminApi(status=status, bundle=self._bundle, mint_join_token=self._mint_join_token)
+        return AdminApi(
+            status=status,
+            bundle=self._bundle,
+            mint_join_token=self._mint_join_token,
+            routes=RolloutApi(self._rollouts).routes(),
+        )
 
     def _bundle(self) -> dict[str, object]:
         bundle = self._authority.bundle()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from controlplane.control.servers import SNAPSHOT_LIMIT_BYTES
@@ -24,6 +25,7 @@ from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.problems import Problem
+from ringfence.snapshot import Snapshot
 from ringfence.spiffe import TrustBundle
 from ringfence.wire.convert import WireError, snapshot_from_wire, snapshot_to_wire
 
@@ -48,7 +50,12 @@ class Applier:
         metrics: ControlPlaneMetrics,
         log: Logger,
         clock: Clock,
+        accepted: Callable[[SourceFiles, int], None] = lambda files, revision: None,
     ) -> None:
+        """``accepted`` is told, in a thread, of each reading that was put in force, and at which revision."""
+        self._accepted = accepted
+        self._candidate: Configuration | None = None
+        self._files: SourceFiles | None = None
         self._judge = judge
         self._ledger = ledger
         self._ledger_file = ledger_file
@@ -104,8 +111,7 @@ class Applier:
             if problems:
                 self._refuse(problems)
                 return True
-        mesh, allowlists, routes = configuration.document.mesh, configuration.allowlists, configuration.routes
-        contents = build_snapshots(mesh, allowlists, self._bundles(), 1, routes)
+        contents = self._contents(configuration)
         held = self._ledger if self._held is not None else resumed(self._ledger, contents)
         callers = Callers.index(contents)
         not_ready = self._readiness.not_ready(contents, self._clock.monotonic())
@@ -125,7 +131,35 @@ class Applier:
         self._readiness.keep(contents)
         self._metrics.workloads_not_ready.set(len(not_ready))
         self._publish(configuration, ledger, catalog)
+        self._files = files
+        await asyncio.to_thread(self._accepted, files, catalog.revision)
         return True
+
+    async def offer(self, candidate: Configuration | None) -> bool:
+        """Have ``candidate``'s policy judged in shadow beside the one in force, None to end that; False when that
+        cannot be recorded or sent. What the files are refused for stays as it is."""
+        if self._held is None or self._files is None:
+            return False
+        async with self._one_at_a_time:
+            before, refused = self._candidate, self._refused
+            self._candidate = candidate
+            self._refused = None
+            done = await self._put_in_force(self._held, self._files) and self._refused is None
+            if not done and candidate is not None:
+                self._candidate = before
+            self._refused = refused
+            self._metrics.change_refused.set(refused is not None)
+            return done
+
+    def _contents(self, configuration: Configuration) -> dict[WorkloadKey, Snapshot]:
+        contents = _snapshots(configuration, self._bundles())
+        if self._candidate is None:
+            return contents
+        tried = _snapshots(self._candidate, self._bundles())
+        return {
+            key: replace(snapshot, shadow=tried[key].policy) if key in tried else snapshot
+            for key, snapshot in contents.items()
+        }
 
     async def show_readiness(self) -> bool:
         """Tell callers which workloads can serve now; False when the revision that it needs cannot be recorded."""
@@ -198,6 +232,11 @@ class Applier:
             problem_count=len(problems),
             revision=self._distributor.catalog.revision,
         )
+
+
+def _snapshots(configuration: Configuration, bundles: Iterable[TrustBundle]) -> dict[WorkloadKey, Snapshot]:
+    """Of revision 1, whatever their revision will be."""
+    return build_snapshots(configuration.document.mesh, configuration.allowlists, bundles, 1, configuration.routes)
 
 
 def _unsendable(catalog: Catalog, held: Catalog) -> list[str]:

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +42,11 @@ class AdminApi:
         status: Callable[[], Mapping[str, object]],
         bundle: Callable[[], Mapping[str, object]],
         mint_join_token: Callable[[str, int | None], Awaitable[Mapping[str, object]]],
+        routes: Iterable[web.RouteDef] = (),
     ) -> None:
-        """``mint_join_token`` gets a SPIFFE ID and a time to live in seconds; BadRequestError, UnavailableError."""
+        """``mint_join_token`` gets a SPIFFE ID and a time to live in seconds; BadRequestError, UnavailableError.
+        ``routes`` are those of other parts, which bound what they read themselves."""
+        self._routes = tuple(routes)
         self._status = status
         self._bundle = bundle
         self._mint_join_token = mint_join_token
@@ -53,6 +56,7 @@ class AdminApi:
         application.router.add_get("/status", self._get_status)
         application.router.add_get("/bundle", self._get_bundle)
         application.router.add_post("/join-tokens", self._post_join_token)
+        application.router.add_routes(self._routes)
         return application
 
     async def _get_status(self, request: web.Request) -> web.Response:

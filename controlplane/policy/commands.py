@@ -16,6 +16,10 @@ from ringfence.cli import further_commands, load_command
 # Name of a command: where it is. A new command is one line here.
 COMMANDS: Final[dict[str, str]] = {
     "explain": "controlplane.policy.explain:command",
+    "apply": "controlplane.policy.apply:apply",
+    "history": "controlplane.policy.history:history",
+    "rollback": "controlplane.policy.apply:rollback",
+    "rollout": "controlplane.policy.history:rollout",
 }
 
 _EPILOG = """\b

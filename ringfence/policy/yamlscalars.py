@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from ringfence.policy.durations import DurationError, parse_duration
 from ringfence.policy.problems import choose_from, shown
 from ringfence.policy.yamltree import ScalarNode
 
@@ -18,9 +19,6 @@ _NOT_TEXT: Final = re.compile(
 )
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _SHARE: Final = re.compile(r"0(?:\.[0-9]{1,9})?|1(?:\.0{1,9})?")
-_DURATION: Final = re.compile(
-    r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?(?:([0-9]{1,9})ms)?"
-)
 _HOST_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _ADDRESS: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 
@@ -101,15 +99,10 @@ def read_choice(node: ScalarNode, options: list[str]) -> str:
 
 def read_duration(node: ScalarNode, low: float, high: float) -> float:
     """Seconds from units in falling order: ``2d``, ``1h30m``, ``10s``, ``500ms``."""
-    match = _DURATION.fullmatch(node.text)
-    if not match or not node.text:
-        raise UnreadableError(f"{shown(node.text)} is not a duration", "write it like 500ms, 10s, 5m or 1h30m")
-    days, hours, minutes, seconds, milliseconds = (int(part or 0) for part in match.groups())
-    total = days * 86400 + hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
-    if not low <= total <= high:
-        upper = "" if high == float("inf") else f" to {high:g}s"
-        raise UnreadableError(f"{shown(node.text)} is out of range", f"from {low:g}s{upper}")
-    return total
+    try:
+        return parse_duration(node.text, low, high)
+    except DurationError as error:
+        raise UnreadableError(error.message, error.mend) from error
 
 
 def read_address(node: ScalarNode, default_host: str | None) -> HostPort:
