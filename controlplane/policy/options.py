@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
 from controlplane.policy.loading import load
+from ringfence.policy.analysis.moments import MEND, parse_moment
 from ringfence.policy.analysis.world import World
 from ringfence.policy.problems import Problem
 
@@ -74,12 +74,9 @@ class Moment(click.ParamType[float]):
         if isinstance(value, float):
             return value
         try:
-            moment = datetime.fromisoformat(str(value))
-            if moment.tzinfo is None:
-                raise ValueError("it has no zone")
-            return moment.timestamp()
-        except (ValueError, OverflowError) as error:
-            self.fail(f"{value!a} is no moment: {error} (write it like 2026-03-01T12:00:00Z)", param, ctx)
+            return parse_moment(str(value))
+        except ValueError as error:
+            self.fail(f"{value!a} is no moment: {error} ({MEND})", param, ctx)
 
 
 class Pair(click.ParamType[tuple[str, str]]):

@@ -65,7 +65,7 @@ def test_policies_given_stand_in_for_the_folder_of_the_mesh(tmp_path: Path) -> N
         (["--from", "web", "--to", "orders", "--port", "99999"], "--port: port 99999 is not from 1 to 65535"),
         (["--from", "web", "--to", "orders", "--scope", "a"], "--issuer: shop/orders believes 0 token issuers"),
         (["--from", "web", "--to", "orders", "--time", "today"], "'today' is no moment"),
-        (["--from", "web", "--to", "orders", "--time", "2026-03-01T12:00:00"], "it has no zone"),
+        (["--from", "web", "--to", "orders", "--time", "2026-03-01T12:00:00"], "write it with its zone"),
         (["--from", "web", "--to", "orders", "--header", "x-team"], "'x-team' has no ':'"),
         (["--from", "web", "--to", "orders", "--policy", "/none/such.yaml"], "/none/such.yaml:1:1: cannot be read"),
     ],

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from ringfence.policy.analysis.calls import Call
 from ringfence.policy.analysis.differing import Difference, NearRule
 from ringfence.policy.analysis.explain import Explanation, PlacedRule, Shadow
+from ringfence.policy.analysis.moments import format_moment
 from ringfence.policy.analysis.spelled import spelled_identity
 from ringfence.policy.analysis.world import NamedRule, World
 from ringfence.policy.decision import Decision, Permit
@@ -48,7 +48,7 @@ def _because(explanation: Explanation) -> Iterator[str]:
     else:
         yield f"by rule {_spelled_rule(explanation.rule) if explanation.rule else decision.rule_name}"
     if explanation.observed_until is not None:
-        yield f"observed until {_spelled_time(explanation.observed_until)}: until then no missing rule denies"
+        yield f"observed until {format_moment(explanation.observed_until)}: until then no missing rule denies"
 
 
 def _denylists(explanation: Explanation) -> Iterator[str]:
@@ -100,21 +100,17 @@ def _spelled_reason(reason: DenyReason) -> str:
     return f"{reason} – {reason.summary}"
 
 
-def _spelled_time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def explanation_document(explanation: Explanation, world: World) -> dict[str, object]:
     """The JSON object; absent things are null or empty, keys never come and go."""
     shadow = explanation.shadow
     return {
         "call": call_document(explanation.call),
         **decision_document(explanation.decision),
-        "place": _place(explanation.rule.place if explanation.rule is not None else None),
+        "place": place_document(explanation.rule.place if explanation.rule is not None else None),
         "denying": [rule_document(rule.named, rule.place) for rule in explanation.denying],
         "otherwise": decision_document(explanation.otherwise) if explanation.otherwise is not None else None,
         "nearest": [_near(near, world) for near in explanation.nearest],
-        "observed_until": _spelled_time(explanation.observed_until) if explanation.observed_until else None,
+        "observed_until": format_moment(explanation.observed_until) if explanation.observed_until else None,
         "shadow": decision_document(shadow.decision) if shadow is not None else None,
         "notes": list(explanation.notes),
     }
@@ -149,7 +145,7 @@ def call_document(call: Call) -> dict[str, object]:
         "to": call.service,
         "port": call.port,
         "address": call.address or None,
-        "time": _spelled_time(call.time),
+        "time": format_moment(call.time),
         "opaque": call.opaque,
         "method": call.method if http else None,
         "path": call.path if http else None,
@@ -167,7 +163,7 @@ def _token(call: Call) -> object:
 
 def rule_document(named: NamedRule, place: Place | None) -> dict[str, object]:
     """A rule's name and place."""
-    return {"rule": named.full_name, "effect": named.effect, "place": _place(place)}
+    return {"rule": named.full_name, "effect": named.effect, "place": place_document(place)}
 
 
 def _near(near: NearRule, world: World) -> dict[str, object]:
@@ -181,5 +177,5 @@ def _near(near: NearRule, world: World) -> dict[str, object]:
     }
 
 
-def _place(place: Place | None) -> dict[str, object] | None:
+def place_document(place: Place | None) -> dict[str, object] | None:
     return {"file": place.file, "line": place.line, "column": place.column} if place is not None else None

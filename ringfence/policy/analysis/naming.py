@@ -12,8 +12,8 @@ from typing import Final
 from ringfence.policy.analysis.calls import Call
 from ringfence.policy.analysis.examples import GRPC_HEADERS, with_claim
 from ringfence.policy.analysis.world import World, WorldService
-from ringfence.policy.facts import Token, VerifiedToken
-from ringfence.policy.problems import choose_from, shown
+from ringfence.policy.facts import Token, TokenRefused, VerifiedToken
+from ringfence.policy.problems import choose_from, nearest, shown
 from ringfence.spiffe import SpiffeId, SpiffeIdError
 
 UNAUTHENTICATED: Final = "unauthenticated"
@@ -40,7 +40,8 @@ class CallWords:
 
     ``caller``: a service, a SPIFFE ID or ``unauthenticated``. ``service``: ``<namespace>/<name>``, or a bare name of
     ``namespace``, without one of the whole mesh. ``grpc``: ``pkg.Service/Method`` in place of ``method`` and ``path``.
-    A token there is when anything is said of it; ``claims`` by name, with dots into nested objects.
+    A token there is when anything is said of it; ``claims`` by name, with dots into nested objects; ``invalid_token``:
+    there is one that is not to be believed.
     """
 
     caller: str
@@ -58,6 +59,7 @@ class CallWords:
     scopes: Sequence[str] = ()
     claims: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     opaque: bool = False
+    invalid_token: bool = False
 
 
 def call_of(words: CallWords, world: World) -> Call:
@@ -104,9 +106,15 @@ def find_service(text: str, world: World, part: str, namespace: str | None = Non
     service = world.service(full_name)
     if service is None:
         known = [one.full_name if "/" in full_name else one.name for one in world.services]
-        mend = choose_from(full_name, known[:_NAMES_TOLD])
+        mend = choose_among(full_name, known)
         raise WordError(part, f"there is no service {shown(full_name)}", mend)
     return service
+
+
+def choose_among(name: str, known: Sequence[str]) -> str:
+    """The mend for an unknown name: the one most like it, or else some of those that there are."""
+    near = nearest(name, known)
+    return f"did you mean {near}?" if near is not None else choose_from(name, known[:_NAMES_TOLD])
 
 
 def find_caller(text: str, world: World, namespace: str | None = None) -> SpiffeId | None:
@@ -152,6 +160,8 @@ def _address(text: str) -> str:
 
 
 def _token(words: CallWords, service: WorldService) -> Token:
+    if words.invalid_token:
+        return TokenRefused("said to be invalid")
     if words.issuer is None and not words.scopes and not words.claims:
         return None
     names = [issuer.name for issuer in service.token_issuers]
@@ -162,7 +172,7 @@ def _token(words: CallWords, service: WorldService) -> Token:
             mend = f"say which: {', '.join(names[:_NAMES_TOLD])}" if names else "give it a TokenIssuer"
         else:
             what = f"{service.full_name} believes no token issuer {shown(words.issuer)}"
-            mend = choose_from(words.issuer, names) if names else "give it a TokenIssuer"
+            mend = choose_among(words.issuer, names) if names else "give it a TokenIssuer"
         raise WordError("issuer", what, mend)
     claims: dict[str, object] = {}
     for name, value in words.claims.items():
