@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, str]] = {
     "history": "controlplane.policy.history:history",
     "rollback": "controlplane.policy.apply:rollback",
     "rollout": "controlplane.policy.history:rollout",
+    "graph": "controlplane.policy.graph:command",
     "test": "controlplane.policy.testing:command",
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -67,8 +66,7 @@ def command(
     beside = files[0].parent / MESH_FILE
     world = Asked(mesh=mesh or (beside if not policies and beside.is_file() else None), policies=policies).world()
     if shadow:
-        services = (replace(one, policy=one.shadow if one.shadow is not None else one.policy) for one in world.services)
-        world = replace(world, services=tuple(services))
+        world = world.in_shadow()
     trial, problems = try_cases(cases, world)
     if problems:
         refuse(problems)

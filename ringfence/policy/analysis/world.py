@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -114,6 +114,13 @@ class World:
     def service_of(self, spiffe_id: SpiffeId) -> WorldService | None:
         """The service that bears an identity; no two do."""
         return next((service for service in self.services if service.spiffe_id == spiffe_id), None)
+
+    def in_shadow(self) -> World:
+        """The world as it would be with every shadow policy in force; services without one stay as they are."""
+        services = (
+            replace(one, policy=one.shadow, shadow=None) if one.shadow is not None else one for one in self.services
+        )
+        return replace(self, services=tuple(services))
 
     def place(self, named: NamedRule) -> Place | None:
         """Where a rule stands."""
