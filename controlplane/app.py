@@ -23,6 +23,7 @@ from controlplane.control.caller import CallerCheck
 from controlplane.control.server_identity import ServerIdentity
 from controlplane.control.servers import JOINING_LIMITS, AddressTakenError, ServerLimits, listen, make_server
 from controlplane.control.service import ControlService, StreamLimits
+from controlplane.flows.keeping import open_keeper
 from controlplane.intake.applying import Applier
 from controlplane.intake.readying import Readying
 from controlplane.intake.sources import POLICY_SUFFIXES, SourceFiles, only_change
@@ -34,6 +35,7 @@ from controlplane.operate.admin import (
     UnavailableError,
     open_admin_socket,
 )
+from controlplane.operate.flows_api import FlowsApi
 from controlplane.operate.serving import serve
 from controlplane.operate.signals import SignalsApi
 from controlplane.operate.status import standings, status_document
@@ -143,7 +145,7 @@ class _Process:
             applier=self._applier,
             writer=writer,
             history=history,
-            flows=lambda since: (),
+            flows=lambda since: self._flows.shadowed(since) if self._flows is not None else (),
             revision=lambda: self._distributor.catalog.revision,
             log=log.bind("rollout"),
             clock=clock,
@@ -159,6 +161,9 @@ class _Process:
             clock=clock,
             random=random.random,
         )
+        self._flows = open_keeper(
+            settings.state / "flows.sqlite", metrics=self._metrics, clock=clock, log=log.bind("flows")
+        )
         self._service = ControlService(
             callers=CallerCheck(bundle, clock),
             distributor=self._distributor,
@@ -167,6 +172,7 @@ class _Process:
             log=log.bind("control"),
             clock=clock,
             limits=StreamLimits(),
+            flows=self._flows,
         )
         self._serving = False
 
@@ -198,6 +204,8 @@ class _Process:
                     group.create_task(self._border("identity", self._identity.run), name="identity"),
                     group.create_task(self._border("readiness", self._readying.run), name="readiness"),
                 ]
+                if self._flows is not None:
+                    tasks.append(group.create_task(self._border("flows", self._flows.run), name="flows"))
                 self._serving = True
                 self._log.info(
                     "control plane ready",
@@ -218,6 +226,8 @@ class _Process:
             await self._rollouts.close()
             await asyncio.gather(joining.stop(None), mesh.stop(None))
             await self._applier.settle()
+            if self._flows is not None:
+                self._flows.close()
 
     async def _listen(self, joining: grpc.aio.Server, mesh: grpc.aio.Server) -> dict[str, str]:
         """Open both servers; the addresses they got, by the settings' names."""
@@ -303,7 +313,10 @@ class _Process:
             status=status,
             bundle=self._bundle,
             mint_join_token=self._mint_join_token,
-            routes=RolloutApi(self._rollouts).routes(),
+            routes=[
+                *RolloutApi(self._rollouts).routes(),
+                *FlowsApi(self._flows.ask if self._flows is not None else None).routes(),
+            ],
         )
 
     def _bundle(self) -> dict[str, object]:

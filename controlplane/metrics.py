@@ -86,6 +86,11 @@ class ControlPlaneMetrics:
             ["outcome"],
             registry=registry,
         )
+        self.flow_calls_lost = Counter(
+            f"{_PREFIX}_flow_calls_lost",
+            "Calls that sidecars told of as flows and that were not written down.",
+            registry=registry,
+        )
         self.reports_delayed = Counter(
             f"{_PREFIX}_reports_delayed", "Reports of sidecars that came faster than they are taken.", registry=registry
         )

@@ -38,7 +38,7 @@ from sidecar.control import ControlStream, SnapshotRefused, open_control
 from sidecar.exposition import exposition
 from sidecar.flows.reporting import FlowReporting
 from sidecar.flows.table import FlowTable
-from sidecar.gauges import declare_gauges
+from sidecar.gauges import declare_flow_gauges, declare_gauges
 from sidecar.identity import IdentityHolder, IdentityRefused, open_identity
 from sidecar.local_http import Asked, Page, Verbs, json_page
 from sidecar.metrics import SidecarMetrics
@@ -173,11 +173,7 @@ class _Sidecar:
             clock=clock,
             log=self._log.bind("flows"),
         )
-        self._metrics.total(
-            "ringfence_flows_unrecorded",
-            "Calls judged here of which the control plane is not told what they were",
-            lambda: float(self._flows.dropped),
-        )
+        declare_flow_gauges(self._metrics, lambda: self._flows.dropped)
         declare_gauges(self._metrics, holder=self._holder, control=self._control, sink=sink, clock=clock)
 
     # -- life ---------------------------------------------------------------------------------------------------------

@@ -75,6 +75,15 @@ def declare_workers_gauges(metrics: SidecarMetrics, enforcing: Callable[[], int]
     metrics.total("ringfence_worker_restarts", "Workers that ended and were replaced", lambda: float(restarts()))
 
 
+def declare_flow_gauges(metrics: SidecarMetrics, dropped: Callable[[], int]) -> None:
+    """Declare what concerns what the control plane is told of calls."""
+    metrics.total(
+        "ringfence_flows_unrecorded",
+        "Calls judged here of which the control plane is not told what they were",
+        lambda: float(dropped()),
+    )
+
+
 def declare_traffic_gauges(metrics: SidecarMetrics, sides: Sides) -> None:
     """Declare what concerns one data path."""
 

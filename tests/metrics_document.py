@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from sidecar.exposition import Kind
 from sidecar.gauges import (
+    declare_flow_gauges,
     declare_gauges,
     declare_span_gauges,
     declare_traffic_gauges,
@@ -40,6 +41,7 @@ def declared() -> list[Declared]:
     metrics = SidecarMetrics()
     nothing = cast(Any, None)  # nothing is read
     declare_gauges(metrics, holder=nothing, control=nothing, sink=nothing, clock=nothing)
+    declare_flow_gauges(metrics, nothing)
     declare_traffic_gauges(metrics, nothing)
     declare_span_gauges(metrics, nothing)
     declare_workers_gauges(metrics, nothing, nothing)

@@ -65,7 +65,14 @@ class ReadinessReport:
     verdict: Verdict
 
 
-Report = HelloReport | AcknowledgementReport | IdentityReport | ReadinessReport
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowsReport:
+    """What the sidecar judged; read further by who keeps it, since it is evidence and no business of the stream's."""
+
+    message: control_pb2.FlowReport
+
+
+Report = HelloReport | AcknowledgementReport | IdentityReport | ReadinessReport | FlowsReport
 
 
 def read_report(message: control_pb2.SidecarReport) -> Report:
@@ -79,6 +86,8 @@ def read_report(message: control_pb2.SidecarReport) -> Report:
             return _identity(message.identity)
         case "readiness":
             return _readiness(message.readiness)
+        case "flows":
+            return FlowsReport(message=message.flows)
         case _:
             raise ReportError("report is empty")
 

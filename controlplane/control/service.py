@@ -19,6 +19,7 @@ import grpc
 from controlplane.control.caller import CallerCheck
 from controlplane.control.reports import (
     AcknowledgementReport,
+    FlowsReport,
     HelloReport,
     IdentityReport,
     ReadinessReport,
@@ -27,6 +28,7 @@ from controlplane.control.reports import (
     ReportError,
     read_report,
 )
+from controlplane.flows.keeping import FlowKeeper
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.distributor import (
     Distributor,
@@ -106,7 +108,10 @@ class ControlService(control_pb2_grpc.ControlServicer):
         log: Logger,
         clock: Clock,
         limits: StreamLimits,
+        flows: FlowKeeper | None = None,
     ) -> None:
+        """``flows`` takes what sidecars judged; None: they are not asked for it."""
+        self._flows = flows
         self._callers = callers
         self._distributor = distributor
         self._readiness = readiness
@@ -208,11 +213,16 @@ class ControlService(control_pb2_grpc.ControlServicer):
             subscription.session.sent(item.revision)
             try:
                 async with asyncio.timeout(self._limits.write_seconds):
-                    await context.write(snapshot_to_wire(item))
+                    await context.write(self._message(item))
             except TimeoutError as error:
                 detail = "a snapshot was not taken in time"
                 raise _StreamOver(grpc.StatusCode.DEADLINE_EXCEEDED, detail, "write_timeout") from error
             self._metrics.snapshots_sent.inc()
+
+    def _message(self, snapshot: Snapshot) -> control_pb2.Snapshot:
+        message = snapshot_to_wire(snapshot)
+        message.takes_flows = self._flows is not None
+        return message
 
     async def _next(self, peer: VerifiedPeer, subscription: Subscription) -> Snapshot | Ending:
         """What waits in the mailbox; ends the stream when the certificate that opened it does."""
@@ -258,6 +268,11 @@ class ControlService(control_pb2_grpc.ControlServicer):
                 if verdict != self._readiness.verdict(session.workload, now):
                     log.info("workload ready" if verdict.ready else "workload not ready", reason=verdict.reason)
                 self._readiness.reported(session.workload, session.process, verdict, now)
+            case FlowsReport(message=flows):
+                snapshot = self._distributor.catalog.snapshots.get(session.workload)
+                if self._flows is not None and snapshot is not None:
+                    workload = snapshot.workload
+                    self._flows.take(f"{workload.namespace}/{workload.service}", flows)
             case AcknowledgementReport():
                 self._acknowledge(report, session, log)
 

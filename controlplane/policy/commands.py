@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, str]] = {
     "rollout": "controlplane.policy.history:rollout",
     "graph": "controlplane.policy.graph:command",
     "test": "controlplane.policy.testing:command",
+    "flows": "controlplane.policy.flows:command",
 }
 
 _EPILOG = """\b
