@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ringfence.policy.decide import CallerView, Decision, Deny
-from ringfence.policy.reasons import DenyReason
+from ringfence.policy.decide import CallerView, Decision
 from ringfence.spiffe import SpiffeId
 from sidecar import forwarded
 from sidecar.http2 import literal
@@ -74,8 +73,7 @@ class Caller:
 
     def may_send(self, port: int) -> bool:
         """Whether policy permits it anything on a port: bytes that nobody reads, or some request."""
-        decision = self.connection(port)
-        return not isinstance(decision, Deny) or decision.reason is DenyReason.NOT_HTTP
+        return self.view.may_send(port)
 
     def _join(self) -> None:
         self.told_line = self.identity_line + (forwarded.line(self.address) if self.address else b"")

@@ -10,6 +10,7 @@ A denial names its nearest rule where the meaning alone tells which one that is;
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 from collections.abc import Collection, Iterator, Mapping
@@ -26,6 +27,7 @@ from ringfence.policy.model import (
     PolicySet,
     Rule,
     SpiffeIdPattern,
+    TokenIssuer,
     TokenMatch,
     TrustDomainCallers,
     UnauthenticatedCallers,
@@ -34,7 +36,6 @@ from ringfence.policy.paths import judged_path
 from ringfence.policy.reasons import DenyReason
 from ringfence.spiffe import SpiffeId, TrustDomain
 
-CLOCK_SKEW_SECONDS = 60.0
 ORDER = list(DenyReason)
 Rank = tuple[int, ...]  # segment by segment: 0 literal, 1 any one, 2 the rest; less is more specific
 PATHLESS: Rank = (3,)
@@ -61,6 +62,7 @@ class Reference:
     http_ports: Collection[int] = ()
     service: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    issuers: Collection[TokenIssuer] = ()
 
     def decide(self, asked: Asked) -> Decision:
         """The verdict, in the order of its steps."""
@@ -176,7 +178,7 @@ class Reference:
             return rank, DenyReason.HOST_NOT_ALLOWED
         if not all(header_matches(match, asked.facts) for match in rule.headers):
             return rank, DenyReason.HEADER_NOT_ALLOWED
-        if rule.token is not None and (reason := token_fails(rule.token, asked.facts)):
+        if rule.token is not None and (reason := token_fails(rule.token, asked.facts, self.issuers)):
             return rank, reason
         if rule.when and self.condition(rule.when, asked, path) is not True:
             return rank, DenyReason.CONDITION_NOT_MET
@@ -240,7 +242,8 @@ class Reference:
         request: dict[str, object] = {"method": "", "path": "", "host": "", "headers": {}}
         if path is not None:
             request = {"method": asked.method, "path": path, "host": facts.host.decode("latin-1")}
-            request["headers"] = AllHeaders(facts).read(text)
+            with contextlib.suppress(UnicodeDecodeError):
+                request["headers"] = AllHeaders(facts).read(text)
         given = facts.token() if path is not None else None
         token: object = None
         if isinstance(given, VerifiedToken) and not facts.now > given.expires:
@@ -351,7 +354,7 @@ def header_speaks(match: HeaderMatch, facts: Facts) -> bool:
 # ----------------------------------------------------------------------------------------------------- tokens
 
 
-def token_fails(match: TokenMatch, facts: Facts) -> DenyReason | None:
+def token_fails(match: TokenMatch, facts: Facts, issuers: Collection[TokenIssuer]) -> DenyReason | None:
     token = facts.token()
     if token is None:
         return DenyReason.TOKEN_MISSING
@@ -373,7 +376,8 @@ def token_fails(match: TokenMatch, facts: Facts) -> DenyReason | None:
         at = token.claims.get("auth_time")
         if isinstance(at, bool) or not isinstance(at, int | float) or facts.now <= 0:
             return DenyReason.STEP_UP_REQUIRED
-        if not -CLOCK_SKEW_SECONDS <= facts.now - at <= match.max_age_seconds:
+        leeway = next((each.leeway_seconds for each in issuers if each.name == token.issuer), 30)
+        if not -leeway <= facts.now - at <= match.max_age_seconds:
             return DenyReason.STEP_UP_REQUIRED
     return None
 

@@ -11,6 +11,8 @@ Network = IPv4Network | IPv6Network
 
 def parse_address(text: str) -> Address | None:
     """The address of a peer, one of IPv4 in the form of IPv6 as what it is; None for anything else."""
+    if not text:
+        return None
     try:
         address = ip_address(text)
     except ValueError:

@@ -115,6 +115,8 @@ class CallerIndex:
             found = [self._unauthenticated]
         else:
             found = list(self._patterns.walk((spiffe_id.trust_domain.name, *spiffe_id.segments)))
+        if not found:
+            return NOBODY
         always = frozenset(position for positions in found for position in positions.numbers)
         narrowed = [entry for positions in found for entry in positions.narrowed or () if entry[1] not in always]
         if not narrowed:

@@ -9,11 +9,14 @@ from ringfence.policy.facts import Facts, TokenRefused, VerifiedToken
 from ringfence.policy.model import TokenMatch
 from ringfence.policy.reasons import DenyReason
 
-CLOCK_SKEW_SECONDS: Final = 60.0
+DEFAULT_LEEWAY_SECONDS: Final = 30
 
 
-def token_lacks(match: TokenMatch, facts: Facts) -> DenyReason | None:
-    """The first thing that the call's token lacks; None if it is all that ``match`` asks for."""
+def token_lacks(match: TokenMatch, facts: Facts, leeways: Mapping[str, int]) -> DenyReason | None:
+    """The first thing that the call's token lacks; None if it is all that ``match`` asks for.
+
+    ``leeways``: by the name of its issuer, how many seconds its clock may be ahead.
+    """
     token = facts.token()
     if token is None:
         return DenyReason.TOKEN_MISSING
@@ -33,17 +36,20 @@ def token_lacks(match: TokenMatch, facts: Facts) -> DenyReason | None:
         methods = claims.get("amr")
         if not isinstance(methods, list) or not set(match.amr).issubset(texts_of(methods)):
             return DenyReason.STEP_UP_REQUIRED
-    if match.max_age_seconds is not None and not _is_young(claims, facts.now, match.max_age_seconds):
-        return DenyReason.STEP_UP_REQUIRED
+    if match.max_age_seconds is not None:
+        age = _age_seconds(claims, facts.now)
+        leeway = leeways.get(token.issuer, DEFAULT_LEEWAY_SECONDS)
+        if age is None or not -leeway <= age <= match.max_age_seconds:
+            return DenyReason.STEP_UP_REQUIRED
     return None
 
 
-def _is_young(claims: Mapping[str, object], now: float, max_age_seconds: int) -> bool:
-    """Whether the user proved who they are so recently; never where that moment, or the present one, is not known."""
+def _age_seconds(claims: Mapping[str, object], now: float) -> float | None:
+    """How long ago the user proved who they are; None where that moment, or the present one, is not known."""
     at = claims.get("auth_time")
     if isinstance(at, bool) or not isinstance(at, int | float) or now <= 0:
-        return False
-    return -CLOCK_SKEW_SECONDS <= now - at <= max_age_seconds
+        return None
+    return now - at
 
 
 def scopes_of(token: VerifiedToken) -> frozenset[str]:

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
 
+from ringfence.policy.conditions import LIMIT_ELEMENTS
+
 LIMIT_NESTING: Final = 2
 LIMIT_COST: Final = 10_000
-ASSUMED_ELEMENTS: Final = 256
-"""How many elements a list of a token may have; a longer one is an error of the condition when it is evaluated."""
 _COST_OF_MATCHES: Final = 20
 
 # Message to (field, number, type); "*" before a type: repeated.
@@ -150,7 +150,7 @@ class _Walk:
         self.patterns: set[str] = set()
         self.loops = False
         # A list that a variable or a function gives may be one that the expression itself wrote down.
-        self._unknown = ASSUMED_ELEMENTS + sum(len(node.list_expr.elements) for node in _nodes(checked.expr))
+        self._unknown = LIMIT_ELEMENTS + sum(len(node.list_expr.elements) for node in _nodes(checked.expr))
 
     def _refused(self, expr: Any, message: str) -> RefusedTreeError:
         return RefusedTreeError(message, self._offsets.get(expr.id))

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 LIMIT_TEXT_BYTES: Final = 4096
+LIMIT_ELEMENTS: Final = 256
+"""How many elements a list of a token may have where a condition goes through lists; with more it fails."""
 VARIABLES: Final[Mapping[str, str]] = {
     "source.spiffe_id": "string",
     "source.trust_domain": "string",

@@ -1,8 +1,13 @@
 """The judge on the path of every request: who may do this, by which rule; or why not. Pure.
 
-``DecisionTable.caller`` finds the rules that concern an identity, once a connection; the ``CallerView`` it answers is
-asked once a request (``request``) or once an opaque connection (``connection``). Default deny: what no rule permits is
-refused, with the first of the reasons in ``DenyReason``'s order that holds. ``compile`` makes the table from the model.
+``DecisionTable.caller`` finds the rules that concern an identity at an address, once a connection; the ``CallerView``
+it answers is asked once a request (``request``) or once an opaque connection (``connection``). In this order: who has
+no identity and meets no rule for such callers; paths that could be read as two; denylists; allowlists, of which one
+rule suffices. Default deny: what no rule permits is refused, with the first of the reasons in ``DenyReason``'s order
+that holds for the rules that came nearest. ``compile`` makes the table from the model.
+
+A fact that is not known never permits: without a time nothing is only observed; without an address a rule for some
+networks does not name the caller, and one of a denylist does.
 
 Decisions are values made once and shared; a decision made before is three dict look-ups, a fresh one a walk through
 the segments of the path. Neither grows with the number of rules.
@@ -10,167 +15,97 @@ the segments of the path. Neither grows with the number of rules.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
+from ringfence.policy.addresses import parse_address
+from ringfence.policy.caller_index import CallerIndex
 from ringfence.policy.decision import Decision, Deny, Permit
-from ringfence.policy.facts import NO_FACTS, Facts
-from ringfence.policy.memory import Memory, Remembered
-from ringfence.policy.paths import judged_path
+from ringfence.policy.memory import LIMIT_REMEMBERED_BYTES, Memory
 from ringfence.policy.reasons import DenyReason
-from ringfence.policy.tables import CompiledRule, PortTable
-from ringfence.policy.trie import Leaf, Trie
+from ringfence.policy.tables import CompiledRule, RuleTables, rule_name
+from ringfence.policy.verdicts import Verdicts
+from ringfence.policy.views import UNAUTHENTICATED, CallerView, FactView, KnownCaller, Scope, source_of
 from ringfence.spiffe import SpiffeId
 
-__all__ = ["CallerView", "Decision", "DecisionTable", "Deny", "DenyReason", "KnownCaller", "Permit"]
-
-LIMIT_CALLERS: Final = 4096
-LIMIT_UNAUTHENTICATED_BYTES: Final = 1 << 20
-
-_UNAUTHENTICATED: Final = Deny(DenyReason.UNAUTHENTICATED)
-_AMBIGUOUS: Final = Deny(DenyReason.PATH_AMBIGUOUS)
+__all__ = ["CallerView", "Decision", "DecisionTable", "Deny", "DenyReason", "KnownCaller", "Limits", "Permit"]
 
 
-class CallerView:
-    """The policy as one caller meets it; this base class is the view of a caller whom no rule names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a table keeps: callers it knows, addresses of one of them, bytes of decisions it made before."""
 
-    A stranger's decisions are not remembered: they are cheap, and strangers must not fill the memory.
-    """
-
-    __slots__ = ("_denial",)
-
-    def __init__(self, denial: Deny) -> None:
-        self._denial = denial
-
-    reads_facts: ClassVar[bool] = False
-    """Whether any decision may depend on facts; where not, ``NO_FACTS`` will do."""
-
-    def connection(self, port: int, facts: Facts = NO_FACTS) -> Decision:
-        """Judge a connection of opaque TCP to ``port`` of the workload."""
-        return self._denial
-
-    def request(self, port: int, method: bytes, target: bytes, facts: Facts = NO_FACTS) -> Decision:
-        """Judge an HTTP request: ``method`` as sent, ``target`` in origin form as sent, query and all."""
-        if self._denial is _UNAUTHENTICATED or _judged(method, target) is not None:
-            return self._denial
-        return _AMBIGUOUS
+    callers: int = 4096
+    addresses: int = 1024
+    remembered_bytes: int = LIMIT_REMEMBERED_BYTES
+    unauthenticated_bytes: int = 1 << 20
 
 
-class KnownCaller(CallerView):
-    """The view of a caller whom at least one rule names; callers with the same rules share one."""
-
-    __slots__ = ("_by_port", "_http_ports", "_memory", "_remembered", "_rules", "_tables", "_unread")
-
-    def __init__(self, rules: Sequence[CompiledRule], http_ports: frozenset[int], memory: Memory) -> None:
-        """``rules``: those that name the caller, at least one, in the order of their names."""
-        super().__init__(Deny(DenyReason.PORT_NOT_ALLOWED, rules[0].permit.rule_name))
-        # Bytes of an HTTP port that nobody reads as HTTP would pass unjudged.
-        self._unread = Deny(DenyReason.NOT_HTTP, self._denial.nearest)
-        self._rules = rules
-        self._http_ports = http_ports
-        self._memory = memory
-        self._by_port = frozenset(port for rule in rules for port in rule.ports)
-        self._tables: dict[int | None, PortTable | None] = {}
-        self._remembered: Remembered = {}
-
-    def connection(self, port: int, facts: Facts = NO_FACTS) -> Decision:
-        table = self._table(port)
-        if table is None:
-            return self._denial
-        return self._unread if port in self._http_ports else table.opaque
-
-    def request(self, port: int, method: bytes, target: bytes, facts: Facts = NO_FACTS) -> Decision:
-        cut = target.find(b"?")
-        path = target if cut < 0 else target[:cut]
-        try:
-            return self._remembered[port][method][path]
-        except KeyError:
-            return self._judge(port, method, path, target)
-
-    def _judge(self, port: int, method: bytes, path: bytes, target: bytes) -> Decision:
-        judged = _judged(method, target)
-        table = self._table(port)
-        if judged is None:
-            decision: Decision = _AMBIGUOUS
-        elif table is None:
-            decision = self._denial
-        else:
-            decision = table.judge(method, judged)
-        if path[:1] == b"/":
-            self._memory.remember(self._remembered, port, method, path, decision)
-        return decision
-
-    def _table(self, port: int) -> PortTable | None:
-        """The table of ``port``, made at first use; ports that no rule names share that of the rules for all ports."""
-        key = port if port in self._by_port else None
-        try:
-            return self._tables[key]
-        except KeyError:
-            rules = [rule for rule in self._rules if not rule.ports or key in rule.ports]
-            table = self._tables[key] = PortTable(rules) if rules else None
-            return table
+LIMITS: Final = Limits()
 
 
-class Positions(Leaf):
-    """Which rules name the callers of one pattern: ascending positions."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledList:
+    """The rules of all allowlists, or of all denylists, in the order of their names, and whom each names."""
 
-    __slots__ = ("numbers",)
-
-    def __init__(self, first: int) -> None:
-        self.numbers = [first]
+    rules: Sequence[CompiledRule]
+    callers: CallerIndex
 
 
 class DecisionTable:
     """The compiled policy of one workload at one revision; nothing changes in it but what it remembers."""
 
     __slots__ = (
+        "_allow",
         "_callers",
-        "_http_ports",
-        "_limit_callers",
+        "_deny",
+        "_fact_ports",
+        "_limits",
         "_memory",
         "_nobody",
-        "_patterns",
-        "_rules",
+        "_scope",
+        "_tables",
         "_unauthenticated",
-        "_views",
+        "_unauthenticated_memory",
+        "_verdicts",
+        "uses_time",
     )
 
-    def __init__(
-        self,
-        rules: Sequence[CompiledRule],
-        patterns: Trie[str, Positions],
-        http_ports: frozenset[int],
-        *,
-        unauthenticated: Sequence[int] = (),
-        limit_callers: int = LIMIT_CALLERS,
-        memory: Memory | None = None,
-    ) -> None:
-        """``rules`` in the order of their names; ``patterns``: (trust domain, segments…) to positions in ``rules``;
-        ``unauthenticated``: the positions, in order, of those for callers without an identity."""
-        self._rules = rules
-        self._patterns = patterns
-        self._http_ports = http_ports
-        self._limit_callers = limit_callers
-        self._memory = memory or Memory()
-        self._callers: dict[SpiffeId, CallerView] = {}
-        self._views: dict[tuple[int, ...], CallerView] = {}
-        self._nobody = CallerView(_UNAUTHENTICATED)
-        self._unauthenticated = self._nobody
-        if unauthenticated:
-            # A memory of its own: whoever needs no identity must not make the known ones' decisions be forgotten.
-            named = [rules[at] for at in unauthenticated]
-            self._unauthenticated = KnownCaller(named, http_ports, Memory(LIMIT_UNAUTHENTICATED_BYTES))
-
-    uses_time: ClassVar[bool] = False
-    """Whether time may change a verdict at moments that nobody can tell beforehand."""
+    def __init__(self, allow: CompiledList, deny: CompiledList, scope: Scope, limits: Limits = LIMITS) -> None:
+        self._allow = allow
+        self._deny = deny
+        self._scope = scope
+        self._limits = limits
+        self._memory = Memory(limits.remembered_bytes)
+        # A memory of its own: whoever needs no identity must not make the known ones' decisions be forgotten.
+        self._unauthenticated_memory = Memory(limits.unauthenticated_bytes)
+        self._callers: dict[SpiffeId, CallerView | _ByAddress] = {}
+        self._verdicts: dict[tuple[object, ...], Verdicts] = {}
+        self._tables: dict[tuple[bool, tuple[int, ...]], RuleTables] = {}
+        guarded = [rule for rule in (*allow.rules, *deny.rules) if rule.guard is not None]
+        # None: all ports.
+        self._fact_ports: frozenset[int] | None = frozenset(port for rule in guarded for port in rule.ports)
+        if scope.observe_until is not None or any(not rule.ports for rule in guarded):
+            self._fact_ports = None
+        guards = [rule.guard for rule in guarded if rule.guard is not None]
+        self.uses_time = any(
+            guard.token is not None or (guard.condition is not None and "now" in guard.condition.reads)
+            for guard in guards
+        )
+        """Whether time may change a verdict at moments that are not told beforehand: a condition reads it, or a token
+        ends."""
+        self._nobody = CallerView(UNAUTHENTICATED)
+        self._unauthenticated = self._found(None)
 
     def reads_facts(self, port: int) -> bool:
         """Whether any decision about ``port`` may depend on facts."""
-        return False
+        return self._fact_ports is None or port in self._fact_ports
 
     def changes_at(self, now: float) -> float | None:
         """The earliest moment after ``now`` (Unix seconds) at which all verdicts are to be asked for anew, if any."""
-        return None
+        until = self._scope.observe_until
+        return until if until is not None and until > now else None
 
     def caller(self, spiffe_id: SpiffeId | None, address: str = "") -> CallerView:
         """The view of the verified peer ``spiffe_id`` at ``address``; None for a caller without an identity.
@@ -179,33 +114,111 @@ class DecisionTable:
         everything is refused as unauthenticated. An ID that names no workload is never permitted anything.
         """
         if spiffe_id is None:
-            return self._unauthenticated
-        if not spiffe_id.path:
+            held = self._unauthenticated
+        elif not spiffe_id.path:
             return self._nobody
-        view = self._callers.get(spiffe_id)
+        else:
+            known = self._callers.get(spiffe_id)
+            held = known if known is not None else self._keep(spiffe_id)
+        return held.at(address) if held.__class__ is _ByAddress else held  # type: ignore[return-value]
+
+    def _keep(self, spiffe_id: SpiffeId) -> CallerView | _ByAddress:
+        found = self._found(spiffe_id)
+        if len(self._callers) >= self._limits.callers:
+            self._callers.clear()
+        self._callers[spiffe_id] = found
+        return found
+
+    def _found(self, spiffe_id: SpiffeId | None) -> CallerView | _ByAddress:
+        """The one view of a caller, or where its address matters what finds that for each."""
+        allow, deny = self._allow.callers.named(spiffe_id), self._deny.callers.named(spiffe_id)
+
+        def verdicts_at(address: str) -> Verdicts:
+            known = parse_address(address)
+            allowing, denying = allow.at(known, unknown=False), deny.at(known, unknown=True)
+            return self._verdicts_of(spiffe_id, allowing, denying, min(allow.narrowed, default=None))
+
+        first = verdicts_at("")
+        if not allow.narrowed and not deny.narrowed and not first.reads_source:
+            return self._view(first, spiffe_id, "")
+        return _ByAddress(lambda address: self._view(verdicts_at(address), spiffe_id, address), self._limits.addresses)
+
+    def _view(self, verdicts: Verdicts, spiffe_id: SpiffeId | None, address: str) -> CallerView:
+        if verdicts.view is not None:
+            return verdicts.view
+        if verdicts.denial is UNAUTHENTICATED and self._scope.observe_until is None:
+            return self._nobody  # that comes before paths and denylists
+        if not verdicts.guarded and self._scope.observe_until is None:
+            verdicts.view = KnownCaller(verdicts) if verdicts.has_rules else CallerView(verdicts.denial)
+            return verdicts.view
+        view = FactView(verdicts, self._scope, source_of(spiffe_id, parse_address(address)))
+        if not verdicts.reads_source:
+            verdicts.view = view
+        return view
+
+    def _verdicts_of(
+        self,
+        spiffe_id: SpiffeId | None,
+        allowing: tuple[int, ...],
+        denying: tuple[int, ...],
+        elsewhere: int | None,
+    ) -> Verdicts:
+        """``elsewhere``: the position of a rule that names the caller at some other address."""
+        denial = self._denial(spiffe_id, allowing, elsewhere)
+        key = (allowing, denying, spiffe_id is None, denial if not allowing else None)
+        found = self._verdicts.get(key)
+        if found is None:
+            memory = self._unauthenticated_memory if spiffe_id is None else self._memory
+            found = Verdicts(
+                self._tables_of(allowing, denies=False),
+                self._tables_of(denying, denies=True),
+                denial,
+                self._scope.http_ports,
+                memory if allowing else None,
+            )
+            if len(self._verdicts) >= self._limits.callers:
+                self._verdicts.clear()
+                self._tables.clear()
+            self._verdicts[key] = found
+        return found
+
+    def _denial(self, spiffe_id: SpiffeId | None, allowing: tuple[int, ...], elsewhere: int | None) -> Deny:
+        """The refusal of the caller where no allow rule that names it is for a port."""
+        rules = self._allow.rules
+        if allowing:
+            return Deny(DenyReason.PORT_NOT_ALLOWED, rule_name(rules[allowing[0]].answer))
+        if elsewhere is not None:
+            return Deny(DenyReason.ADDRESS_NOT_ALLOWED, rule_name(rules[elsewhere].answer))
+        if spiffe_id is None:
+            return UNAUTHENTICATED
+        near = self._allow.callers.nearest(spiffe_id)
+        return Deny(DenyReason.CALLER_NOT_ALLOWED, rule_name(rules[near].answer) if near is not None else None)
+
+    def _tables_of(self, positions: tuple[int, ...], *, denies: bool) -> RuleTables | None:
+        if not positions:
+            return None
+        found = self._tables.get((denies, positions))
+        if found is None:
+            rules = self._deny.rules if denies else self._allow.rules
+            found = self._tables[denies, positions] = RuleTables([rules[at] for at in positions])
+        return found
+
+
+class _ByAddress:
+    """The views of one caller, by its address."""
+
+    __slots__ = ("_limit", "_make", "_views")
+
+    def __init__(self, make: Callable[[str], CallerView], limit: int) -> None:
+        self._make = make
+        self._limit = limit
+        self._views: dict[str, CallerView] = {}
+
+    def at(self, address: str) -> CallerView:
+        view = self._views.get(address)
         if view is None:
-            view = self._view(spiffe_id)
-            if len(self._callers) >= self._limit_callers:
-                self._callers.clear()
+            view = self._make(address)
+            if len(self._views) >= self._limit:
                 self._views.clear()
-            self._callers[spiffe_id] = view
+            self._views[address] = view
         return view
-
-    def _view(self, spiffe_id: SpiffeId) -> CallerView:
-        segments = (spiffe_id.trust_domain.name, *spiffe_id.segments)
-        named = {position for positions in self._patterns.walk(segments) for position in positions.numbers}
-        if not named:
-            near = self._patterns.nearest(segments)
-            nearest = self._rules[near.numbers[0]].permit.rule_name if near is not None else None
-            return CallerView(Deny(DenyReason.CALLER_NOT_ALLOWED, nearest))
-        key = tuple(sorted(named))
-        view = self._views.get(key)
-        if view is None:
-            view = self._views[key] = KnownCaller([self._rules[at] for at in key], self._http_ports, self._memory)
-        return view
-
-
-def _judged(method: bytes, target: bytes) -> bytes | None:
-    """The judged path; the asterisk form only where RFC 9112 section 3.2.4 has it, with OPTIONS."""
-    path = judged_path(target)
-    return None if path == b"*" and method != b"OPTIONS" else path

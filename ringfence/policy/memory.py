@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from ringfence.policy.decision import Decision
+from typing import Any, Final
 
 LIMIT_REMEMBERED_BYTES: Final = 8 << 20
 LIMIT_PATH_BYTES: Final = 1024
 LIMIT_METHOD_BYTES: Final = 32
 _ENTRY_BYTES: Final = 200  # of dict slots and small objects, beside the path itself
 
-Remembered = dict[int, dict[bytes, dict[bytes, Decision]]]
+# Decisions, and for callers whose rules ask for facts also what is left to be asked of these.
+Remembered = dict[int, dict[bytes, dict[bytes, Any]]]
 
 
 class Memory:
@@ -28,11 +27,14 @@ class Memory:
         self._held: list[Remembered] = []
         self.used_bytes = 0
 
-    def remember(self, remembered: Remembered, port: int, method: bytes, path: bytes, decision: Decision) -> None:
-        """Keep ``decision`` in ``remembered``, unless the path or the method is absurdly long."""
+    def remember(
+        self, remembered: Remembered, port: int, method: bytes, path: bytes, answer: object, answer_bytes: int = 0
+    ) -> None:
+        """Keep ``answer`` in ``remembered``, unless the path or the method is absurdly long; ``answer_bytes``: what the
+        answer holds that is no part of the tables."""
         if len(path) > LIMIT_PATH_BYTES or len(method) > LIMIT_METHOD_BYTES:
             return
-        size = len(path) + _ENTRY_BYTES
+        size = len(path) + _ENTRY_BYTES + answer_bytes
         if self.used_bytes + size > self._limit_bytes:
             for held in self._held:
                 held.clear()
@@ -41,4 +43,4 @@ class Memory:
         self.used_bytes += size
         if not remembered:
             self._held.append(remembered)
-        remembered.setdefault(port, {}).setdefault(method, {})[path] = decision
+        remembered.setdefault(port, {}).setdefault(method, {})[path] = answer

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from ringfence.policy.compile import compile_policy
-from ringfence.policy.decide import DecisionTable, Deny, DenyReason, KnownCaller, Permit, Positions
-from ringfence.policy.memory import Memory
+from ringfence.policy.decide import LIMITS, CallerView, DecisionTable, Deny, DenyReason, KnownCaller, Limits, Permit
 from ringfence.policy.model import (
     Allowlist,
     Callers,
@@ -22,9 +21,6 @@ from ringfence.policy.model import (
     TrustDomainCallers,
     UnauthenticatedCallers,
 )
-from ringfence.policy.paths import parse_template
-from ringfence.policy.tables import CompiledRule
-from ringfence.policy.trie import Trie
 from ringfence.spiffe import SpiffeId, TrustDomain
 
 SHOP = TrustDomain("shop.example")
@@ -40,9 +36,14 @@ def rule(name: str, *callers: Callers, **parts: Any) -> Rule:
     return Rule(name=name, callers=callers or (exactly(WEB),), **parts)
 
 
-def table(*rules: Rule, http_ports: Sequence[int] = (8080, 8081)) -> DecisionTable:
+def table(*rules: Rule, http_ports: Sequence[int] = (8080, 8081), limits: Limits = LIMITS) -> DecisionTable:
     allowlist = Allowlist(namespace="shop", name="callers", rules=rules)
-    return compile_policy(PolicySet(allowlists=(allowlist,)), trust_domain=SHOP, http_ports=http_ports)
+    return compile_policy(PolicySet(allowlists=(allowlist,)), trust_domain=SHOP, http_ports=http_ports, limits=limits)
+
+
+def remembered_paths(view: CallerView) -> int:
+    assert isinstance(view, KnownCaller)
+    return sum(len(paths) for methods in view._remembered.values() for paths in methods.values())
 
 
 def reason(decision: Permit | Deny) -> str:
@@ -142,21 +143,16 @@ def test_one_rule_may_name_both_kinds_of_callers() -> None:
 
 
 def test_callers_without_identity_fill_no_memory_but_their_own() -> None:
-    memory = Memory(10_000)
-    shared = exactly(WEB)
-    rules = (
-        CompiledRule(permit=Permit("p", "r"), ports=frozenset(), methods=frozenset(), paths=()),
-        CompiledRule(permit=Permit("p", "s"), ports=frozenset(), methods=frozenset(), paths=()),
-    )
-    patterns: Trie[str, Positions] = Trie()
-    patterns.insert((shared.trust_domain.name, *shared.segments), False, Positions(0))
-    policy = DecisionTable(rules, patterns, frozenset(), unauthenticated=[1], memory=memory)
-    assert policy.caller(WEB).request(80, b"GET", b"/kept").permitted
-    used = memory.used_bytes
+    policy = table(rule("known"), rule("open", UNAUTHENTICATED), limits=Limits(unauthenticated_bytes=10_000))
+    view = policy.caller(WEB)
+    assert view.request(80, b"GET", b"/kept").permitted
+    used = policy._memory.used_bytes
     assert used
     for number in range(1_000):
-        assert policy.caller(None).request(80, b"GET", b"/%d" % number) == Permit("p", "s")
-    assert memory.used_bytes == used
+        assert policy.caller(None).request(80, b"GET", b"/%d" % number) == Permit("shop/callers", "open")
+        assert policy._unauthenticated_memory.used_bytes <= 10_000
+    assert policy._memory.used_bytes == used
+    assert remembered_paths(view) == 1
 
 
 def test_no_rules_is_nobody() -> None:
@@ -337,61 +333,55 @@ def test_callers_with_the_same_rules_share_one_view() -> None:
     assert isinstance(policy.caller(WEB), KnownCaller)
 
 
-def compiled(limit_callers: int = 4096, memory: Memory | None = None) -> DecisionTable:
-    patterns: Trie[str, Positions] = Trie()
-    patterns.insert(("shop.example",), True, Positions(0))
-    rules = [
-        CompiledRule(permit=Permit("p", "r"), ports=frozenset(), methods=frozenset(), paths=(parse_template("/a/**"),))
-    ]
-    return DecisionTable(rules, patterns, frozenset({80}), limit_callers=limit_callers, memory=memory)
+def compiled(limits: Limits = LIMITS) -> DecisionTable:
+    return table(rule("r", TrustDomainCallers(trust_domain=SHOP), paths=("/a/**",)), limits=limits)
 
 
 def test_the_memory_of_decisions_is_bounded_and_starts_over() -> None:
-    memory = Memory(limit_bytes=10_000)
-    view = compiled(memory=memory).caller(WEB)
+    policy = compiled(Limits(remembered_bytes=10_000))
+    view = policy.caller(WEB)
     highest = 0
     for number in range(1000):
         assert view.request(80, b"GET", b"/a/%d" % number).permitted
         assert not view.request(80, b"GET", b"/b/%d" % number).permitted
-        highest = max(highest, memory.used_bytes)
-        held = view._remembered  # type: ignore[attr-defined]
-        assert sum(len(paths) for methods in held.values() for paths in methods.values()) <= 50
+        highest = max(highest, policy._memory.used_bytes)
+        assert remembered_paths(view) <= 50
     assert 5_000 < highest <= 10_000
-    assert view.request(80, b"GET", b"/a/0") == Permit("p", "r")
+    assert view.request(80, b"GET", b"/a/0") == Permit("shop/callers", "r")
 
 
 @pytest.mark.parametrize(
     ("method", "path"), [(b"GET", b"/a/" + b"x" * 1024), (b"M" * 33, b"/a"), (b"OPTIONS", b"*"), (b"GET", b"")]
 )
 def test_what_is_absurd_is_judged_but_not_remembered(method: bytes, path: bytes) -> None:
-    memory = Memory()
-    view = compiled(memory=memory).caller(WEB)
+    policy = compiled()
+    view = policy.caller(WEB)
     view.request(80, method, path)
-    assert memory.used_bytes == 0
+    assert policy._memory.used_bytes == 0
     view.request(80, b"GET", b"/a")
-    assert memory.used_bytes > 0
+    assert policy._memory.used_bytes > 0
 
 
 def test_strangers_do_not_fill_the_memory() -> None:
-    memory = Memory()
-    stranger = compiled(memory=memory).caller(SpiffeId.parse("spiffe://x.example/a"))
+    policy = compiled()
+    stranger = policy.caller(SpiffeId.parse("spiffe://x.example/a"))
     for number in range(10):
         stranger.request(80, b"GET", b"/a/%d" % number)
-    assert memory.used_bytes == 0
+    assert policy._memory.used_bytes == 0
 
 
 def test_the_query_is_not_part_of_what_is_remembered() -> None:
-    memory = Memory()
-    view = compiled(memory=memory).caller(WEB)
+    policy = compiled()
+    view = policy.caller(WEB)
     view.request(80, b"GET", b"/a/1")
-    used = memory.used_bytes
+    used = policy._memory.used_bytes
     for number in range(10):
         assert view.request(80, b"GET", b"/a/1?q=%d" % number).permitted
-    assert memory.used_bytes == used
+    assert policy._memory.used_bytes == used
 
 
 def test_the_callers_held_are_bounded() -> None:
-    policy = compiled(limit_callers=10)
+    policy = compiled(Limits(callers=10))
     for number in range(100):
         policy.caller(SpiffeId.parse(f"spiffe://shop.example/x{number}"))
         assert len(policy._callers) <= 10
@@ -448,7 +438,7 @@ def test_steps_of_a_decision_do_not_grow_with_the_number_of_rules() -> None:
             + [lines_run(lambda policy=policy: policy.caller(STRANGER))]  # type: ignore[misc]
         )
     assert steps[0] == steps[1]
-    assert max(steps[1]) < 150
+    assert max(steps[1]) < 250
 
 
 def test_steps_to_know_a_caller_grow_with_its_own_rules_only() -> None:
