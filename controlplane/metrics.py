@@ -120,6 +120,22 @@ class ControlPlaneMetrics:
             ["task"],
             registry=registry,
         )
+        self.issuer_fetches = Counter(
+            f"{_PREFIX}_token_issuer_fetches",
+            "Key sets of token issuers asked for, by outcome: done, or why there was none.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.issuers_without_keys = Gauge(
+            f"{_PREFIX}_token_issuers_without_keys",
+            "Key sets wanted that never came: tokens of these issuers are refused.",
+            registry=registry,
+        )
+        self.issuer_keys_age_seconds = Gauge(
+            f"{_PREFIX}_token_issuer_keys_age_seconds",
+            "Since the issuer that is silent for longest gave its keys, as of the last look.",
+            registry=registry,
+        )
         for outcome in ("applied", "refused"):
             self.changes.labels(outcome)
         for outcome in ("accepted", "refused"):

@@ -27,6 +27,7 @@ from controlplane.mesh.model import (
     UpstreamReference,
 )
 from controlplane.mesh.services import read_service
+from controlplane.mesh.token_issuers import read_token_issuers
 from ringfence.kit.collector_urls import CollectorUrlError, parse_collector_url
 from ringfence.policy.problems import Problem
 from ringfence.policy.yamlnodes import MappingReader, load_yaml
@@ -94,6 +95,7 @@ def _read_document(document: MappingReader, fields: Fields) -> MeshDraft:
     identities = _identities(fields, spec.mapping("identities", default=None))
     root_namespace, _ = fields.label(spec, "rootNamespace", default=ROOT_NAMESPACE)
     tracing = _tracing(spec.mapping("tracing", default=None))
+    token_issuers = read_token_issuers(fields, spec)
     items = spec.sequence("services")
     if len(items) > SERVICE_LIMIT:
         spec.problem(f"{len(items)} services are more than {SERVICE_LIMIT}", "split the mesh", key="services")
@@ -110,6 +112,7 @@ def _read_document(document: MappingReader, fields: Fields) -> MeshDraft:
         identities=identities,
         tracing=tracing,
         root_namespace=root_namespace,
+        token_issuers=token_issuers,
         services=tuple(read_service(fields, item.mapping(), trust_domain) for item in items[:SERVICE_LIMIT]),
         direct_services=tuple(
             read_direct_service(fields, item.mapping(), trust_domain) for item in direct[:SERVICE_LIMIT]
@@ -186,6 +189,7 @@ def _mesh(draft: MeshDraft) -> Mesh:
         identities=draft.identities,
         tracing=draft.tracing,
         root_namespace=draft.root_namespace,
+        token_issuers=draft.token_issuers,
         services=tuple(
             Service(
                 name=service.name,

@@ -8,7 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.mesh.direct import DirectServiceDraft
-from controlplane.mesh.model import AccessLog, ControlPlaneAddresses, IdentityLifetimes, Run, Tracing, workload_name
+from controlplane.mesh.model import (
+    AccessLog,
+    ControlPlaneAddresses,
+    IdentityLifetimes,
+    Run,
+    TokenIssuerRules,
+    Tracing,
+    workload_name,
+)
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.labels import Labels
 from ringfence.policy.yamlnodes import MappingReader
@@ -118,3 +126,4 @@ class MeshDraft:
     direct_services: tuple[DirectServiceDraft, ...]
     tracing: Tracing | None
     root_namespace: str
+    token_issuers: TokenIssuerRules

@@ -186,6 +186,19 @@ class IdentityLifetimes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenIssuerRules:
+    """``hosts``: patterns of those that may be asked. ``private_networks``: canonical; addresses outside the public
+    internet that they may have. ``ca_file``: by whom their certificates must be signed; empty: by the system's
+    authorities. ``plain_http``: without TLS from this machine itself, for trials. ``refresh_seconds``: how often."""
+
+    hosts: tuple[str, ...] = ()
+    private_networks: tuple[str, ...] = ()
+    ca_file: str = ""
+    plain_http: bool = False
+    refresh_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
     """The whole of ``mesh.yaml``; ``policies`` is the folder as written, relative to the file.
 
@@ -201,6 +214,7 @@ class Mesh:
     direct_services: tuple[DirectService, ...] = ()
     tracing: Tracing | None = None
     root_namespace: str = ROOT_NAMESPACE
+    token_issuers: TokenIssuerRules = TokenIssuerRules()
 
     @property
     def workloads(self) -> Iterator[tuple[Service, Instance]]:

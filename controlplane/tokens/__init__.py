@@ -1,0 +1,1 @@
+"""What the control plane must know of token issuers: their key sets, fetched and kept; the secrets of introspection."""
