@@ -44,7 +44,7 @@ def read_first(settings: ControlPlaneSettings, clock: Clock) -> Readings:
     """Read and judge the files, and see whether the addresses are free. Raises StartRefusedError."""
     reader = ContentReader(clock=clock, limit_bytes=LIMIT_BYTES)
     sources = Sources(settings.mesh_file, reader, policy_folder_named)
-    judge = Judge()
+    judge = Judge(clock)
     files = sources.read()
     configuration, problems = judge.judge(files)
     if configuration is None:

@@ -24,7 +24,7 @@ from controlplane.push.snapshots import build_snapshots
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
-from ringfence.policy.problems import Problem
+from ringfence.policy.problems import Problem, errors
 from ringfence.snapshot import Snapshot
 from ringfence.spiffe import TrustBundle
 from ringfence.wire.convert import WireError, snapshot_from_wire, snapshot_to_wire
@@ -96,7 +96,7 @@ class Applier:
             self._log.error("change cannot be judged", error=repr(error))
             problems, configuration = [_at_mesh(files, f"the change cannot be judged: {error!r}", "")], None
         if configuration is None:
-            self._refuse(problems)
+            self._refuse(errors(problems))
             return True
         return await self.put_in_force(configuration, files)
 
@@ -202,6 +202,13 @@ class Applier:
     def _publish(self, configuration: Configuration, ledger: Ledger, catalog: Catalog) -> None:
         changed = catalog.revision != self._distributor.catalog.revision
         mended = self._refused is not None
+        if configuration.warnings and (self._held is None or self._held.warnings != configuration.warnings):
+            self._log.warning(
+                "configuration with warnings",
+                problems=[str(problem) for problem in configuration.warnings[:_LOGGED_PROBLEMS]],
+                problem_count=len(configuration.warnings),
+                revision=catalog.revision,
+            )
         self._ledger = ledger
         self._held = configuration
         self._refused = None
@@ -236,7 +243,7 @@ class Applier:
 
 def _snapshots(configuration: Configuration, bundles: Iterable[TrustBundle]) -> dict[WorkloadKey, Snapshot]:
     """Of revision 1, whatever their revision will be."""
-    return build_snapshots(configuration.document.mesh, configuration.allowlists, bundles, 1, configuration.routes)
+    return build_snapshots(configuration.document.mesh, configuration.policies, bundles, 1, configuration.routes)
 
 
 def _unsendable(catalog: Catalog, held: Catalog) -> list[str]:

@@ -7,20 +7,24 @@ from dataclasses import dataclass, field
 
 from controlplane.mesh.document import MeshDocument
 from ringfence.policy.analysis.world import Effect
-from ringfence.policy.model import Allowlist
+from ringfence.policy.bound import Policies
 from ringfence.policy.problems import Place, Problem
+from ringfence.policy.written import PolicyDocument
 from ringfence.routing.bind import Routes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What was judged good as a whole; ``allowlists``: full service name -> those that protect it; ``routes``: the same
-    and port -> how it is reached; ``places``: where each rule stands, by its effect and full name."""
+    """What was judged good as a whole; ``policies``: full service name -> what decides about its calls; ``routes``: the
+    same and port -> how it is reached; ``places``: where each rule stands, by its effect and full name; ``documents``:
+    those of policy, as written; ``warnings``: what is in force, and surely not meant."""
 
     document: MeshDocument
-    allowlists: Mapping[str, tuple[Allowlist, ...]]
+    policies: Policies
     routes: Routes = field(default_factory=dict)
     places: Mapping[tuple[Effect, str], Place] = field(default_factory=dict)
+    documents: tuple[PolicyDocument, ...] = ()
+    warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,14 @@ from pathlib import Path
 from controlplane.intake.configuration import Configuration
 from controlplane.intake.sources import PolicyFolder, SourceFiles
 from controlplane.mesh.document import MeshDocument, read_mesh
+from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.watch import FileContent
 from ringfence.policy import documents as policies
 from ringfence.policy.analysis.world import Effect
-from ringfence.policy.bind import ServicePorts, bind
+from ringfence.policy.bind import Surroundings, bind
 from ringfence.policy.envelope import KindReader, read_kinds
-from ringfence.policy.plain import plain_allowlists
-from ringfence.policy.problems import Problem
+from ringfence.policy.problems import Problem, errors
+from ringfence.policy.services import MeshService
 from ringfence.policy.written import PolicyDocument
 from ringfence.policy.yamltree import MappingNode, ScalarNode, load_yaml
 from ringfence.routing import documents as routes
@@ -44,15 +45,38 @@ def policy_folder_named(source: bytes) -> str | None:
     return named.text if isinstance(named, ScalarNode) and named.text else None
 
 
+def services_of(document: MeshDocument) -> dict[str, MeshService]:
+    """The services of a mesh as documents are bound to them."""
+    return {
+        service.full_name: MeshService(
+            ports={port.port: port.protocol for port in service.ports},
+            permissive=frozenset(port.port for port in service.ports if port.mode is PortMode.PERMISSIVE),
+            spiffe_id=service.spiffe_id,
+            labels=service.labels,
+        )
+        for service in document.mesh.services
+    } | {
+        direct.full_name: MeshService(
+            ports={port.port: port.protocol for port in direct.ports},
+            has_sidecar=False,
+            spiffe_id=direct.spiffe_id,
+            labels=direct.labels,
+        )
+        for direct in document.mesh.direct_services
+    }
+
+
 class Judge:
     """Turns files into a configuration; remembers what it read of files that stay the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._read_mesh: tuple[FileContent, MeshDocument | None, list[Problem]] | None = None
         self._read: dict[Path, tuple[FileContent, list[Document], list[Problem]]] = {}
 
     def judge(self, files: SourceFiles) -> tuple[Configuration | None, list[Problem]]:
-        """The configuration, or None and every problem, in the order of files and places. Blocking work."""
+        """The configuration with what it should be warned of, or None and every problem, in the order of files and
+        places. Blocking work."""
         if self._read_mesh is None or self._read_mesh[0] != files.mesh:
             self._read_mesh = (files.mesh, *_mesh(files.mesh))
         _, document, problems = self._read_mesh
@@ -62,28 +86,28 @@ class Judge:
             problems = [*problems, *found]
         if document is None:
             return None, problems
-        services = {
-            service.full_name: ServicePorts(
-                ports={port.port: port.protocol for port in service.ports},
-                permissive=frozenset(port.port for port in service.ports if port.mode is PortMode.PERMISSIVE),
-            )
-            for service in document.mesh.services
-        } | {
-            direct.full_name: ServicePorts(ports={port.port: port.protocol for port in direct.ports}, has_sidecar=False)
-            for direct in document.mesh.direct_services
-        }
-        plain, unbound = plain_allowlists(one for one in documents if not isinstance(one, RouteDocument))
-        protecting, found = bind(plain, services)
+        services = services_of(document)
+        written = [one for one in documents if not isinstance(one, RouteDocument)]
+        surroundings = Surroundings(
+            services=services,
+            trust_domain=document.mesh.trust_domain,
+            root_namespace=document.mesh.root_namespace,
+            now=self._clock.now(),
+        )
+        binding = bind(written, surroundings)
         leading, misled = bind_routes([one for one in documents if isinstance(one, RouteDocument)], services)
-        problems = [*problems, *unbound, *found, *misled]
-        if problems:
-            return None, sorted(problems)
-        places = {
-            (Effect.ALLOW, f"{one.allowlist.full_name}/{rule.name}"): placed.name
-            for one in plain
-            for rule, placed in zip(one.allowlist.rules, one.places, strict=True)
-        }
-        return Configuration(document=document, allowlists=protecting, routes=leading, places=places), []
+        problems = sorted([*problems, *binding.problems, *misled])
+        if errors(problems):
+            return None, problems
+        configuration = Configuration(
+            document=document,
+            policies=binding.policies,
+            routes=leading,
+            places={(Effect(effect), name): place for (effect, name), place in binding.places.items()},
+            documents=tuple(written),
+            warnings=tuple(problems),
+        )
+        return configuration, problems
 
     def _policies(self, folder: PolicyFolder, document: MeshDocument | None) -> tuple[list[Document], list[Problem]]:
         if folder.error:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from controlplane.intake.configuration import Configuration
 from ringfence.policy.analysis.world import World, WorldPort, WorldService
-from ringfence.policy.model import PolicySet
+from ringfence.policy.bound import BoundPolicy
 from ringfence.snapshot import PortMode
 
 
 def world_of(configuration: Configuration) -> World:
     """The world that ``configuration`` makes; services without a sidecar are in it, as callers have them, too."""
     mesh = configuration.document.mesh
+    nothing = BoundPolicy()
+
+    def bound(name: str) -> BoundPolicy:
+        return configuration.policies.get(name, nothing)
+
     services = [
         WorldService(
             namespace=service.namespace,
@@ -21,7 +26,9 @@ def world_of(configuration: Configuration) -> World:
                 WorldPort(port=port.port, protocol=port.protocol, permissive=port.mode is PortMode.PERMISSIVE)
                 for port in sorted(service.ports, key=lambda port: port.port)
             ),
-            policy=PolicySet(allowlists=configuration.allowlists.get(service.full_name, ())),
+            policy=bound(service.full_name).policy,
+            shadow=bound(service.full_name).shadow,
+            token_issuers=bound(service.full_name).issuers,
         )
         for service in mesh.services
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Final
 
 from controlplane.intake.configuration import Configuration, RefusedChange
 from controlplane.push.readiness import ReadinessBoard
@@ -12,6 +13,8 @@ from controlplane.push.sessions import Session, Standing
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.policy.problems import Problem
 from ringfence.snapshot import Snapshot
+
+_WARNINGS_TOLD: Final = 200
 
 
 def status_document(
@@ -63,7 +66,8 @@ def status_document(
         "configuration": {
             "file": configuration.document.file,
             "in_force_since": held_since,
-            "allowlists": sum(len(listed) for listed in configuration.allowlists.values()),
+            "allowlists": sum(len(bound.policy.allowlists) for bound in configuration.policies.values()),
+            "warnings": [problem_document(problem) for problem in configuration.warnings[:_WARNINGS_TOLD]],
             "refused": _refused(refused),
         },
         "workloads": workloads,
@@ -108,5 +112,6 @@ def problem_document(problem: Problem) -> dict[str, object]:
         "column": problem.column,
         "message": problem.message,
         "mend": problem.mend,
+        "severity": problem.severity.value,
         "text": str(problem),
     }

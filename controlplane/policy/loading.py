@@ -17,7 +17,7 @@ from controlplane.intake.world import world_of
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.watch import ContentReader, FileContent, list_files
 from ringfence.policy.analysis.world import World
-from ringfence.policy.problems import Problem
+from ringfence.policy.problems import Problem, errors
 from ringfence.policy.yamltree import LIMIT_BYTES, MappingNode, ScalarNode, load_yaml
 
 MESH_FILE = "mesh.yaml"
@@ -25,7 +25,8 @@ MESH_FILE = "mesh.yaml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What the files say. ``configuration`` and ``world`` are None where there is an error, or no mesh file."""
+    """What the files say, warnings among ``problems``. ``configuration`` and ``world`` are None where there is an error
+    (also: no mesh file)."""
 
     problems: tuple[Problem, ...]
     configuration: Configuration | None = None
@@ -59,11 +60,16 @@ def load(paths: Sequence[Path], *, mesh: Path | None = None, clock: Clock | None
             named = mesh_file.path.parent / folder
             documents = [reader.read(path) for path in _listed([named], problems)]
     sources = SourceFiles(mesh=mesh_file, policies=PolicyFolder(path=mesh_file.path.parent, files=tuple(documents)))
-    configuration, told = Judge().judge(sources)
+    configuration, told = Judge(clock).judge(sources)
     problems = sorted([*problems, *told])
-    if configuration is None or problems:
+    if configuration is None or errors(problems):
         return Loaded(problems=tuple(problems), mesh_file=mesh_file.path)
-    return Loaded(problems=(), configuration=configuration, world=world_of(configuration), mesh_file=mesh_file.path)
+    return Loaded(
+        problems=tuple(problems),
+        configuration=configuration,
+        world=world_of(configuration),
+        mesh_file=mesh_file.path,
+    )
 
 
 def _listed(paths: Iterable[Path], problems: list[Problem]) -> list[Path]:

@@ -1,6 +1,6 @@
 """From the accepted configuration to what each sidecar is told. Pure.
 
-A sidecar receives its own workload, its own upstreams and the allowlists that protect it, and nothing of anybody
+A sidecar receives its own workload, its own upstreams and the policy that protects it, and nothing of anybody
 else's: its memory does not grow with the mesh, and a stolen one betrays only its neighbours' addresses.
 """
 
@@ -8,44 +8,51 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Final
 
 from controlplane.mesh.model import DirectService, Instance, Mesh, Service, UpstreamReference
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.addresses import SocketAddress
-from ringfence.policy.model import Allowlist
+from ringfence.policy.bound import BoundPolicy, Policies
 from ringfence.routing.bind import Routes
 from ringfence.snapshot import Endpoint, ForwardProxy, Port, Snapshot, Transport, Upstream, Workload
 from ringfence.spiffe import TrustBundle
 
+_NOBODY: Final = BoundPolicy()
+
 
 def build_snapshots(
     mesh: Mesh,
-    allowlists: Mapping[str, tuple[Allowlist, ...]],
+    policies: Policies,
     bundles: Iterable[TrustBundle],
     revision: int,
     routes: Routes = MappingProxyType({}),
 ) -> dict[WorkloadKey, Snapshot]:
     """One snapshot for each workload of ``mesh``, all stamped ``revision``.
 
-    ``allowlists`` are bound: full service name -> those that protect it; a service that is not in it is protected by
-    none and so refuses everybody. ``routes``, bound as well: how callers reach it, and what it takes of them. Whatever
-    order the documents had, equal configurations give equal snapshots.
+    ``policies`` are bound: full service name -> what decides about its calls; a service that is not in it is protected
+    by nothing and so refuses everybody. ``routes``, bound as well: how callers reach it, and what it takes of them.
+    Whatever order the documents had, equal configurations give equal snapshots.
     """
     services: dict[str, Service | DirectService] = {service.full_name: service for service in mesh.services}
     services |= {service.full_name: service for service in mesh.direct_services}
     ordered_bundles = tuple(sorted(bundles, key=lambda bundle: bundle.trust_domain.name))
-    return {
-        WorkloadKey(service.spiffe_id, instance.name): Snapshot(
+    found: dict[WorkloadKey, Snapshot] = {}
+    for service, instance in mesh.workloads:
+        bound = policies.get(service.full_name, _NOBODY)
+        found[WorkloadKey(service.spiffe_id, instance.name)] = Snapshot(
             revision=revision,
             workload=_workload(service, instance, routes),
             upstreams=_upstreams(service, instance, services, routes),
-            allowlists=tuple(sorted(allowlists.get(service.full_name, ()), key=lambda listed: listed.full_name)),
+            allowlists=tuple(sorted(bound.policy.allowlists, key=lambda listed: listed.full_name)),
             bundles=ordered_bundles,
             egress=tuple(sorted(service.egress, key=lambda rule: rule.name)),
+            denylists=tuple(sorted(bound.policy.denylists, key=lambda listed: listed.full_name)),
+            observe_until=bound.policy.observe_until,
+            shadow=bound.shadow,
+            token_issuers=bound.issuers,
         )
-        for service in mesh.services
-        for instance in service.instances
-    }
+    return found
 
 
 def _workload(service: Service, instance: Instance, routes: Routes) -> Workload:

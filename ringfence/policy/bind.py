@@ -1,104 +1,127 @@
 """Binds policy documents to the services they protect, and finds what cannot be enforced there. Pure.
 
-A rule that speaks of HTTP on a port that carries opaque TCP would never permit anything, and one for a port that the
-service does not have neither; both are errors here rather than silence later.
+``binding`` does it, a module a question. Whatever could never be enforced is an error here rather than silence later,
+and what is surely not meant is a warning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ringfence.policy.model import Allowlist, Rule
-from ringfence.policy.plain import PlainAllowlist, RulePlaces
-from ringfence.policy.problems import Place, Problem, choose_from, nearest, shown
-
-OPAQUE = "tcp"
+from ringfence.policy.binding.callers import CallerResolver
+from ringfence.policy.binding.catalog import catalogue
+from ringfence.policy.binding.checks import Targets, check_list
+from ringfence.policy.binding.conditions import check_conditions
+from ringfence.policy.binding.futility import contradicted, shadowed
+from ringfence.policy.binding.issuers import bind_issuers, check_token_rules
+from ringfence.policy.binding.lists import FlatList, ListResolver
+from ringfence.policy.binding.postures import bind_postures
+from ringfence.policy.binding.selection import Selection
+from ringfence.policy.bound import ALLOW, DENY, Binding, BoundPolicy
+from ringfence.policy.bounds import LIST_LIMIT, RULE_LIMIT
+from ringfence.policy.model import Allowlist, Denylist, PolicySet, TokenIssuer
+from ringfence.policy.problems import Place, Problem, errors
+from ringfence.policy.services import Services
+from ringfence.policy.written import Mode, PolicyDocument
+from ringfence.spiffe import TrustDomain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServicePorts:
-    """The ports of one service, each with how its bytes are read: ``tcp`` for opaque, else a form of HTTP.
+class Surroundings:
+    """What documents are bound to, and when: ``now`` in Unix seconds, for postures alone."""
 
-    ``permissive``: those of them that also take callers without an identity. ``has_sidecar``: whether anybody enforces
-    there what policy says.
-    """
-
-    ports: Mapping[int, str]
-    permissive: frozenset[int] = frozenset()
-    has_sidecar: bool = True
+    services: Services
+    trust_domain: TrustDomain | None = None
+    root_namespace: str = "ringfence-system"
+    now: float = 0.0
 
 
-def bind(
-    documents: Iterable[PlainAllowlist], services: Mapping[str, ServicePorts]
-) -> tuple[dict[str, tuple[Allowlist, ...]], list[Problem]]:
-    """The allowlists of each service that has any, and all problems between documents and services.
+def bind(documents: Iterable[PolicyDocument], surroundings: Surroundings) -> Binding:
+    """The policy of each service that has any, with all problems between documents and services.
 
-    ``services`` goes by full name, ``<namespace>/<name>``. The order of ``documents`` does not matter. When there is
-    any problem nothing is bound.
+    The order of ``documents`` does not matter. With any error nothing is bound.
     """
     problems: list[Problem] = []
-    bound: dict[str, list[Allowlist]] = {}
-    # The first by file and line keeps its name, whatever order the files were read in.
-    first: dict[str, Place] = {}
-    for document in sorted(documents, key=lambda document: document.name_place):
-        allowlist = document.allowlist
-        if allowlist.name and allowlist.namespace:
-            held = first.setdefault(allowlist.full_name, document.name_place)
-            if held is not document.name_place:
-                message = f"duplicate allowlist {shown(allowlist.full_name)}"
-                problems.append(document.name_place.problem(message, f"first given at {held}: rename one"))
-        service = services.get(document.service_full_name)
-        if service is not None and not service.has_sidecar:
-            message = f"{document.service_full_name} has no sidecar, so that nobody would enforce this allowlist"
-            mend = "remove it, as the service judges its callers itself, or give the service a sidecar"
-            problems.append(document.service_place.problem(message, mend))
-        elif service is not None:
-            for rule, places in zip(allowlist.rules, document.places, strict=True):
-                problems.extend(_check_rule(rule, places, document.service_full_name, service))
-            bound.setdefault(document.service_full_name, []).append(allowlist)
-        elif document.service and allowlist.namespace:
-            place = document.service_place
-            problems.append(unknown_service("an allowlist", allowlist.namespace, document.service, place, services))
-    if problems:
-        return {}, sorted(problems)
+    services, trust_domain = surroundings.services, surroundings.trust_domain
+    catalog = catalogue(documents, problems)
+    callers = CallerResolver(services, catalog.caller_sets, trust_domain, problems)
+    callers.check_sets()
+    lists = ListResolver(catalog, callers, problems).resolve()
+    selection = Selection(services, surroundings.root_namespace, problems)
+    issuers = bind_issuers(catalog, selection, problems)
+    postures = bind_postures(catalog, selection, surroundings.now, problems)
+    selected = [(one, selection.select(one.header, one.selector, one.what)) for one in lists]
+    for flat, names in selected:
+        if names:
+            problems.extend(check_list(flat, Targets(names, services)))
+            problems.extend(check_token_rules(flat, names, issuers, catalog.issuers))
+    problems.extend(check_conditions(catalog, lists))
+    problems.extend(_too_many(selected))
+    if not errors(problems):
+        for flat in lists:
+            problems.extend(shadowed(flat, trust_domain))
+        problems.extend(contradicted([(flat, frozenset(names)) for flat, names in selected], trust_domain))
+    told = tuple(sorted(set(problems)))
+    if errors(told):
+        return Binding(policies={}, problems=told)
+    return Binding(policies=_policies(selected, issuers, postures), problems=told, places=_places(lists))
+
+
+def _policies(
+    selected: Iterable[tuple[FlatList, tuple[str, ...]]],
+    issuers: Mapping[str, tuple[TokenIssuer, ...]],
+    postures: Mapping[str, float],
+) -> dict[str, BoundPolicy]:
+    """By service; each list is one value, however many services share it."""
+    in_force: dict[str, list[Allowlist | Denylist]] = {}
+    beside: dict[str, list[Allowlist | Denylist]] = {}
+    for flat, names in selected:
+        made = _made(flat)
+        held = beside if flat.mode is Mode.SHADOW else in_force
+        for name in names:
+            held.setdefault(name, []).append(made)
+    found: dict[str, BoundPolicy] = {}
+    for name in sorted({*in_force, *beside, *issuers, *postures}):
+        own, more = in_force.get(name, []), beside.get(name, [])
+        policy = replace(_set(own), observe_until=postures.get(name))
+        shadow = replace(_set([*own, *more]), observe_until=postures.get(name)) if more else None
+        found[name] = BoundPolicy(policy=policy, shadow=shadow, issuers=issuers.get(name, ()))
+    return found
+
+
+def _made(flat: FlatList) -> Allowlist | Denylist:
+    kind = Denylist if flat.denies else Allowlist
+    return kind(namespace=flat.header.namespace, name=flat.header.name, rules=tuple(one.rule for one in flat.rules))
+
+
+def _set(lists: Iterable[Allowlist | Denylist]) -> PolicySet:
+    ordered = sorted(lists, key=lambda one: one.full_name)
+    return PolicySet(
+        allowlists=tuple(one for one in ordered if isinstance(one, Allowlist)),
+        denylists=tuple(one for one in ordered if isinstance(one, Denylist)),
+    )
+
+
+def _places(lists: Iterable[FlatList]) -> dict[tuple[str, str], Place]:
     return {
-        name: tuple(sorted(allowlists, key=lambda allowlist: allowlist.full_name)) for name, allowlists in bound.items()
-    }, []
+        (DENY if flat.denies else ALLOW, f"{flat.header.full_name}/{one.rule.name}"): one.place
+        for flat in lists
+        for one in flat.rules
+    }
 
 
-def unknown_service(
-    what: str, namespace: str, service: str, place: Place, services: Mapping[str, ServicePorts]
-) -> Problem:
-    """The problem of a document (``what``, with its article) for a service that its namespace does not have."""
-    message = f"namespace {namespace} has no service {shown(service)}"
-    elsewhere = sorted(name for name in services if name.endswith(f"/{service}"))
-    here = sorted(name.removeprefix(f"{namespace}/") for name in services if name.startswith(f"{namespace}/"))
-    if elsewhere and nearest(service, here) is None:
-        mend = f"{elsewhere[0]} exists: {what} stands in the namespace of the service"
-    else:
-        mend = choose_from(service, here) or "no service of the mesh is in that namespace"
-    return place.problem(message, mend)
-
-
-def _check_rule(rule: Rule, places: RulePlaces, service_name: str, service: ServicePorts) -> Iterable[Problem]:
-    speaks_http = bool(rule.methods or rule.paths)
-    for port, place in zip(rule.ports, places.ports, strict=True):
-        protocol = service.ports.get(port)
-        if protocol is None:
-            known = ", ".join(str(number) for number in sorted(service.ports)) or "none: it has no ports"
-            yield place.problem(f"{service_name} has no port {port}", f"its ports: {known}")
-        elif speaks_http and protocol == OPAQUE:
-            message = f"rule {rule.name} speaks of HTTP, but port {port} of {service_name} carries opaque TCP"
-            yield place.problem(message, "remove the port, or remove methods and paths from the rule")
-    if speaks_http and not rule.ports and set(service.ports.values()) <= {OPAQUE}:
-        message = f"rule {rule.name} speaks of HTTP, but no port of {service_name} is read as HTTP"
-        yield (places.http or places.name).problem(message, "remove methods and paths from the rule")
-    if places.unauthenticated is not None:
-        # Ports that the service does not have were told above.
-        addressed = service.ports.keys() & rule.ports if rule.ports else service.ports.keys()
-        if not addressed & service.permissive and (addressed or not rule.ports):
-            which = "port that it names" if rule.ports else f"port of {service_name}"
-            message = f"rule {rule.name} permits unauthenticated callers, but no {which} is permissive"
-            mend = "give a port mode: permissive in the mesh file, or remove the caller"
-            yield places.unauthenticated.problem(message, mend)
+def _too_many(selected: Iterable[tuple[FlatList, tuple[str, ...]]]) -> Iterable[Problem]:
+    """More than one sidecar can be told, at the document with which it becomes too much."""
+    rules: dict[str, int] = {}
+    lists: dict[str, int] = {}
+    for flat, names in selected:
+        over: str | None = None
+        for name in names:
+            rules[name] = rules.get(name, 0) + len(flat.rules)
+            lists[name] = lists.get(name, 0) + 1
+            if rules[name] > RULE_LIMIT or lists[name] > LIST_LIMIT:
+                over = name
+        if over is not None:
+            message = f"{over} has {rules[over]} rules in {lists[over]} lists with this one"
+            yield flat.header.place.problem(message, f"at most {RULE_LIMIT} in {LIST_LIMIT}: remove some")

@@ -1,19 +1,28 @@
-"""A problem in a document: where it is, what it is, and the mend. Pure."""
+"""A problem in a document: where it is, what it is, how bad, and the mend. Pure."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 _SHOWN_CHARACTERS: Final = 80
 _COMPARED_CHARACTERS: Final = 64
 
 
+class Severity(StrEnum):
+    """Whether a document can be put in force as it is."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One error in a document; ``line`` and ``column`` count from 1; problems sort by place.
+    """One thing that is wrong in a document, or with a warning surely not meant; ``line`` and ``column`` count from 1;
+    problems sort by place.
 
     ``str`` gives the one line that every command prints: ``file:line:column: message (mend)``.
     """
@@ -23,9 +32,16 @@ class Problem:
     column: int
     message: str
     mend: str = ""
+    severity: Severity = Severity.ERROR
+
+    @property
+    def is_error(self) -> bool:
+        """Whether nothing can be put in force with it."""
+        return self.severity is Severity.ERROR
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}: {self.message}"
+        kind = "" if self.is_error else "warning: "
+        where = f"{self.file}:{self.line}:{self.column}: {kind}{self.message}"
         line = f"{where} ({self.mend})" if self.mend else where
         # A file may bear any name, and what is printed must stay one line that a terminal only shows.
         return line if line.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
@@ -43,8 +59,17 @@ class Place:
         """A problem at this place."""
         return Problem(self.file, self.line, self.column, message, mend)
 
+    def warning(self, message: str, mend: str = "") -> Problem:
+        """At this place something that is surely not meant, and can be put in force all the same."""
+        return Problem(self.file, self.line, self.column, message, mend, Severity.WARNING)
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+def errors(problems: Iterable[Problem]) -> list[Problem]:
+    """Those with which nothing can be put in force."""
+    return [problem for problem in problems if problem.is_error]
 
 
 def shown(text: str) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ringfence.policy.bind import OPAQUE, ServicePorts, unknown_service
 from ringfence.policy.problems import Place, Problem, shown
+from ringfence.policy.services import OPAQUE, MeshService, Services, unknown_service
 from ringfence.routing.documents import RouteDocument
 from ringfence.routing.model import RateLimit, Route
 
@@ -27,7 +27,7 @@ Routes = Mapping[str, Mapping[int, PortRoute]]
 
 
 def bind_routes(
-    documents: Iterable[RouteDocument], services: Mapping[str, ServicePorts]
+    documents: Iterable[RouteDocument], services: Services
 ) -> tuple[dict[str, dict[int, PortRoute]], list[Problem]]:
     """The routes of each service that has any, and all problems between documents and services.
 
@@ -67,7 +67,7 @@ def bind_routes(
     return (bound, []) if not problems else ({}, sorted(problems))
 
 
-def _ports(document: RouteDocument, service: ServicePorts, problems: list[Problem]) -> Iterable[tuple[int, Place]]:
+def _ports(document: RouteDocument, service: MeshService, problems: list[Problem]) -> Iterable[tuple[int, Place]]:
     """The ports of the service that the document is for, each with where it says so."""
     name = document.service_full_name
     for port, place in document.ports:

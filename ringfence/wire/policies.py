@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from ringfence.policy.bounds import CALLER_LIMIT, LIST_LIMIT, RULE_LIMIT
 from ringfence.policy.callers import format_spiffe_id_pattern
 from ringfence.policy.model import (
     Allowlist,
@@ -48,9 +49,6 @@ from ringfence.wire.fields import (
 from ringfence.wire.gen import control_pb2
 from ringfence.wire.tokens import read_token_match, token_match_to_wire
 
-LIST_LIMIT: Final = 1_000
-RULE_LIMIT: Final = 20_000
-CALLER_LIMIT: Final = 1_000
 WORD_LIMIT: Final = 1_000
 _PORT_LIMIT: Final = 256
 

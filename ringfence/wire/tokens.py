@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from ringfence.policy.bounds import ISSUER_LIMIT
 from ringfence.policy.model import Introspection, TokenIssuer, TokenMatch
 from ringfence.policy.words import (
     ALGORITHMS,
@@ -35,7 +36,6 @@ from ringfence.wire.fields import (
 )
 from ringfence.wire.gen import control_pb2
 
-ISSUER_LIMIT: Final = 32
 _WORD_LIMIT: Final = 100
 _BLANKS: Final = dict.fromkeys(map(ord, "\n\r\t"))
 # No user, no fragment, no blanks. To this machine alone a secret may go without TLS.
@@ -95,15 +95,14 @@ def _introspection_to_wire(introspection: Introspection | None) -> control_pb2.I
 
 def read_token_match(path: str, message: control_pb2.TokenMatch) -> TokenMatch:
     """What a rule asks of a token."""
-    claims = read_list(f"{path}.claims", message.claims, _WORD_LIMIT, _claim)
-    check_unique(f"{path}.claims", (name for name, _ in claims))
     aged = message.HasField("max_age_seconds")
     return TokenMatch(
         issuers=read_list(f"{path}.issuers", message.issuers, ISSUER_LIMIT, read_full_name),
         scopes=read_list(
             f"{path}.scopes", message.scopes, _WORD_LIMIT, lambda at, text: read_checked(at, text, is_scope)
         ),
-        claims=claims,
+        # A name may come again: each of them must hold.
+        claims=read_list(f"{path}.claims", message.claims, _WORD_LIMIT, _claim),
         acr=read_list(f"{path}.acr", message.acr, _WORD_LIMIT, read_text),
         amr=read_list(f"{path}.amr", message.amr, _WORD_LIMIT, read_text),
         max_age_seconds=read_within(f"{path}.max_age_seconds", message.max_age_seconds, 1, LIMIT_AGE_SECONDS)

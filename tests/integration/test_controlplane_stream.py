@@ -27,7 +27,8 @@ from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.addresses import SocketAddress
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import Logger
-from ringfence.policy.model import Allowlist, NamespaceCallers, Rule
+from ringfence.policy.bound import BoundPolicy
+from ringfence.policy.model import Allowlist, NamespaceCallers, PolicySet, Rule
 from ringfence.spiffe import SpiffeId, X509Svid, control_plane_dns_name, control_plane_id
 from ringfence.wire.gen import control_pb2 as pb
 from ringfence.wire.gen import control_pb2_grpc
@@ -103,17 +104,16 @@ class Plane:
 
     def publish(self, **rules: Iterable[str]) -> int:
         """Put in force allowlists for services, each with rules of these names."""
-        allowlists = {
-            f"shop/{service}": (
-                Allowlist(
-                    namespace="shop",
-                    name=service,
-                    rules=tuple(Rule(name=name, callers=(NamespaceCallers(namespace="shop"),)) for name in names),
-                ),
+        allowlists = [
+            Allowlist(
+                namespace="shop",
+                name=service,
+                rules=tuple(Rule(name=name, callers=(NamespaceCallers(namespace="shop"),)) for name in names),
             )
             for service, names in rules.items()
-        }
-        contents = build_snapshots(self._mesh, allowlists, [self.ca.bundle()], 1)
+        ]
+        policies = {one.full_name: BoundPolicy(policy=PolicySet(allowlists=(one,))) for one in allowlists}
+        contents = build_snapshots(self._mesh, policies, [self.ca.bundle()], 1)
         self._ledger, catalog = advance(self._ledger, contents)
         self.readiness.keep(catalog.snapshots)
         self.distributor.publish(catalog)

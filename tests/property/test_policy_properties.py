@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringfence.policy.bind import ServicePorts, bind
+from ringfence.policy.bind import Surroundings, bind
 from ringfence.policy.callers import format_spiffe_id_pattern, parse_spiffe_id_pattern
 from ringfence.policy.compile import compile_policy
 from ringfence.policy.decide import Decision, DecisionTable, Deny, Permit
@@ -29,8 +29,9 @@ from ringfence.policy.model import (
     UnauthenticatedCallers,
 )
 from ringfence.policy.paths import PathTemplate, Variable, judged_path, parse_template
-from ringfence.policy.plain import PlainAllowlist, plain_allowlists
 from ringfence.policy.problems import Problem
+from ringfence.policy.services import MeshService
+from ringfence.policy.written import PolicyDocument
 from ringfence.policy.yamlnodes import HostPort, MappingReader, load_yaml
 from ringfence.spiffe import SpiffeId, TrustDomain
 
@@ -505,9 +506,12 @@ def test_an_allowlist_reads_back_from_its_document(rules: list[Rule]) -> None:
     allowlist = Allowlist(namespace="shop", name="orders.callers", rules=unambiguous(rules))
     documents, problems = read_documents(yaml.safe_dump(as_document(allowlist, "orders")), "f.yaml")
     assert problems == []
-    plain, unbound = plain_allowlists(documents)
-    assert unbound == []
-    assert [(document.allowlist, document.service) for document in plain] == [(allowlist, "orders")]
+    ports = {port: "http" for rule in rules for port in rule.ports} or {80: "http"}
+    binding = bind(
+        documents, Surroundings(services={"shop/orders": MeshService(ports=ports, permissive=frozenset(ports))})
+    )
+    assert binding.errors == []
+    assert binding.policies["shop/orders"].policy == PolicySet(allowlists=(allowlist,))
 
 
 @settings(max_examples=40, deadline=None)
@@ -515,14 +519,15 @@ def test_an_allowlist_reads_back_from_its_document(rules: list[Rule]) -> None:
 def test_the_order_of_documents_does_not_matter_when_bound(
     world: tuple[Allowlist, ...], shuffle: random.Random
 ) -> None:
-    documents: list[PlainAllowlist] = []
+    documents: list[PolicyDocument] = []
     for number, allowlist in enumerate(world):
         written = Allowlist(namespace="w", name=allowlist.name, rules=unambiguous(allowlist.rules))
         found, problems = read_documents(yaml.safe_dump(as_document(written, "orders")), f"f{number}.yaml")
         assert problems == []
-        documents += plain_allowlists(found)[0]
-    services = {"w/orders": ServicePorts(ports={80: "http", 81: "http2", 90: "tcp"}, permissive=frozenset({80}))}
-    assert bind(shuffle.sample(documents, len(documents)), services) == bind(documents, services)
+        documents += found
+    services = {"w/orders": MeshService(ports={80: "http", 81: "http2", 90: "tcp"}, permissive=frozenset({80}))}
+    surroundings = Surroundings(services=services, trust_domain=OWN)
+    assert bind(shuffle.sample(documents, len(documents)), surroundings) == bind(documents, surroundings)
 
 
 @settings(max_examples=300, deadline=None)

@@ -10,7 +10,8 @@ from controlplane.mesh.model import Mesh
 from controlplane.push.revisions import RESERVE, Catalog, Ledger, advance, amend, resumed, settled
 from controlplane.push.snapshots import build_snapshots
 from controlplane.push.workload_key import WorkloadKey
-from ringfence.policy.model import Allowlist, NamespaceCallers, Rule
+from ringfence.policy.bound import BoundPolicy
+from ringfence.policy.model import Allowlist, NamespaceCallers, PolicySet, Rule
 from ringfence.routing.bind import PortRoute
 from ringfence.routing.model import Per, Rate, RateLimit, Route
 from ringfence.snapshot import EgressRule, ForwardProxy, Intercept, PortMode, Protocol, Snapshot, Transport
@@ -43,7 +44,8 @@ def allowlist(name: str, caller_namespace: str = "shop") -> Allowlist:
 
 
 def build(found: Mesh, allowlists: dict[str, tuple[Allowlist, ...]] | None = None) -> dict[WorkloadKey, Snapshot]:
-    return build_snapshots(found, allowlists or {}, [BUNDLE], 1)
+    policies = {name: BoundPolicy(policy=PolicySet(allowlists=listed)) for name, listed in (allowlists or {}).items()}
+    return build_snapshots(found, policies, [BUNDLE], 1)
 
 
 def revisions(catalog: Catalog) -> dict[str, int]:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from ringfence.policy.bind import ServicePorts, bind
+from ringfence.policy.bind import Surroundings, bind
+from ringfence.policy.bound import Binding
 from ringfence.policy.documents import read_documents
-from ringfence.policy.plain import PlainAllowlist, plain_allowlists
+from ringfence.policy.services import MeshService
+from ringfence.policy.written import PolicyDocument
 
 SERVICES = {
-    "shop/orders": ServicePorts(ports={8080: "http", 9000: "tcp"}),
-    "shop/ledger": ServicePorts(ports={5432: "tcp"}),
-    "bank/vault": ServicePorts(ports={}),
-    "shop/search": ServicePorts(ports={8443: "grpc"}, has_sidecar=False),
-    "shop/door": ServicePorts(ports={80: "http", 81: "http", 90: "tcp"}, permissive=frozenset({80})),
+    "shop/orders": MeshService(ports={8080: "http", 9000: "tcp"}),
+    "shop/ledger": MeshService(ports={5432: "tcp"}),
+    "bank/vault": MeshService(ports={}),
+    "shop/search": MeshService(ports={8443: "grpc"}, has_sidecar=False),
+    "shop/door": MeshService(ports={80: "http", 81: "http", 90: "tcp"}, permissive=frozenset({80})),
 }
 
 
-def documents(*texts: str) -> list[PlainAllowlist]:
-    found: list[PlainAllowlist] = []
+def documents(*texts: str) -> list[PolicyDocument]:
+    found: list[PolicyDocument] = []
     for number, text in enumerate(texts):
         read, problems = read_documents(text, f"f{number}.yaml")
-        plain, unbound = plain_allowlists(read)
-        assert problems + unbound == []
-        found += plain
+        assert problems == []
+        found += read
     return found
+
+
+def bound(found: list[PolicyDocument], services: dict[str, MeshService] = SERVICES) -> Binding:
+    return bind(found, Surroundings(services=services))
 
 
 def allowlist(name: str, service: str, to: str = "", namespace: str = "shop", caller: str = "namespace: shop") -> str:
@@ -37,9 +42,9 @@ def allowlist(name: str, service: str, to: str = "", namespace: str = "shop", ca
 
 
 def told(*texts: str) -> list[str]:
-    bound, problems = bind(documents(*texts), SERVICES)
-    assert (bound == {}) == bool(problems)
-    return [str(problem) for problem in problems]
+    binding = bound(documents(*texts))
+    assert (binding.policies == {}) == bool(binding.errors)
+    return [str(problem) for problem in binding.problems]
 
 
 def test_allowlists_are_bound_to_their_services_in_the_order_of_their_names() -> None:
@@ -48,17 +53,17 @@ def test_allowlists_are_bound_to_their_services_in_the_order_of_their_names() ->
         allowlist("a", "orders", "{ports: [8080], methods: [GET]}"),
         allowlist("c", "ledger"),
     ]
-    bound, problems = bind(documents(*texts), SERVICES)
-    assert problems == []
-    assert {name: [a.full_name for a in found] for name, found in bound.items()} == {
+    binding = bound(documents(*texts))
+    assert binding.problems == ()
+    assert {name: [a.full_name for a in one.policy.allowlists] for name, one in binding.policies.items()} == {
         "shop/orders": ["shop/a", "shop/b"],
         "shop/ledger": ["shop/c"],
     }
-    assert bind(documents(*reversed(texts)), SERVICES)[0] == bound
+    assert bound(documents(*reversed(texts))).policies == binding.policies
 
 
 def test_nothing_binds_to_nothing() -> None:
-    assert bind([], SERVICES) == ({}, [])
+    assert bound([]) == Binding(policies={})
 
 
 def test_an_unknown_service_is_told_with_the_nearest_or_where_it_is() -> None:
@@ -92,17 +97,16 @@ def test_http_words_on_an_opaque_port_are_an_error() -> None:
         allowlist("d", "orders", "{ports: [9000]}"),
     ) == [
         "f0.yaml:7:61: rule r speaks of HTTP, but port 9000 of shop/orders carries opaque TCP "
-        "(remove the port, or remove methods and paths from the rule)",
-        "f1.yaml:7:55: rule r speaks of HTTP, but no port of shop/ledger is read as HTTP "
-        "(remove methods and paths from the rule)",
+        "(remove the port, or remove methods from the rule)",
+        "f1.yaml:7:55: rule r speaks of HTTP, but no port of shop/ledger is read as HTTP (remove paths from the rule)",
     ]
 
 
 @pytest.mark.parametrize("protocol", ["http", "http2", "grpc"])
 def test_http_words_are_at_home_on_every_form_of_http(protocol: str) -> None:
-    services = {"shop/orders": ServicePorts(ports={8080: protocol})}
+    services = {"shop/orders": MeshService(ports={8080: protocol})}
     texts = [allowlist("a", "orders", "{ports: [8080], methods: [POST]}"), allowlist("b", "orders", '{paths: ["/x"]}')]
-    assert bind(documents(*texts), services)[1] == []
+    assert bound(documents(*texts), services).problems == ()
 
 
 def unauthenticated(service: str, to: str = "") -> str:
@@ -115,7 +119,7 @@ def test_unauthenticated_callers_are_at_home_where_an_addressed_port_is_permissi
     expected = (
         [
             "f0.yaml:7:61: rule r speaks of HTTP, but port 90 of shop/door carries opaque TCP "
-            "(remove the port, or remove methods and paths from the rule)"
+            "(remove the port, or remove paths from the rule)"
         ]
         if "90" in to
         else []
@@ -153,7 +157,7 @@ def test_a_name_taken_twice_is_told_at_the_second_whatever_the_order() -> None:
     expected = ["f1.yaml:3:18: duplicate allowlist 'shop/a' (first given at f0.yaml:3: rename one)"]
     assert told(*texts) == expected
     found = documents(*texts)
-    assert [str(problem) for problem in bind(found[::-1], SERVICES)[1]] == expected
+    assert [str(problem) for problem in bound(found[::-1]).problems] == expected
 
 
 def test_one_name_in_two_namespaces_is_two_names() -> None:

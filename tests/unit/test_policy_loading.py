@@ -45,13 +45,13 @@ def test_documents_that_are_named_stand_in_for_those_of_the_folder(files: MeshFo
     files.allow("orders", "web")
     other = tmp_path / "candidate"
     other.mkdir()
-    (other / "one.yaml").write_text(allowlist_text("orders", ["batch", "cron"]))
+    (other / "one.yaml").write_text(allowlist_text("orders", ["web", "orders"]))
     loaded = load([other])  # the mesh file lies beside
     assert loaded.problems == ()
     assert loaded.world is not None
     orders = loaded.world.service("shop/orders")
     assert orders is not None
-    assert [rule.name for one in orders.policy.allowlists for rule in one.rules] == ["from-batch", "from-cron"]
+    assert [rule.name for one in orders.policy.allowlists for rule in one.rules] == ["from-web", "from-orders"]
 
 
 def test_one_problem_and_there_is_no_world(files: MeshFolder) -> None:

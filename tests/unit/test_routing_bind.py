@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from ringfence.policy.bind import ServicePorts
 from ringfence.policy.envelope import read_kinds
+from ringfence.policy.services import MeshService
 from ringfence.routing.bind import bind_routes
 from ringfence.routing.documents import KIND, RouteDocument, read_route
 
 SERVICES = {
-    "shop/orders": ServicePorts(ports={8080: "http", 8081: "grpc", 9000: "tcp"}),
-    "shop/ledger": ServicePorts(ports={5432: "tcp"}),
-    "bank/vault": ServicePorts(ports={443: "http"}),
-    "shop/empty": ServicePorts(ports={}),
-    "shop/search": ServicePorts(ports={8443: "http"}, has_sidecar=False),
+    "shop/orders": MeshService(ports={8080: "http", 8081: "grpc", 9000: "tcp"}),
+    "shop/ledger": MeshService(ports={5432: "tcp"}),
+    "bank/vault": MeshService(ports={443: "http"}),
+    "shop/empty": MeshService(ports={}),
+    "shop/search": MeshService(ports={8443: "http"}, has_sidecar=False),
 }
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.policy.bind import ServicePorts
 from ringfence.policy.envelope import read_kinds
+from ringfence.policy.services import MeshService
 from ringfence.routing.bind import bind_routes
 from ringfence.routing.documents import KIND, RouteDocument, read_route
 from ringfence.routing.model import (
@@ -226,6 +226,6 @@ def test_the_examples_that_people_copy_are_valid(source: str) -> None:
     assert found is not None
     (document,), problems = read_kinds(textwrap.dedent(found[0]), source, {KIND: read_route})
     assert problems == []
-    bound, problems = bind_routes([document], {"shop/orders": ServicePorts(ports={8080: "http"})})
+    bound, problems = bind_routes([document], {"shop/orders": MeshService(ports={8080: "http"})})
     assert problems == []
     assert bound["shop/orders"][8080].limits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ringfence.policy.bind import OPAQUE
+from ringfence.policy.services import OPAQUE
 from ringfence.snapshot import Protocol, Upstream
 
 

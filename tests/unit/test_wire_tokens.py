@@ -19,7 +19,7 @@ REFUSED: list[tuple[str, Change]] = [
     (f"{TOKEN}.scopes[0]", put(f"{TOKEN}.scopes[0]", "two words")),
     (f"{TOKEN}.scopes[0]", put(f"{TOKEN}.scopes[0]", "")),
     (f"{TOKEN}.scopes[1]", put(f"{TOKEN}.scopes[1]", 'quo"te')),
-    (f"{TOKEN}.claims[1]", repeated(f"{TOKEN}.claims")),
+    (f"{TOKEN}.claims", repeated(f"{TOKEN}.claims", 101)),
     (f"{TOKEN}.claims[0].name", put(f"{TOKEN}.claims[0].name", "")),
     (f"{TOKEN}.claims[0].name", put(f"{TOKEN}.claims[0].name", "realm..roles")),
     (f"{TOKEN}.claims[0].name", put(f"{TOKEN}.claims[0].name", "a.b.c.d.e.f.g.h.i")),

@@ -1,0 +1,119 @@
+"""Rules that can never decide anything: another one of their document speaks first, or a denylist refuses it all. Pure.
+
+Warnings, each with both places. Looking is bounded: in documents of very many wide rules some pairs are not looked at,
+and that is told.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from ringfence.policy.binding.covering import covers
+from ringfence.policy.binding.lists import FlatList, FlatRule
+from ringfence.policy.model import Callers, Rule, SpiffeIdPattern
+from ringfence.policy.problems import Problem
+from ringfence.policy.written import Mode
+from ringfence.spiffe import TrustDomain
+
+PAIR_LIMIT = 200_000
+
+
+class _Index:
+    """Rules by what one that covers another must share with it: its first caller, and its first path if it has one."""
+
+    def __init__(self, rules: Iterable[FlatRule]) -> None:
+        self._by_caller: dict[Callers, _Calls] = defaultdict(_Calls)
+        self._wide = _Calls()
+        for position, flat in enumerate(rules):
+            for callers in dict.fromkeys(flat.rule.callers):
+                held = self._by_caller[callers] if _is_exact(callers) else self._wide
+                held.add(flat, position)
+
+    def candidates(self, rule: Rule) -> Iterator[FlatRule]:
+        """Those that may cover ``rule``."""
+        first = rule.callers[0]
+        if first in self._by_caller:
+            yield from self._by_caller[first].of(rule)
+        yield from self._wide.of(rule)
+
+
+class _Calls:
+    def __init__(self) -> None:
+        self._open: dict[int, FlatRule] = {}
+        self._literal: dict[str, dict[int, FlatRule]] = defaultdict(dict)
+        self._templates: dict[int, FlatRule] = {}
+
+    def add(self, flat: FlatRule, position: int) -> None:
+        rule = flat.rule
+        if not rule.paths or rule.grpc:
+            self._open[position] = flat
+            return
+        for path in rule.paths:
+            if "*" in path or "{" in path:
+                self._templates[position] = flat
+            self._literal[path][position] = flat
+
+    def of(self, rule: Rule) -> Iterator[FlatRule]:
+        yield from self._open.values()
+        if rule.paths:
+            yield from self._literal.get(rule.paths[0], {}).values()
+            yield from self._templates.values()
+
+
+def _is_exact(callers: Callers) -> bool:
+    return isinstance(callers, SpiffeIdPattern) and "*" not in callers.segments
+
+
+def shadowed(flat: FlatList, trust_domain: TrustDomain | None) -> Iterator[Problem]:
+    """Rules of a document that another one of it covers."""
+    index, left = _Index(flat.rules), PAIR_LIMIT
+    order = {one.rule.name: position for position, one in enumerate(flat.rules)}
+    for one in flat.rules:
+        for other in index.candidates(one.rule):
+            left -= 1
+            if left < 0:
+                yield _not_looked_at(flat)
+                return
+            if other is one or not covers(other.rule, one.rule, trust_domain):
+                continue
+            # Of two that cover each other the second is told.
+            if covers(one.rule, other.rule, trust_domain) and order[other.rule.name] > order[one.rule.name]:
+                continue
+            message = (
+                f"rule {one.rule.name} never decides: rule {other.rule.name} at {other.place} speaks of all its calls"
+            )
+            yield one.place.warning(message, "remove one of them, or let them differ in callers or words")
+            break
+
+
+def contradicted(
+    lists: Sequence[tuple[FlatList, frozenset[str]]], trust_domain: TrustDomain | None
+) -> Iterator[Problem]:
+    """Rules of allowlists all of whose calls a denylist refuses, wherever they are in force."""
+    denying = [(flat, services) for flat, services in lists if flat.denies]
+    left = PAIR_LIMIT
+    for deny, denied in denying:
+        index = None
+        for allow, services in lists:
+            if allow.denies or not services or not services <= denied:
+                continue
+            if deny.mode is Mode.SHADOW and allow.mode is not Mode.SHADOW:
+                continue
+            index = index or _Index(deny.rules)
+            for one in allow.rules:
+                for other in index.candidates(one.rule):
+                    left -= 1
+                    if left < 0:
+                        yield _not_looked_at(deny)
+                        return
+                    if covers(other.rule, one.rule, trust_domain):
+                        denylist = f"rule {other.rule.name} of denylist {deny.header.full_name} at {other.place}"
+                        message = f"rule {one.rule.name} never permits anything: {denylist} refuses all its calls"
+                        yield one.place.warning(message, "remove it, or let the denylist refuse less")
+                        break
+
+
+def _not_looked_at(flat: FlatList) -> Problem:
+    message = f"{flat.what} {flat.header.full_name} has too many wide rules to look at each pair of them"
+    return flat.header.place.warning(message, "split it by callers, and prove what matters")

@@ -1,0 +1,14 @@
+"""How much policy one service may have: far above any real one, far below what could exhaust its sidecar. Pure.
+
+Held against documents where they are bound, and once more by the sidecar against what it is told.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LIST_LIMIT: Final = 1_000
+RULE_LIMIT: Final = 20_000
+CALLER_LIMIT: Final = 1_000
+ISSUER_LIMIT: Final = 32
+OBSERVE_LIMIT_SECONDS: Final = 90 * 86_400.0
