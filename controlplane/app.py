@@ -38,6 +38,7 @@ from controlplane.operate.admin import (
 from controlplane.operate.flows_api import FlowsApi
 from controlplane.operate.serving import serve
 from controlplane.operate.signals import SignalsApi
+from controlplane.operate.sources_api import SourcesApi
 from controlplane.operate.status import standings, status_document
 from controlplane.push.distributor import Distributor
 from controlplane.push.ledger_file import LedgerDamagedError, LedgerFile
@@ -316,6 +317,9 @@ class _Process:
             routes=[
                 *RolloutApi(self._rollouts).routes(),
                 *FlowsApi(self._flows.ask if self._flows is not None else None).routes(),
+                *SourcesApi(
+                    held=lambda: self._applier.files, revision=lambda: self._distributor.catalog.revision
+                ).routes(),
             ],
         )
 

@@ -78,6 +78,11 @@ class Applier:
         return self._held
 
     @property
+    def files(self) -> SourceFiles | None:
+        """What the configuration in force was made of; None before the first."""
+        return self._files
+
+    @property
     def held_since(self) -> float:
         """When it was put in force by this process, in Unix seconds."""
         return self._held_since

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from controlplane.policy.options import BAD_INPUT, Asked, Moment, Pair, asks_of_files
+from controlplane.policy.options import BAD_INPUT, Asked, Moment, Pair, asks
 from ringfence.kit.clock import SystemClock
 from ringfence.policy.analysis.calls import UnknownServiceError
 from ringfence.policy.analysis.explain import explain
@@ -21,7 +21,7 @@ _FLAGS: Final = {"caller": "--from", "service": "--to", "headers": "--header", "
 _EPILOG: Final = """\b
 Example:
   ringfence policy explain --from web --to orders --method PUT --path /orders/7 --mesh mesh.yaml
-  ringfence policy explain --from unauthenticated --to shop/orders --grpc shop.Orders/List --json --mesh mesh.yaml
+  ringfence policy explain --from unauthenticated --to shop/orders --grpc shop.Orders/List --json --running
 """
 
 
@@ -47,16 +47,16 @@ Example:
 @click.option("--address", default="", metavar="IP", help="Where the caller's connection comes from.")
 @click.option("--time", type=Moment(), metavar="TIME", help="When it calls (RFC 3339). [default: now]")
 @click.option("--opaque", is_flag=True, help="A connection whose bytes are no HTTP.")
-@asks_of_files
+@asks
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(*, as_json: bool, mesh: Any, policies: Any, **said: Any) -> None:
+def command(*, asked: Asked, as_json: bool, **said: Any) -> None:
     """May one caller make one call? Names the rule, or the nearest rules and what would have to differ in each.
 
     Exit status: 0 permitted, 1 denied, 2 bad input or no answer.
     """
     said["time"] = said["time"] if said["time"] is not None else SystemClock().now()
     said["claims"] = _claims(said["claims"])
-    world = Asked(mesh=mesh, policies=policies).world()
+    world = asked.world()
     try:
         call = call_of(CallWords(**said), world)
         explanation = explain(world, call)

@@ -5,15 +5,21 @@ Exit status 2 also where no control plane answers: whoever reads 1 as "no" must 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import click
 
-from controlplane.policy.loading import load
+from controlplane.intake.judging import Judge
+from controlplane.intake.world import world_of
+from controlplane.operate.admin_client import AdminUnreachableError
+from controlplane.operate.admin_place import AdminPlaceError, find_admin_socket
+from controlplane.policy.loading import MESH_FILE, load
+from controlplane.policy.running import running_sources
 from ringfence.policy.analysis.moments import MEND, parse_moment
 from ringfence.policy.analysis.world import World
 from ringfence.policy.problems import Problem
@@ -27,32 +33,63 @@ _PATH: Final = click.Path(path_type=Path)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a question is asked of: files."""
+    """What a question is asked of: the mesh that runs, when one of the last three is given; else files."""
 
     mesh: Path | None
     policies: tuple[Path, ...]
+    running: bool = False
+    admin_socket: Path | None = None
+    state: Path | None = None
+
+    def beside(self, folder: Path) -> Asked:
+        """The same, but where nothing says which mesh, of the mesh file in ``folder``, if there is one."""
+        file = folder / MESH_FILE
+        return replace(self, mesh=file) if self == Asked(mesh=None, policies=()) and file.is_file() else self
 
     def world(self) -> World:
         """The world; ends the command when there is none."""
-        loaded = load(self.policies, mesh=self.mesh)
-        if loaded.world is None:
-            refuse(loaded.problems)
-        return loaded.world
+        running = self.running or self.admin_socket is not None or self.state is not None
+        if not running:
+            loaded = load(self.policies, mesh=self.mesh)
+            return loaded.world if loaded.world is not None else refuse(loaded.problems)
+        if self.mesh is not None or self.policies:
+            refuse(["--mesh and --policy name files, and another option the mesh that runs (keep either)"])
+        try:
+            files = running_sources(find_admin_socket(self.admin_socket, self.state))
+        except (AdminPlaceError, AdminUnreachableError) as error:
+            refuse([str(error)])
+        configuration, problems = Judge().judge(files)
+        return world_of(configuration) if configuration is not None else refuse(problems)
 
 
-def asks_of_files(command: F) -> F:
-    """The options of a question that is asked of files."""
-    command = click.option(
-        "--policy",
-        "policies",
-        type=_PATH,
-        multiple=True,
-        metavar="PATH",
-        help="A policy file or folder, in place of the folder that the mesh file names; may be given again.",
-    )(command)
-    return click.option(
-        "--mesh", type=_PATH, metavar="FILE", help="The mesh file. [default: mesh.yaml, beside a --policy or here]"
-    )(command)
+def asks(command: F) -> F:
+    """The options that say what a question is asked of; the command gets an ``Asked`` as ``asked``."""
+
+    @functools.wraps(command)
+    def asking(**given: Any) -> Any:
+        parts = {name: given.pop(name) for name in ("mesh", "policies", "running", "admin_socket", "state")}
+        return command(asked=Asked(**parts), **given)
+
+    options = (
+        click.option(
+            "--mesh", type=_PATH, metavar="FILE", help="The mesh file. [default: mesh.yaml, beside a --policy or here]"
+        ),
+        click.option(
+            "--policy",
+            "policies",
+            type=_PATH,
+            multiple=True,
+            metavar="PATH",
+            help="A policy file or folder, in place of the folder that the mesh file names; may be given again.",
+        ),
+        click.option("--running", is_flag=True, help="Ask of what a running control plane has in force, not of files."),
+        click.option("--state", type=_PATH, metavar="DIR", help="The same, by its state folder, or that of `up`."),
+        click.option("--admin-socket", type=_PATH, metavar="PATH", help="The same, by its admin socket."),
+    )
+    made: Any = asking
+    for option in reversed(options):
+        made = option(made)
+    return cast(F, made)
 
 
 def refuse(problems: Iterable[Problem | str]) -> NoReturn:

@@ -10,8 +10,7 @@ from typing import Final
 
 import click
 
-from controlplane.policy.loading import MESH_FILE
-from controlplane.policy.options import Asked, asks_of_files, refuse
+from controlplane.policy.options import Asked, asks, refuse
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.watch import ContentReader
 from ringfence.policy.analysis.cases import TestCase, read_cases
@@ -36,7 +35,7 @@ Example:
 
 @click.command(name="test", epilog=_EPILOG)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-@asks_of_files
+@asks
 @click.option("--shadow", is_flag=True, help="Try the policy that is judged in shadow, where a service has one.")
 @click.option(
     "--require-coverage",
@@ -50,8 +49,7 @@ Example:
 def command(
     *,
     files: tuple[Path, ...],
-    mesh: Path | None,
-    policies: tuple[Path, ...],
+    asked: Asked,
     shadow: bool,
     require_coverage: int,
     verbose: bool,
@@ -63,8 +61,7 @@ def command(
     1 a case failed or too few rules are exercised, 2 bad input.
     """
     cases = _read(files)
-    beside = files[0].parent / MESH_FILE
-    world = Asked(mesh=mesh or (beside if not policies and beside.is_file() else None), policies=policies).world()
+    world = asked.beside(files[0].parent).world()
     if shadow:
         world = world.in_shadow()
     trial, problems = try_cases(cases, world)

@@ -1,0 +1,49 @@
+"""The admin socket's part for questions: the files that are in force, as they were accepted. Adapter.
+
+    GET /policy/sources   {"revision": 7, "mesh": {"file": "mesh.yaml", "text": "…"},
+                           "policies": {"folder": "policies", "files": [{"file": "policies/orders.yaml", "text": "…"}]}}
+
+A file that was changed on the disk and refused, or not read yet, is told as it was: as sidecars enforce it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from controlplane.intake.sources import SourceFiles
+from ringfence.kit.watch import FileContent
+
+
+class SourcesApi:
+    """The route."""
+
+    def __init__(self, *, held: Callable[[], SourceFiles | None], revision: Callable[[], int]) -> None:
+        self._held = held
+        self._revision = revision
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/policy/sources", self._get)]
+
+    async def _get(self, request: web.Request) -> web.Response:
+        del request
+        held = self._held()
+        if held is None:
+            return web.json_response({"error": "no configuration is in force yet"}, status=503)
+        folder = held.policies
+        return web.json_response(
+            {
+                "revision": self._revision(),
+                "mesh": _file(held.mesh),
+                "policies": {
+                    "folder": str(folder.path) if folder is not None else "",
+                    "files": [_file(file) for file in folder.files] if folder is not None else [],
+                },
+            }
+        )
+
+
+def _file(file: FileContent) -> dict[str, str]:
+    # What was accepted is UTF-8 throughout.
+    return {"file": str(file.path), "text": file.content.decode()}
