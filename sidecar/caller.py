@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ringfence.policy.decide import CallerView, Decision
+from ringfence.snapshot import ForwardedFor
 from ringfence.spiffe import SpiffeId
 from sidecar import forwarded
 from sidecar.http2 import literal
@@ -60,16 +61,16 @@ class Caller:
         if self.judging is not None and not self.plain:
             self.judging.remark(facts, self, facts.port, decision)
 
-    def request(self, facts: RelayFacts, request: Judged) -> Decision:
-        """The verdict on a new request, where it is not ``plain``."""
+    def request(self, facts: RelayFacts, request: Judged, told: ForwardedFor) -> Decision:
+        """The verdict on a new request, where it is not ``plain``; ``told``: the setting of its port."""
         assert self.judging is not None
-        return self.judging.request(facts, self, facts.port, request)
+        return self.judging.request(facts, self, request, told)
 
-    def again(self, port: int, request: Judged) -> Decision:
+    def again(self, port: int, request: Judged, told: ForwardedFor) -> Decision:
         """The verdict on a request that is under way."""
         if self.judging is None or self.plain:
             return self.view.request(port, request.method, request.target)
-        return self.judging.again(self, port, request)
+        return self.judging.again(self, port, request, told)
 
     def may_send(self, port: int) -> bool:
         """Whether policy permits it anything on a port: bytes that nobody reads, or some request."""

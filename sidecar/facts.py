@@ -2,15 +2,19 @@
 
 One is made for a request only where the rules of its caller read any (``CallerView.reads_facts``). Header fields are
 those of the block that is forwarded: what is judged is what the app will see, so fields that are taken out on the way
-(identities that only a sidecar may set, claims of an address, withdrawn offers) are not there.
+(identities that only a sidecar may set, claims of an address, withdrawn offers) are not there, and ``x-forwarded-for``
+is what the app is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ringfence.policy.facts import Token
+from ringfence.snapshot import ForwardedFor
+from sidecar.forwarded import FORWARDED_FOR, told
 from sidecar.tokens.reader import TokenReader
 
 _UNREAD: Final = object()
@@ -23,26 +27,46 @@ class RequestHeadFields(Protocol):
     def host(self) -> bytes:
         """The authority as sent."""
 
-    def values(self, name: bytes) -> tuple[bytes, ...]: ...
+    def values(self, name: bytes) -> tuple[bytes, ...]:
+        """As they are forwarded."""
+
+    def sent(self, name: bytes) -> list[bytes]:
+        """As they came."""
+
+
+@dataclass(frozen=True, slots=True)
+class From:
+    """Where requests come from, as far as their facts depend on it: the direct peer's certificate and address, and what
+    the port tells its app of the latter."""
+
+    leaf_sha256: str
+    address: bytes
+    forwarded_for: ForwardedFor
 
 
 class RequestFacts:
     """Of one request; ``now``: Unix seconds, when it is judged."""
 
-    __slots__ = ("_fields", "_token", "_tokens", "leaf_sha256", "now")
+    __slots__ = ("_caller", "_fields", "_token", "_tokens", "now")
 
-    def __init__(self, fields: RequestHeadFields, now: float, tokens: TokenReader, leaf_sha256: str) -> None:
+    def __init__(self, fields: RequestHeadFields, now: float, tokens: TokenReader, caller: From) -> None:
         self._fields = fields
         self._tokens = tokens
+        self._caller = caller
         self._token: object = _UNREAD
         self.now = now
-        self.leaf_sha256 = leaf_sha256
+
+    @property
+    def leaf_sha256(self) -> str:
+        return self._caller.leaf_sha256
 
     @property
     def host(self) -> bytes:
         return host_asked(self._fields.host)
 
     def header(self, name: bytes) -> Sequence[bytes]:
+        if name == FORWARDED_FOR:
+            return told(self._caller.forwarded_for, self._fields.sent(name), self._caller.address)
         return self._fields.values(name)
 
     def token(self) -> Token:

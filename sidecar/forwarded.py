@@ -64,6 +64,16 @@ def appended_field(fields: Iterable[tuple[bytes, bytes]], address: bytes) -> byt
     return field(b", ".join((*lists, address)))
 
 
+def told(setting: ForwardedFor, lists: Iterable[bytes], address: bytes) -> tuple[bytes, ...]:
+    """Each value of the field as the app is told it, of a caller at ``address`` that sent ``lists``."""
+    if setting is ForwardedFor.OFF:
+        return tuple(lists)
+    if not address:
+        return ()
+    before = filter(None, lists) if setting is ForwardedFor.APPEND else ()
+    return (b", ".join((*before, address)),)
+
+
 def address_of(remote: tuple[str, int]) -> bytes:
     """A socket's address as the field has it: no port, and no zone, which means nothing elsewhere."""
     return remote[0].partition("%")[0].encode("ascii")

@@ -185,7 +185,7 @@ class InboundHttpRelay(HttpRelay):
         if caller.plain:
             decision = caller.view.request(self._port, exchange.method, exchange.target)
         else:
-            decision = caller.request(self.facts, exchange)
+            decision = caller.request(self.facts, exchange, self._forwarded_for)
         exchange.started = self._monotonic()
         exchange.decision = decision
         self._flows.seen(decision, exchange.method, exchange.target, caller.shadow_verdict)  # type: ignore[union-attr]
@@ -226,7 +226,7 @@ class InboundHttpRelay(HttpRelay):
     def rejudge(self, why: str) -> Deny | None:
         """The first of the requests in flight that is denied now; they were judged by an older policy, or earlier."""
         for exchange in self.inspector.outstanding():
-            decision = self.caller.again(self._port, exchange)
+            decision = self.caller.again(self._port, exchange, self._forwarded_for)
             if isinstance(decision, Deny) and exchange.local is None:
                 self._tell_websocket(why)
                 return decision

@@ -39,6 +39,7 @@ class InboundHttp2Relay(Http2Relay):
         self.caller = caller
         self.app_port = port
         self._port = port.port
+        self._forwarded_for = port.forwarded_for
         self._replaces = port.forwarded_for is ForwardedFor.REPLACE
         self._appends = port.forwarded_for is ForwardedFor.APPEND
         self.inspect(heads, recorder, own_id)
@@ -129,7 +130,7 @@ class InboundHttp2Relay(Http2Relay):
         if caller.plain:
             decision = caller.view.request(self._port, exchange.method, exchange.target)
         else:
-            decision = caller.request(self.facts, exchange)
+            decision = caller.request(self.facts, exchange, self._forwarded_for)
         exchange.started = self._monotonic()
         exchange.decision = decision
         self._flows_of(exchange).seen(decision, exchange.method, exchange.target, caller.shadow_verdict)
@@ -178,7 +179,7 @@ class InboundHttp2Relay(Http2Relay):
     def rejudge(self) -> None:
         """End exactly the requests in flight that are denied now, each in its protocol's words."""
         for exchange in self.inspector.outstanding():
-            decision = self.caller.again(self._port, exchange)
+            decision = self.caller.again(self._port, exchange, self._forwarded_for)
             if isinstance(decision, Deny) and exchange.local is None:
                 exchange.decision = decision
                 self.inspector.revoke(exchange, self._denial(exchange, decision))

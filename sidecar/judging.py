@@ -14,8 +14,9 @@ from typing import Protocol
 
 from ringfence.policy.decide import CallerView, Decision, DecisionTable
 from ringfence.policy.decision import Permit
+from ringfence.snapshot import ForwardedFor
 from ringfence.spiffe import SpiffeId
-from sidecar.facts import ConnectionFacts, RequestFacts, RequestHeadFields
+from sidecar.facts import ConnectionFacts, From, RequestFacts, RequestHeadFields
 from sidecar.relay import RelayFacts
 from sidecar.remarks import Remarked, Remarks
 from sidecar.tokens.reader import NO_TOKENS, TokenReader
@@ -97,10 +98,10 @@ class Judging:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def request(self, relay: RelayFacts, caller: Known, port: int, request: Judged) -> Decision:
-        """For the first time."""
-        method, target = request.method, request.target
-        facts = RequestFacts(request.fields, self._now(), self._tokens, caller.leaf_sha256)
+    def request(self, relay: RelayFacts, caller: Known, request: Judged, told: ForwardedFor) -> Decision:
+        """For the first time; ``told``: what its port tells its app of where it comes from."""
+        port, method, target = relay.port, request.method, request.target
+        facts = self._facts(caller, request, told)
         decision = caller.view.request(port, method, target, facts)
         if isinstance(decision, Permit) and decision.would_deny is not None:
             self._remarks.would_deny(relay, decision, request)
@@ -109,10 +110,13 @@ class Judging:
             self._remarks.shadowed(relay, decision, shadow, request)
         return decision
 
-    def again(self, caller: Known, port: int, request: Judged) -> Decision:
+    def again(self, caller: Known, port: int, request: Judged, told: ForwardedFor) -> Decision:
         """A request that is under way, by what the policy and the time are now."""
-        facts = RequestFacts(request.fields, self._now(), self._tokens, caller.leaf_sha256)
-        return caller.view.request(port, request.method, request.target, facts)
+        return caller.view.request(port, request.method, request.target, self._facts(caller, request, told))
+
+    def _facts(self, caller: Known, request: Judged, told: ForwardedFor) -> RequestFacts:
+        came = From(caller.leaf_sha256, caller.address, told)
+        return RequestFacts(request.fields, self._now(), self._tokens, came)
 
 
 def plain_address(address: bytes) -> str:

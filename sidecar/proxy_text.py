@@ -124,7 +124,7 @@ def tap_line(event: Mapping[str, Any]) -> str:
         "detail",
         "request_id",
     ):
-        if event.get(name) and (name != "request_id" or word != "permit"):
+        if event.get(name) and (name != "request_id" or word not in ("permit", "sent")):
             parts.append(f"{name}={event[name]}")
     if event.get("missed"):
         parts.append(f"(missed {event['missed']} before this)")

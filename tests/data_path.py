@@ -212,9 +212,17 @@ class Mesh:
     def enforce(self, *rules: Rule) -> None:
         """Put a policy of these rules in force at api."""
         lists = (Allowlist(namespace="shop", name="api", rules=rules),) if rules else ()
+        self.put(PolicySet(allowlists=lists))
+
+    def put(self, policy: PolicySet, shadow: PolicySet | None = None) -> None:
+        """Put this policy in force at api, and have another judged beside it."""
         http_ports = [port.port for port in self.workload.ports if port.protocol.is_http]
-        table = compile_policy(PolicySet(allowlists=lists), trust_domain=API.trust_domain, http_ports=http_ports)
-        self.api.inbound.enforce(self.workload, table)
+        tables = [
+            compile_policy(one, trust_domain=API.trust_domain, http_ports=http_ports, service="shop/api")
+            for one in (policy, shadow)
+            if one is not None
+        ]
+        self.api.inbound.enforce(self.workload, tables[0], shadow=tables[1] if shadow is not None else None)
 
     def set_mode(self, mode: PortMode) -> None:
         """Both ports of api have this mode from the next ``enforce`` on."""

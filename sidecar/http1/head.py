@@ -111,6 +111,11 @@ class RequestFields:
                 named[key] = (*named.get(key, ()), value.strip(b" \t"))
         return named.get(name, ())
 
+    def sent(self, name: bytes) -> list[bytes]:
+        """The same as the client sent it, private or not. Not for the hot path."""
+        lines = (line.partition(b":") for line in self.block.split(b"\r\n")[1:])
+        return [value.strip(b" \t") for key, _, value in lines if key.lower() == name]
+
     @property
     def traceparent(self) -> bytes:
         """The value of the one ``traceparent``; empty if there is none, `SEVERAL` if there are more."""

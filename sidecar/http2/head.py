@@ -107,6 +107,10 @@ class RequestHead:
                 named[b"cookie"] = (b"; ".join(crumbs),)
         return named.get(name, ())
 
+    def sent(self, name: bytes) -> list[bytes]:
+        """The same as the client sent it, private or not."""
+        return [value for key, value in self.fields if key == name]
+
     @property
     def traceparent(self) -> bytes:
         """The value of the one ``traceparent``; empty if there is none, `SEVERAL` if there are more."""

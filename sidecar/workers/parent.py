@@ -139,11 +139,12 @@ class Workers:
         return document
 
     async def noted(self, request_id: str) -> dict[str, Any] | None:
-        """What one of them noted of a call."""
+        """What one of them noted of a call; of a workload that calls itself, the one that was called."""
         answers = await asyncio.gather(
             *(worker.noted(request_id) for worker in self._enforcing), return_exceptions=True
         )
-        return next((json.loads(answer) for answer in answers if isinstance(answer, bytes) and answer), None)
+        found = [json.loads(answer) for answer in answers if isinstance(answer, bytes) and answer]
+        return min(found, key=lambda call: call["direction"] != "inbound", default=None)
 
     def log_from(self, level: str) -> None:
         """The level has changed here: there, too."""

@@ -7,11 +7,13 @@ import pytest
 from ringfence.policy.facts import Token, TokenRefused
 from ringfence.snapshot import ForwardedFor
 from sidecar import forwarded
-from sidecar.facts import ConnectionFacts, RequestFacts, host_asked
+from sidecar.facts import ConnectionFacts, From, RequestFacts, host_asked
 from sidecar.http1.head import RequestFields
 from sidecar.http2.head import RequestHead
 from sidecar.http2.literal import encode
 from sidecar.tokens import NO_TOKENS, TokenRequest
+
+CAME = From("ab", b"10.0.0.7", ForwardedFor.REPLACE)
 
 
 def http1(*lines: str, setting: ForwardedFor = ForwardedFor.REPLACE) -> RequestFields:
@@ -95,7 +97,7 @@ class Reader:
 
 def test_a_token_is_read_once_and_only_when_it_is_asked_for() -> None:
     reader = Reader()
-    facts = RequestFacts(http1("authorization: Bearer x"), 5.0, reader, "ab")
+    facts = RequestFacts(http1("authorization: Bearer x"), 5.0, reader, CAME)
     assert not reader.asked
     assert facts.token() == facts.token() == TokenRefused("no")
     [request] = reader.asked
@@ -104,9 +106,30 @@ def test_a_token_is_read_once_and_only_when_it_is_asked_for() -> None:
 
 
 def test_without_issuers_nobody_has_a_token() -> None:
-    assert RequestFacts(http1("authorization: Bearer x"), 5.0, NO_TOKENS, "").token() is None
+    assert RequestFacts(http1("authorization: Bearer x"), 5.0, NO_TOKENS, CAME).token() is None
 
 
 def test_opaque_bytes_say_nothing_but_the_time() -> None:
     facts = ConnectionFacts(7.0)
     assert (facts.now, facts.host, facts.header(b"host"), facts.token()) == (7.0, b"", (), None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sent", "seen"),
+    [
+        (ForwardedFor.REPLACE, ("1.1.1.1",), (b"10.0.0.7",)),
+        (ForwardedFor.REPLACE, (), (b"10.0.0.7",)),
+        (ForwardedFor.APPEND, ("1.1.1.1", "2.2.2.2"), (b"1.1.1.1, 2.2.2.2, 10.0.0.7",)),
+        (ForwardedFor.APPEND, (), (b"10.0.0.7",)),
+        (ForwardedFor.OFF, ("1.1.1.1", "2.2.2.2"), (b"1.1.1.1", b"2.2.2.2")),
+        (ForwardedFor.OFF, (), ()),
+    ],
+)
+def test_where_it_comes_from_is_what_the_app_is_told(
+    setting: ForwardedFor, sent: tuple[str, ...], seen: tuple[bytes, ...]
+) -> None:
+    came = From("", b"10.0.0.7", setting)
+    lines = http1(*(f"X-Forwarded-For: {one}" for one in sent), setting=setting)
+    fields = http2(*(("x-forwarded-for", one) for one in sent), setting=setting)
+    for head in (lines, fields):
+        assert RequestFacts(head, 0.0, NO_TOKENS, came).header(b"x-forwarded-for") == seen

@@ -8,12 +8,14 @@ import pytest
 
 from ringfence.policy.decision import Deny, Permit
 from ringfence.policy.reasons import DenyReason
+from ringfence.snapshot import ForwardedFor
 from sidecar.caller import Caller
 from sidecar.judging import Judging, plain_address
 from tests.data_path import WEB
 from tests.unit.test_recording import Recorded
 from tests.unit.test_sidecar_facts import http1
 
+OFF = ForwardedFor.OFF
 PERMIT = Permit("shop/api", "all")
 DENY = Deny(DenyReason.HEADER_NOT_ALLOWED, "shop/api/all")
 
@@ -74,7 +76,7 @@ def test_a_policy_that_reads_no_facts_is_asked_without_any() -> None:
     table = Table(View(reads_facts=False))
     _, caller = judged(table)
     assert caller.plain
-    assert caller.again(80, Request()) is PERMIT
+    assert caller.again(80, Request(), OFF) is PERMIT
     assert caller.connection(80) is PERMIT
     assert table.view.asked == [(80, b"GET", b"/a"), (80,)]
     assert table.callers == [(WEB, "10.0.0.7")]
@@ -83,9 +85,9 @@ def test_a_policy_that_reads_no_facts_is_asked_without_any() -> None:
 def test_a_policy_that_reads_facts_finds_those_of_the_request() -> None:
     recorded, caller = judged(Table(View(reads_facts=True)))
     assert not caller.plain
-    assert caller.request(recorded.facts(), Request("X-OK: 1")) is PERMIT  # type: ignore[arg-type]
-    assert caller.request(recorded.facts(), Request("x-no: 1")) is DENY  # type: ignore[arg-type]
-    assert caller.again(80, Request("x-no: 1")) is DENY  # type: ignore[arg-type]
+    assert caller.request(recorded.facts(), Request("X-OK: 1"), OFF) is PERMIT  # type: ignore[arg-type]
+    assert caller.request(recorded.facts(), Request("x-no: 1"), OFF) is DENY  # type: ignore[arg-type]
+    assert caller.again(80, Request("x-no: 1"), OFF) is DENY  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("policy", ["in force", "shadow"])
@@ -94,16 +96,16 @@ def test_observation_and_a_shadow_are_never_passed_by(policy: str) -> None:
     shadow = Table(View(reads_facts=True)) if policy == "shadow" else None
     recorded, caller = judged(table, shadow)
     assert not caller.plain
-    assert caller.request(recorded.facts(), Request()) is PERMIT
+    assert caller.request(recorded.facts(), Request(), OFF) is PERMIT
     assert caller.connection(80) is PERMIT
     assert all(asked[-1].now == recorded.clock.now() for asked in table.view.asked)
 
 
 def test_judging_again_counts_no_shadow_verdict() -> None:
     recorded, caller = judged(Table(View(reads_facts=False)), Table(View(reads_facts=True)))
-    caller.again(80, Request())  # type: ignore[arg-type]
+    caller.again(80, Request(), OFF)  # type: ignore[arg-type]
     assert not recorded.metrics.shadow_verdicts.table
-    caller.request(recorded.facts(), Request())  # type: ignore[arg-type]
+    caller.request(recorded.facts(), Request(), OFF)  # type: ignore[arg-type]
     [(labels, count)] = recorded.metrics.shadow_verdicts.table.items()
     assert (labels[0], labels[3], count.value) == ("would_deny", "header_not_allowed", 1)
 

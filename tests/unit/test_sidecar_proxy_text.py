@@ -63,6 +63,40 @@ def test_a_denied_request_tells_its_reason_and_id() -> None:
     )
 
 
+def test_what_is_observed_and_what_the_shadow_thinks_are_told_in_words_of_their_own() -> None:
+    event = {
+        "ts": 1.25, "direction": "inbound", "decision": "permit", "policy": "", "rule": "", "from": WEB,
+        "to": "shop/orders", "port": 8080, "protocol": "http", "method": "GET", "target": "/a", "request_id": "ab12",
+    }  # fmt: skip
+    assert tap_line({**event, "event": "would_deny", "would_deny": "path_not_allowed", "nearest": "shop/a/b"}) == (
+        f"00:00:01.250 would deny inbound  {WEB} -> shop/orders:8080 GET /a would_deny=path_not_allowed "
+        "nearest=shop/a/b request_id=ab12"
+    )
+    shadow = {"event": "shadow", "shadow": "would_deny", "shadow_reason": "path_not_allowed", "shadow_rule": "shop/c/d"}
+    assert tap_line({**event, "policy": "shop/a", "rule": "b", **shadow}) == (
+        f"00:00:01.250 shadow inbound  {WEB} -> shop/orders:8080 GET /a policy=shop/a rule=b shadow=would_deny "
+        "shadow_reason=path_not_allowed shadow_rule=shop/c/d request_id=ab12"
+    )
+    assert "request_id" not in tap_line({**event, "policy": "shop/a", "rule": "b", "event": "request"})
+
+
+def test_connections_that_live_by_observation_are_told() -> None:
+    connection = {
+        "direction": "inbound", "peer": WEB, "service": "shop/orders", "port": 1, "protocol": "tcp", "age_seconds": 1.0,
+        "bytes_from_app": 0, "bytes_to_app": 0, "requests": 0, "decision": "permit", "policy": "", "rule": "",
+        "reason": "port_not_allowed", "would_deny": 1,
+    }  # fmt: skip
+    http = {**connection, "protocol": "http", "would_deny": 3, "requests": 7}
+    del http["decision"]
+    document = {
+        "connections": [connection, http], "connections_left_out": 0, "links": [], "links_left_out": 0,
+        "endpoints": [], "endpoints_left_out": 0,
+    }  # fmt: skip
+    rows = list(connections_lines(document))
+    assert rows[1].endswith("would deny port_not_allowed")
+    assert rows[2].endswith("per request, would deny 3")
+
+
 def test_nothing_that_a_peer_chose_steers_the_terminal() -> None:
     event = {"ts": 1.0, "event": "request", "direction": "inbound", "from": "", "to": "shop/orders", "port": 1}
     line = tap_line({**event, "protocol": "http", "method": "GET", "target": "/\x1b]0;x\x07\x9b\u202e"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -39,10 +40,22 @@ def test_a_filter_takes_what_it_names_and_nothing_else(query: str, wanted: Seen,
     assert unwanted is None or not made.wants(unwanted)
 
 
+def test_a_filter_of_several_kinds_takes_what_is_of_one() -> None:
+    would, shadow = replace(seen(), would_deny=True), replace(seen(), shadow=True)
+    told = (would, shadow, seen(denied=True), seen())
+    assert [read_filter("would_deny=1").wants(one) for one in told] == [True, False, False, False]
+    either = read_filter("denied=1&shadow=1&to=orders")
+    assert [either.wants(one) for one in told] == [False, True, True, False]
+    assert not either.wants(seen(service="shop/other", denied=True))
+
+
 @pytest.mark.parametrize(
     ("query", "word"),
     [
         ("denied=yes", "denied"),
+        ("would_deny=x", "would_deny"),
+        ("shadow=2", "shadow"),
+        ("would-deny=1", "unknown filter"),
         ("denied=1&denied=1", "twice"),
         ("form=web", "unknown filter 'form'"),
         ("from=", "from"),
