@@ -21,7 +21,6 @@ from ringfence.spiffe import TrustBundle, X509Svid, fingerprint
 from sidecar.local_http import Asked, BadRequestError, Page, json_page, plain_page
 from sidecar.relay import Relay, RelayFacts
 from sidecar.tap import TAPS_LIMIT, Tap, TapFilterError, Taps, read_filter
-from sidecar.why import why_document
 
 if TYPE_CHECKING:
     from sidecar.balance import Member
@@ -206,6 +205,8 @@ class WhyPage:
         self._snapshot = snapshot
 
     async def get(self, asked: Asked) -> Page:
+        from sidecar.why import why_document  # of those that never ask, none pays for it
+
         found = _ID_QUERY.fullmatch(asked.query)
         if found is None:
             raise BadRequestError("give id=ID, the hexadecimal request id of a call")
