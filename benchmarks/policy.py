@@ -6,6 +6,8 @@ all permitted. ``remembered``: decided before; ``fresh``: paths that were never 
 looked up and an opaque connection of it judged, as at the opening of a stream. All in CPU time: a burst takes a few
 milliseconds, and what else runs on the machine would come down on one of the two.
 
+Then the same beside Envoy (``policy_peer``), and how long a change takes to be enforced (``applying``).
+
 What grows with the rules stands below, without a bar: the time to compile, the first decision after it (which makes a
 caller's tables) and the memory that a compiled policy holds.
 """
@@ -13,123 +15,18 @@ caller's tables) and the memory that a compiled policy holds.
 from __future__ import annotations
 
 import gc
-import itertools
-import time
-import tracemalloc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.mesh_documents import HTTP_PORT, TCP_PORT, TRUST_DOMAIN
+from benchmarks import applying, policy_peer
+from benchmarks.policy_shapes import SHAPES, Judge, Shape, megabytes
 from benchmarks.results import Bar, Pair, Row, compare
-from benchmarks.works import BenchmarkError, Plan, Say, Work, turns
-from ringfence.policy.compile import compile_policy
-from ringfence.policy.decide import CallerView, DecisionTable
-from ringfence.policy.model import Allowlist, PolicySet, Rule, SpiffeIdPattern
-from ringfence.spiffe import SpiffeId, TrustDomain
+from benchmarks.works import Plan, Say, Work, turns
 
 FEW, MANY = 10, 10_000
 BAR = Bar(limit=1.2)
-ASKED = 1000
 _BURSTS = 30
-_DOMAIN = TrustDomain.parse(TRUST_DOMAIN)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """A way to make a policy of so many rules: ``rule`` number n of them, and the paths that rule n permits."""
-
-    name: str
-    rule: Callable[[int], Rule]
-    path: Callable[[int, int], str]
-    caller: Callable[[int], SpiffeId]
-
-    def allowlist(self, count: int) -> Allowlist:
-        return Allowlist(namespace="default", name="api-callers", rules=tuple(map(self.rule, range(count))))
-
-    def paths(self, count: int, first: int) -> list[bytes]:
-        """``ASKED`` paths, numbered from ``first``, that the caller of the middle of ``count`` rules may ask for."""
-        every = max(1, count // ASKED)
-        rules = itertools.cycle(range(0, count, every))
-        return [self.path(next(rules), first + number).encode() for number in range(ASKED)]
-
-
-def _id(name: str) -> SpiffeId:
-    return SpiffeId.workload(_DOMAIN, "default", name)
-
-
-def _rule(number: int, caller: SpiffeId, paths: Sequence[str]) -> Rule:
-    pattern = SpiffeIdPattern(trust_domain=caller.trust_domain, segments=caller.segments)
-    return Rule(
-        name=f"rule-{number}", callers=(pattern,), ports=(HTTP_PORT,), methods=("GET", "POST"), paths=tuple(paths)
-    )
-
-
-SHAPES = (
-    Shape(
-        name="many callers",
-        rule=lambda number: _rule(number, _id(f"caller-{number}"), ["/orders/{id}", "/items/{id}/price"]),
-        path=lambda _, number: f"/orders/{number}" if number % 2 else f"/items/{number}/price",
-        caller=lambda count: _id(f"caller-{count // 2}"),
-    ),
-    Shape(
-        name="one caller",
-        rule=lambda number: _rule(number, _id("caller"), [f"/part-{number}/orders/{{id}}"]),
-        path=lambda rule, number: f"/part-{rule}/orders/{number}",
-        caller=lambda _: _id("caller"),
-    ),
-)
-
-
-class Judge:
-    """One compiled policy, and how long it takes to judge."""
-
-    def __init__(self, shape: Shape, count: int) -> None:
-        self._shape = shape
-        self._count = count
-        self._numbers = itertools.count(0, ASKED)
-        allowlist = shape.allowlist(count)
-        gc.collect()
-        started = time.perf_counter()
-        self.table = _compiled(allowlist)
-        compiled = time.perf_counter()
-        self.caller = shape.caller(count)
-        self._view: CallerView = self.table.caller(self.caller)
-        known = shape.paths(count, next(self._numbers))
-        self._ask(known[:1])
-        self.first_seconds = time.perf_counter() - compiled
-        self.compile_seconds = compiled - started
-        self._known = known
-        if not all(self._view.request(HTTP_PORT, b"GET", path).permitted for path in known):
-            raise BenchmarkError(f"{shape.name}: a path that is to be permitted is not")
-        if self._view.request(HTTP_PORT, b"DELETE", known[0]).permitted:
-            raise BenchmarkError(f"{shape.name}: a method that is to be denied is not")
-
-    def _ask(self, paths: Iterable[bytes]) -> None:
-        request = self._view.request
-        for path in paths:
-            request(HTTP_PORT, b"GET", path)
-
-    def remembered(self) -> float:
-        """CPU seconds a decision that was made before."""
-        started = time.thread_time()
-        self._ask(self._known)
-        return (time.thread_time() - started) / ASKED
-
-    def fresh(self) -> float:
-        """CPU seconds a decision on a path that was never asked for."""
-        paths = self._shape.paths(self._count, next(self._numbers))
-        started = time.thread_time()
-        self._ask(paths)
-        return (time.thread_time() - started) / ASKED
-
-    def connection(self) -> float:
-        """CPU seconds to find a caller and judge an opaque connection of it."""
-        table, caller = self.table, self.caller
-        started = time.thread_time()
-        for _ in range(ASKED):
-            table.caller(caller).connection(TCP_PORT)
-        return (time.thread_time() - started) / ASKED
 
 
 KINDS: dict[str, Callable[[Judge], float]] = {
@@ -139,10 +36,6 @@ KINDS: dict[str, Callable[[Judge], float]] = {
 }
 
 
-def _compiled(allowlist: Allowlist) -> DecisionTable:
-    return compile_policy(PolicySet(allowlists=(allowlist,)), trust_domain=_DOMAIN, http_ports=[HTTP_PORT])
-
-
 def run(plan: Plan, say: Say) -> list[Row]:
     """Measure each shape and give the rows."""
     found: list[Row] = []
@@ -150,7 +43,7 @@ def run(plan: Plan, say: Say) -> list[Row]:
         rounds = [_round(shape, number) for number, _ in turns([FEW, MANY], plan.rounds)]
         found += _rows(shape.name, rounds)
         say(f"judged by rules of {shape.name}")
-    return found
+    return [*found, *policy_peer.run(plan, say), *applying.run(plan, say)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +69,7 @@ def _round(shape: Shape, number: int) -> Round:
         decision=decision,
         compile_milliseconds=Pair(ours=many.compile_seconds * 1e3, theirs=few.compile_seconds * 1e3),
         first_milliseconds=Pair(ours=many.first_seconds * 1e3, theirs=few.first_seconds * 1e3),
-        megabytes=Pair(ours=_megabytes(shape, MANY), theirs=_megabytes(shape, FEW)),
+        megabytes=Pair(ours=megabytes(shape, MANY), theirs=megabytes(shape, FEW)),
     )
 
 
@@ -190,21 +83,6 @@ def _bursts(kind: str, few: Judge, many: Judge, number: int) -> Pair:
 def _alternating(few: Judge, many: Judge, number: int) -> Iterator[Judge]:
     for burst in range(number, number + _BURSTS):
         yield from (few, many) if burst % 2 else (many, few)
-
-
-def _megabytes(shape: Shape, count: int) -> float:
-    """What a compiled policy holds once its asking caller has been judged, without the model that it was made of."""
-    allowlist = shape.allowlist(count)
-    paths = shape.paths(count, 0)[:1]
-    gc.collect()
-    tracemalloc.start()
-    try:
-        table = _compiled(allowlist)
-        table.caller(shape.caller(count)).request(HTTP_PORT, b"GET", paths[0])
-        gc.collect()
-        return tracemalloc.get_traced_memory()[0] / 2**20
-    finally:
-        tracemalloc.stop()
 
 
 def _rows(shape: str, rounds: Sequence[Round]) -> list[Row]:

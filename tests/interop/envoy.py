@@ -164,7 +164,7 @@ async def _running(folder: Path, configuration: dict[str, Any], listen: int) -> 
 
         def listening() -> bool:
             assert process.poll() is None, (folder / "envoy.log").read_text()
-            return _listens(listen)
+            return listens(listen)
 
         await until(listening, 60)
         yield
@@ -173,7 +173,7 @@ async def _running(folder: Path, configuration: dict[str, Any], listen: int) -> 
         process.wait()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     """Asked without a connection, which would go on to the upstream."""
     wanted = f"0100007F:{port:04X} 00000000:0000 0A"
     return any(wanted in line for line in Path("/proc/net/tcp").read_text().splitlines())
