@@ -15,14 +15,15 @@ from ringfence.cli import further_commands, load_command
 
 # Name of a command: where it is. A new command is one line here.
 COMMANDS: Final[dict[str, str]] = {
-    "explain": "controlplane.policy.explain:command",
     "apply": "controlplane.policy.apply:apply",
+    "explain": "controlplane.policy.explain:command",
+    "flows": "controlplane.policy.flows:command",
+    "graph": "controlplane.policy.graph:command",
     "history": "controlplane.policy.history:history",
     "rollback": "controlplane.policy.apply:rollback",
     "rollout": "controlplane.policy.history:rollout",
-    "graph": "controlplane.policy.graph:command",
+    "schema": "controlplane.policy.schema:command",
     "test": "controlplane.policy.testing:command",
-    "flows": "controlplane.policy.flows:command",
 }
 
 _EPILOG = """\b

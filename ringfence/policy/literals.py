@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# An anchor, a repetition of anything, an escape, a class, a group with an alternative or an option, a repeated group.
-_SIGNS: Final = re.compile(r"\^.*|.*\$|.*(?:\.[*+?]|\\|\[[^\]]*\][*+?{]?|\([^)]*\|[^)]*\)|\(\?|\)[*+?{])", re.DOTALL)
+# An anchor at its end, a repetition of anything, an escape, an alternative, a class (with a range, negated or repeated;
+# not the brackets of an address), a group with an option, a repeated group.
+_SIGNS: Final = re.compile(
+    r"^\^|\$\Z|\.[*+?]|\\|\||\[\^[^\]]|\[[^\]]*(?:[A-Za-z0-9]-[A-Za-z0-9][^\]]*\]|\][*+?{])|\(\?|\)[*+?{]"
+)
 # What no DNS name has, and every expression for one does.
 _NOT_IN_HOSTS: Final = re.compile(r"[\^$\\()\[\]|+?{}]|\.\*")
 
 
 def is_expression(text: str) -> bool:
     """Whether ``text`` looks like a regular expression; ``*`` alone and ``*/*`` do not."""
-    return _SIGNS.match(text) is not None
+    return _SIGNS.search(text) is not None
 
 
 def is_host_expression(text: str) -> bool:

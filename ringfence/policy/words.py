@@ -25,62 +25,62 @@ connection content-length expect host keep-alive proxy-connection te trailer tra
 """
 FRAMING_HEADERS: Final = frozenset(_FRAMING.split())
 
-_HEADER_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,253}")  # RFC 9110 section 5.1, in lower case
-_HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,2046}[!-~])?")
-_COOKIE_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,253}")  # RFC 6265 section 4.1.1
-_GRPC_SERVICE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
-_GRPC_METHOD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,253}")  # RFC 6749 section 3.3
-_CLAIM_NAME: Final = re.compile(r"[A-Za-z0-9_:/@$-]+(?:\.[A-Za-z0-9_:/@$-]+){0,7}")
+HEADER_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,253}")  # RFC 9110 section 5.1, in lower case
+HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,2046}[!-~])?")
+COOKIE_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,253}")  # RFC 6265 section 4.1.1
+GRPC_SERVICE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+GRPC_METHOD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,253}")  # RFC 6749 section 3.3
+CLAIM_NAME: Final = re.compile(r"[A-Za-z0-9_:/@$-]+(?:\.[A-Za-z0-9_:/@$-]+){0,7}")
 # Kubernetes: a name of at most 63 characters, perhaps behind a DNS name and a slash; a value may be empty.
-_LABEL_WORD: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-_LABEL_PREFIX: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+LABEL_WORD: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+LABEL_PREFIX: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 _LIMIT_CHARACTERS: Final = 253
 
 
 def is_header_name(text: str) -> bool:
     """A field name of HTTP in lower case; no pseudo-header."""
-    return _HEADER_NAME.fullmatch(text) is not None
+    return HEADER_NAME.fullmatch(text) is not None
 
 
 def is_header_value(text: str) -> bool:
     """A value that a header can have: ASCII that can be seen, with spaces only inside."""
-    return _HEADER_VALUE.fullmatch(text) is not None
+    return HEADER_VALUE.fullmatch(text) is not None
 
 
 def is_cookie_name(text: str) -> bool:
     """The name of a cookie."""
-    return _COOKIE_NAME.fullmatch(text) is not None
+    return COOKIE_NAME.fullmatch(text) is not None
 
 
 def is_grpc_service(text: str) -> bool:
     """``package.Service``, as it stands in ``:path``."""
-    return len(text) <= _LIMIT_CHARACTERS and _GRPC_SERVICE.fullmatch(text) is not None
+    return len(text) <= _LIMIT_CHARACTERS and GRPC_SERVICE.fullmatch(text) is not None
 
 
 def is_grpc_method(text: str) -> bool:
     """The name of a method of a gRPC service."""
-    return len(text) <= _LIMIT_CHARACTERS and _GRPC_METHOD.fullmatch(text) is not None
+    return len(text) <= _LIMIT_CHARACTERS and GRPC_METHOD.fullmatch(text) is not None
 
 
 def is_scope(text: str) -> bool:
     """One scope of OAuth 2.0."""
-    return _SCOPE.fullmatch(text) is not None
+    return SCOPE.fullmatch(text) is not None
 
 
 def is_claim_name(text: str) -> bool:
     """A claim, or the way into nested objects: at most eight names with dots between."""
-    return len(text) <= _LIMIT_CHARACTERS and _CLAIM_NAME.fullmatch(text) is not None
+    return len(text) <= _LIMIT_CHARACTERS and CLAIM_NAME.fullmatch(text) is not None
 
 
 def is_label_key(text: str) -> bool:
     """The key of a label, as Kubernetes takes it."""
     prefix, slash, name = text.rpartition("/")
-    if slash and not (len(prefix) <= _LIMIT_CHARACTERS and _LABEL_PREFIX.fullmatch(prefix)):
+    if slash and not (len(prefix) <= _LIMIT_CHARACTERS and LABEL_PREFIX.fullmatch(prefix)):
         return False
-    return _LABEL_WORD.fullmatch(name) is not None
+    return LABEL_WORD.fullmatch(name) is not None
 
 
 def is_label_value(text: str) -> bool:
     """The value of a label, as Kubernetes takes it; it may be empty."""
-    return not text or _LABEL_WORD.fullmatch(text) is not None
+    return not text or LABEL_WORD.fullmatch(text) is not None

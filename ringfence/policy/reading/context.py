@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from ringfence.policy.conditions import Conditions
 from ringfence.policy.envelope import LABEL, NAME_LIMIT_CHARACTERS, NAME_MEND, SUBDOMAIN
 from ringfence.policy.problems import Place, Problem, shown
 from ringfence.policy.written import Header, Placed
@@ -16,10 +17,14 @@ _REFERENCE: Final = re.compile(rf"(?:({LABEL.pattern})/)?({SUBDOMAIN.pattern})")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The header of the document that is read, and the list to which what is wrong with it is appended."""
+    """The header of the document that is read, and the list to which what is wrong with it is appended.
+
+    ``conditions`` compiles the conditions of the document, so that what it needs for that is made once.
+    """
 
     header: Header
     problems: list[Problem]
+    conditions: Conditions = field(default_factory=Conditions)
 
     @property
     def namespace(self) -> str:

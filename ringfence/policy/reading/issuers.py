@@ -31,6 +31,7 @@ from ringfence.policy.reading.context import Context
 from ringfence.policy.reading.headers import HeaderNameError, parse_header_name, read_header_name
 from ringfence.policy.reading.selectors import read_selector
 from ringfence.policy.reading.tokens import LIMIT_WORDS, read_word
+from ringfence.policy.tokens.keys import KeySetError, read_key_set
 from ringfence.policy.words import (
     ALGORITHMS,
     LIMIT_CACHE_SECONDS,
@@ -124,10 +125,19 @@ def _read_jwks(spec: MappingReader) -> tuple[str, Placed[str] | None]:
             mend = f"at most {LIMIT_KEYS_CHARACTERS}: leave out keys that are no longer used"
             jwks.problem(f"inline has {len(keys)} characters", mend, key="inline")
             keys = ""
+        elif keys:
+            _check_keys(keys, jwks)
     elif form == "url":
         url = _read_url(jwks)
     jwks.finish()
     return keys, url
+
+
+def _check_keys(keys: str, jwks: MappingReader) -> None:
+    try:
+        read_key_set(keys)
+    except KeySetError as error:
+        jwks.problem(str(error), key="inline")
 
 
 def _read_introspection(spec: MappingReader) -> tuple[Introspection | None, Placed[str] | None]:

@@ -89,17 +89,21 @@ def _read_rule(reader: MappingReader, name: str, context: Context, *, denies: bo
         mend = "keep one of them, or put it into the role's permissions"
         to.problem(f"to has roles and {beside[0]}", mend, key=beside[0])
     to.finish()
-    if denies and "token" in reader:
-        # What has no token, or a bad one, would pass such a rule: it would refuse the honest only.
-        mend = "refuse by a condition in when, or require the token in an Allowlist"
-        reader.problem("a denylist cannot ask for a token", mend, key="token")
-    words = _read_conditions(reader, words, context)
+    if not denies:
+        words = _read_conditions(reader, words, context)
+    else:
+        words = replace(words, when=read_when(reader, context))
+        if "token" in reader:
+            # What has no token, or a bad one, would pass such a rule: it would refuse the honest only.
+            mend = "refuse by a condition in when, or require the token in an Allowlist"
+            reader.problem("a denylist cannot ask for a token", mend, key="token")
+            reader.known("token")
     return WrittenRule(name=name, place=reader.place("name"), callers=callers, words=words, roles=roles)
 
 
 def _read_conditions(reader: MappingReader, words: Words, context: Context) -> Words:
     token, issuers = read_token(reader, context)
-    return replace(words, token=token, issuers=issuers, when=read_when(reader))
+    return replace(words, token=token, issuers=issuers, when=read_when(reader, context))
 
 
 def _check_clashes(rules: Iterable[tuple[str, Words, tuple[Placed[WrittenCallers], ...]]], context: Context) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ringfence.policy.conditions import ConditionError
 from ringfence.policy.lists import read_list
 from ringfence.policy.model import TokenMatch
 from ringfence.policy.problems import Place, shown
@@ -117,8 +118,8 @@ def read_claim_value(item: ValueReader) -> str | None:
     return text or None
 
 
-def read_when(reader: MappingReader) -> Placed[str] | None:
-    """The condition as text of a bounded length; None where there is none."""
+def read_when(reader: MappingReader, context: Context) -> Placed[str] | None:
+    """The condition, which compiles and is of the right type; None where there is none."""
     text = reader.text("when", default=None)
     if text is None:
         return None
@@ -126,4 +127,9 @@ def read_when(reader: MappingReader) -> Placed[str] | None:
         mend = f"at most {LIMIT_WHEN_CHARACTERS}: put part of it into another rule"
         reader.problem(f"when has {len(text)} characters", mend, key="when")
         return None
-    return Placed(text.strip(), reader.place("when"))
+    try:
+        if text:
+            context.conditions.compile(text)
+    except ConditionError as error:
+        reader.problem(f"when, at its {error.line}:{error.column}: {error.message}", key="when")
+    return Placed(text, reader.place("when"))
