@@ -33,6 +33,8 @@ from sidecar.redirect.destination import original_destination
 from sidecar.relay import Relay
 from sidecar.serving import CannotEnforceError, mesh_port_words, proxy_of, proxy_words
 from sidecar.tls import TlsIdentity
+from sidecar.tokens.opening import IssuerRefusedError, TokenReaders
+from sidecar.tokens.reader import TokenReader
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
 
@@ -46,6 +48,7 @@ class _Prepared:
     snapshot: Snapshot
     table: DecisionTable
     shadow: DecisionTable | None
+    tokens: TokenReader
     bundles: tuple[TrustBundle, ...]
     received: float
     """When it arrived, monotonic seconds, in whichever process that was."""
@@ -80,6 +83,7 @@ class DataPath:
         self._listen = listen
         self._app_refused = app_refused
         self._limiter = Limiter(metrics, clock=clock, descriptor=limits)
+        self._token_readers = TokenReaders(metrics, log.bind("tokens"), clock)
         self._svid: X509Svid | None = None
         self._issued_bundles: tuple[TrustBundle, ...] = ()
         self._tls: TlsIdentity | None = None
@@ -185,6 +189,7 @@ class DataPath:
             await self._outbound.close(0.0)
             await self._inbound.close(0.0)
         hurry.cancel()
+        self._token_readers.close()
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
@@ -224,11 +229,17 @@ class DataPath:
             moved = f"{workload.mesh_host}:{workload.mesh_port}"
             raise CannotEnforceError(f"the mesh port moved to {moved}: restart the sidecar")
         table, shadow = self._tables(snapshot)
+        try:
+            tokens = self._token_readers.made(snapshot.token_issuers)
+        except IssuerRefusedError as error:
+            raise CannotEnforceError(str(error)) from error
         bundles = snapshot.bundles or self._issued_bundles
         if self._context is None:
             self._begin(svid, bundles)
         await self._open_ports(snapshot)
-        self._prepared = _Prepared(snapshot=snapshot, table=table, shadow=shadow, bundles=bundles, received=received)
+        self._prepared = _Prepared(
+            snapshot=snapshot, table=table, shadow=shadow, tokens=tokens, bundles=bundles, received=received
+        )
 
     def _tables(self, snapshot: Snapshot) -> tuple[DecisionTable, DecisionTable | None]:
         """Of the policy in force and of its shadow. Those of the last snapshot if they say the same: most snapshots
@@ -312,7 +323,7 @@ class DataPath:
         snapshot, endings = prepared.snapshot, self._recorder.endings
         before = self._enforced
         if before is None or prepared.table is not before.table or prepared.shadow is not before.shadow:
-            self._inbound.enforce(snapshot.workload, prepared.table, shadow=prepared.shadow)
+            self._inbound.enforce(snapshot.workload, prepared.table, shadow=prepared.shadow, tokens=prepared.tokens)
             self._moment.watch(self._inbound.changes_at())
         self._enforced = prepared
         self._outbound.enforce(snapshot.upstreams, snapshot.egress)

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from ringfence.policy.facts import Token
 from ringfence.snapshot import ForwardedFor
 from sidecar.forwarded import FORWARDED_FOR, told
-from sidecar.tokens.reader import TokenReader
+from sidecar.tokens.reader import Asking, TokenReader
 
 _UNREAD: Final = object()
 
@@ -47,7 +47,7 @@ class From:
 class RequestFacts:
     """Of one request; ``now``: Unix seconds, when it is judged."""
 
-    __slots__ = ("_caller", "_fields", "_token", "_tokens", "now")
+    __slots__ = ("_caller", "_fields", "_token", "_tokens", "now", "waits")
 
     def __init__(self, fields: RequestHeadFields, now: float, tokens: TokenReader, caller: From) -> None:
         self._fields = fields
@@ -55,6 +55,8 @@ class RequestFacts:
         self._caller = caller
         self._token: object = _UNREAD
         self.now = now
+        self.waits: Asking | None = None
+        """What is to be answered before the token is known."""
 
     @property
     def leaf_sha256(self) -> str:

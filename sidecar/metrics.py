@@ -158,6 +158,14 @@ class SidecarMetrics:
             "service",
             "reason",
         )
+        self.tokens = self._counts(
+            "ringfence_tokens", "Tokens that a rule read, by what became of them: verified, refused", "outcome"
+        )
+        self.introspections = self._counts(
+            "ringfence_token_introspections",
+            "Token issuers asked about an opaque token, by outcome: active, inactive, failed, crowded",
+            "outcome",
+        )
         self.violations = self._counts(
             "ringfence_http_violations",
             "HTTP messages and connections refused for their form, by the rule or the limit that they broke",

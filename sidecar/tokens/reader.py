@@ -1,18 +1,31 @@
 """What the data path asks of tokens. Pure.
 
-Asked in the middle of judging a request, and only where a rule reads the token: it must answer at once.
+Asked in the middle of judging a request, and only where a rule reads the token: it must answer at once. A token of
+which only its issuer can tell is answered for the moment by ``ASKED``, and the request is told what it waits for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from ringfence.policy.facts import Token
+from ringfence.policy.facts import Token, TokenRefused
+
+ASKED: Final = TokenRefused("its issuer has not answered yet")
+
+
+class Asking(Protocol):
+    """A question that is under way; it always comes to an end."""
+
+    def then(self, call: Callable[[], None]) -> None:
+        """``call`` when it has; never at once."""
 
 
 class TokenRequest(Protocol):
     """A request, as far as its token may depend on it."""
+
+    waits: Asking | None
+    """Set where the answer is ``ASKED``."""
 
     @property
     def now(self) -> float:
