@@ -36,6 +36,8 @@ from controlplane.operate.admin import (
     open_admin_socket,
 )
 from controlplane.operate.flows_api import FlowsApi
+from controlplane.operate.policy_api import PolicyApi
+from controlplane.operate.policy_status import policy_status
 from controlplane.operate.serving import serve
 from controlplane.operate.signals import SignalsApi
 from controlplane.operate.sources_api import SourcesApi
@@ -315,12 +317,26 @@ class _Process:
             bundle=self._bundle,
             mint_join_token=self._mint_join_token,
             routes=[
+                *PolicyApi(self._policy_status).routes(),
                 *RolloutApi(self._rollouts).routes(),
                 *FlowsApi(self._flows.ask if self._flows is not None else None).routes(),
                 *SourcesApi(
                     held=lambda: self._applier.files, revision=lambda: self._distributor.catalog.revision
                 ).routes(),
             ],
+        )
+
+    def _policy_status(self) -> dict[str, object]:
+        held = self._applier.held
+        if held is None:
+            raise AssertionError("nothing is served before a configuration is in force")
+        return policy_status(
+            configuration=held,
+            refused=self._applier.refused,
+            distributor=self._distributor,
+            now=self._clock.now(),
+            monotonic=self._clock.monotonic(),
+            acknowledgement_seconds=self._settings.acknowledgement_seconds,
         )
 
     def _bundle(self) -> dict[str, object]:

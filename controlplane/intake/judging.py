@@ -121,7 +121,7 @@ class Judge:
         for file in folder.files:
             entry = held.get(file.path)
             if entry is None or entry[0] != file:
-                entry = (file, *_documents(file))
+                entry = (file, *read_policy_file(file))
             self._read[file.path] = entry
             documents.extend(entry[1])
             problems.extend(entry[2])
@@ -135,7 +135,8 @@ def _mesh(file: FileContent) -> tuple[MeshDocument | None, list[Problem]]:
     return read_mesh(file.content, name)
 
 
-def _documents(file: FileContent) -> tuple[list[Document], list[Problem]]:
+def read_policy_file(file: FileContent) -> tuple[list[Document], list[Problem]]:
+    """The documents of one file, and all that is wrong with each by itself."""
     name = str(file.path)
     if file.error:
         return [], [Problem(name, 1, 1, f"cannot be read: {file.error}", "make it readable, or move it away")]

@@ -68,7 +68,7 @@ def status_document(
             "in_force_since": held_since,
             "allowlists": sum(len(bound.policy.allowlists) for bound in configuration.policies.values()),
             "warnings": [problem_document(problem) for problem in configuration.warnings[:_WARNINGS_TOLD]],
-            "refused": _refused(refused),
+            "refused": refused_document(refused),
         },
         "workloads": workloads,
     }
@@ -98,7 +98,8 @@ def _sidecar(session: Session, monotonic: float, acknowledgement_seconds: float)
     }
 
 
-def _refused(refused: RefusedChange | None) -> dict[str, object] | None:
+def refused_document(refused: RefusedChange | None) -> dict[str, object] | None:
+    """Why the files as they are now are not in force; None when they are."""
     if refused is None:
         return None
     return {"at": refused.at, "problems": [problem_document(problem) for problem in refused.problems]}

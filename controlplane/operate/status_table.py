@@ -8,7 +8,7 @@ from typing import Any, Final
 
 _HEAD: Final = ("SERVICE", "SPIFFE ID", "SIDECAR", "SVID ENDS IN", "REVISION", "STATE")
 _UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-_STATES: Final = {
+STATES: Final = {
     "current": "up to date",
     "pending": "being told",
     "overdue": "does not answer",
@@ -22,14 +22,14 @@ def status_lines(document: Mapping[str, Any]) -> Iterator[str]:
     configuration = document["configuration"]
     yield (
         f"mesh {document['mesh']} ({document['trust_domain']}), revision {document['revision']}, "
-        f"{configuration['allowlists']} allowlists, in force since {_time(configuration['in_force_since'])}"
+        f"{configuration['allowlists']} allowlists, in force since {show_time(configuration['in_force_since'])}"
     )
     yield ""
     yield from table_lines([_HEAD, *_rows(document)])
     refused = configuration["refused"]
     if refused is not None:
         yield ""
-        yield f"the files were changed at {_time(refused['at'])} and refused; the revision above stays in force:"
+        yield f"the files were changed at {show_time(refused['at'])} and refused; the revision above stays in force:"
         for problem in refused["problems"]:
             yield f"  {problem['text']}"
 
@@ -63,7 +63,7 @@ def _rows(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         for sidecar in workload["sidecars"]:
             left = sidecar["identity"]["not_after"] - now
             enforced = sidecar["enforced_revision"] or "-"
-            state = _STATES.get(sidecar["standing"], sidecar["standing"])
+            state = STATES.get(sidecar["standing"], sidecar["standing"])
             yield (
                 *names,
                 sidecar["process"],
@@ -73,5 +73,6 @@ def _rows(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             )
 
 
-def _time(seconds: float) -> str:
+def show_time(seconds: float) -> str:
+    """A moment in UTC, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -16,6 +16,7 @@ from ringfence.cli import further_commands, load_command
 # Name of a command: where it is. A new command is one line here.
 COMMANDS: Final[dict[str, str]] = {
     "apply": "controlplane.policy.apply:apply",
+    "check": "controlplane.policy.check:command",
     "explain": "controlplane.policy.explain:command",
     "flows": "controlplane.policy.flows:command",
     "graph": "controlplane.policy.graph:command",
@@ -23,6 +24,7 @@ COMMANDS: Final[dict[str, str]] = {
     "rollback": "controlplane.policy.apply:rollback",
     "rollout": "controlplane.policy.history:rollout",
     "schema": "controlplane.policy.schema:command",
+    "status": "controlplane.policy.status:command",
     "test": "controlplane.policy.testing:command",
 }
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from controlplane.intake.configuration import Configuration
-from controlplane.intake.judging import Judge, policy_folder_named
+from controlplane.intake.judging import Judge, policy_folder_named, read_policy_file
 from controlplane.intake.sources import POLICY_FILE_LIMIT, POLICY_SUFFIXES, PolicyFolder, SourceFiles
 from controlplane.intake.world import world_of
 from ringfence.kit.clock import Clock, SystemClock
@@ -20,25 +21,29 @@ from ringfence.policy.analysis.world import World
 from ringfence.policy.problems import Problem, errors
 from ringfence.policy.yamltree import LIMIT_BYTES, MappingNode, ScalarNode, load_yaml
 
-MESH_FILE = "mesh.yaml"
+MESH_FILE: Final = "mesh.yaml"
+_PARENTS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """What the files say, warnings among ``problems``. ``configuration`` and ``world`` are None where there is an error
-    (also: no mesh file)."""
+    (also: no mesh file). ``alone``: there is no mesh file, and each document was read by itself."""
 
     problems: tuple[Problem, ...]
+    documents: int = 0
+    alone: bool = False
     configuration: Configuration | None = None
     world: World | None = None
     mesh_file: Path | None = None
 
 
-def load(paths: Sequence[Path], *, mesh: Path | None = None, clock: Clock | None = None) -> Loaded:
+def load(paths: Sequence[Path], *, mesh: Path | None = None, clock: Clock | None = None, alone: bool = False) -> Loaded:
     """The documents of ``paths``, files and folders, bound to the services of a mesh. Blocking work.
 
     The mesh file is ``mesh``; else one among ``paths``, or ``mesh.yaml`` in one of these folders or beside one. Without
-    any other path the documents are those of the folder that the mesh file names.
+    any other path the documents are those of the folder that the mesh file names. With ``alone`` no mesh file is no
+    error.
     """
     clock = clock or SystemClock()
     reader = ContentReader(clock=clock, limit_bytes=LIMIT_BYTES)
@@ -49,6 +54,8 @@ def load(paths: Sequence[Path], *, mesh: Path | None = None, clock: Clock | None
         second = str(found[1].path)
         problems.append(Problem(second, 1, 1, f"a second mesh file, after {found[0].path}", "name one by --mesh"))
     mesh_file = reader.read(mesh) if mesh is not None else found[0] if found else _beside(paths, reader)
+    if mesh_file is None and alone:
+        return _alone(files, problems)
     if mesh_file is None:
         where = str(paths[0]) if paths else "."
         problems.append(Problem(where, 1, 1, "there is no mesh file here", "name it by --mesh"))
@@ -62,14 +69,26 @@ def load(paths: Sequence[Path], *, mesh: Path | None = None, clock: Clock | None
     sources = SourceFiles(mesh=mesh_file, policies=PolicyFolder(path=mesh_file.path.parent, files=tuple(documents)))
     configuration, told = Judge(clock).judge(sources)
     problems = sorted([*problems, *told])
+    count = len(configuration.documents) if configuration is not None else 0
     if configuration is None or errors(problems):
-        return Loaded(problems=tuple(problems), mesh_file=mesh_file.path)
+        return Loaded(problems=tuple(problems), documents=count, mesh_file=mesh_file.path)
     return Loaded(
         problems=tuple(problems),
+        documents=count,
         configuration=configuration,
         world=world_of(configuration),
         mesh_file=mesh_file.path,
     )
+
+
+def _alone(files: Iterable[FileContent], problems: list[Problem]) -> Loaded:
+    """Each document by itself."""
+    documents = 0
+    for file in files:
+        found, told = read_policy_file(file)
+        documents += len(found)
+        problems += told
+    return Loaded(problems=tuple(sorted(problems)), documents=documents, alone=True)
 
 
 def _listed(paths: Iterable[Path], problems: list[Problem]) -> list[Path]:
@@ -104,9 +123,15 @@ def _is_mesh(file: FileContent) -> bool:
 
 
 def _beside(paths: Sequence[Path], reader: ContentReader) -> FileContent | None:
-    """``mesh.yaml`` beside a path that was named, or, where none was, in this folder."""
+    """``mesh.yaml`` beside a path that was named, or, where none was, in this folder; or one further up whose folder of
+    policies the path is in."""
     for path in paths or (Path("here"),):
-        candidate = path.parent / MESH_FILE
-        if candidate.is_file():
-            return reader.read(candidate)
+        for folder in path.absolute().parents[:_PARENTS]:
+            if not (folder / MESH_FILE).is_file():
+                continue
+            # Named as it was asked for, so that its problems are told by a path that is short.
+            found = reader.read(path.parent / MESH_FILE if folder == path.absolute().parent else folder / MESH_FILE)
+            named = policy_folder_named(found.content)
+            if folder == path.absolute().parent or (named and (folder / named) in path.absolute().parents):
+                return found
     return None

@@ -15,6 +15,7 @@ from enum import StrEnum
 from controlplane.push.mailbox import Mailbox
 from controlplane.push.revisions import Catalog
 from controlplane.push.sessions import Session
+from controlplane.push.told import TellingMemory
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.clock import Clock
 from ringfence.snapshot import Snapshot
@@ -65,6 +66,7 @@ class Distributor:
         self._limit = limit
         self._identity_limit = identity_limit
         self._catalog = Catalog(revision=0, snapshots={})
+        self.told = TellingMemory()
         self._instances: dict[SpiffeId, tuple[str, ...]] = {}
         self._open: dict[WorkloadKey, dict[str, Subscription]] = {}
         self._count = 0
@@ -91,6 +93,7 @@ class Distributor:
             for key in sorted(catalog.snapshots, key=lambda key: key.instance):
                 self._instances[key.spiffe_id] = (*self._instances.get(key.spiffe_id, ()), key.instance)
         self._catalog = catalog
+        self.told.keep(catalog.snapshots)
         offered = 0
         for subscription in list(self._subscriptions()):
             snapshot = catalog.snapshots.get(subscription.session.workload)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from ringfence.policy.binding.callers import CallerResolver
 from ringfence.policy.binding.catalog import catalogue
 from ringfence.policy.binding.checks import Targets, check_list
-from ringfence.policy.binding.conditions import check_conditions
 from ringfence.policy.binding.futility import contradicted, shadowed
 from ringfence.policy.binding.issuers import bind_issuers, check_token_rules
 from ringfence.policy.binding.lists import FlatList, ListResolver
@@ -56,7 +55,6 @@ def bind(documents: Iterable[PolicyDocument], surroundings: Surroundings) -> Bin
         if names:
             problems.extend(check_list(flat, Targets(names, services)))
             problems.extend(check_token_rules(flat, names, issuers, catalog.issuers))
-    problems.extend(check_conditions(catalog, lists))
     problems.extend(_too_many(selected))
     if not errors(problems):
         for flat in lists:

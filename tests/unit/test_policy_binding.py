@@ -427,22 +427,13 @@ def test_services_of_the_test_have_what_it_says() -> None:
 # ----------------------------------------------------------------------------------------------------------- conditions
 
 
-@pytest.mark.parametrize(
-    ("when", "expected"),
-    [
-        ("source.namespce == 'a'", "condition 1:"),
-        ("1 + 1", "not surely true or false"),
-        ("source.namespace == 1", "condition 1:"),
-        ("request.method.matches('(')", "condition 1:"),
-    ],
-)
-def test_a_condition_that_cannot_be_enforced_is_an_error_where_it_stands(when: str, expected: str) -> None:
-    (line,) = told(allow("a", "service: orders", f'[{{name: r, from: [web], when: "{when}"}}]'))
-    assert line.startswith("f0.yaml:4:62: ")
-    assert expected in line
-    role = document("Role", "unused", f'{{permissions: [{{name: p, when: "{when}"}}]}}')
-    (line,) = told(role)
-    assert expected in line
+def test_conditions_that_together_are_too_much_are_an_error_where_the_role_is_named() -> None:
+    half = "source.namespace == '" + "a" * 3000 + "'"
+    role = document("Role", "staff", f'{{permissions: [{{name: p, when: "{half}"}}]}}')
+    rule = '[{name: r, from: [web], to: {roles: [staff]}, when: "%s"}]'
+    assert told(role, allow("a", "service: orders", rule % "1 == 1")) == []
+    (line,) = told(role, allow("a", "service: orders", rule % half))
+    assert "the conditions of the rule and of its role cannot be enforced together: more than 4096 bytes" in line
 
 
 def test_a_condition_on_the_request_is_at_home_where_there_are_requests() -> None:

@@ -1,31 +1,12 @@
-"""Conditions that do not compile, are no truth or could cost too much, told at their place. Pure."""
+"""Conditions as binding looks at them: those of documents were checked where they were read. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from ringfence.policy.binding.catalog import Catalog
-from ringfence.policy.binding.lists import FlatList
 from ringfence.policy.conditions import Condition, ConditionError, Conditions
-from ringfence.policy.problems import Problem
-from ringfence.policy.written import Placed
 
 _KEPT = 4_096
-
-
-def check_conditions(catalog: Catalog, lists: Iterable[FlatList]) -> Iterator[Problem]:
-    """What is wrong with a condition, in roles that nobody uses as well; each place once."""
-    written = [one.words.when for role in catalog.roles.values() for one in role.permissions]
-    written += [one.words.when for flat in lists for one in flat.rules]
-    seen: set[Placed[str]] = set()
-    for when in written:
-        if when is None or when in seen:
-            continue
-        seen.add(when)
-        found = compiled(when.value)
-        if isinstance(found, ConditionError):
-            yield when.place.problem(str(found))
 
 
 def reads_call(text: str) -> bool:

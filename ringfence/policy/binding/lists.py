@@ -12,11 +12,12 @@ from typing import Final
 
 from ringfence.policy.binding.callers import CallerResolver
 from ringfence.policy.binding.catalog import Catalog
+from ringfence.policy.binding.conditions import compiled
 from ringfence.policy.bounds import CALLER_LIMIT
+from ringfence.policy.conditions import ConditionError
 from ringfence.policy.model import Callers, Rule, TokenMatch, UnauthenticatedCallers
 from ringfence.policy.problems import Place, Problem, shown
 from ringfence.policy.services import unknown_name
-from ringfence.policy.words import LIMIT_WHEN_CHARACTERS
 from ringfence.policy.written import (
     AllowlistDocument,
     DenylistDocument,
@@ -97,24 +98,23 @@ class ListResolver:
             selector=document.selector,
             mode=document.mode,
             denies=False,
-            rules=self._distinct(rules if callers else ()),
+            rules=self._distinct(rules),
         )
 
     def _rule(self, rule: WrittenRule) -> Iterator[FlatRule]:
         callers = self._named(rule.callers, rule.place)
         unauthenticated = _unauthenticated(rule.callers)
         if not rule.roles:
-            if callers:
-                yield self._flat(rule.name, rule.place, rule.words, callers, unauthenticated)
+            yield self._flat(rule.name, rule.place, rule.words, callers, unauthenticated)
             return
         for role in rule.roles:
             for name, words in self._permissions(role):
                 both = self._both(words, rule.words, role.place)
-                if callers and both is not None:
+                if both is not None:
                     yield self._flat(f"{rule.name}.{name}", role.place, both, callers, unauthenticated)
 
     def _named(self, items: tuple[Placed[WrittenCallers], ...], place: Place) -> tuple[Callers, ...]:
-        """The callers of a rule; without any, why was told where they stand."""
+        """The callers of a rule. Without any, why was told where they stand; what else is wrong is still looked for."""
         callers = self._callers.resolve(items)
         if len(callers) > CALLER_LIMIT:
             message = f"{len(callers)} callers are more than {CALLER_LIMIT}"
@@ -142,9 +142,10 @@ class ListResolver:
         if beside.when is not None:
             # Line ends, as a comment would run on to the end of the line.
             text = f"({words.when.value}\n) && ({beside.when.value}\n)" if words.when is not None else beside.when.value
-            if len(text) > LIMIT_WHEN_CHARACTERS:
-                message = f"the conditions of the rule and of its role have {len(text)} characters together"
-                self._problems.append(place.problem(message, f"at most {LIMIT_WHEN_CHARACTERS}: shorten them"))
+            found = compiled(text)
+            if isinstance(found, ConditionError):
+                message = f"the conditions of the rule and of its role cannot be enforced together: {found.message}"
+                self._problems.append(place.problem(message, "shorten or simplify them"))
             when = Placed(text, beside.when.place)
         return replace(words, token=token, when=when, issuers=(*words.issuers, *beside.issuers))
 
