@@ -53,6 +53,9 @@ from controlplane.rollout.making import make_rollouts, open_history, open_writer
 from controlplane.settings import ControlPlaneSettings
 from controlplane.start import Readings, StartRefusedError, open_authority, read_first
 from controlplane.state_folder import StateFolderError, hold_state_folder
+from controlplane.tokens.fetch import fetch_keys
+from controlplane.tokens.keeper import KeyKeeper
+from controlplane.tokens.store import KeyStore
 from ringfence.kit.addresses import SocketAddress
 from ringfence.kit.clock import Clock
 from ringfence.kit.hints import FolderHints
@@ -126,6 +129,16 @@ class _Process:
         )
         self._readiness = ReadinessBoard(changed=lambda: self._readying.changed())
         self._ledger_file = LedgerFile(settings.state / "revisions.json")
+        self._keys = KeyKeeper(
+            fetch=fetch_keys,
+            store=KeyStore(settings.state / "token-issuers.json"),
+            changed=lambda: self._applier.again(),
+            metrics=self._metrics,
+            log=log.bind("tokens"),
+            clock=clock,
+            random=random.random,
+        )
+        self._keys.load()
         self._applier = Applier(
             judge=readings.judge,
             ledger=self._ledger(),
@@ -137,6 +150,7 @@ class _Process:
             log=log.bind("configuration"),
             clock=clock,
             accepted=lambda files, revision: self._rollouts.accepted(files, revision),
+            keys=self._keys,
         )
         self._writer = writer
         try:
@@ -205,6 +219,7 @@ class _Process:
                     group.create_task(serve(self._signals_api().application(), signals_listener), name="signals"),
                     group.create_task(self._border("watch", self._watch().run), name="watch"),
                     group.create_task(self._border("identity", self._identity.run), name="identity"),
+                    group.create_task(self._border("token issuers", self._keys.run), name="token issuers"),
                     group.create_task(self._border("readiness", self._readying.run), name="readiness"),
                 ]
                 if self._flows is not None:
@@ -310,7 +325,12 @@ class _Process:
                 monotonic=self._clock.monotonic(),
                 acknowledgement_seconds=self._settings.acknowledgement_seconds,
             )
-            return {**document, "addresses": dict(addresses), "root_fingerprint": self._authority.root_fingerprint}
+            return {
+                **document,
+                "token_issuers": self._keys.listed(),
+                "addresses": dict(addresses),
+                "root_fingerprint": self._authority.root_fingerprint,
+            }
 
         return AdminApi(
             status=status,

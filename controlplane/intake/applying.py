@@ -22,6 +22,8 @@ from controlplane.push.readiness import Callers, ReadinessBoard, Verdict
 from controlplane.push.revisions import Catalog, Ledger, advance, amend, resumed, settled
 from controlplane.push.snapshots import build_snapshots
 from controlplane.push.workload_key import WorkloadKey
+from controlplane.tokens.keeper import KeyKeeper
+from controlplane.tokens.needs import with_needs
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.problems import Problem, errors
@@ -51,9 +53,12 @@ class Applier:
         log: Logger,
         clock: Clock,
         accepted: Callable[[SourceFiles, int], None] = lambda files, revision: None,
+        keys: KeyKeeper | None = None,
     ) -> None:
-        """``accepted`` is told, in a thread, of each reading that was put in force, and at which revision."""
+        """``accepted`` is told, in a thread, of each reading that was put in force, and at which revision. ``keys``
+        keeps those of token issuers, and is told which."""
         self._accepted = accepted
+        self._keys = keys
         self._candidate: Configuration | None = None
         self._files: SourceFiles | None = None
         self._judge = judge
@@ -136,6 +141,9 @@ class Applier:
         self._readiness.keep(contents)
         self._metrics.workloads_not_ready.set(len(not_ready))
         self._publish(configuration, ledger, catalog)
+        if self._keys is not None:
+            needs = configuration.issuer_needs
+            self._keys.want(set(needs.urls.values()), needs.rules)
         self._files = files
         await asyncio.to_thread(self._accepted, files, catalog.revision)
         return True
@@ -156,11 +164,24 @@ class Applier:
             self._metrics.change_refused.set(refused is not None)
             return done
 
+    async def again(self) -> bool:
+        """Put what is in force in force anew, with the keys that token issuers have now; False when that cannot be
+        recorded or sent. What the files are refused for stays as it is."""
+        if self._held is None or self._files is None:
+            return True
+        async with self._one_at_a_time:
+            refused, self._refused = self._refused, None
+            done = await self._put_in_force(self._held, self._files) and self._refused is None
+            self._refused = refused
+            self._metrics.change_refused.set(refused is not None)
+            return done
+
     def _contents(self, configuration: Configuration) -> dict[WorkloadKey, Snapshot]:
-        contents = _snapshots(configuration, self._bundles())
+        fetched = self._keys.keys if self._keys is not None else {}
+        contents = _snapshots(configuration, self._bundles(), fetched)
         if self._candidate is None:
             return contents
-        tried = _snapshots(self._candidate, self._bundles())
+        tried = _snapshots(self._candidate, self._bundles(), fetched)
         return {
             key: replace(snapshot, shadow=tried[key].policy) if key in tried else snapshot
             for key, snapshot in contents.items()
@@ -246,9 +267,12 @@ class Applier:
         )
 
 
-def _snapshots(configuration: Configuration, bundles: Iterable[TrustBundle]) -> dict[WorkloadKey, Snapshot]:
-    """Of revision 1, whatever their revision will be."""
-    return build_snapshots(configuration.document.mesh, configuration.policies, bundles, 1, configuration.routes)
+def _snapshots(
+    configuration: Configuration, bundles: Iterable[TrustBundle], fetched: Mapping[str, str]
+) -> dict[WorkloadKey, Snapshot]:
+    """Of revision 1, whatever their revision will be; ``fetched``: key sets by URL."""
+    policies = with_needs(configuration.policies, configuration.issuer_needs, fetched)
+    return build_snapshots(configuration.document.mesh, policies, bundles, 1, configuration.routes)
 
 
 def _unsendable(catalog: Catalog, held: Catalog) -> list[str]:

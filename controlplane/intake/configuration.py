@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controlplane.mesh.document import MeshDocument
+from controlplane.tokens.needs import IssuerNeeds
 from ringfence.policy.analysis.world import Effect
 from ringfence.policy.bound import Policies
 from ringfence.policy.problems import Place, Problem
@@ -17,7 +18,8 @@ from ringfence.routing.bind import Routes
 class Configuration:
     """What was judged good as a whole; ``policies``: full service name -> what decides about its calls; ``routes``: the
     same and port -> how it is reached; ``places``: where each rule stands, by its effect and full name; ``documents``:
-    those of policy, as written; ``warnings``: what is in force, and surely not meant."""
+    those of policy, as written; ``warnings``: what is in force, and surely not meant; ``issuer_needs``: what token
+    issuers need that their documents do not hold."""
 
     document: MeshDocument
     policies: Policies
@@ -25,6 +27,7 @@ class Configuration:
     places: Mapping[tuple[Effect, str], Place] = field(default_factory=dict)
     documents: tuple[PolicyDocument, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    issuer_needs: IssuerNeeds = field(default_factory=IssuerNeeds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

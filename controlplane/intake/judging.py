@@ -8,6 +8,7 @@ from pathlib import Path
 from controlplane.intake.configuration import Configuration
 from controlplane.intake.sources import PolicyFolder, SourceFiles
 from controlplane.mesh.document import MeshDocument, read_mesh
+from controlplane.tokens.needs import needs_of
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.watch import FileContent
 from ringfence.policy import documents as policies
@@ -96,7 +97,8 @@ class Judge:
         )
         binding = bind(written, surroundings)
         leading, misled = bind_routes([one for one in documents if isinstance(one, RouteDocument)], services)
-        problems = sorted([*problems, *binding.problems, *misled])
+        needs, lacking = needs_of(written, document)
+        problems = sorted([*problems, *binding.problems, *misled, *lacking])
         if errors(problems):
             return None, problems
         configuration = Configuration(
@@ -106,6 +108,7 @@ class Judge:
             places={(Effect(effect), name): place for (effect, name), place in binding.places.items()},
             documents=tuple(written),
             warnings=tuple(problems),
+            issuer_needs=needs,
         )
         return configuration, problems
 

@@ -72,7 +72,7 @@ def read_mesh(source: bytes | str, file: str) -> tuple[MeshDocument | None, list
         return None, sorted(problems)
     places = {
         field: (value.node.line, value.node.column)
-        for field in ("trustDomain", "controlPlane", "identities", "policies")
+        for field in ("trustDomain", "controlPlane", "identities", "policies", "tokenIssuers")
         if (value := draft.spec.value(field, None)) is not None
     }
     return MeshDocument(mesh=_mesh(draft), file=file, places=places), []

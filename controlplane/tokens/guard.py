@@ -46,6 +46,8 @@ def allowed_url(url: str, rules: TokenIssuerRules) -> AllowedUrl:
     scheme, host, port = found[1], found[2], found[3]
     if port is not None and not 1 <= int(port) <= 65_535:
         raise UrlRefusedError(f"{url[:64]!a} has no port from 1 to 65535", "mend the port")
+    if scheme == "http" and rules.plain_http and _is_this_machine(host):
+        return AllowedUrl(url=url, host=host, tls=False)
     if _DIGITS_LAST.fullmatch(host):
         raise UrlRefusedError(f"{host!a} is an address, which no certificate vouches for", "name the host")
     if not any(_matches(pattern, host) for pattern in rules.hosts):
@@ -53,6 +55,14 @@ def allowed_url(url: str, rules: TokenIssuerRules) -> AllowedUrl:
     if scheme == "http" and not rules.plain_http:
         raise UrlRefusedError(f"{url[:64]!a} is not https", "write https")
     return AllowedUrl(url=url, host=host, tls=scheme == "https")
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether it is an address of loopback, written as one."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _matches(pattern: str, host: str) -> bool:

@@ -35,7 +35,7 @@ class Voucher:
             try:
                 keys = read_key_set(issuer.keys) if issuer.keys else None
             except KeySetError as error:
-                raise KeySetError(f"{issuer.name}: {error}") from error
+                raise KeySetError(f"{issuer.name}: {error.message}", error.mend) from error
             self.verifier = JwtVerifier(issuer, keys)
 
 

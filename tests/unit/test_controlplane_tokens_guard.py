@@ -72,6 +72,15 @@ def test_without_rules_nothing_is_asked() -> None:
 def test_plain_http_needs_the_mesh_files_word_and_this_machine() -> None:
     trial = TokenIssuerRules(hosts=("localhost",), private_networks=("127.0.0.0/8",), plain_http=True)
     assert not allowed_url("http://localhost:8080/keys", trial).tls
+    assert not allowed_url("http://127.0.0.1:8080/keys", trial).tls
+    for other in (
+        "https://127.0.0.1:8080/keys",
+        "http://10.1.0.1/keys",
+        "http://169.254.169.254/",
+        "http://2130706433/",
+    ):
+        with pytest.raises(UrlRefusedError):
+            allowed_url(other, trial)
     assert refused_address("127.0.0.1", trial, tls=False) == ""
     assert refused_address("8.8.8.8", trial, tls=False) == "without TLS not on this machine"
     assert refused_address("10.1.0.1", RULES, tls=False) == "without TLS not on this machine"

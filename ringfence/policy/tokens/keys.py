@@ -51,7 +51,12 @@ ALGORITHMS: Final = frozenset(_FITS)
 
 
 class KeySetError(ValueError):
-    """A key set that is refused; the message says what is wrong and how to mend it, and holds no key."""
+    """A key set that is refused: ``message`` says what is wrong with it, ``mend`` what to do; neither holds a key."""
+
+    def __init__(self, message: str, mend: str = "") -> None:
+        super().__init__(f"{message} ({mend})" if mend else message)
+        self.message = message
+        self.mend = mend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,20 +112,18 @@ def read_key_set(text: bytes | str) -> KeySet:
     try:
         found = read_object(text, KEY_SET_LIMIT_BYTES).get("keys")
     except StrictJsonError as error:
-        raise KeySetError(f"the key set is {error} (publish a JSON object with keys)") from None
+        raise KeySetError(f"the key set is {error}", "publish a JSON object with keys") from None
     if not isinstance(found, list):
-        raise KeySetError("the key set has no list of keys (publish one as RFC 7517 says)")
+        raise KeySetError("the key set has no list of keys", "publish one as RFC 7517 says")
     if len(found) > KEYS_LIMIT:
-        raise KeySetError(f"{len(found)} keys are more than {KEYS_LIMIT} (publish only those in use)")
+        raise KeySetError(f"{len(found)} keys are more than {KEYS_LIMIT}", "publish only those in use")
     keys = [key for key in (_key(f"key {at}", one) for at, one in enumerate(found)) if key is not None]
     named = [key.kid for key in keys if key.kid]
     for kid in named:
         if named.count(kid) > 1:
-            raise KeySetError(f"two keys have the kid {_shown(kid)} (give each its own)")
+            raise KeySetError(f"two keys have the kid {_shown(kid)}", "give each its own")
     if not keys:
-        raise KeySetError(
-            "the key set has no key that verifies tokens (publish RSA, EC or Ed25519 keys for signatures)"
-        )
+        raise KeySetError("the key set has no key that verifies tokens", "publish RSA, EC or Ed25519 keys")
     for at, key in enumerate(keys):
         _check(f"key {_shown(key.kid) if key.kid else at}", key)
     ordered = sorted(keys, key=lambda key: (key.kid, key.kind, key.algorithm, key.members))
@@ -130,9 +133,11 @@ def read_key_set(text: bytes | str) -> KeySet:
 def _key(where: str, found: object) -> PublicKey | None:
     """The key, by its words alone; None: not for us."""
     if not isinstance(found, dict):
-        raise KeySetError(f"{where} is no object (publish each key as RFC 7517 says)")
+        raise KeySetError(f"{where} is no object", "publish each key as RFC 7517 says")
     if found.get("kty") == "oct" or not _PRIVATE.isdisjoint(found):
-        raise KeySetError(f"{where} is a secret, and now a published one (publish public keys only, and make new ones)")
+        raise KeySetError(
+            f"{where} is a secret, and a published one now", "publish public keys only, and make new ones"
+        )
     kind, curve = found.get("kty"), found.get("crv", "")
     if not isinstance(kind, str) or kind not in _PUBLIC or (kind in _CURVES and curve not in _CURVES[kind]):
         return None
@@ -143,12 +148,12 @@ def _key(where: str, found: object) -> PublicKey | None:
         return None
     kid = found.get("kid", "")
     if not isinstance(kid, str) or len(kid) > _KID_LIMIT_CHARACTERS or not (kid.isprintable() and kid.isascii()):
-        raise KeySetError(f"{where} has a kid that is no short text (name keys in printable ASCII)")
+        raise KeySetError(f"{where} has a kid that is no short text", "name keys in printable ASCII")
     members: list[tuple[str, str]] = []
     for name in _PUBLIC[kind]:
         value = found.get(name)
         if not isinstance(value, str) or (name != "crv" and _BASE64URL.fullmatch(value) is None):
-            raise KeySetError(f"{where} has no lawful {name} (write it in base64url)")
+            raise KeySetError(f"{where} has no lawful {name}", "write it in base64url")
         members.append((name, value))
     curve = curve if kind in _CURVES else ""
     return PublicKey(kid=kid, kind=kind, curve=curve, algorithm=algorithm, members=tuple(members))
@@ -167,13 +172,13 @@ def _check(where: str, key: PublicKey) -> None:
         bits = _bits(members["n"])
         if not SMALLEST_RSA_BITS <= bits <= LARGEST_RSA_BITS:
             mend = f"use one of {SMALLEST_RSA_BITS} to {LARGEST_RSA_BITS} bits"
-            raise KeySetError(f"{where} is an RSA key of {bits} bits ({mend})")
+            raise KeySetError(f"{where} is an RSA key of {bits} bits", mend)
         if _bits(members["e"]) > _LARGEST_EXPONENT_BITS:
-            raise KeySetError(f"{where} has an RSA exponent above {_LARGEST_EXPONENT_BITS} bits (use 65537)")
+            raise KeySetError(f"{where} has an RSA exponent above {_LARGEST_EXPONENT_BITS} bits", "use 65537")
     try:
         _ = key.made().public_key
     except (JoseError, ValueError, TypeError, OverflowError):
-        raise KeySetError(f"{where} is no {key.kind} key (publish it as your key store gives it)") from None
+        raise KeySetError(f"{where} is no {key.kind} key", "publish it as your key store gives it") from None
 
 
 def _bits(number: str) -> int:
