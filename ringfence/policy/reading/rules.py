@@ -41,7 +41,7 @@ def read_permissions(spec: MappingReader, context: Context) -> tuple[Permission,
         at = len(context.problems)
         # The words of ``to`` stand in the permission itself, as it has no callers to tell them from.
         words = _read_conditions(reader, read_calls(reader, context), context)
-        if reader.present and not set(reader) & {*FIELDS, "token", "when"}:
+        if reader.present and not set(reader) - {"name"}:
             mend = "name what it permits; paths: [/**] is every request, ports: [N] everything on a port"
             reader.problem("permission says nothing, so that it would permit everything", mend)
         reader.finish()
