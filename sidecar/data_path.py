@@ -17,7 +17,7 @@ from ringfence.kit.log import Logger
 from ringfence.policy.compile import PolicyError, compile_policy
 from ringfence.policy.decide import DecisionTable
 from ringfence.policy.model import PolicySet
-from ringfence.snapshot import Intercept, Port, Snapshot
+from ringfence.snapshot import Intercept, Port, Protocol, Snapshot
 from ringfence.spiffe import ChainVerifier, SpiffeId, TrustBundle, X509Svid
 from sidecar.admin_pages import connections_document
 from sidecar.exposition import Family
@@ -246,11 +246,27 @@ class DataPath:
         tell only where upstreams are, and which of their endpoints are ready."""
         held = self._enforced
         if held is None or not _judges_alike(held.snapshot, snapshot):
-            table = _compiled(snapshot, snapshot.policy)
-            return table, _compiled(snapshot, snapshot.shadow) if snapshot.shadow is not None else None
+            table = self._compiled(snapshot, snapshot.policy)
+            return table, self._compiled(snapshot, snapshot.shadow) if snapshot.shadow is not None else None
         if held.snapshot.shadow == snapshot.shadow:
             return held.table, held.shadow
-        return held.table, _compiled(snapshot, snapshot.shadow) if snapshot.shadow is not None else None
+        return held.table, self._compiled(snapshot, snapshot.shadow) if snapshot.shadow is not None else None
+
+    def _compiled(self, snapshot: Snapshot, policy: PolicySet) -> DecisionTable:
+        workload = snapshot.workload
+        try:
+            return compile_policy(
+                policy,
+                trust_domain=workload.spiffe_id.trust_domain,
+                http_ports=[port.port for port in workload.ports if port.protocol.is_http],
+                maybe_http_ports=[port.port for port in workload.ports if port.protocol is Protocol.AUTO],
+                service=f"{workload.namespace}/{workload.service}",
+                labels=workload.labels,
+                issuers=snapshot.token_issuers,
+                condition_failed=self._recorder.remarks.condition_failed,
+            )
+        except PolicyError as error:
+            raise CannotEnforceError(str(error)) from error
 
     def _begin(self, svid: X509Svid, bundles: tuple[TrustBundle, ...]) -> None:
         self._tls = TlsIdentity(svid, bundles, self._clock)
@@ -364,18 +380,3 @@ class DataPath:
 def _judges_alike(one: Snapshot, other: Snapshot) -> bool:
     """Whether what is compiled of both is the same, but for the shadow."""
     return (one.workload, one.policy, one.token_issuers) == (other.workload, other.policy, other.token_issuers)
-
-
-def _compiled(snapshot: Snapshot, policy: PolicySet) -> DecisionTable:
-    workload = snapshot.workload
-    try:
-        return compile_policy(
-            policy,
-            trust_domain=workload.spiffe_id.trust_domain,
-            http_ports=[port.port for port in workload.ports if port.protocol.is_http],
-            service=f"{workload.namespace}/{workload.service}",
-            labels=workload.labels,
-            issuers=snapshot.token_issuers,
-        )
-    except PolicyError as error:
-        raise CannotEnforceError(str(error)) from error

@@ -93,7 +93,7 @@ class InboundDetection(InboundOpaqueRelay):
             self._permit(decision)
             return
         self.owner.accept(self)
-        if decision.reason is not DenyReason.NOT_HTTP:
+        if not self.caller.may_send(self.app_port.port):
             self._wait(STRANGER_SECONDS)
 
     def judge(self, decision: Decision) -> None:

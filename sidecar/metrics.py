@@ -166,6 +166,11 @@ class SidecarMetrics:
             "Token issuers asked about an opaque token, by outcome: active, inactive, failed, crowded",
             "outcome",
         )
+        self.conditions_failed = self._counts(
+            "ringfence_conditions_failed",
+            "Conditions that could not be evaluated on a call, which so permit nothing and refuse what they would",
+            "rule",
+        )
         self.violations = self._counts(
             "ringfence_http_violations",
             "HTTP messages and connections refused for their form, by the rule or the limit that they broke",

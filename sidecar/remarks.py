@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 AGREE: Final = "agree"
 WOULD_PERMIT: Final = "would_permit"
+_CONDITION: Final = "condition"
 
 
 class Remarked(Protocol):
@@ -55,7 +56,7 @@ class Remarks:
         self._metrics = metrics
         self._calls = calls
         self._new_id = new_id
-        self._often = {WOULD_DENY: Often(monotonic), SHADOW: Often(monotonic)}
+        self._often = {kind: Often(monotonic) for kind in (WOULD_DENY, SHADOW, _CONDITION)}
         self._agreed: dict[tuple[str, str], Count] = {}
 
     def would_deny(self, facts: RelayFacts, decision: Permit, request: Remarked | None = None) -> None:
@@ -79,6 +80,16 @@ class Remarks:
         self._metrics.shadow_verdicts.at(verdict, facts.peer, facts.service, reason).value += 1
         note = self._note(SHADOW, decision, request, shadow)
         self._tell("shadow disagrees", facts, note, verdict)
+
+    def condition_failed(self, rule: str) -> None:
+        """The condition of a rule (by its full name) could not be evaluated: mostly it reads what a call does not
+        have."""
+        self._metrics.conditions_failed.at(rule).value += 1
+        often = self._often[_CONDITION]
+        if often.may():
+            missed = often.take_missed()
+            more = {"not_logged": missed} if missed else {}
+            self._log.warning("condition cannot be evaluated", rule=rule, **more)
 
     def _note(self, outcome: str, decision: Decision, request: Remarked | None, shadow: Decision | None = None) -> Note:
         return Note(

@@ -25,6 +25,7 @@ from sidecar.metrics import SidecarMetrics
 from sidecar.outbound import Outbound
 from sidecar.recording import Recorder
 from sidecar.tls import TlsIdentity
+from sidecar.tokens import NO_TOKENS, TokenReader
 from sidecar.tracing import EndedSpan, Tracer
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
@@ -214,15 +215,24 @@ class Mesh:
         lists = (Allowlist(namespace="shop", name="api", rules=rules),) if rules else ()
         self.put(PolicySet(allowlists=lists))
 
-    def put(self, policy: PolicySet, shadow: PolicySet | None = None) -> None:
-        """Put this policy in force at api, and have another judged beside it."""
+    def put(self, policy: PolicySet, shadow: PolicySet | None = None, tokens: TokenReader = NO_TOKENS) -> None:
+        """Put this policy in force at api, and have another judged beside it; ``tokens`` reads those of requests."""
         http_ports = [port.port for port in self.workload.ports if port.protocol.is_http]
+        maybe = [port.port for port in self.workload.ports if port.protocol is Protocol.AUTO]
         tables = [
-            compile_policy(one, trust_domain=API.trust_domain, http_ports=http_ports, service="shop/api")
+            compile_policy(
+                one,
+                trust_domain=API.trust_domain,
+                http_ports=http_ports,
+                maybe_http_ports=maybe,
+                service="shop/api",
+                condition_failed=self.api.recorder.remarks.condition_failed,
+            )
             for one in (policy, shadow)
             if one is not None
         ]
-        self.api.inbound.enforce(self.workload, tables[0], shadow=tables[1] if shadow is not None else None)
+        beside = tables[1] if shadow is not None else None
+        self.api.inbound.enforce(self.workload, tables[0], shadow=beside, tokens=tokens)
 
     def set_mode(self, mode: PortMode) -> None:
         """Both ports of api have this mode from the next ``enforce`` on."""

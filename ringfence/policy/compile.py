@@ -41,6 +41,7 @@ def compile_policy(
     *,
     trust_domain: TrustDomain,
     http_ports: Collection[int],
+    maybe_http_ports: Collection[int] = (),
     service: str = "",
     labels: Iterable[tuple[str, str]] = (),
     issuers: Iterable[TokenIssuer] = (),
@@ -50,7 +51,8 @@ def compile_policy(
     """The decision table of the workload that ``policy`` is about.
 
     ``trust_domain`` is the mesh's own: what a bare namespace speaks of. ``http_ports`` are the workload's ports whose
-    bytes are read as HTTP; on these no connection is permitted unread. ``service`` (``<namespace>/<name>``) and
+    bytes are read as HTTP; on these no connection is permitted unread. On ``maybe_http_ports``, where that is found out
+    for each connection, none is where a deny rule speaks of requests. ``service`` (``<namespace>/<name>``) and
     ``labels`` are the workload's, for conditions to read; ``issuers`` are those whose tokens it believes.
     ``condition_failed`` is told of each rule whose condition could not be evaluated on a call, by its full name.
     """
@@ -63,6 +65,7 @@ def compile_policy(
             "destination.labels": dict(labels),
         },
         http_ports=frozenset(http_ports),
+        maybe_http_ports=frozenset(maybe_http_ports),
         observe_until=policy.observe_until,
         condition_failed=condition_failed,
     )

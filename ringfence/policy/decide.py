@@ -173,7 +173,7 @@ class DecisionTable:
                 self._tables_of(allowing, denies=False),
                 self._tables_of(denying, denies=True),
                 denial,
-                self._scope.http_ports,
+                self._scope,
                 memory if allowing else None,
             )
             if len(self._verdicts) >= self._limits.callers:

@@ -215,10 +215,21 @@ class PortTable:
     """What one set of rules says of one port.
 
     ``opaque``: what plain rules say of opaque TCP, if one of them does; ``opaque_guarded``: those that may, by facts.
-    ``nearest``: the name of the first rule.
+    ``nearest``: the name of the first rule; ``reads_http``: of the first that speaks of requests alone, None if none
+    does.
     """
 
-    __slots__ = ("_all", "_guarded", "_plain", "_rules", "nearest", "not_http", "opaque", "opaque_guarded")
+    __slots__ = (
+        "_all",
+        "_guarded",
+        "_plain",
+        "_rules",
+        "nearest",
+        "not_http",
+        "opaque",
+        "opaque_guarded",
+        "reads_http",
+    )
 
     def __init__(self, rules: Sequence[CompiledRule]) -> None:
         """``rules``: at least one, in the order of their names, all of one caller and for this port."""
@@ -227,6 +238,7 @@ class PortTable:
         self._all: PlainTable | None = None
         self.nearest = rule_name(rules[0].answer)
         self.not_http = Deny(DenyReason.NOT_HTTP, self.nearest)
+        self.reads_http = next((rule_name(rule.answer) for rule in rules if not rule.opaque), None)
         self.opaque: Decision | None = None
         self.opaque_guarded = tuple(rule for rule in rules if rule.opaque and rule.guard is not None)
         for rule in rules:

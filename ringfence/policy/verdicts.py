@@ -16,7 +16,7 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.policy.tables import Candidates, CompiledRule, PortTable, RuleTables, rule_name
 
 if TYPE_CHECKING:
-    from ringfence.policy.views import CallerView
+    from ringfence.policy.views import CallerView, Scope
 
 AMBIGUOUS: Final = Deny(DenyReason.PATH_AMBIGUOUS)
 _ORDER: Final = {reason: number for number, reason in enumerate(DenyReason)}
@@ -89,6 +89,7 @@ class Verdicts:
         "_allow",
         "_deny",
         "_http_ports",
+        "_maybe_http_ports",
         "_memory",
         "_unread",
         "denial",
@@ -103,13 +104,14 @@ class Verdicts:
         allow: RuleTables | None,
         deny: RuleTables | None,
         denial: Deny,
-        http_ports: frozenset[int],
+        scope: Scope,
         memory: Memory | None,
     ) -> None:
         """``allow`` and ``deny`` are None where none of theirs names the caller; without ``memory`` nothing is kept."""
         self._allow = allow
         self._deny = deny
-        self._http_ports = http_ports
+        self._http_ports = scope.http_ports
+        self._maybe_http_ports = scope.maybe_http_ports
         self._memory = memory
         # Bytes of an HTTP port that nobody reads as HTTP would pass unjudged.
         self._unread = Deny(DenyReason.NOT_HTTP, denial.nearest)
@@ -162,8 +164,9 @@ class Verdicts:
         table = self._allow.table(port) if self._allow is not None else None
         if table is None:
             return self.denial
-        if port in self._http_ports:
-            return self._unread
+        unread = self.unread(port)
+        if unread is not None:
+            return unread
         if table.opaque is not None or not table.opaque_guarded:
             return table.opaque or table.not_http
         for rule in table.opaque_guarded:
@@ -181,6 +184,18 @@ class Verdicts:
             if asked is None or rule.guard.speaks(asked):
                 return rule.answer
         return None
+
+    def unread(self, port: int) -> Deny | None:
+        """The refusal of bytes that nobody reads as HTTP, where they would pass unjudged: on a port of HTTP, and on one
+        that may carry it where a deny rule speaks of requests, which they would evade."""
+        if port in self._http_ports:
+            return self._unread
+        if port not in self._maybe_http_ports:
+            return None
+        refusing = self._table(self._deny, port)
+        if refusing is None or refusing.reads_http is None:
+            return None
+        return Deny(DenyReason.NOT_HTTP, refusing.reads_http)
 
     def may_send(self, port: int) -> bool:
         """Whether a connection to ``port`` may come to carry anything that is permitted, whatever its facts will be."""

@@ -82,6 +82,7 @@ class Scope:
 
     destination: Mapping[str, object]
     http_ports: frozenset[int]
+    maybe_http_ports: frozenset[int]
     observe_until: float | None
     condition_failed: Callable[[str], None]
 
@@ -106,9 +107,10 @@ class FactView(CallerView):
         if self._denial is UNAUTHENTICATED and not observed:
             return UNAUTHENTICATED
         asked = Asked(facts, self._known, self._scope.condition_failed, port, None)
-        if observed and port in self._scope.http_ports:
+        unread = self._verdicts.unread(port) if observed else None
+        if unread is not None:
             # Nobody could say of these bytes what rule would refuse them, nor would a denylist hold.
-            return self._verdicts.refusal(port, asked) or Deny(DenyReason.NOT_HTTP, self._denial.nearest)
+            return self._verdicts.refusal(port, asked) or unread
         decision = self._verdicts.connection(port, asked)
         return self._passed(decision) if observed and isinstance(decision, Deny) else decision
 

@@ -170,6 +170,14 @@ async def test_a_condition_reads_the_request_and_the_caller(site: Site) -> None:
     ) == ["200", no, no, no]
 
 
+async def test_a_condition_that_cannot_be_evaluated_is_counted_and_logged(site: Site) -> None:
+    site.mesh.put(allow(Rule(name="gold", callers=ALL.callers, when='request.headers["x-tier"] == "gold"')))
+    assert await answers(site, ("/a",)) == ["condition_not_met"]
+    assert site.mesh.api.metrics.conditions_failed.at("shop/api/gold").value == 1
+    [line] = site.mesh.api.log("condition cannot be evaluated")
+    assert line["rule"] == "shop/api/gold"
+
+
 async def test_a_denylist_beats_every_allowlist(site: Site) -> None:
     debug = rule("debug", headers=[HeaderMatch(name="x-debug")])
     site.mesh.put(allow(ALL, denylists=deny(debug, rule("admin", paths=["/admin/**"]))))
@@ -327,3 +335,31 @@ async def test_a_connection_of_which_the_protocol_is_found_out_is_judged_by_the_
         refused = await client.ask("GET", "/a", headers="x-team: b\r\n")
         assert (refused.status, refused.json()["reason"]) == (403, "header_not_allowed")
         client.close()
+
+
+@pytest.mark.parametrize("observed", [False, True])
+async def test_nobody_evades_a_denylist_of_requests_by_bytes_that_are_none(observed: bool) -> None:
+    until_when = time.time() + 1e6 if observed else None
+    rules = () if observed else (ALL,)
+    admin = deny(rule("admin", ports=[TCP_PORT], paths=["/admin/**"]))
+    async with http_app() as port, Mesh(tcp_app=port, tcp=Protocol.AUTO) as mesh:
+        mesh.put(allow(*rules, observe_until=until_when))
+        reader, writer = await asyncio.open_connection("127.0.0.1", mesh.tcp_listen)
+        writer.write(b"\x00\x01no request")
+        await until(lambda: [relay.facts.decision for relay, _ in mesh.api.inbound.relays] != [None])
+        assert mesh.api.log("connection denied") == []
+        mesh.put(allow(*rules, observe_until=until_when, denylists=admin))
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+        client = await HttpClient.to(mesh.tcp_listen)
+        assert (await client.ask("GET", "/a")).status == 200
+        assert (await client.ask("GET", "/admin/1")).json()["reason"] == "denylisted"
+        client.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", mesh.tcp_listen)
+        writer.write(b"\x00\x01no request")
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+        denied = mesh.api.log("connection denied")
+        assert [(line["reason"], line["nearest"]) for line in denied] == [("not_http", "shop/never/admin")] * 2

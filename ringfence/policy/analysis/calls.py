@@ -101,6 +101,7 @@ def compile_for(service: WorldService, policy: PolicySet, trust_domain: TrustDom
         policy,
         trust_domain=trust_domain,
         http_ports=service.http_ports,
+        maybe_http_ports=[port.port for port in service.ports if port.may_be_http and not port.is_http],
         service=service.full_name,
         labels=service.labels,
         issuers=service.token_issuers,
