@@ -13,9 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from ringfence.policy.analysis.calls import Call
-from ringfence.policy.analysis.matching import Matcher, part_of
+from ringfence.policy.analysis.matching import OPEN, Matcher
 from ringfence.policy.analysis.world import NamedRule, WorldPort
-from ringfence.policy.model import Rule
 
 
 class Dimension(StrEnum):
@@ -80,18 +79,13 @@ class Mending:
         else:
             self.call = mended
 
-    @property
-    def open_rule(self) -> Rule:
-        """A rule that takes whatever the call says."""
-        return part_of(self.call)
-
     def takes(self, **part: Any) -> bool:
         """Whether the rule would take the call as far as it is mended, had it only ``part``."""
-        return self.matcher.takes(replace(self.open_rule, **part), self.call)
+        return self.matcher.takes(replace(OPEN, **part), self.call)
 
     def takes_at(self, path: str, **part: Any) -> bool:
         """The same, were the call to ``path``."""
-        return self.matcher.takes(replace(self.open_rule, **part), replace(self.call, path=path))
+        return self.matcher.takes(replace(OPEN, **part), replace(self.call, path=path))
 
 
 def port_of(matcher: Matcher, call: Call) -> WorldPort | None:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ringfence.policy.analysis.calls import Call
+from ringfence.policy.analysis.conditions import reads_call
 from ringfence.policy.analysis.differing import Difference, Dimension, Mending, listed
 from ringfence.policy.analysis.examples import example_address, example_caller
+from ringfence.policy.analysis.matching import OPEN
 from ringfence.policy.analysis.spelled import spelled_callers, spelled_identity
 from ringfence.policy.analysis.world import WorldPort
 from ringfence.policy.model import Callers, Named, NarrowedCallers, UnauthenticatedCallers
@@ -71,7 +73,7 @@ def _possible(mending: Mending) -> Iterator[tuple[WorldPort, bool]]:
             continue
         if port.may_be_http:
             yield port, False
-        if not port.is_http and not rule.speaks_http:
+        if not port.is_http and not rule.speaks_http and not reads_call(rule.when):
             yield port, True
 
 
@@ -91,7 +93,7 @@ def _differ_address(mending: Mending, cidrs: tuple[str, ...]) -> None:
 
 
 def _takes(mending: Mending, callers: tuple[Callers, ...], connection: Call) -> bool:
-    return bool(callers) and mending.matcher.takes(replace(mending.open_rule, callers=callers), connection)
+    return bool(callers) and mending.matcher.takes(replace(OPEN, callers=callers), connection)
 
 
 def _effort(callers: Callers, mending: Mending) -> tuple[bool, bool]:

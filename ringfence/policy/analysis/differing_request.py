@@ -34,8 +34,11 @@ def _differ_path(mending: Mending) -> None:
     ambiguous = judged_path(call.path.encode()) is None
     difference = Difference(
         dimension=Dimension.PATH,
-        has=f"{call.path}, which servers may read in several ways" if ambiguous else call.path,
-        wants=(*rule.paths, *map(spelled_grpc, rule.grpc)) or ("any that is not ambiguous",),
+        # A gRPC method is a path and a POST, so that the method may be all that is wrong.
+        has=(f"{call.method} " if rule.grpc else "")
+        + call.path
+        + (", which servers may read in several ways" if ambiguous else ""),
+        wants=(*rule.paths, *(f"gRPC {spelled_grpc(one)}" for one in rule.grpc)) or ("any that is not ambiguous",),
     )
     if rule.grpc and not (rule.paths and call.method != "POST"):
         headers = _with(call.headers, GRPC_HEADERS)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from ringfence.policy.analysis.differing import Difference, Dimension, Mending
-from ringfence.policy.analysis.examples import scopes_of, with_claim, with_scopes
+from ringfence.policy.analysis.examples import with_claim, with_scopes
+from ringfence.policy.claims import claim_of, scopes_of
 from ringfence.policy.facts import TokenRefused, VerifiedToken
 from ringfence.policy.model import TokenMatch
 
-_NEVER = float(1 << 40)
+_NEVER: Final = float(1 << 40)
+_NO_ISSUER: Final = ("one of an issuer, and the service believes none",)
 
 
 def differ_token(mending: Mending) -> None:
@@ -26,8 +29,9 @@ def differ_token(mending: Mending) -> None:
         mending.differ(difference, replace(mending.call, token=replace(token, issuer=wanted.issuers[0])))
     lacking = tuple(scope for scope in wanted.scopes if not mending.takes(token=TokenMatch(scopes=(scope,))))
     if lacking:
-        has = " ".join(scopes_of(_token(mending).claims)) or "none"
-        _differ_claims(mending, Dimension.SCOPE, has, lacking, with_scopes(_token(mending).claims, lacking))
+        token = _token(mending)
+        has = " ".join(sorted(scopes_of(token))) or "none"
+        _differ_claims(mending, Dimension.SCOPE, has, (" and ".join(lacking),), with_scopes(token, lacking))
     for name, values in wanted.claims:
         if not mending.takes(token=TokenMatch(claims=((name, values),))):
             claims = _token(mending).claims
@@ -66,7 +70,9 @@ def _differ_presence(mending: Mending, wanted: TokenMatch) -> None:
     known = tuple(issuer.name for issuer in mending.matcher.service.token_issuers)
     issuers = wanted.issuers or known
     claims = token.claims if isinstance(token, VerifiedToken) else {}
-    difference = Difference(dimension=Dimension.TOKEN, has=has, wants=issuers or ("any that is believed",))
+    difference = Difference(
+        dimension=Dimension.TOKEN, has=has, wants=tuple(f"one of {name}" for name in issuers) or _NO_ISSUER
+    )
     made = VerifiedToken(issuer=issuers[0] if issuers else "", claims=claims, expires=_NEVER)
     mending.differ(difference, replace(mending.call, token=made))
 
@@ -90,9 +96,7 @@ def _token(mending: Mending) -> VerifiedToken:
 
 def spelled_claim(claims: Mapping[str, object], name: str) -> str:
     """What a token says under a claim's name."""
-    value: object = claims
-    for word in [name] if name in claims else name.split("."):
-        value = value.get(word) if isinstance(value, Mapping) else None
+    value = claim_of(claims, name)
     if value is None:
         return "absent"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ringfence.policy.analysis.world import World
+from ringfence.policy.claims import scopes_of
+from ringfence.policy.facts import VerifiedToken
 from ringfence.policy.model import (
     AuthenticatedCallers,
     GrpcMethod,
@@ -89,12 +91,6 @@ def with_claim(claims: Mapping[str, object], name: str, value: object) -> dict[s
     return {**claims, first: with_claim(inner if isinstance(inner, Mapping) else {}, rest, value)}
 
 
-def with_scopes(claims: Mapping[str, object], scopes: Iterable[str]) -> dict[str, object]:
-    """``claims`` with ``scopes`` among those that they have (RFC 8693: ``scope``, words between spaces)."""
-    return {**claims, "scope": " ".join(dict.fromkeys([*scopes_of(claims), *scopes]))}
-
-
-def scopes_of(claims: Mapping[str, object]) -> Sequence[str]:
-    """The scopes that a token's claims grant."""
-    text = claims.get("scope")
-    return text.split() if isinstance(text, str) else ()
+def with_scopes(token: VerifiedToken, scopes: Iterable[str]) -> dict[str, object]:
+    """The claims of a token with ``scopes`` among those that they grant."""
+    return {**token.claims, "scope": " ".join(dict.fromkeys([*sorted(scopes_of(token)), *scopes]))}

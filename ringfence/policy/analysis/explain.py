@@ -10,6 +10,7 @@ from ringfence.policy.analysis.matching import Matcher
 from ringfence.policy.analysis.nearest import nearest_rules
 from ringfence.policy.analysis.world import Effect, NamedRule, World, rules_of
 from ringfence.policy.decision import Decision, Permit
+from ringfence.policy.model import NarrowedCallers
 from ringfence.policy.problems import Place
 
 
@@ -103,6 +104,9 @@ def _notes(matcher: Matcher, call: Call) -> list[str]:
         notes.append(f"port {call.port} carries opaque TCP: method, path, headers and token are not looked at")
     if port is not None and call.caller is None and not port.permissive:
         notes.append(f"port {call.port} is strict: only mutual TLS comes to it")
+    narrowed = any(isinstance(one, NarrowedCallers) for rule in rules_of(service.policy) for one in rule.rule.callers)
+    if narrowed and not call.address:
+        notes.append("the caller's address is not known: allow rules for networks leave it out, deny rules take it in")
     if not service.policy.allowlists:
         notes.append(f"no allowlist protects {service.full_name}, so that nobody may call it")
     own = call.caller is not None and call.caller.trust_domain == matcher.world.trust_domain

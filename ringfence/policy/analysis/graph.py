@@ -170,7 +170,7 @@ def _less_denied(
         if not any(callers_meet(one, callers, world.trust_domain) for one in named):
             continue
         ports = _refused_ports(service, rule) & set(grant.ports)
-        if not ports or not _words_meet(rule, grant.rule):
+        if not ports or not targets_meet(targets(rule), targets(grant.rule)):
             continue
         whole = [one for one in rule.callers if not isinstance(one, NarrowedCallers)]
         if (
@@ -191,13 +191,6 @@ def _refused_ports(service: WorldService, rule: Rule) -> set[int]:
     }
 
 
-def _words_meet(deny: Rule, allow: Rule) -> bool:
-    """Whether a request may be of both, as far as methods and paths tell."""
-    if deny.methods and allow.methods and not set(deny.methods) & set(allow.methods):
-        return False
-    return targets_meet(targets(deny.paths, deny.grpc), targets(allow.paths, allow.grpc))
-
-
 def _words_hold(service: WorldService, deny: Rule, grant: Grant) -> bool:
     """Whether every request of the grant is one that ``deny`` refuses."""
     allow = grant.rule
@@ -208,6 +201,4 @@ def _words_hold(service: WorldService, deny: Rule, grant: Grant) -> bool:
     opaque = any(not port.is_http for port in service.ports if port.port in grant.ports)
     if opaque and not allow.speaks_http:
         return False  # what turns out to be no HTTP passes the denylist
-    if deny.methods and not (allow.methods and set(allow.methods) <= set(deny.methods)):
-        return False
-    return targets_hold(targets(deny.paths, deny.grpc), targets(allow.paths, allow.grpc))
+    return targets_hold(targets(deny), targets(allow))

@@ -14,15 +14,16 @@ from ringfence.policy.decide import DecisionTable
 from ringfence.policy.decision import Deny
 from ringfence.policy.model import (
     Allowlist,
-    Callers,
+    AuthenticatedCallers,
     Denylist,
     PolicySet,
     Rule,
-    SpiffeIdPattern,
     UnauthenticatedCallers,
 )
 from ringfence.policy.reasons import DenyReason
-from ringfence.spiffe import SpiffeId
+
+OPEN: Final = Rule(name="part", callers=(AuthenticatedCallers(), UnauthenticatedCallers()))
+"""Takes every call; to be given the one part that is asked for."""
 
 _LIMIT_TABLES: Final = 50_000
 
@@ -61,18 +62,6 @@ class Matcher:
             table = self._parts[part] = compile_for(self._open, policy, self.world.trust_domain)
         port = WorldPort(port=call.port, protocol="auto", permissive=True)
         return decide(table, replace(self._open, ports=(port,)), call).permitted
-
-
-def part_of(call: Call) -> Rule:
-    """A rule that leaves all open but who calls, which is whoever does; to be given the one part that is asked for."""
-    return Rule(name="part", callers=(exactly(call.caller),))
-
-
-def exactly(caller: SpiffeId | None) -> Callers:
-    """The callers that are just this one; for None, all who show no identity."""
-    if caller is None:
-        return UnauthenticatedCallers()
-    return SpiffeIdPattern(trust_domain=caller.trust_domain, segments=caller.segments)
 
 
 def _alone(named: NamedRule) -> PolicySet:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ringfence.policy.analysis.calls import Call
+from ringfence.policy.analysis.conditions import spelled_outcome
 from ringfence.policy.analysis.differing import Difference, Dimension, Mending, NearRule, as_carried
 from ringfence.policy.analysis.differing_connection import differ_callers, differ_port
 from ringfence.policy.analysis.differing_request import differ_request
@@ -25,7 +26,8 @@ def near_rule(matcher: Matcher, named: NamedRule, call: Call) -> NearRule:
         differ_request(mending)
         differ_token(mending)
     if mending.rule.when and not mending.takes(when=mending.rule.when):
-        difference = Difference(dimension=Dimension.CONDITION, has="false", wants=(mending.rule.when,))
+        has = spelled_outcome(mending.rule.when, matcher.service, mending.call)
+        difference = Difference(dimension=Dimension.CONDITION, has=has, wants=(mending.rule.when,))
         mending.differ(difference, None)
     enough = not mending.hopeless and matcher.matches(named, mending.call)
     return NearRule(named=named, differences=tuple(mending.differences), mended=mending.call if enough else None)

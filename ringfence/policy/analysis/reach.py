@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
-from ringfence.policy.analysis.examples import grpc_path
 from ringfence.policy.model import (
     AuthenticatedCallers,
-    GrpcMethod,
     Named,
     NamespaceCallers,
+    Rule,
     SpiffeIdPattern,
     TrustDomainCallers,
     UnauthenticatedCallers,
 )
 from ringfence.policy.paths import Variable, parse_template
 from ringfence.spiffe import SpiffeId, TrustDomain
+
+_POST: Final = frozenset(("POST",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +80,46 @@ def callers_meet(some: Named, others: Named, own: TrustDomain) -> bool:
     return one is two if one is None or two is None else one.meets(two)
 
 
-def targets(paths: Iterable[str], grpc: Iterable[GrpcMethod]) -> list[Pattern]:
-    """What templates and gRPC methods take, as segments of a path; all of it where there are none."""
-    found: list[Pattern] = []
-    for text in paths:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Requests with one of ``methods`` (None: with any) to a path of ``pattern``."""
+
+    pattern: Pattern
+    methods: frozenset[str] | None
+
+    def holds(self, other: Target) -> bool:
+        """Whether every request of ``other`` is one of these."""
+        methods = self.methods is None or (other.methods is not None and other.methods <= self.methods)
+        return methods and self.pattern.holds(other.pattern)
+
+    def meets(self, other: Target) -> bool:
+        """Whether a request may be of both."""
+        methods = self.methods is None or other.methods is None or bool(self.methods & other.methods)
+        return methods and self.pattern.meets(other.pattern)
+
+
+def targets(rule: Rule) -> list[Target]:
+    """What a rule takes, as far as methods, paths and gRPC methods tell."""
+    methods = frozenset(rule.methods) or None
+    found: list[Target] = []
+    for text in rule.paths:
         template = parse_template(text)
         words = (None if isinstance(part, Variable) else part.decode("ascii") for part in template.segments)
-        found.append(Pattern(tuple(words), template.rest))
-    for method in grpc:
-        service = grpc_path(method).split("/")[1]
-        found.append(Pattern((service, method.method)))
-    return found or [Pattern((), rest=True)]
+        found.append(Target(Pattern(tuple(words), template.rest), methods))
+    for method in rule.grpc:
+        # A gRPC call is a POST, and nothing else meets such a word.
+        pattern = Pattern((method.service, method.method))
+        found.append(Target(pattern, _POST if methods is None else methods & _POST))
+    return found or [Target(Pattern((), rest=True), methods)]
 
 
-def targets_hold(some: Sequence[Pattern], others: Iterable[Pattern]) -> bool:
+def targets_hold(some: Iterable[Target], others: Iterable[Target]) -> bool:
     """Whether each of ``others`` lies wholly in one of ``some``."""
+    some = list(some)
     return all(any(one.holds(other) for one in some) for other in others)
 
 
-def targets_meet(some: Sequence[Pattern], others: Iterable[Pattern]) -> bool:
-    """Whether there may be a path in both."""
-    return any(one.meets(other) for other in others for one in some)
+def targets_meet(some: Iterable[Target], others: Iterable[Target]) -> bool:
+    """Whether there may be a request in both."""
+    others = list(others)
+    return any(one.meets(other) for one in some for other in others)
