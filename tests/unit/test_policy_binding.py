@@ -159,6 +159,8 @@ def test_callers_that_there_are_not_are_errors_with_the_nearest(callers: str, ex
     [
         ("spiffeId: spiffe://shop.example/ns/shop/sa/wbe", "spiffe://shop.example/ns/shop/sa/wbe (did you mean spiffe://shop.example/ns/shop/sa/web?)"),
         ("spiffeId: spiffe://shop.example/ns/*/sa/billing", "no service of the mesh is spiffe://shop.example/ns/*/sa/billing"),
+        ("trustDomain: partner.example", "no caller of trust domain partner.example gets past the handshake (name callers of shop.example: bundles of other trust domains cannot be given yet)"),
+        ("spiffeId: spiffe://partner.example/ns/shop/sa/web", "no caller of trust domain partner.example gets past the handshake"),
         ("namespace: shopp", "no service of the mesh is in namespace shopp (did you mean shop?)"),
     ],
 )  # fmt: skip
@@ -173,11 +175,10 @@ def test_an_identity_of_the_mesh_that_no_service_has_is_a_warning(callers: str, 
     [
         "spiffeId: spiffe://shop.example/ns/shop/sa/web",
         "spiffeId: spiffe://shop.example/ns/*/sa/vault",
-        "spiffeId: spiffe://partner.example/ns/shop/sa/nobody",
-        "trustDomain: partner.example",
+        "trustDomain: shop.example",
     ],
 )
-def test_an_identity_that_a_service_has_or_that_is_of_another_trust_domain_is_no_problem(callers: str) -> None:
+def test_an_identity_that_a_service_has_is_no_problem(callers: str) -> None:
     assert told(allow("a", "service: orders", f"[{{name: r, from: [{{{callers}}}]}}]")) == []
 
 
@@ -255,6 +256,15 @@ def test_tokens_that_no_request_can_have_at_once_are_an_error() -> None:
 def test_an_unknown_role_is_an_error_with_the_nearest(text: str) -> None:
     (line,) = told(text, READER)
     assert "there is no role 'shop/raeder' (did you mean shop/reader?)" in line
+
+
+def test_a_denylist_takes_the_words_of_a_role_but_not_its_token() -> None:
+    deny = document("Denylist", "d", "{service: orders, rules: [{name: n, from: [web], to: {roles: [reader]}}]}")
+    (one,) = bound(READER, deny).policies["shop/orders"].policy.denylists
+    assert [rule.name for rule in one.rules] == ["n.reader.get", "n.reader.ping"]
+    asks = document("Role", "reader", "{permissions: [{name: get, token: {scopes: [a]}}]}")
+    (line,) = [line for line in told(asks, deny, ISSUER) if "warning: " not in line]
+    assert "rule n.reader.get of a denylist would ask for a token, as a permission of this role does" in line
 
 
 def test_roles_of_one_name_in_two_namespaces_cannot_become_rules_of_one_name() -> None:

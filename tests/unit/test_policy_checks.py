@@ -213,7 +213,7 @@ def test_an_allow_rule_that_a_denylist_refuses_wholly_is_a_warning_with_both_pla
 
 def test_looking_is_bounded_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ringfence.policy.binding.futility.PAIR_LIMIT", 3)
-    many = [f"{{name: r{number}, from: [{{namespace: shop}}], to: {{paths: [/a{number}/*]}}}}" for number in range(4)]
+    many = [f"{{name: r{number}, from: [{{namespace: shop}}], to: {{paths: [/a/{number}/*]}}}}" for number in range(4)]
     (line,) = told(rules(*many))
     assert "warning: allowlist shop/a has too many wide rules to look at each pair of them" in line
 

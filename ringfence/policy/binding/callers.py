@@ -13,6 +13,7 @@ from ringfence.policy.model import (
     NamespaceCallers,
     NarrowedCallers,
     SpiffeIdPattern,
+    TrustDomainCallers,
     UnauthenticatedCallers,
 )
 from ringfence.policy.problems import Place, Problem, nearest
@@ -130,6 +131,8 @@ class CallerResolver:
             mend = f"did you mean {near}?" if near else "name a namespace of the mesh"
             message = f"matches nobody: no service of the mesh is in namespace {origin.namespace}"
             self._problems.append(place.warning(message, mend))
+        if isinstance(origin, SpiffeIdPattern | TrustDomainCallers) and self._trust_domain is not None:
+            self._check_trust_domain(origin.trust_domain, place)
         if not isinstance(origin, SpiffeIdPattern) or origin.trust_domain != self._trust_domain:
             return
         if (origin.trust_domain, origin.segments) in self._identities:
@@ -143,6 +146,12 @@ class CallerResolver:
         near = nearest(text, known)
         mend = f"did you mean {near}?" if near else "name an identity of the mesh"
         self._problems.append(place.warning(f"matches nobody: no service of the mesh is {text}"[:400], mend))
+
+    def _check_trust_domain(self, trust_domain: TrustDomain, place: Place) -> None:
+        if trust_domain != self._trust_domain:
+            message = f"matches nobody: no caller of trust domain {trust_domain} gets past the handshake"
+            mend = f"name callers of {self._trust_domain}: bundles of other trust domains cannot be given yet"
+            self._problems.append(place.warning(message, mend))
 
 
 def _matches(pattern: SpiffeIdPattern, segments: tuple[str, ...]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from ringfence.policy.binding.covering import covers
 from ringfence.policy.binding.lists import FlatList, FlatRule
@@ -16,7 +17,8 @@ from ringfence.policy.problems import Problem
 from ringfence.policy.written import Mode
 from ringfence.spiffe import TrustDomain
 
-PAIR_LIMIT = 200_000
+PAIR_LIMIT: Final = 50_000
+_ANY: Final = "*"
 
 
 class _Index:
@@ -42,7 +44,7 @@ class _Calls:
     def __init__(self) -> None:
         self._open: dict[int, FlatRule] = {}
         self._literal: dict[str, dict[int, FlatRule]] = defaultdict(dict)
-        self._templates: dict[int, FlatRule] = {}
+        self._templates: dict[str, dict[int, FlatRule]] = defaultdict(dict)  # by first segment, "*" for any
 
     def add(self, flat: FlatRule, position: int) -> None:
         rule = flat.rule
@@ -51,14 +53,22 @@ class _Calls:
             return
         for path in rule.paths:
             if "*" in path or "{" in path:
-                self._templates[position] = flat
+                self._templates[_first(path)][position] = flat
             self._literal[path][position] = flat
 
     def of(self, rule: Rule) -> Iterator[FlatRule]:
         yield from self._open.values()
         if rule.paths:
             yield from self._literal.get(rule.paths[0], {}).values()
-            yield from self._templates.values()
+            first = _first(rule.paths[0])
+            yield from self._templates.get(first, {}).values()
+            if first != _ANY:
+                yield from self._templates.get(_ANY, {}).values()
+
+
+def _first(path: str) -> str:
+    segment = path[1:].partition("/")[0]
+    return _ANY if "*" in segment or "{" in segment else segment
 
 
 def _is_exact(callers: Callers) -> bool:

@@ -77,12 +77,17 @@ class ListResolver:
         return sorted(found, key=lambda one: one.header.place)
 
     def _list(self, document: AllowlistDocument | DenylistDocument) -> FlatList:
+        rules = self._distinct(flat for rule in document.rules for flat in self._rule(rule))
+        denies = isinstance(document, DenylistDocument)
+        for flat in rules:
+            if denies and flat.rule.token is not None:
+                # What has no token, or a bad one, would pass such a rule.
+                message = (
+                    f"rule {flat.rule.name} of a denylist would ask for a token, as a permission of this role does"
+                )
+                self._problems.append(flat.place.problem(message, "name another role, or write its words here"))
         return FlatList(
-            header=document.header,
-            selector=document.selector,
-            mode=document.mode,
-            denies=isinstance(document, DenylistDocument),
-            rules=self._distinct(flat for rule in document.rules for flat in self._rule(rule)),
+            header=document.header, selector=document.selector, mode=document.mode, denies=denies, rules=rules
         )
 
     def _binding(self, document: RoleBindingDocument) -> FlatList:
