@@ -166,7 +166,8 @@ class KeyKeeper:
         held, wanted = self._held.get(url), self._wanted.get(url)
         if wanted is None:
             return
-        wanted.due = self._clock.monotonic() + _BACKOFF.delay(wanted.failures, self._random)
+        pause = min(_BACKOFF.delay(wanted.failures, self._random), self._rules.refresh_seconds)
+        wanted.due = self._clock.monotonic() + pause
         wanted.failures += 1
         wanted.problem = f"{error.reason}: {error.detail}"
         age = round(self._clock.now() - held.fetched_at) if held is not None else None

@@ -9,6 +9,7 @@ no name leads to the credentials of this machine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import ssl
@@ -25,6 +26,7 @@ from sidecar.tokens.introspector import AskError
 
 _HEAD_LIMIT_BYTES: Final = 32 * 1024
 _CHUNK_BYTES: Final = 16 * 1024
+_ADDRESSES: Final = 4
 _NEVER: Final = tuple(ipaddress.ip_network(one) for one in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32"))
 
 
@@ -47,24 +49,30 @@ class HttpsAsking:
             if secure and self._context is None:
                 # Reads the system's authorities from a file.
                 self._context = await asyncio.to_thread(ssl.create_default_context)
-            address = await _checked_address(host, port, loopback=not secure)
-            reader, writer = await asyncio.open_connection(
-                address,
-                port,
-                ssl=self._context if secure else None,
-                server_hostname=host if secure else None,
-                limit=_CHUNK_BYTES,
-            )
-        except (OSError, ssl.SSLError, ValueError) as error:
+            addresses = await _checked_addresses(host, port, loopback=not secure)
+            reader, writer = await self._connected(addresses, port, host if secure else None)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise AskError(f"{host}:{port}: {error}") from error
         try:
             target = (url.path or "/") + (f"?{url.query}" if url.query else "")
             writer.write(_request(url.netloc, target, introspection, token))
             return await _answer(reader)
-        except (OSError, ssl.SSLError, httptools.HttpParserError) as error:
+        except (OSError, httptools.HttpParserError) as error:
             raise AskError(f"{host}:{port}: {error}") from error
         finally:
             writer.transport.abort()
+
+    async def _connected(
+        self, addresses: list[str], port: int, name: str | None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """To the first that takes the connection; ``name``: of the certificate, None without TLS."""
+        context = self._context if name is not None else None
+        for address in addresses[:-1]:
+            with contextlib.suppress(ConnectionError):
+                return await asyncio.open_connection(
+                    address, port, ssl=context, server_hostname=name, limit=_CHUNK_BYTES
+                )
+        return await asyncio.open_connection(addresses[-1], port, ssl=context, server_hostname=name, limit=_CHUNK_BYTES)
 
 
 def _request(authority: str, target: str, introspection: Introspection, token: str) -> bytes:
@@ -111,9 +119,10 @@ async def _answer(reader: asyncio.StreamReader) -> bytes:
     return bytes(answer.body)
 
 
-async def _checked_address(host: str, port: int, *, loopback: bool) -> str:
-    """The first address of ``host`` that may be connected to; raises AskError."""
+async def _checked_addresses(host: str, port: int, *, loopback: bool) -> list[str]:
+    """The addresses of ``host`` that may be connected to, at least one; raises AskError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    taken: list[str] = []
     for *_, address in found:
         parsed = ipaddress.ip_address(str(address[0]).partition("%")[0])
         if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
@@ -121,5 +130,7 @@ async def _checked_address(host: str, port: int, *, loopback: bool) -> str:
         never = any(parsed.version == one.version and parsed in one for one in _NEVER)
         if never or parsed.is_multicast or parsed.is_unspecified or (loopback and not parsed.is_loopback):
             continue
-        return str(address[0])
-    raise AskError(f"host {host} has no address that may be asked")
+        taken.append(str(address[0]))
+    if not taken:
+        raise AskError(f"host {host} has no address that may be asked")
+    return taken[:_ADDRESSES]
