@@ -17,6 +17,7 @@ from ringfence.cli import further_commands, load_command
 COMMANDS: Final[dict[str, str]] = {
     "apply": "controlplane.policy.apply:apply",
     "check": "controlplane.policy.check:command",
+    "diff": "controlplane.policy.diff:command",
     "explain": "controlplane.policy.explain:command",
     "flows": "controlplane.policy.flows:command",
     "graph": "controlplane.policy.graph:command",

@@ -1,0 +1,73 @@
+"""The two policies that ``ringfence policy diff`` compares, each as it is named on the command line. Blocking work.
+
+A file or folder; ``git:REV:PATH``, a path as a revision of the repository here has it; a folder or file of that kind is
+read as any other. What git says is taken as what somebody else wrote: bounded, and only regular files of it.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from controlplane.policy.loading import load
+from controlplane.policy.options import refuse
+from ringfence.policy.analysis.world import World
+from ringfence.policy.problems import shown
+
+GIT: Final = "git:"
+LIMIT_ARCHIVE_BYTES: Final = 64 << 20
+_GIT_SECONDS: Final = 30
+
+
+def named_world(name: str, mesh: Path | None) -> World:
+    """The world of one policy; ends the command when there is none."""
+    if not name.startswith(GIT):
+        return _world(Path(name), mesh)
+    revision, colon, path = name.removeprefix(GIT).partition(":")
+    if not colon or not revision or revision.startswith("-") or not path:
+        refuse([f"{shown(name)} names no revision and path (write it like git:main:policies)"])
+    with _checked_out(revision, path) as (root, file):
+        return _world(file, mesh, hide=f"{root}/", show=f"{GIT}{revision}:")
+
+
+def _world(path: Path, mesh: Path | None, *, hide: str = "", show: str = "") -> World:
+    if not path.exists():
+        refuse([f"{show}{str(path).removeprefix(hide)}: there is no such file or folder"])
+    # A mesh file alone says where its policies are.
+    loaded = load(
+        [] if mesh is None and path.is_file() and path.name == "mesh.yaml" else [path], mesh=mesh or _own(path)
+    )
+    if loaded.world is None:
+        refuse(str(problem).replace(hide, show) if hide else problem for problem in loaded.problems)
+    return loaded.world
+
+
+def _own(path: Path) -> Path | None:
+    return path if path.is_file() and path.name == "mesh.yaml" else None
+
+
+@contextmanager
+def _checked_out(revision: str, path: str) -> Iterator[tuple[Path, Path]]:
+    """A folder with what ``path`` is at ``revision``, and where in it; gone when the block ends."""
+    command = ["git", "archive", "--format=tar", revision, "--", path]
+    try:
+        made = subprocess.run(command, capture_output=True, timeout=_GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        refuse([f"git cannot be asked: {error}"])
+    if made.returncode:
+        said = made.stderr.decode(errors="replace").strip().splitlines()
+        refuse([f"git:{revision}:{path}: {said[-1] if said else 'git archive failed'}"])
+    if len(made.stdout) > LIMIT_ARCHIVE_BYTES:
+        refuse([f"git:{revision}:{path} is larger than {LIMIT_ARCHIVE_BYTES} bytes (name the policy folder alone)"])
+    with tempfile.TemporaryDirectory(prefix="ringfence-diff-") as folder:
+        with tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
+            files = [member for member in archive.getmembers() if member.isfile() or member.isdir()]
+            archive.extractall(folder, members=files, filter="data")
+        root = Path(folder)
+        yield root, root / path

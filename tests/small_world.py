@@ -1,0 +1,403 @@
+"""A world so small that every call in it can be judged: what cells, diff and prove say of it is held against that.
+
+The verdict here has no code in common with ``ringfence.policy.analysis`` nor with the engine: for each rule and each
+value of each dimension ``tests.reference_policy`` says whether the one takes the other, and a call is permitted as the
+rules that take all of it say. So judging a hundred thousand calls takes a moment.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from ringfence.policy.analysis.calls import Call
+from ringfence.policy.analysis.world import World, WorldPort, WorldService
+from ringfence.policy.facts import Token, TokenRefused, VerifiedToken
+from ringfence.policy.model import (
+    Allowlist,
+    AuthenticatedCallers,
+    Callers,
+    Denylist,
+    GrpcMethod,
+    HeaderMatch,
+    NamespaceCallers,
+    NarrowedCallers,
+    PolicySet,
+    Rule,
+    SpiffeIdPattern,
+    TokenIssuer,
+    TokenMatch,
+    TrustDomainCallers,
+    UnauthenticatedCallers,
+)
+from ringfence.spiffe import SpiffeId, TrustDomain
+from tests.reference_policy import Asked, Reference, header_matches, header_speaks, host_matches, places, token_fails
+
+OWN = TrustDomain("own.example")
+FOREIGN = TrustDomain("foreign.example")
+NOW = 1_000_000.0
+ISSUERS = ("n/users", "n/robots")
+
+NAMES = ("web", "orders", "ledger")
+PORTS = (
+    WorldPort(port=80, protocol="http"),
+    WorldPort(port=90, protocol="tcp", permissive=True),
+    WorldPort(port=95, protocol="auto", permissive=True),
+)
+CONDITIONS = ("source.authenticated", "request.method == 'GET'")
+
+CALLERS: tuple[SpiffeId | None, ...] = (
+    *(SpiffeId.workload(OWN, "n", name) for name in NAMES),
+    SpiffeId.workload(OWN, "n", "job"),
+    SpiffeId.workload(OWN, "m", "web"),
+    SpiffeId(OWN, "/odd"),
+    SpiffeId.workload(FOREIGN, "n", "web"),
+    None,
+)
+ADDRESSES = ("10.0.0.1", "10.1.0.1", "192.0.2.1")
+PATHS = (
+    "/",
+    "/a",
+    "/a/",
+    "/b",
+    "/a/a",
+    "/a/b",
+    "/b/a",
+    "/a/b/",
+    "/a/b/c",
+    "/c/c/c",
+    "/a/a/a/a",
+    "/p.S/M",
+    "/p.S/N",
+    "*",
+)
+METHODS = ("GET", "POST", "OPTIONS")
+HOSTS = ("", "x.test", "deep.x.test", "other.test", "x.test.")
+LINES: tuple[tuple[str, ...], ...] = ((), ("1",), ("2",), ("3",), ("1", "1"), ("1", "2"), ("3", "3"))
+OTHER_LINES: tuple[tuple[str, ...], ...] = ((), ("1",))
+
+
+def verified(issuer: str = ISSUERS[0], **claims: object) -> VerifiedToken:
+    return VerifiedToken(issuer=issuer, claims=claims, expires=NOW + 60)
+
+
+TOKENS: tuple[Token, ...] = (
+    None,
+    TokenRefused("a bad signature"),
+    verified(),
+    verified(scope="read", acr="high", auth_time=int(NOW) - 5),
+    verified(ISSUERS[1], scope="read write", team="red"),
+    verified(ISSUERS[1], team=["red", "blue"], amr=["otp"], auth_time=int(NOW) - 500),
+)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The values of each dimension; a draw takes some of each, so that all together stay few."""
+
+    callers: Sequence[SpiffeId | None] = CALLERS
+    addresses: Sequence[str] = ADDRESSES[:1]
+    paths: Sequence[str] = PATHS
+    methods: Sequence[str] = METHODS
+    hosts: Sequence[str] = HOSTS[:1]
+    lines: Sequence[tuple[str, ...]] = LINES[:1]
+    other_lines: Sequence[tuple[str, ...]] = OTHER_LINES[:1]
+    tokens: Sequence[Token] = TOKENS[:1]
+    conditions: Sequence[str] = ()
+
+
+# -------------------------------------------------------------------------------------------------------- policies
+
+
+def some(values: st.SearchStrategy[object], size: int = 2, least: int = 0) -> st.SearchStrategy[tuple[object, ...]]:
+    return st.lists(values, min_size=least, max_size=size, unique=True).map(tuple)
+
+
+NAMED = st.one_of(
+    st.builds(
+        lambda domain, space, name: SpiffeIdPattern(trust_domain=domain, segments=("ns", space, "sa", name)),
+        st.sampled_from([OWN, OWN, FOREIGN]),
+        st.sampled_from(["n", "m", "*"]),
+        st.sampled_from(["web", "orders", "ledger", "*"]),
+    ),
+    st.sampled_from([NamespaceCallers(namespace="n"), NamespaceCallers(namespace="m")]),
+    st.sampled_from([TrustDomainCallers(trust_domain=OWN), TrustDomainCallers(trust_domain=FOREIGN)]),
+    st.just(UnauthenticatedCallers()),
+    st.just(AuthenticatedCallers()),
+)
+ORIGINS: st.SearchStrategy[Callers] = st.one_of(
+    NAMED,
+    NAMED,
+    st.builds(
+        lambda callers, cidrs: NarrowedCallers(callers=callers, cidrs=cidrs),
+        NAMED,
+        some(st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "10.1.0.1/32", "2001:db8::/32"]), least=1),
+    ),
+)
+TEMPLATES = st.sampled_from(
+    ["/", "/a", "/a/", "/b", "/a/{id}", "/{x}/b", "/*/*", "/a/**", "/**", "/a/b/**", "/{x}/{y}/c", "/a/a", "/*"]
+)
+HEADERS = st.one_of(
+    st.builds(lambda values: HeaderMatch(name="x", values=values), some(st.sampled_from(["1", "2"]), least=1)),
+    st.builds(lambda present: HeaderMatch(name="x", present=present), st.booleans()),
+    st.builds(lambda present: HeaderMatch(name="y", present=present), st.booleans()),
+    st.just(HeaderMatch(name="y", values=("1",))),
+)
+TOKEN_MATCHES = st.builds(
+    TokenMatch,
+    issuers=some(st.sampled_from(ISSUERS), 1),
+    scopes=some(st.sampled_from(["read", "write"])),
+    claims=some(st.sampled_from([("team", ("red",)), ("team", ("blue", "green"))]), 1),
+    acr=some(st.sampled_from(["high"]), 1),
+    amr=some(st.sampled_from(["otp"]), 1),
+    max_age_seconds=st.sampled_from([None, None, 10, 1000]),
+)
+GRPC = st.sampled_from([GrpcMethod(service="p.S"), GrpcMethod(service="p.S", method="M")])
+
+
+@dataclass(frozen=True)
+class Language:
+    """Which words rules may have, so that the sum of a draw's dimensions stays small; callers, ports, methods and paths
+    they always may."""
+
+    narrowed: bool = False
+    hosts: bool = False
+    headers: bool = False
+    tokens: bool = False
+    conditions: bool = False
+    denylists: bool = True
+
+    @property
+    def axis(self) -> Axis:
+        few = self.headers or self.tokens
+        return Axis(
+            callers=(CALLERS[0], CALLERS[3], *CALLERS[6:]) if few else CALLERS,
+            addresses=ADDRESSES if self.narrowed else ADDRESSES[:1],
+            paths=PATHS[1:7] + PATHS[11:] if few else PATHS,
+            hosts=HOSTS if self.hosts else HOSTS[:1],
+            lines=LINES if self.headers else LINES[:1],
+            other_lines=OTHER_LINES if self.headers else OTHER_LINES[:1],
+            tokens=TOKENS if self.tokens else TOKENS[:1],
+            conditions=CONDITIONS if self.conditions else (),
+        )
+
+
+LANGUAGES = (
+    Language(),
+    Language(narrowed=True, hosts=True),
+    Language(headers=True, conditions=True),
+    Language(tokens=True, hosts=True),
+    Language(tokens=True, conditions=True),
+)
+
+
+@st.composite
+def rules(draw: st.DrawFn, language: Language, names: str, effect: type) -> tuple[Rule, ...]:
+    made = []
+    for name in draw(st.lists(st.sampled_from(names), max_size=4, unique=True)):
+        callers = draw(some(ORIGINS if language.narrowed else NAMED, least=1))
+        rule = Rule(name=name, callers=callers)  # type: ignore[arg-type]
+        # A denylist that says little says it of many calls, so that its other words come to matter.
+        if effect is Allowlist or draw(st.booleans()):
+            rule = replace(
+                rule,
+                ports=draw(some(st.sampled_from([80, 90, 95]), 1)),
+                methods=draw(some(st.sampled_from(["GET", "POST"]))),
+                paths=draw(some(TEMPLATES)),
+            )
+        if language.hosts:
+            rule = replace(rule, hosts=draw(some(st.sampled_from(["x.test", "*.x.test", "*.test"]))))
+        if language.headers:
+            rule = replace(rule, headers=draw(some(HEADERS)))
+        if language.tokens and effect is Allowlist:
+            rule = replace(rule, token=draw(st.none() | TOKEN_MATCHES), grpc=draw(some(GRPC, 1)))
+        if language.conditions:
+            rule = replace(rule, when=draw(st.sampled_from(["", *CONDITIONS])))
+        made.append(rule)
+    return tuple(made)
+
+
+@st.composite
+def policies(draw: st.DrawFn, language: Language) -> PolicySet:
+    allowlists = tuple(
+        Allowlist(namespace="n", name=name, rules=draw(rules(language, "abcd", Allowlist)))
+        for name in draw(st.lists(st.sampled_from(["p", "q"]), max_size=2, unique=True))
+    )
+    if not language.denylists:
+        return PolicySet(allowlists=allowlists)
+    denied = draw(rules(language, "ab", Denylist))
+    until = draw(st.sampled_from([None, None, None, NOW - 1, NOW + 1]))
+    denylists = (Denylist(namespace="n", name="d", rules=denied),) if denied else ()
+    return PolicySet(allowlists=allowlists, denylists=denylists, observe_until=until)
+
+
+def world(given: Mapping[str, PolicySet]) -> World:
+    """Three services; those that ``given`` does not speak of permit nothing."""
+    services = tuple(
+        WorldService(
+            namespace="n",
+            name=name,
+            spiffe_id=SpiffeId.workload(OWN, "n", name),
+            ports=PORTS,
+            policy=given.get(name, PolicySet()),
+            token_issuers=tuple(
+                TokenIssuer(name=issuer, issuer=f"https://{issuer}.test", audiences=("mesh",)) for issuer in ISSUERS
+            ),
+        )
+        for name in NAMES
+    )
+    return World(trust_domain=OWN, services=services)
+
+
+# --------------------------------------------------------------------------------------------------------- judging
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A call where just the conditions ``true`` are, and whether each policy permits it."""
+
+    call: Call
+    true: frozenset[str]
+    permitted: tuple[bool, ...]
+
+
+@dataclass
+class Brute:
+    """Judges every call of a service by each of some policies."""
+
+    sets: Sequence[PolicySet]
+    axis: Axis
+    service: str = "n/ledger"
+    _rules: list[tuple[int, bool, Rule]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rules = [
+            (at, refuses, rule)
+            for at, policy in enumerate(self.sets)
+            for refuses, lists in ((False, policy.allowlists), (True, policy.denylists))
+            for one in lists
+            for rule in one.rules
+        ]
+
+    def all(self) -> Iterator[Judged]:
+        """Every call with every outcome of the conditions."""
+        axis = self.axis
+        reference = Reference(policy=PolicySet(), trust_domain=OWN)
+        conditions = [
+            frozenset(true)
+            for size in range(len(axis.conditions) + 1)
+            for true in itertools.combinations(axis.conditions, size)
+        ]
+        met_by = [
+            (true, self._mask(lambda _, rule, true=true: not rule.when or rule.when in true)) for true in conditions
+        ]
+        said = self._said()
+        verdicts: dict[int, tuple[bool, ...]] = {}
+        for caller, address in itertools.product(axis.callers, axis.addresses):
+            asked = Asked(caller=caller, port=0, method=None, address=address)
+            by_caller = self._mask(
+                lambda _, rule, asked=asked: any(
+                    reference.names(one, asked) and reference.near(one, asked, unknown=False) for one in rule.callers
+                )
+            )
+            for port, opaque in self._entries(caller):
+                start = by_caller & self._mask(
+                    lambda refuses, rule, port=port, opaque=opaque: (
+                        (not rule.ports or port in rule.ports)
+                        and not (opaque and (rule.speaks_http or (not refuses and "request." in rule.when)))
+                    )
+                )
+                call = Call(caller=caller, service=self.service, port=port, address=address, opaque=opaque, time=NOW)
+                for request, mask in [(call, start)] if opaque else self._requests(call, start, said):
+                    for true, met in met_by:
+                        if mask & met not in verdicts:
+                            verdicts[mask & met] = self._verdicts(mask & met)
+                        yield Judged(request, true, verdicts[mask & met])
+
+    @staticmethod
+    def _entries(caller: SpiffeId | None) -> Iterator[tuple[int, bool]]:
+        for port in PORTS:
+            if caller is None and not port.permissive:
+                continue
+            if port.protocol != "tcp":
+                yield port.port, False
+            if port.protocol != "http":
+                yield port.port, True
+
+    def _said(self) -> list[tuple[tuple[str, str, str, tuple[tuple[str, str], ...], Token], int]]:
+        """Every method, path, host, headers and token, with the rules that take them."""
+        axis = self.axis
+        places_masks = {
+            (method, path): self._mask(lambda _, rule, p=path, m=method: any(True for _ in places(rule, p, m)))
+            for path, method in itertools.product(axis.paths, axis.methods)
+            if path != "*" or method == "OPTIONS"
+        }
+        hosts = {host: self._mask(lambda refuses, rule, host=host: _asks(rule, host, refuses)) for host in axis.hosts}
+        lines = {
+            (*(("x", value) for value in x), *(("y", value) for value in y)): self._mask(
+                lambda refuses, rule, x=x, y=y: _carries(rule, x, y, refuses)
+            )
+            for x, y in itertools.product(axis.lines, axis.other_lines)
+        }
+        tokens = [(token, self._mask(lambda _, rule, token=token: _shows(rule, token))) for token in axis.tokens]
+        return [
+            ((method, path, host, headers, token), one & two & three & four)
+            for ((method, path), one), (host, two), (headers, three), (token, four) in itertools.product(
+                places_masks.items(), hosts.items(), lines.items(), tokens
+            )
+        ]
+
+    @staticmethod
+    def _requests(call: Call, start: int, said: list[Any]) -> Iterator[tuple[Call, int]]:
+        for (method, path, host, headers, token), mask in said:
+            request = Call(
+                caller=call.caller,
+                service=call.service,
+                port=call.port,
+                address=call.address,
+                method=method,
+                path=path,
+                host=host,
+                headers=headers,
+                token=token,
+                time=NOW,
+            )
+            yield request, start & mask
+
+    def _mask(self, takes: object) -> int:
+        return sum(1 << at for at, (_, refuses, rule) in enumerate(self._rules) if takes(refuses, rule))  # type: ignore[operator]
+
+    def _verdicts(self, met: int) -> tuple[bool, ...]:
+        verdicts = []
+        for at, policy in enumerate(self.sets):
+            mine = [(refuses, met >> number & 1) for number, (side, refuses, _) in enumerate(self._rules) if side == at]
+            observed = policy.observe_until is not None and policy.observe_until > NOW
+            denied = any(refuses and hit for refuses, hit in mine)
+            verdicts.append(not denied and (observed or any(hit and not refuses for refuses, hit in mine)))
+        return tuple(verdicts)
+
+
+def _asks(rule: Rule, host: str, refuses: bool) -> bool:
+    if refuses:
+        host = host.removesuffix(".")
+        return not rule.hosts or not host or any(host_matches(wanted, host) for wanted in rule.hosts)
+    return not rule.hosts or any(host_matches(wanted, host) for wanted in rule.hosts)
+
+
+def _carries(rule: Rule, x: tuple[str, ...], y: tuple[str, ...], refuses: bool) -> bool:
+    facts = Call(
+        caller=None,
+        service="",
+        port=0,
+        headers=(*(("x", value) for value in x), *(("y", value) for value in y)),
+    ).facts
+    return all((header_speaks if refuses else header_matches)(match, facts) for match in rule.headers)
+
+
+def _shows(rule: Rule, token: Token) -> bool:
+    facts = Call(caller=None, service="", port=0, token=token, time=NOW).facts
+    return rule.token is None or token_fails(rule.token, facts, ()) is None
