@@ -30,6 +30,9 @@ class RequestHeadFields(Protocol):
     def values(self, name: bytes) -> tuple[bytes, ...]:
         """As they are forwarded."""
 
+    def has_alike(self, name: bytes) -> bool:
+        """Whether a field that is forwarded may be taken for ``name`` although it is spelled in another way."""
+
     def sent(self, name: bytes) -> list[bytes]:
         """As they came."""
 
@@ -47,7 +50,7 @@ class From:
 class RequestFacts:
     """Of one request; ``now``: Unix seconds, when it is judged."""
 
-    __slots__ = ("_caller", "_fields", "_token", "_tokens", "now", "waits")
+    __slots__ = ("_caller", "_fields", "_token", "_tokens", "ambiguous", "now", "waits")
 
     def __init__(self, fields: RequestHeadFields, now: float, tokens: TokenReader, caller: From) -> None:
         self._fields = fields
@@ -55,6 +58,8 @@ class RequestFacts:
         self._caller = caller
         self._token: object = _UNREAD
         self.now = now
+        self.ambiguous = False
+        """A header was asked for that the app might read out of another field."""
         self.waits: Asking | None = None
         """What is to be answered before the token is known."""
 
@@ -67,6 +72,8 @@ class RequestFacts:
         return host_asked(self._fields.host)
 
     def header(self, name: bytes) -> Sequence[bytes]:
+        if self._fields.has_alike(name):
+            self.ambiguous = True
         if name == FORWARDED_FOR:
             return told(self._caller.forwarded_for, self._fields.sent(name), self._caller.address)
         return self._fields.values(name)

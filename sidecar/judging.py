@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
-from typing import Protocol
+from typing import Final, Protocol
 
 from ringfence.policy.decide import CallerView, Decision, DecisionTable
-from ringfence.policy.decision import Permit
+from ringfence.policy.decision import Deny, Permit
+from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import ForwardedFor
 from ringfence.spiffe import SpiffeId
 from sidecar.facts import ConnectionFacts, From, RequestFacts, RequestHeadFields
 from sidecar.relay import RelayFacts
 from sidecar.remarks import Remarked, Remarks
 from sidecar.tokens.reader import NO_TOKENS, TokenReader
+
+_AMBIGUOUS: Final = Deny(DenyReason.HEADER_NOT_ALLOWED)
 
 
 class Judged(Remarked, Protocol):
@@ -102,21 +105,30 @@ class Judging:
         """For the first time; ``told``: what its port tells its app of where it comes from."""
         port, method, target = relay.port, request.method, request.target
         facts = self._facts(caller, request, told)
-        decision = caller.view.request(port, method, target, facts)
+        decision = _certain(caller.view.request(port, method, target, facts), facts)
         if isinstance(decision, Permit) and decision.would_deny is not None:
             self._remarks.would_deny(relay, decision, request)
         if caller.shadow is not None:
-            shadow = caller.shadow_verdict = caller.shadow.request(port, method, target, facts)
+            facts.ambiguous = False
+            shadow = _certain(caller.shadow.request(port, method, target, facts), facts)
+            caller.shadow_verdict = shadow
             self._remarks.shadowed(relay, decision, shadow, request)
         return decision
 
     def again(self, caller: Known, port: int, request: Judged, told: ForwardedFor) -> Decision:
         """A request that is under way, by what the policy and the time are now."""
-        return caller.view.request(port, request.method, request.target, self._facts(caller, request, told))
+        facts = self._facts(caller, request, told)
+        return _certain(caller.view.request(port, request.method, request.target, facts), facts)
 
     def _facts(self, caller: Known, request: Judged, told: ForwardedFor) -> RequestFacts:
         came = From(caller.leaf_sha256, caller.address, told)
         return RequestFacts(request.fields, self._now(), self._tokens, came)
+
+
+def _certain(decision: Decision, facts: RequestFacts) -> Decision:
+    """``decision``, unless what it goes by is one thing to the judge and may be another to the app: refused, as an
+    ambiguous path is, observed or not."""
+    return _AMBIGUOUS if facts.ambiguous and decision.permitted else decision
 
 
 def plain_address(address: bytes) -> str:

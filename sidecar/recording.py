@@ -18,7 +18,7 @@ from ringfence.policy.decide import Decision, Deny, Permit
 from ringfence.policy.reasons import ReasonKind
 from sidecar.flows.table import CallerFlows, FlowTable
 from sidecar.metrics import OVERFLOW, Count, Histogram, SidecarMetrics
-from sidecar.noted_calls import DENIED, SHADOW, Note, NotedCalls
+from sidecar.noted_calls import DENIED, SHADOW, WOULD_DENY, Note, NotedCalls
 from sidecar.refusal import Refusal, known_reason
 from sidecar.relay import RelayFacts
 from sidecar.remarks import Remarks
@@ -319,7 +319,7 @@ class Recorder:
             caller=caller,
             service=facts.service,
             denied=denied,
-            would_deny="would_deny" in fields,
+            would_deny=event == WOULD_DENY,
             shadow=event == SHADOW,
         )
         self.taps.tell(seen, line)

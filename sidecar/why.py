@@ -23,7 +23,7 @@ _PARTS: Final[Mapping[DenyReason, tuple[str, str, str]]] = {
     DenyReason.PATH_NOT_ALLOWED: ("paths", "path", "add the path, or a template of it, to 'paths' of the rule"),
     DenyReason.METHOD_NOT_ALLOWED: ("methods", "method", "add the method to 'methods' of the rule"),
     DenyReason.HOST_NOT_ALLOWED: ("hosts", "host", "add the host to 'hosts' of the rule, or ask for one that is there"),
-    DenyReason.HEADER_NOT_ALLOWED: ("headers", "", "send the headers that the rule names"),
+    DenyReason.HEADER_NOT_ALLOWED: ("headers", "", "send the headers that the rule names, and none like x_a for x-a"),
     DenyReason.TOKEN_MISSING: ("token", "", "send a token of an issuer that the rule believes"),
     DenyReason.TOKEN_INVALID: ("token", "", "send a token that has not ended, for this audience, signed by the issuer"),
     DenyReason.TOKEN_INSUFFICIENT: ("token", "", "ask the issuer for a token with the scopes and claims of the rule"),

@@ -8,6 +8,7 @@ CR or LF refuses the whole block.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from sidecar.http1.reasons import Malformed, MalformedError, shown
@@ -109,6 +110,17 @@ def read_block(block: bytes, names: FieldNames) -> tuple[Named, list[bytes] | No
     for index in reversed(taken):
         del lines[index]
     return named, lines
+
+
+def is_plain(name: bytes) -> bool:
+    """Whether a name in lower case has one spelling only (see `FieldNames`)."""
+    return name.translate(_PLAIN) == name
+
+
+def has_alike(name: bytes, names: Iterable[bytes]) -> bool:
+    """Whether one of ``names`` is ``name`` in another spelling, so that some applications take it for that one."""
+    plain = name.translate(_PLAIN)
+    return any(other != name and other.translate(_PLAIN) == plain for other in names)
 
 
 def join_block(lines: list[bytes]) -> bytes:

@@ -19,7 +19,7 @@ from typing import Final
 
 import httptools
 
-from sidecar.http1.fields import FieldNames, Named, join_block, read_block, tokens
+from sidecar.http1.fields import FieldNames, Named, has_alike, is_plain, join_block, read_block, tokens
 from sidecar.http1.framing import CODING_NAME, HOST, LENGTH_NAME, host_of, request_length, response_length
 from sidecar.http1.lines import read_status_line
 from sidecar.http1.reasons import Malformed, MalformedError, shown
@@ -56,6 +56,7 @@ class RequestFields:
 
     __slots__ = (
         "_named",
+        "_plain",
         "_traceparent",
         "block",
         "expect_continue",
@@ -98,6 +99,7 @@ class RequestFields:
         self.plain = keep_alive and length >= 0 and not upgrade and not expect_continue and http11
         self._traceparent: bytes | None = None
         self._named: dict[bytes, tuple[bytes, ...]] | None = None
+        self._plain: bool | None = None
 
     def values(self, name: bytes) -> tuple[bytes, ...]:
         """Each value of field ``name`` (lower case) in order, as it is forwarded: what the server is to see, and so
@@ -110,6 +112,15 @@ class RequestFields:
                 key = key.lower()
                 named[key] = (*named.get(key, ()), value.strip(b" \t"))
         return named.get(name, ())
+
+    def has_alike(self, name: bytes) -> bool:
+        """Whether a field that is forwarded is named as ``name`` but in another spelling, like ``x_team`` for
+        ``x-team``, so that applications may take it for that one."""
+        self.values(name)
+        named = self._named or {}
+        if self._plain is None:
+            self._plain = all(map(is_plain, named))
+        return not (self._plain and is_plain(name)) and has_alike(name, named)
 
     def sent(self, name: bytes) -> list[bytes]:
         """The same as the client sent it, private or not. Not for the hot path."""

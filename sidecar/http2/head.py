@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sidecar.http1.fields import FieldNames
+from sidecar.http1.fields import FieldNames, has_alike, is_plain
 from sidecar.http1.framing import request_length
 from sidecar.http1.lines import METHODS, REQUEST_LINE_LIMIT_BYTES, TARGET_BYTES, is_authority
 from sidecar.http1.reasons import MalformedError as Http1Error
@@ -42,6 +42,7 @@ class RequestHead:
     __slots__ = (
         "_literal",
         "_named",
+        "_plain",
         "_traceparent",
         "bare",
         "expect_continue",
@@ -91,6 +92,7 @@ class RequestHead:
         self._literal: bytes | None = None
         self._traceparent: bytes | None = None
         self._named: dict[bytes, tuple[bytes, ...]] | None = None
+        self._plain: bool | None = None
 
     def values(self, name: bytes) -> tuple[bytes, ...]:
         """Each value of field ``name`` in order, as it is forwarded: what the server is to see, and so what policy may
@@ -106,6 +108,15 @@ class RequestHead:
             if len(crumbs := named.get(b"cookie", ())) > 1:
                 named[b"cookie"] = (b"; ".join(crumbs),)
         return named.get(name, ())
+
+    def has_alike(self, name: bytes) -> bool:
+        """Whether a field that is forwarded is named as ``name`` but in another spelling, like ``x_team`` for
+        ``x-team``, so that applications may take it for that one."""
+        self.values(name)
+        named = self._named or {}
+        if self._plain is None:
+            self._plain = all(map(is_plain, named))
+        return not (self._plain and is_plain(name)) and has_alike(name, named)
 
     def sent(self, name: bytes) -> list[bytes]:
         """The same as the client sent it, private or not."""

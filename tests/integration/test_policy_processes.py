@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.data_path import HttpClient, echo_app, http_app
+from tests.integration.test_proxy_command import ringfence
 from tests.issuing_backends import ORDERS, FakeBackend
 from tests.sidecar_process import HTTP_PORT, TCP_PORT, SelfCaller, SidecarProcess
 from tests.waiting import until
@@ -84,6 +86,7 @@ async def test_what_is_observed_passes_and_ends_when_the_posture_does(
     message.observe_until = time.time() + 10_000.0
     bench.control.push(message)
     await acknowledged(bench, message.revision)
+    assert (await process.ask("/config"))["observe_until"] == message.observe_until
     reader, writer = await asyncio.open_connection("127.0.0.1", bench.tcp_listen)
     assert await lives(reader, writer)
     client = await HttpClient.to(bench.http_listen)
@@ -108,5 +111,32 @@ async def test_what_is_observed_passes_and_ends_when_the_posture_does(
     await until(lambda: process.said("connection denied"))
     assert process.said("connection denied")[0]["detail"] == "its time is over"
     assert "secret" not in str(process.lines)
+    writer.close()
+    client.close()
+
+
+@WORKERS
+async def test_a_tap_tells_what_is_observed_and_nothing_else(bench: SelfCaller, flags: tuple[str, ...]) -> None:
+    process = await ready(bench, *flags)
+    message = bench.snapshot(TCP_PORT)
+    message.observe_until = time.time() + 10_000.0
+    bench.control.push(message)
+    await acknowledged(bench, message.revision)
+    watching = asyncio.ensure_future(
+        ringfence("tap", "--socket", str(process.admin_socket), "--would-deny", "--limit", "2", "--json")
+    )
+    client = await HttpClient.to(bench.http_listen)
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.tcp_listen)
+    while not watching.done():  # until the tap is open, nobody sees them
+        assert await lives(reader, writer)
+        assert (await client.ask("GET", "/a?key=secret")).status == 200
+        await asyncio.sleep(0.05)
+    status, out, err = await watching
+    assert (status, err) == (0, "")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 2
+    for line in lines:
+        assert (line["event"], line["would_deny"], line["from"]) == ("would_deny", "port_not_allowed", str(ORDERS))
+        assert (line["method"], line["target"]) == ("GET", "/a")
     writer.close()
     client.close()

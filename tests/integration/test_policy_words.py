@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import pytest
 
 from ringfence.kit.clock import SystemClock
 from ringfence.policy.model import (
     Allowlist,
     Denylist,
+    GrpcMethod,
     HeaderMatch,
     NarrowedCallers,
     PolicySet,
@@ -26,6 +28,7 @@ from ringfence.snapshot import PortMode, Protocol
 from tests.data_path import HTTP_PORT, TCP_PORT, WEB, HttpClient, Mesh, echo_app, http_app, rule, serving, until
 from tests.integration.test_call_deadlines import H2App, H2Client
 from tests.integration.test_direct_callers import direct_http
+from tests.integration.test_grpc_calls import Echo, channel, grpc_app
 
 Header = tuple[str, str]
 
@@ -134,6 +137,27 @@ async def test_a_header_that_only_a_sidecar_may_set_is_never_seen(site: Site) ->
     assert await answers(site, ("/a", (name, f"URI={WEB}"))) == ["200"]
 
 
+async def test_a_header_that_apps_could_read_out_of_another_field_refuses_whatever_the_rules_say(site: Site) -> None:
+    alike, no = ("x_team", "a"), "header_not_allowed"
+    site.mesh.put(allow(rule("team", headers=[HeaderMatch(name="x-team")]), rule("open", paths=["/open"])))
+    asked = (
+        ("/a", ("x-team", "a")),
+        ("/a", ("x-team", "a"), ("x_other", "a")),
+        ("/a", ("x-team", "a"), alike),
+        ("/a", alike),
+        ("/open", alike),
+    )
+    assert await answers(site, *asked) == ["200", "200", no, no, "200"]
+    none = rule("debug", headers=[HeaderMatch(name="x-debug")])
+    site.mesh.put(allow(ALL, denylists=deny(none)))
+    assert await answers(site, ("/a",), ("/a", ("x-debug", "")), ("/a", ("x_debug", ""))) == ["200", "denylisted", no]
+    site.mesh.put(allow(rule("without", headers=[HeaderMatch(name="x-team", present=False)])))
+    assert await answers(site, ("/a",), ("/a", alike)) == ["200", no]
+    until_when = time.time() + 1e6
+    site.mesh.put(allow(denylists=deny(none), observe_until=until_when))
+    assert await answers(site, ("/a", alike), ("/a", ("x_debug", ""))) == ["200", no]
+
+
 async def test_the_host_is_judged_without_its_port_and_case(site: Site) -> None:
     site.mesh.put(allow(rule("host", hosts=["api.shop", "*.wild.shop"])))
     good = ["api.shop", "API.shop:8080", "api.shop.", "a.wild.shop", "a.b.wild.shop"]
@@ -226,6 +250,23 @@ async def test_a_shadow_is_counted_on_each_call_and_never_enforced(site: Site) -
     mesh.put(allow(rule("a", paths=["/a", "/b"])))
     assert await answers(site, ("/a",)) == ["200"]
     assert sum(count.value for count in mesh.api.metrics.shadow_verdicts.table.values()) == 4
+
+
+async def test_a_grpc_rule_permits_its_methods_alone_and_only_by_post() -> None:
+    own = rule("x").callers
+    one = Rule(name="one", callers=own, grpc=(GrpcMethod(service="test.Echo", method="One"),))
+    async with grpc_app(Echo()) as port, Mesh(http=Protocol.GRPC, http_app=port) as mesh, channel(mesh) as to:
+        mesh.put(allow(one))
+        assert await to.unary_unary("/test.Echo/One")(b"ab", timeout=10) == b"ba"
+        for method in ("/test.Echo/Many", "/test.Echoes/One", "/test/Echo/One"):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await to.unary_unary(method)(b"ab", timeout=10)
+            assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        client = H2Client(*await asyncio.open_connection("127.0.0.1", mesh.http_listen))
+        get = client.ask("/test.Echo/One", grpc=False)
+        await client.ended(get)
+        assert client.heads[get][":status"] == "403"
+        client.writer.close()
 
 
 # -- opaque bytes, and what lives -------------------------------------------------------------------------------------

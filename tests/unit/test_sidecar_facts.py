@@ -133,3 +133,25 @@ def test_where_it_comes_from_is_what_the_app_is_told(
     fields = http2(*(("x-forwarded-for", one) for one in sent), setting=setting)
     for head in (lines, fields):
         assert RequestFacts(head, 0.0, NO_TOKENS, came).header(b"x-forwarded-for") == seen
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "alike"),
+    [
+        (b"x-team", "x_team", True),
+        (b"x-team", "X.Team", True),
+        (b"x_team", "x-team", True),
+        (b"x-team", "x-team", False),
+        (b"x_team", "x_team", False),
+        (b"x-team", "x-teams", False),
+        (b"x-team", "x_teams", False),
+    ],
+)
+def test_a_field_that_an_app_may_take_for_another_is_known(name: bytes, other: str, alike: bool) -> None:
+    for head in (http1(f"{other}: a", "x-plain: b"), http2((other.lower(), "a"), ("x-plain", "b"))):
+        assert head.has_alike(name) is alike
+        facts = RequestFacts(head, 0.0, NO_TOKENS, CAME)
+        facts.header(b"x-plain")
+        assert not facts.ambiguous
+        facts.header(name)
+        assert facts.ambiguous is alike
