@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 # Requests leave no cycles behind; the default threshold would look for some every few hundred of them.
 _GC_THRESHOLD: Final = 50_000
 _FAREWELL_SECONDS: Final = 0.5
+_LAST_WORDS_SECONDS: Final = 2.0
 
 
 def run(settings: SidecarSettings) -> int:
@@ -242,8 +243,9 @@ class _Sidecar:
         """What was judged since the last report, as far as a moment suffices."""
         if self._control.takes_flows:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_FAREWELL_SECONDS):
+                async with asyncio.timeout(_LAST_WORDS_SECONDS):
                     await self._flows.flush()
+                    await self._control.leave()
 
     def waiting_for(self) -> list[str]:
         """What keeps the sidecar from being ready; empty when it is."""

@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, str]] = {
     "flows": "controlplane.policy.flows:command",
     "graph": "controlplane.policy.graph:command",
     "history": "controlplane.policy.history:history",
+    "learn": "controlplane.policy.learn:command",
     "rollback": "controlplane.policy.apply:rollback",
     "rollout": "controlplane.policy.history:rollout",
     "schema": "controlplane.policy.schema:command",

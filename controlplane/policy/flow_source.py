@@ -62,39 +62,34 @@ class FoundFlows:
     now: float
 
 
-def asks_of_flows(*, since: str | None) -> Callable[[F], F]:
-    """The options by which a command says which flows it is about."""
+_FILE: Final = click.option("--flows", type=_PATH, metavar="FILE", help="Flows of a file, not of a control plane.")
+_PLACES: Final = (
+    click.option("--admin-socket", type=_PATH, metavar="PATH", help="The control plane's admin socket."),
+    click.option(
+        "--state",
+        type=_PATH,
+        metavar="DIR",
+        help="State folder of the control plane, or of `ringfence up`. [default: the only one under .ringfence]",
+    ),
+)
+_FILTERS: Final = (
+    click.option("--from", "caller", metavar="WHO", help="SPIFFE ID, NAMESPACE/ACCOUNT, or unauthenticated."),
+    click.option("--to", "service", metavar="SERVICE", help="The service called: NAMESPACE/NAME."),
+)
+
+
+def asks_of_flows(*, since: str, only: bool = True) -> Callable[[F], F]:
+    """The options by which a command says which flows it is about; ``since`` tells the default of the age, which the
+    command has to know itself; ``only``: it asks of nothing else, so also who calls whom, and which control plane."""
+    age = click.option(
+        "--since",
+        type=Duration(),
+        metavar="AGE",
+        help=f"Flows seen at most so long ago, like 90s, 15m, 24h, 7d. [default: {since}]",
+    )
 
     def options(command: F) -> F:
-        for option in reversed(
-            (
-                click.option(
-                    "--since",
-                    type=Duration(),
-                    default=since,
-                    show_default=since is not None,
-                    metavar="AGE",
-                    help="Flows seen at most so long ago, like 90s, 15m, 24h, 7d."
-                    + ("" if since else " [default: all]"),
-                ),
-                click.option(
-                    "--from",
-                    "caller",
-                    metavar="WHO",
-                    help="A SPIFFE ID, NAMESPACE/ACCOUNT of the mesh, or unauthenticated.",
-                ),
-                click.option("--to", "service", metavar="SERVICE", help="The service called: NAMESPACE/NAME."),
-                click.option("--flows", type=_PATH, metavar="FILE", help="Flows of a file, not of a control plane."),
-                click.option("--admin-socket", type=_PATH, metavar="PATH", help="The control plane's admin socket."),
-                click.option(
-                    "--state",
-                    type=_PATH,
-                    metavar="DIR",
-                    help="State folder of the control plane, or of `ringfence up`. "
-                    "[default: the only one under .ringfence]",
-                ),
-            )
-        ):
+        for option in reversed((age, *_FILTERS, _FILE, *_PLACES) if only else (age, _FILE)):
             command = option(command)
         return command
 

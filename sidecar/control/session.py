@@ -55,6 +55,7 @@ class Session:
         self._outbox: asyncio.Queue[pb.SidecarReport] = asyncio.Queue(_OUTBOX_LIMIT)
         self._overflow = asyncio.Event()
         self._over = asyncio.Event()
+        self.leaving = False
         self.takes_flows = False
         """Whether the other end has said that it understands flow reports."""
 
@@ -86,8 +87,20 @@ class Session:
             await self.flush()
         return not self._over.is_set()
 
+    async def leave(self) -> None:
+        """Say the last word, and return when the other end has heard all that was said before, or the stream is over.
+
+        Without it, what is on its way is lost: a stream that is cancelled is read no further.
+        """
+        await self.flush()
+        if not self._over.is_set():
+            self.leaving = True
+            self._outbox.put_nowait(pb.SidecarReport(readiness=self._readiness()))
+            await self._over.wait()
+
     async def run(self, hello: pb.Hello) -> None:
-        """Serve the stream. Returns when the next one should be opened with a newer SVID; raises StreamEnded else."""
+        """Serve the stream. Returns when the next one should be opened with a newer SVID, or ``leave`` has ended it;
+        raises StreamEnded else."""
         self._post(pb.SidecarReport(hello=hello))
         self._report_identity(self._svid)
         try:
@@ -107,6 +120,8 @@ class Session:
             async with asyncio.timeout(deadline):
                 message = await call.read()
             deadline = None  # from now on silence is the rule; keepalive pings tell a dead peer from a quiet one
+            if message is None and self.leaving:
+                return
             if message is None:
                 raise StreamEnded(f"{self._address} ended the stream")
             self.takes_flows = message.takes_flows
@@ -128,7 +143,7 @@ class Session:
             report = await self._outbox.get()
             async with asyncio.timeout(self._answer_seconds):
                 try:
-                    await call.write(report)
+                    await call.write(report, last=self.leaving)
                     self._outbox.task_done()
                 except RpcError:
                     # The stream is over already, and the reader is about to learn why.
@@ -153,6 +168,8 @@ class Session:
         self._post(pb.SidecarReport(identity=identity))
 
     def _post(self, report: pb.SidecarReport) -> None:
+        if self.leaving:
+            return
         try:
             self._outbox.put_nowait(report)
         except asyncio.QueueFull:

@@ -104,6 +104,7 @@ class ControlStream:
         self._contact_wall: float | None = None
         self._contact_monotonic = clock.monotonic()
         self._last_failure: str | None = None
+        self._leaving = False
         self._heard = False
         """The control plane has spoken on the stream that is open, or was last."""
         self.connected = False
@@ -161,7 +162,7 @@ class ControlStream:
     async def _keep_open(self) -> None:
         attempt = 0
         opened = 0
-        while True:
+        while not self._leaving:
             if self._holder.left_seconds <= 0.0:
                 # No use in showing an SVID that has ended; the holder is at work on the next.
                 self._settled.set()
@@ -311,6 +312,12 @@ class ControlStream:
     async def send_flows(self, report: pb.FlowReport) -> bool:
         """Whether the report is on its way. Called by one task alone."""
         return self._session is not None and await self._session.send_flows(report)
+
+    async def leave(self) -> None:
+        """End the stream in order, and open no other: returns when the control plane has read all that was said."""
+        self._leaving = True
+        if self._session is not None:
+            await self._session.leave()
 
     async def flush(self) -> None:
         """Returns when all that was to be reported is on its way, or there is no stream to report on."""

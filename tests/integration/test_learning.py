@@ -1,4 +1,4 @@
-"""From traffic to policy with real processes: what sidecars judged is kept, listed and exported."""
+"""From traffic to policy with real processes: what sidecars judged is kept, listed, exported and learned from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,64 @@ def test_a_sidecar_that_stops_tells_what_it_judged_last(shop: Shop) -> None:
     [pid] = [pid for pid in shop.marked.pids() if b"shop.orders" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(pid, 15)
     until(lambda: shop.counted(path="/last/words") == before + 1, "the last flow")
+
+
+OBSERVED = """
+apiVersion: ringfence.io/v1alpha1
+kind: Posture
+metadata: {name: orders-observed, namespace: shop}
+spec: {service: orders, posture: observe, until: %s}
+"""
+
+TRAFFIC = [
+    ("web", "GET", "/orders/1"),
+    ("web", "GET", "/orders/2"),
+    ("web", "GET", "/orders"),
+    ("web", "DELETE", "/orders/2"),
+    ("cart", "GET", "/stock/hats"),
+]
+REFUSED = [("cart", "GET", "/orders/1"), ("web", "DELETE", "/orders"), ("web", "GET", "/stock/hats")]
+
+
+def test_a_mesh_that_is_only_observed_is_brought_to_least_privilege(tmp_path: Path) -> None:
+    marked = Marked(XDG_CONFIG_HOME=str(tmp_path / "config"))
+    until_day = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ports = shop_folder(tmp_path, OBSERVED % until_day)
+    with ringfence(marked, "up", "-f", "mesh.yaml", "--state", "s", "--json", folder=tmp_path) as command:
+        command.wait_for_stdout("\n")
+        shop = Shop(tmp_path, ports, marked, command)
+        # Nothing permits anything, and everything passes, counted with its caller.
+        for call in TRAFFIC:
+            assert shop.call(*call) == 200, call
+        assert shop.call("cart", "GET", "/nothing/to/find") == 404  # whoever probes teaches nothing
+        until(lambda: len(shop.flows("--would-deny")) == 5, "flows that default deny would refuse")
+        told = {(f["caller"], f["method"], f["path"], f["reason"], f["count"]) for f in shop.flows("--would-deny")}
+        assert told == {
+            (WEB, "GET", "/orders/{id}", "caller_not_allowed", 2),
+            (WEB, "GET", "/orders", "caller_not_allowed", 1),
+            (WEB, "DELETE", "/orders/{id}", "caller_not_allowed", 1),
+            (CART, "GET", "/stock/hats", "caller_not_allowed", 1),
+            (CART, "GET", "/nothing/to/find", "caller_not_allowed", 1),
+        }
+        status, out, err = shop.ringfence("policy", "learn", "--state", "s", "--since", "1h", "--json")
+        assert status == 0, err
+        [proposal] = json.loads(out)["proposals"]
+        assert proposal["replay"] == {"kinds": 4, "calls": 5, "refused": []}
+        assert [f["path"] for f in proposal["left_out_and_refused"]] == ["/nothing/to/find"]
+        assert {(one["name"], *one["methods"], *one["paths"]) for one in proposal["rules"]} == {
+            ("cart-get", "GET", "/stock/hats"),
+            ("web-get", "GET", "/orders"),
+            ("web-delete-get", "DELETE", "GET", "/orders/{id}"),
+        }
+        status, out, err = shop.ringfence("policy", "learn", "--state", "s", "--output", "policies")
+        assert status == 0, err
+        assert "replay: the proposal permits all 5 calls" in out
+        status, _, err = shop.ringfence("policy", "learn", "--state", "s", "--output", "policies")
+        assert (status, "is there already" in err) == (2, True)
+        # The proposal takes the place of observing.
+        (tmp_path / "policies" / "orders.yaml").unlink()
+        until(lambda: shop.call("web", "DELETE", "/orders") == 403, "the proposal in force")
+        for call in TRAFFIC:
+            assert shop.call(*call) == 200, call
+        for call in REFUSED:
+            assert shop.call(*call) == 403, call
