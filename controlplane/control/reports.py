@@ -14,7 +14,8 @@ from controlplane.push.readiness import Verdict
 from ringfence.kit.addresses import PORT_MAXIMUM
 from ringfence.kit.clock import Clock
 from ringfence.kit.labels import is_label
-from ringfence.wire.convert import PORT_LIMIT, REVISION_MAXIMUM
+from ringfence.policy.bounds import PORT_LIMIT
+from ringfence.wire.convert import REVISION_MAXIMUM
 from ringfence.wire.gen import control_pb2
 
 _PROCESS: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)

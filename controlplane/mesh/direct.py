@@ -12,11 +12,12 @@ from typing import Final
 
 from controlplane.mesh.fields import Fields, bounded
 from controlplane.mesh.model import DirectPort, DirectService
+from ringfence.policy.bounds import PORT_LIMIT
 from ringfence.policy.labels import Labels
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.snapshot import Protocol
 from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, SpiffeIdError, TrustDomain
-from ringfence.wire.convert import ENDPOINT_LIMIT, PORT_LIMIT
+from ringfence.wire.convert import ENDPOINT_LIMIT
 
 KEY: Final = "directServices"
 VIRTUAL_ADDRESS_LIMIT: Final = 256

@@ -10,10 +10,11 @@ from controlplane.mesh.fields import LOOPBACK, Fields, bounded
 from controlplane.mesh.instances import KEY as INSTANCES
 from controlplane.mesh.instances import ServiceParts, read_instances
 from controlplane.mesh.model import AccessLog, AccessLogMode
+from ringfence.policy.bounds import PORT_LIMIT
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.snapshot import ForwardedFor, Intercept, PortMode, Protocol
 from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, SpiffeIdError, TrustDomain
-from ringfence.wire.convert import PORT_LIMIT, UPSTREAM_LIMIT
+from ringfence.wire.convert import UPSTREAM_LIMIT
 
 VIRTUAL_ADDRESS_LIMIT: Final = 256
 WORKERS_LIMIT: Final = 64

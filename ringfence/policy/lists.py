@@ -43,6 +43,7 @@ def read_list(
     empty_mend: str,
     *,
     required: bool = False,
+    limit: int = LIMIT_ITEMS,
 ) -> list[tuple[T, Place]]:
     """The items of a list with their places. An empty list is refused, and so is an item that is there twice."""
     if not required and key not in reader:
@@ -51,7 +52,7 @@ def read_list(
     before = len(problems)
     found: list[tuple[T, Place]] = []
     seen: dict[T, Place] = {}
-    items = read_items(reader, key, LIMIT_ITEMS)
+    items = read_items(reader, key, limit)
     if not items and len(problems) == before:
         reader.problem(f"{key} is empty", empty_mend, key=key)
     for item in items:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ringfence.policy.bounds import CALLER_LIMIT, LIST_LIMIT, RULE_LIMIT
+from ringfence.policy.bounds import CALLER_LIMIT, LIST_LIMIT, PORT_LIMIT, RULE_LIMIT
 from ringfence.policy.callers import format_spiffe_id_pattern
 from ringfence.policy.model import (
     Allowlist,
@@ -50,7 +50,6 @@ from ringfence.wire.gen import control_pb2
 from ringfence.wire.tokens import read_token_match, token_match_to_wire
 
 WORD_LIMIT: Final = 1_000
-_PORT_LIMIT: Final = 256
 
 
 # --------------------------------------------------------------------------------------------------------- to the wire
@@ -173,7 +172,7 @@ def _rule(path: str, message: control_pb2.Rule) -> Rule:
     return Rule(
         name=read_rule_name(f"{path}.name", message.name),
         callers=callers,
-        ports=read_list(f"{path}.ports", message.ports, _PORT_LIMIT, read_port),
+        ports=read_list(f"{path}.ports", message.ports, PORT_LIMIT, read_port),
         methods=read_list(f"{path}.methods", message.methods, WORD_LIMIT, read_method),
         paths=read_list(f"{path}.paths", message.paths, WORD_LIMIT, read_path_template),
         hosts=read_list(f"{path}.hosts", message.hosts, WORD_LIMIT, read_host_pattern),

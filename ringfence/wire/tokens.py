@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ringfence.policy.bounds import ISSUER_LIMIT
+from ringfence.policy.bounds import ISSUER_LIMIT, TOKEN_WORD_LIMIT
 from ringfence.policy.model import Introspection, TokenIssuer, TokenMatch
 from ringfence.policy.words import (
     ALGORITHMS,
@@ -36,7 +36,6 @@ from ringfence.wire.fields import (
 )
 from ringfence.wire.gen import control_pb2
 
-_WORD_LIMIT: Final = 100
 _BLANKS: Final = dict.fromkeys(map(ord, "\n\r\t"))
 # No user, no fragment, no blanks. To this machine alone a secret may go without TLS.
 _URL: Final = re.compile(r"(https?)://([A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:[/?][!$-~]*)?")
@@ -99,12 +98,12 @@ def read_token_match(path: str, message: control_pb2.TokenMatch) -> TokenMatch:
     return TokenMatch(
         issuers=read_list(f"{path}.issuers", message.issuers, ISSUER_LIMIT, read_full_name),
         scopes=read_list(
-            f"{path}.scopes", message.scopes, _WORD_LIMIT, lambda at, text: read_checked(at, text, is_scope)
+            f"{path}.scopes", message.scopes, TOKEN_WORD_LIMIT, lambda at, text: read_checked(at, text, is_scope)
         ),
         # A name may come again: each of them must hold.
-        claims=read_list(f"{path}.claims", message.claims, _WORD_LIMIT, _claim),
-        acr=read_list(f"{path}.acr", message.acr, _WORD_LIMIT, read_text),
-        amr=read_list(f"{path}.amr", message.amr, _WORD_LIMIT, read_text),
+        claims=read_list(f"{path}.claims", message.claims, TOKEN_WORD_LIMIT, _claim),
+        acr=read_list(f"{path}.acr", message.acr, TOKEN_WORD_LIMIT, read_text),
+        amr=read_list(f"{path}.amr", message.amr, TOKEN_WORD_LIMIT, read_text),
         max_age_seconds=read_within(f"{path}.max_age_seconds", message.max_age_seconds, 1, LIMIT_AGE_SECONDS)
         if aged
         else None,
@@ -112,7 +111,7 @@ def read_token_match(path: str, message: control_pb2.TokenMatch) -> TokenMatch:
 
 
 def _claim(path: str, message: control_pb2.Claim) -> tuple[str, tuple[str, ...]]:
-    values = read_list(f"{path}.values", message.values, _WORD_LIMIT, read_text)
+    values = read_list(f"{path}.values", message.values, TOKEN_WORD_LIMIT, read_text)
     if not values:
         raise WireError(f"{path}.values: empty")
     return read_checked(f"{path}.name", message.name, is_claim_name), values
@@ -126,13 +125,13 @@ def read_issuers(path: str, messages: Sequence[control_pb2.TokenIssuer]) -> tupl
 
 
 def _issuer(path: str, message: control_pb2.TokenIssuer) -> TokenIssuer:
-    audiences = read_list(f"{path}.audiences", message.audiences, _WORD_LIMIT, read_text)
+    audiences = read_list(f"{path}.audiences", message.audiences, TOKEN_WORD_LIMIT, read_text)
     algorithms = read_list(f"{path}.algorithms", message.algorithms, len(ALGORITHMS), _algorithm)
     if not audiences or not algorithms:
         raise WireError(f"{path}: has no {'algorithms' if audiences else 'audiences'}")
     if bool(message.header) == bool(message.cookie):
         raise WireError(f"{path}: a token stands in a header or in a cookie")
-    claim_headers = read_list(f"{path}.claim_headers", message.claim_headers, _WORD_LIMIT, _claim_header)
+    claim_headers = read_list(f"{path}.claim_headers", message.claim_headers, TOKEN_WORD_LIMIT, _claim_header)
     check_unique(f"{path}.claim_headers", (header for header, _ in claim_headers))
     introspected = message.HasField("introspection")
     return TokenIssuer(

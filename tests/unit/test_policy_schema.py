@@ -130,6 +130,17 @@ def test_reader_and_schema_agree_on_what_may_stand_beside(spot: Spot) -> None:
 
 
 @BY_SPOT
+def test_a_list_that_is_too_long_is_refused_by_both(spot: Spot) -> None:
+    for field in spot.shape.fields:
+        if field.name not in spot.there or not isinstance(field.shape, Many):
+            continue
+        most = field.shape.most
+        change = spot.changed(lambda found, name=field.name, most=most: found.update({name: ["x"] * (most + 1)}))
+        assert any(f"{field.name} has {most + 1} items (at most {most}: split the list)" in one for one in told(change))
+        assert schema_refuses(change)
+
+
+@BY_SPOT
 @pytest.mark.parametrize("wrong", ["", None, [], {}, 0, -1, True, False, "*", "\u0430", "a\n", " ", "^a$", ["a", "a"]])
 def test_what_the_reader_takes_the_schema_takes(spot: Spot, wrong: object) -> None:
     for key in spot.there:

@@ -6,6 +6,7 @@ from collections.abc import Callable, MutableSequence
 
 import pytest
 
+from ringfence.policy.bounds import PORT_LIMIT
 from ringfence.policy.model import (
     Allowlist,
     NamespaceCallers,
@@ -205,7 +206,7 @@ REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
     ("workload.mesh_port", _set("workload.mesh_port", 0)),
     ("workload.mesh_port", _set("workload.mesh_port", 65536)),
     ("workload.ports[1]", _repeat("workload.ports")),
-    ("workload.ports", _repeat("workload.ports", convert.PORT_LIMIT + 1)),
+    ("workload.ports", _repeat("workload.ports", PORT_LIMIT + 1)),
     ("workload.ports[0].port", _set("workload.ports[0].port", 70_000)),
     ("workload.ports[1].protocol", _set("workload.ports[1].protocol", "quic")),
     ("workload.ports[1].protocol", _set("workload.ports[1].protocol", "")),

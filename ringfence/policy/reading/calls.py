@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from ringfence.kit.host_patterns import HostPatternError, parse_host_pattern
-from ringfence.policy.lists import read_list, read_method, read_path, read_port
+from ringfence.policy.bounds import PORT_LIMIT
+from ringfence.policy.lists import LIMIT_ITEMS, read_list, read_method, read_path, read_port
 from ringfence.policy.literals import is_expression, is_host_expression
 from ringfence.policy.model import GrpcMethod
 from ringfence.policy.problems import shown
@@ -36,7 +37,7 @@ _OPEN: Final = "remove it to leave it open, or name what is permitted"
 def read_calls(to: MappingReader, context: Context) -> Words:
     """The words of ``to``; those that it does not have are open."""
     words = Words(
-        ports=_listed(to, "ports", read_port, context),
+        ports=_listed(to, "ports", read_port, context, limit=PORT_LIMIT),
         methods=_listed(to, "methods", read_method, context),
         paths=_listed(to, "paths", read_path, context),
         hosts=_listed(to, "hosts", read_host, context),
@@ -51,9 +52,16 @@ def read_calls(to: MappingReader, context: Context) -> Words:
 
 
 def _listed(
-    to: MappingReader, key: str, read: Callable[[ValueReader], T | None], context: Context
+    to: MappingReader,
+    key: str,
+    read: Callable[[ValueReader], T | None],
+    context: Context,
+    *,
+    limit: int = LIMIT_ITEMS,
 ) -> tuple[Placed[T], ...]:
-    return tuple(Placed(value, place) for value, place in read_list(to, key, read, context.problems, _OPEN))
+    return tuple(
+        Placed(value, place) for value, place in read_list(to, key, read, context.problems, _OPEN, limit=limit)
+    )
 
 
 def path_shape(path: str) -> str:

@@ -24,13 +24,14 @@ import re
 from typing import Final
 
 from ringfence.kit.host_patterns import HostPatternError, parse_host_pattern
+from ringfence.policy.bounds import TOKEN_WORD_LIMIT
 from ringfence.policy.lists import read_list
 from ringfence.policy.model import Introspection, TokenIssuer
 from ringfence.policy.problems import choose_from, shown
 from ringfence.policy.reading.context import Context
 from ringfence.policy.reading.headers import HeaderNameError, parse_header_name, read_header_name
 from ringfence.policy.reading.selectors import read_selector
-from ringfence.policy.reading.tokens import LIMIT_WORDS, read_word
+from ringfence.policy.reading.tokens import read_word
 from ringfence.policy.tokens.keys import KeySetError, read_key_set
 from ringfence.policy.words import (
     ALGORITHMS,
@@ -58,9 +59,16 @@ def read_token_issuer(spec: MappingReader, context: Context) -> TokenIssuerDocum
     issuer = spec.value("issuer")
     name = read_word(issuer) if issuer is not None else None
     audiences = read_list(
-        spec, "audiences", read_word, problems, "name whom its tokens must be meant for", required=True
+        spec,
+        "audiences",
+        read_word,
+        problems,
+        "name whom its tokens must be meant for",
+        required=True,
+        limit=TOKEN_WORD_LIMIT,
     )
-    algorithms = read_list(spec, "algorithms", _read_algorithm, problems, "remove it for the usual ones, or name one")
+    mend = "remove it for the usual ones, or name one"
+    algorithms = read_list(spec, "algorithms", _read_algorithm, problems, mend, limit=len(ALGORITHMS))
     header, cookie = _read_bearer(spec)
     form = spec.one_of("jwks", "introspection")
     keys, jwks_url = _read_jwks(spec) if form == "jwks" else ("", None)
@@ -203,8 +211,8 @@ def _read_claim_headers(spec: MappingReader, context: Context) -> tuple[tuple[st
     names = list(reader)
     if reader.present and not names:
         spec.problem("claimHeaders is empty", "remove it, or add a header", key="claimHeaders")
-    if len(names) > LIMIT_WORDS:
-        mend = f"at most {LIMIT_WORDS}: remove some"
+    if len(names) > TOKEN_WORD_LIMIT:
+        mend = f"at most {TOKEN_WORD_LIMIT}: remove some"
         spec.problem(f"claimHeaders has {len(names)} items", mend, key="claimHeaders")
         return ()
     found: dict[str, str] = {}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ringfence.policy.bounds import ISSUER_LIMIT, TOKEN_WORD_LIMIT
 from ringfence.policy.conditions import ConditionError
 from ringfence.policy.lists import read_list
 from ringfence.policy.model import TokenMatch
@@ -23,7 +24,6 @@ from ringfence.policy.words import LIMIT_AGE_SECONDS, LIMIT_WHEN_CHARACTERS, is_
 from ringfence.policy.written import Placed
 from ringfence.policy.yamlnodes import MappingReader, ValueReader
 
-LIMIT_WORDS: Final = 100
 LIMIT_WORD_CHARACTERS: Final = 2_048
 _OPEN: Final = "remove it to leave it open, or name what is asked"
 
@@ -38,15 +38,22 @@ def read_token(reader: MappingReader, context: Context) -> tuple[Placed[TokenMat
         reader.problem("token is empty", "name the issuers, or remove it to ask for none", key="token")
     problems = context.problems
     issuers = placed(
-        read_list(token, "issuers", lambda item: read_reference(item, "token issuer", context), problems, _OPEN)
+        read_list(
+            token,
+            "issuers",
+            lambda item: read_reference(item, "token issuer", context),
+            problems,
+            _OPEN,
+            limit=ISSUER_LIMIT,
+        )
     )
-    scopes = read_list(token, "scopes", _read_scope, problems, _OPEN)
+    scopes = read_list(token, "scopes", _read_scope, problems, _OPEN, limit=TOKEN_WORD_LIMIT)
     match = TokenMatch(
         issuers=tuple(issuer.value for issuer in issuers),
         scopes=_values(scopes),
         claims=_read_claims(token, context),
-        acr=_values(read_list(token, "acr", read_word, problems, _OPEN)),
-        amr=_values(read_list(token, "amr", read_word, problems, _OPEN)),
+        acr=_values(read_list(token, "acr", read_word, problems, _OPEN, limit=TOKEN_WORD_LIMIT)),
+        amr=_values(read_list(token, "amr", read_word, problems, _OPEN, limit=TOKEN_WORD_LIMIT)),
         max_age_seconds=_read_age(token),
     )
     token.finish()
@@ -92,8 +99,8 @@ def _read_claims(token: MappingReader, context: Context) -> tuple[tuple[str, tup
     names = list(reader)
     if reader.present and not names:
         token.problem("claims is empty", _OPEN, key="claims")
-    if len(names) > LIMIT_WORDS:
-        token.problem(f"claims has {len(names)} items", f"at most {LIMIT_WORDS}: split the rule", key="claims")
+    if len(names) > TOKEN_WORD_LIMIT:
+        token.problem(f"claims has {len(names)} items", f"at most {TOKEN_WORD_LIMIT}: split the rule", key="claims")
         return ()
     found: dict[str, tuple[str, ...]] = {}
     for name in names:
@@ -105,7 +112,9 @@ def _read_claims(token: MappingReader, context: Context) -> tuple[tuple[str, tup
             mend = "use ASCII letters, digits and '_', with dots into nested objects"
             reader.problem(f"{shown(name)} is not the name of a claim", mend, key=name)
         else:
-            found[name] = _values(read_list(reader, name, read_claim_value, context.problems, "name a value"))
+            found[name] = _values(
+                read_list(reader, name, read_claim_value, context.problems, "name a value", limit=TOKEN_WORD_LIMIT)
+            )
     return tuple(sorted(found.items()))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from ringfence.policy.bounds import TOKEN_WORD_LIMIT
 from ringfence.policy.lists import LIMIT_ITEMS
 from ringfence.policy.reading.postures import POSTURES
 from ringfence.policy.reading.rules import LIMIT_PERMISSIONS
-from ringfence.policy.reading.tokens import LIMIT_WORDS
 from ringfence.policy.schema import texts
 from ringfence.policy.schema.examples import EXAMPLES
 from ringfence.policy.schema.parts import (
@@ -144,7 +144,7 @@ KINDS: Final = (
         Field(name="issuer", shape=texts.TOKEN_WORD, summary="the `iss` of its tokens, exactly", required=True),
         Field(
             name="audiences",
-            shape=_many(texts.TOKEN_WORD),
+            shape=Many(item=texts.TOKEN_WORD, most=TOKEN_WORD_LIMIT),
             summary="a token must be meant for one of them (`aud`)",
             required=True,
         ),
@@ -165,7 +165,7 @@ KINDS: Final = (
         Field(name="cookie", shape=texts.COOKIE, summary="where the token stands, instead of a header"),
         Field(
             name="claimHeaders",
-            shape=Named(key=texts.HEADER, value=texts.CLAIM, most=LIMIT_WORDS),
+            shape=Named(key=texts.HEADER, value=texts.CLAIM, most=TOKEN_WORD_LIMIT),
             summary="headers by which the app is told claims of the verified token; callers' own are taken out",
             default="none",
         ),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from ringfence.policy.bounds import ISSUER_LIMIT, PORT_LIMIT, TOKEN_WORD_LIMIT
 from ringfence.policy.labels import LIMIT_LABELS
 from ringfence.policy.lists import LIMIT_ITEMS, METHODS
 from ringfence.policy.reading.origins import DENY_FORMS, PLAIN_FORMS, RULE_FORMS
 from ringfence.policy.reading.rules import LIMIT_RULES
 from ringfence.policy.reading.selectors import SCOPES
-from ringfence.policy.reading.tokens import LIMIT_WORDS
 from ringfence.policy.schema import texts
 from ringfence.policy.schema.shapes import (
     Choice,
@@ -29,8 +29,8 @@ from ringfence.policy.written import Mode
 LABELS: Final = Named(key=texts.LABEL_NAME, value=texts.LABEL_VALUE, most=LIMIT_LABELS)
 
 
-def _list(item: Shape) -> Many:
-    return Many(item=item, most=LIMIT_ITEMS)
+def _list(item: Shape, most: int = LIMIT_ITEMS) -> Many:
+    return Many(item=item, most=most)
 
 
 # ----------------------------------------------------------------------------------------------------------- selectors
@@ -136,7 +136,12 @@ HEADER: Final = Object(
     variants=(Variant(there=("values",), absent=("present",)), Variant(there=("present",), absent=("values",))),
 )
 CALLS: Final = (
-    Field(name="ports", shape=_list(Number(low=1, high=65535)), summary="ports of the service", default="every port"),
+    Field(
+        name="ports",
+        shape=_list(Number(low=1, high=65535), PORT_LIMIT),
+        summary="ports of the service",
+        default="every port",
+    ),
     Field(name="methods", shape=_list(Choice(words=METHODS)), summary="HTTP methods", default="every method"),
     Field(
         name="paths",
@@ -187,19 +192,34 @@ TOKEN: Final = Object(
     fields=(
         Field(
             name="issuers",
-            shape=_list(texts.REFERENCE),
+            shape=_list(texts.REFERENCE, ISSUER_LIMIT),
             summary="the TokenIssuers that may vouch",
             default="any that the service knows",
         ),
-        Field(name="scopes", shape=_list(texts.SCOPE_TOKEN), summary="each of them", default="any scopes"),
+        Field(
+            name="scopes",
+            shape=_list(texts.SCOPE_TOKEN, TOKEN_WORD_LIMIT),
+            summary="each of them",
+            default="any scopes",
+        ),
         Field(
             name="claims",
-            shape=Named(key=texts.CLAIM_KEY, value=_list(texts.CLAIM_VALUE), most=LIMIT_WORDS),
+            shape=Named(key=texts.CLAIM_KEY, value=_list(texts.CLAIM_VALUE, TOKEN_WORD_LIMIT), most=TOKEN_WORD_LIMIT),
             summary="each claim has one of its values, or is a list with one of them; dots lead into nested objects",
             default="any claims",
         ),
-        Field(name="acr", shape=_list(texts.TOKEN_WORD), summary="one of these classes", default="any class"),
-        Field(name="amr", shape=_list(texts.TOKEN_WORD), summary="each of these methods", default="any methods"),
+        Field(
+            name="acr",
+            shape=_list(texts.TOKEN_WORD, TOKEN_WORD_LIMIT),
+            summary="one of these classes",
+            default="any class",
+        ),
+        Field(
+            name="amr",
+            shape=_list(texts.TOKEN_WORD, TOKEN_WORD_LIMIT),
+            summary="each of these methods",
+            default="any methods",
+        ),
         Field(
             name="maxAge",
             shape=texts.DURATION,
