@@ -99,13 +99,3 @@ def test_a_kid_twice_refuses_the_set() -> None:
 def test_what_is_no_key_set_is_refused(text: str | bytes, says: str) -> None:
     with pytest.raises(KeySetError, match=says):
         read_key_set(text)
-
-
-def test_a_set_whose_names_would_outgrow_what_a_sidecar_is_told_is_refused() -> None:
-    """``é`` is two bytes here and six as JSON tells it."""
-    keys = [public(ec_key(), kid=f"{number:03}" + "é" * 500) for number in range(90)]
-    text = json.dumps({"keys": keys}, ensure_ascii=False)
-    assert len(text.encode()) < key_sets.KEY_SET_LIMIT_BYTES
-    with pytest.raises(KeySetError, match="larger than 262144 bytes"):
-        read_key_set(text.encode())
-    assert len(read_key_set(json.dumps({"keys": keys[:40]})).text) < key_sets.KEY_SET_LIMIT_BYTES

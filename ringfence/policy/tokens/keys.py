@@ -127,11 +127,7 @@ def read_key_set(text: bytes | str) -> KeySet:
     for at, key in enumerate(keys):
         _check(f"key {_shown(key.kid) if key.kid else at}", key)
     ordered = sorted(keys, key=lambda key: (key.kid, key.kind, key.algorithm, key.members))
-    answered = KeySet(keys=tuple(ordered), left_out=len(found) - len(keys))
-    if len(answered.text) > KEY_SET_LIMIT_BYTES:
-        # Names in other scripts grow in the text that sidecars are told, which would refuse all of it.
-        raise KeySetError(f"the key set is larger than {KEY_SET_LIMIT_BYTES} bytes", "shorten its kids")
-    return answered
+    return KeySet(keys=tuple(ordered), left_out=len(found) - len(keys))
 
 
 def _key(where: str, found: object) -> PublicKey | None:
