@@ -349,6 +349,32 @@ async def test_what_lives_by_a_condition_on_the_time_ends_when_it_is_false() -> 
         writer.close()
 
 
+async def test_a_websocket_that_lives_by_observation_is_told_in_its_own_words_that_its_time_is_over() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    clock = Shifted()
+    async with serving(serve) as app, Mesh(http_app=app, clock=clock) as mesh:
+        mesh.put(allow(observe_until=time.time() + 1_000.0))
+        client = await HttpClient.to(mesh.http_listen)
+        client.writer.write(
+            b"GET /a HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+        )
+        assert b" 101 " in await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), 10)
+        clock.ahead = 1_001.0
+        mesh.api.inbound.time_passed()
+        told = await asyncio.wait_for(client.reader.read(), 10)
+        assert told == b"\x88\x12\x03\xf0its time is over"
+        [line] = mesh.api.log("connection denied")
+        assert line["reason"] == "caller_not_allowed"
+        client.close()
+
+
 async def test_callers_in_plaintext_are_narrowed_by_address_and_observed() -> None:
     def anybody(*cidrs: str) -> Rule:
         return Rule(name="near", callers=(NarrowedCallers(callers=UnauthenticatedCallers(), cidrs=cidrs),))
