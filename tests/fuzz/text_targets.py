@@ -11,12 +11,14 @@ from controlplane.mesh.document import read_mesh
 from ringfence.kit.addresses import AddressError, parse_socket_address
 from ringfence.kit.log import Logger
 from ringfence.policy import documents as policies
+from ringfence.policy.bind import Surroundings, bind
 from ringfence.policy.envelope import KindReader, read_kinds
 from ringfence.policy.paths import TemplateError, judged_path, parse_template
 from ringfence.policy.problems import Problem
 from ringfence.policy.written import AllowlistDocument, DenylistDocument, PolicyDocument
 from ringfence.routing.documents import RouteDocument, read_route
 from ringfence.spiffe import SpiffeId, SpiffeIdError
+from ringfence.wire.policies import policy_to_wire, read_policy
 from ringfence.wire.routes import limits_to_wire, read_limits, route_to_wire
 from ringfence.wire.routes import read_route as read_route_told
 from sidecar.local_http import Asked, LocalHttp, Page, Verbs, plain_page
@@ -25,6 +27,7 @@ from sidecar.settings_values import parse_duration, parse_fingerprint, parse_hos
 from sidecar.trace_context import parse_traceparent, traceparent
 from tests.fake_transports import FakeTransport
 from tests.fuzz.target import Target, expect, in_pieces
+from tests.policy_documents import NOW, OWN, SERVICES
 
 
 def _told(problems: list[Problem]) -> None:
@@ -36,10 +39,18 @@ def _told(problems: list[Problem]) -> None:
 
 def policy(data: bytes) -> None:
     """Documents of all kinds: read, or refused with places; one with something wrong permits nothing, and what is
-    read of a route means the same to a sidecar."""
+    bound, or read of a route, means the same to a sidecar."""
     kinds: dict[str, KindReader[PolicyDocument | RouteDocument]] = {**policies.KINDS, "Route": read_route}
     documents, problems = read_kinds(data, "f.yaml", kinds)
     _told(problems)
+    written = [document for document in documents if not isinstance(document, RouteDocument)]
+    binding = bind(written, Surroundings(services=SERVICES, trust_domain=OWN, now=NOW))
+    _told(list(binding.problems))
+    for bound in binding.policies.values() if not problems else ():
+        for policy_set in (bound.policy, bound.shadow):
+            if policy_set is not None:
+                message = policy_to_wire(policy_set)
+                expect(read_policy("", message) == policy_set, f"told again it is another: {policy_set}")
     for document in () if problems else documents:
         if isinstance(document, AllowlistDocument | DenylistDocument):
             expect(all(rule.name and rule.callers for rule in document.rules), f"half a rule: {document}")

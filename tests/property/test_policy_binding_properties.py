@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ringfence.policy.bind import Surroundings, bind
 from ringfence.policy.compile import compile_policy
+from ringfence.policy.documents import read_documents
 from ringfence.policy.model import PolicySet
 from ringfence.snapshot import Snapshot, Workload
 from ringfence.wire.convert import snapshot_from_wire, snapshot_to_wire
@@ -144,3 +145,18 @@ def test_the_order_of_documents_changes_neither_what_is_bound_nor_what_is_told(
     assert bind(shuffle.sample(documents, len(documents)), AROUND) == binding
     assert bool(binding.errors) <= (binding.policies == {})
     assert all(problem.line >= 1 and str(problem).isprintable() for problem in binding.problems)
+
+
+@settings(max_examples=100, deadline=None)
+@given(DOCUMENTS.filter(bool), st.data())
+def test_mangled_documents_are_bound_or_told_with_places(texts: list[str], data: st.DataObject) -> None:
+    text = "---\n".join(texts)
+    start = data.draw(st.integers(0, len(text)))
+    junk = data.draw(st.text(st.sampled_from("\n :-[]{},'\"0az/*"), max_size=6))
+    documents, problems = read_documents(text[:start] + junk + text[start + data.draw(st.integers(0, 12)) :], "f.yaml")
+    binding = bind(documents, AROUND)
+    assert binding.errors == [] or binding.policies == {}
+    for problem in (*problems, *binding.problems):
+        assert problem.file in ("f.yaml",)
+        assert problem.line >= 1
+        assert str(problem).isprintable()

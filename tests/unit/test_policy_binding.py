@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ringfence.policy.bind import Surroundings, bind
 from ringfence.policy.bounds import CALLER_LIMIT, ISSUER_LIMIT
+from ringfence.policy.documents import read_documents
 from ringfence.policy.model import (
     AuthenticatedCallers,
     NamespaceCallers,
@@ -428,6 +430,16 @@ def test_each_rule_has_its_place() -> None:
         ("allow", "shop/a/r"): "f0.yaml",
         ("deny", "shop/d/n"): "f1.yaml",
     }
+
+
+@pytest.mark.parametrize("wrong", ["[{calerSet: front}]", "[]", "[{namespace: Shop}]"])
+def test_a_document_that_was_read_in_part_is_still_held_against_the_mesh(wrong: str) -> None:
+    # Its author is to see all that is wrong at once.
+    text = document("RoleBinding", "b", f"{{service: ordrs, roles: [reader], from: {wrong}}}")
+    documents, problems = read_documents(f"{READER}---\n{text}", "f.yaml")
+    assert problems
+    found = bind(documents, Surroundings(services=SERVICES, trust_domain=OWN))
+    assert [problem.message for problem in found.problems] == ["namespace shop has no service 'ordrs'"]
 
 
 def test_services_of_the_test_have_what_it_says() -> None:

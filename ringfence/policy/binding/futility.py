@@ -33,7 +33,9 @@ class _Index:
                 held.add(flat, position)
 
     def candidates(self, rule: Rule) -> Iterator[FlatRule]:
-        """Those that may cover ``rule``."""
+        """Those that may cover ``rule``; none of one without callers, which was told to be wrong."""
+        if not rule.callers:
+            return
         first = rule.callers[0]
         if first in self._by_caller:
             yield from self._by_caller[first].of(rule)
