@@ -15,12 +15,15 @@ from click.testing import CliRunner
 
 from controlplane.policy.commands import policy
 from controlplane.policy.publish import published, stale
+from ringfence.policy.bind import Surroundings, bind
 from ringfence.policy.documents import KINDS as READERS
 from ringfence.policy.documents import read_documents
 from ringfence.policy.schema.json_schema import json_schema
 from ringfence.policy.schema.kinds import KINDS
 from ringfence.policy.schema.shapes import Either, Many, Named, Object, Shape
+from ringfence.policy.services import MeshService
 from ringfence.policy.yamltree import load_yaml
+from ringfence.spiffe import SpiffeId, TrustDomain
 from tests.policy_texts import plain, schema_refuses, told
 
 REPOSITORY = Path(__file__).parents[2]
@@ -161,6 +164,35 @@ def test_each_example_is_read_and_the_schema_takes_it(kind: str, number: int) ->
 def texts_of_the_repository() -> list[Path]:
     found = [*REPOSITORY.glob("examples/**/policies/*.yaml"), *REPOSITORY.glob("tests/fuzz/corpus/policy/*")]
     return [path for path in found if "kind: Route" not in path.read_text()]
+
+
+def test_the_examples_can_be_bound_together() -> None:
+    found = [one for kind in KINDS for example in kind.examples for one in read_documents(example, kind.name)[0]]
+    ports = {8080: "http", 9000: "grpc"}
+    labels = {"shop/orders": (("data", "pii"),), "shop/web": (("tier", "edge"),)}
+    services = {
+        name: MeshService(
+            ports=ports,
+            permissive=frozenset({8080}),
+            spiffe_id=SpiffeId(TrustDomain("shop.example"), f"/ns/{name.replace('/', '/sa/')}"),
+            labels=labels.get(name, ()),
+        )
+        for name in ("shop/orders", "shop/web", "shop/audit", "billing/export", "billing/audit")
+    }
+    binding = bind(found, Surroundings(services=services, trust_domain=TrustDomain("shop.example"), now=1_800_000_000))
+    assert [str(problem) for problem in binding.errors] == []
+    assert set(binding.policies) == set(services)
+    orders = binding.policies["shop/orders"]
+    assert [one.full_name for one in orders.policy.allowlists] == ["shop/orders-callers", "shop/readers"]
+    assert [one.full_name for one in orders.policy.denylists] == ["ringfence-system/never"]
+    assert orders.shadow is not None
+    assert orders.policy.observe_until == 1_801_418_400
+
+
+def test_a_route_beside_policy_is_left_to_its_own_reader() -> None:
+    route = (REPOSITORY / "tests/fuzz/corpus/policy/route").read_text()
+    assert schema_refuses(route) == []
+    assert schema_refuses(route.replace("kind: Route", "kind: Routes"))
 
 
 def test_the_schema_takes_every_document_of_the_repository() -> None:

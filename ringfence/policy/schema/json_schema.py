@@ -30,6 +30,8 @@ from ringfence.policy.schema.shapes import (
 Schema = dict[str, object]
 
 _TITLE: Final = "Policy documents of Ringfence"
+# Documents that stand in the same folder; of these only what is around their spec is described here.
+OTHER_KINDS: Final = ("Route",)
 
 
 def json_schema() -> Schema:
@@ -46,7 +48,7 @@ def json_schema() -> Schema:
         "additionalProperties": False,
         "properties": {
             "apiVersion": {"const": API_VERSION},
-            "kind": {"enum": [kind.name for kind in KINDS]},
+            "kind": {"enum": [*(kind.name for kind in KINDS), *OTHER_KINDS]},
             "metadata": _metadata(),
             "spec": {"type": "object"},
         },
