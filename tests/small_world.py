@@ -8,7 +8,7 @@ rules that take all of it say. So judging a hundred thousand calls takes a momen
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -286,37 +286,58 @@ class Brute:
     def all(self) -> Iterator[Judged]:
         """Every call with every outcome of the conditions."""
         axis = self.axis
-        reference = Reference(policy=PolicySet(), trust_domain=OWN)
         conditions = [
             frozenset(true)
             for size in range(len(axis.conditions) + 1)
             for true in itertools.combinations(axis.conditions, size)
         ]
-        met_by = [
-            (true, self._mask(lambda _, rule, true=true: not rule.when or rule.when in true)) for true in conditions
-        ]
+        met_by = {opaque: [(true, self._met(true, opaque)) for true in conditions] for opaque in (False, True)}
         said = self._said()
         verdicts: dict[int, tuple[bool, ...]] = {}
         for caller, address in itertools.product(axis.callers, axis.addresses):
-            asked = Asked(caller=caller, port=0, method=None, address=address)
-            by_caller = self._mask(
-                lambda _, rule, asked=asked: any(
-                    reference.names(one, asked) and reference.near(one, asked, unknown=False) for one in rule.callers
-                )
-            )
+            by_caller = self._calling(caller, address)
             for port, opaque in self._entries(caller):
-                start = by_caller & self._mask(
-                    lambda refuses, rule, port=port, opaque=opaque: (
-                        (not rule.ports or port in rule.ports)
-                        and not (opaque and (rule.speaks_http or (not refuses and "request." in rule.when)))
-                    )
-                )
+                start = by_caller & self._entering(port, opaque)
                 call = Call(caller=caller, service=self.service, port=port, address=address, opaque=opaque, time=NOW)
                 for request, mask in [(call, start)] if opaque else self._requests(call, start, said):
-                    for true, met in met_by:
+                    for true, met in met_by[opaque]:
                         if mask & met not in verdicts:
                             verdicts[mask & met] = self._verdicts(mask & met)
                         yield Judged(request, true, verdicts[mask & met])
+
+    def one(self, call: Call, true: frozenset[str]) -> tuple[bool, ...]:
+        """Whether each policy permits one call, where just the conditions ``true`` are; it may be any call."""
+        mask = self._calling(call.caller, call.address) & self._entering(call.port, call.opaque)
+        if not call.opaque:
+            mask &= self._mask(lambda _, rule: any(True for _ in places(rule, call.path, call.method)))
+            mask &= self._mask(lambda refuses, rule: _asks(rule, call.host, refuses))
+            mask &= self._mask(lambda refuses, rule: _carries(rule, call, refuses))
+            mask &= self._mask(lambda _, rule: _shows(rule, call.token))
+        return self._verdicts(mask & self._met(true, call.opaque))
+
+    def _calling(self, caller: SpiffeId | None, address: str) -> int:
+        reference = Reference(policy=PolicySet(), trust_domain=OWN)
+        asked = Asked(caller=caller, port=0, method=None, address=address)
+        return self._mask(
+            lambda refuses, rule: any(
+                reference.names(one, asked) and reference.near(one, asked, unknown=refuses) for one in rule.callers
+            )
+        )
+
+    def _entering(self, port: int, opaque: bool) -> int:
+        """On an auto port a rule that refuses requests refuses whatever nobody reads."""
+
+        def takes(refuses: bool, rule: Rule) -> bool:
+            if rule.ports and port not in rule.ports:
+                return False
+            if opaque and refuses:
+                return port == 95 or not rule.speaks_http
+            return not opaque or not (rule.speaks_http or "request." in rule.when)
+
+        return self._mask(takes)
+
+    def _met(self, true: frozenset[str], opaque: bool) -> int:
+        return self._mask(lambda refuses, rule: rule.when in ("", *true) or (opaque and refuses and rule.speaks_http))
 
     @staticmethod
     def _entries(caller: SpiffeId | None) -> Iterator[tuple[int, bool]]:
@@ -338,9 +359,7 @@ class Brute:
         }
         hosts = {host: self._mask(lambda refuses, rule, host=host: _asks(rule, host, refuses)) for host in axis.hosts}
         lines = {
-            (*(("x", value) for value in x), *(("y", value) for value in y)): self._mask(
-                lambda refuses, rule, x=x, y=y: _carries(rule, x, y, refuses)
-            )
+            carrying(x, y).headers: self._mask(lambda refuses, rule, x=x, y=y: _carries(rule, carrying(x, y), refuses))
             for x, y in itertools.product(axis.lines, axis.other_lines)
         }
         tokens = [(token, self._mask(lambda _, rule, token=token: _shows(rule, token))) for token in axis.tokens]
@@ -368,8 +387,8 @@ class Brute:
             )
             yield request, start & mask
 
-    def _mask(self, takes: object) -> int:
-        return sum(1 << at for at, (_, refuses, rule) in enumerate(self._rules) if takes(refuses, rule))  # type: ignore[operator]
+    def _mask(self, takes: Callable[[bool, Rule], bool]) -> int:
+        return sum(1 << at for at, (_, refuses, rule) in enumerate(self._rules) if takes(refuses, rule))
 
     def _verdicts(self, met: int) -> tuple[bool, ...]:
         verdicts = []
@@ -388,14 +407,14 @@ def _asks(rule: Rule, host: str, refuses: bool) -> bool:
     return not rule.hosts or any(host_matches(wanted, host) for wanted in rule.hosts)
 
 
-def _carries(rule: Rule, x: tuple[str, ...], y: tuple[str, ...], refuses: bool) -> bool:
-    facts = Call(
-        caller=None,
-        service="",
-        port=0,
-        headers=(*(("x", value) for value in x), *(("y", value) for value in y)),
-    ).facts
-    return all((header_speaks if refuses else header_matches)(match, facts) for match in rule.headers)
+def carrying(x: tuple[str, ...], y: tuple[str, ...]) -> Call:
+    """A call with these lines of the two headers."""
+    headers = (*(("x", value) for value in x), *(("y", value) for value in y))
+    return Call(caller=None, service="", port=0, headers=headers)
+
+
+def _carries(rule: Rule, call: Call, refuses: bool) -> bool:
+    return all((header_speaks if refuses else header_matches)(match, call.facts) for match in rule.headers)
 
 
 def _shows(rule: Rule, token: Token) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from ringfence.policy.analysis.calls import Call
 from ringfence.policy.analysis.cells import requests, token_cuts
 from ringfence.policy.analysis.cells.callers import addresses, identities, in_any, named_of
-from ringfence.policy.analysis.cells.dimensions import CALLER, GRPC_METHOD, PATH, Dimension, Kind, SideRule
+from ringfence.policy.analysis.cells.dimensions import CALLER, GRPC_METHOD, PATH, PORT, Dimension, Kind, SideRule
 from ringfence.policy.analysis.cells.segments import SegmentPattern
 from ringfence.policy.analysis.cells.space import Chosen, Live, Space
 from ringfence.policy.model import NarrowedCallers
@@ -121,13 +121,20 @@ def _port_values(space: Space, _: Dimension, __: Live, chosen: Chosen) -> Iterat
 
 def _after_port(space: Space, _: Dimension, live: Live, chosen: Chosen, value: Entry) -> After:
     sides = reached_sides(space, chosen[CALLER], value)
-    return frozenset(at for at in live if _enters(space.rules[at], value, sides)), (value.opaque, sides)
+    return frozenset(at for at in live if _enters(space, at, value, sides)), (value.opaque, sides)
 
 
-def _enters(rule: SideRule, entry: Entry, sides: frozenset[int]) -> bool:
-    if rule.side not in sides or (entry.opaque and rule.reads_requests):
+def _enters(space: Space, at: int, entry: Entry, sides: frozenset[int]) -> bool:
+    rule = space.rules[at]
+    if rule.side not in sides or (rule.rule.ports and entry.port not in rule.rule.ports):
         return False
-    return not rule.rule.ports or entry.port in rule.rule.ports
+    if not entry.opaque or not rule.reads_requests:
+        return True
+    # Where bytes may yet be a request, one that is refused must not pass for none: a rule that refuses requests then
+    # speaks of all that nobody reads.
+    service = space.sides[rule.side].service
+    port = service.port(entry.port) if service is not None else None
+    return space.refuses(at) and port is not None and port.may_be_http
 
 
 # ------------------------------------------------------------------------------------------------------------- requests
@@ -249,8 +256,19 @@ def _outcomes(_: Space, dimension: Dimension, __: Live, ___: Chosen) -> Iterator
         yield Value(True, "true")
 
 
-def _after_flag(space: Space, dimension: Dimension, live: Live, _: Chosen, value: bool) -> After:
-    return live if value else live - set(space.speaking(live, dimension)), None
+def _after_outcome(space: Space, dimension: Dimension, live: Live, chosen: Chosen, value: bool) -> After:
+    speaking = [at for at in space.speaking(live, dimension) if dimension in open_of(space.rules[at], chosen)]
+    return live if value else live - set(speaking), None
+
+
+def open_of(rule: SideRule, chosen: Chosen) -> frozenset[Dimension]:
+    """The dimensions of a rule on which it still hangs whether it speaks of such calls."""
+    entry = chosen.get(PORT)
+    if entry is None or not entry.opaque:
+        return rule.dimensions - chosen.keys()
+    if rule.reads_requests:
+        return frozenset()
+    return frozenset(one for one in rule.dimensions - chosen.keys() if one.kind is Kind.WHEN)
 
 
 def _assumed(call: Call, dimension: Dimension) -> bool:
@@ -274,5 +292,5 @@ CUTS: Final[Mapping[Kind, Cut]] = {
     Kind.HOST: Cut(_host_values, _after_host, lambda call, _: call.host),
     Kind.HEADER: Cut(_header_values, _after_header, _header_of),
     **{kind: _token_cut(cut) for kind, cut in token_cuts.CUTS.items()},
-    Kind.WHEN: Cut(_outcomes, _after_flag, _assumed),
+    Kind.WHEN: Cut(_outcomes, _after_outcome, _assumed),
 }

@@ -70,7 +70,7 @@ class Side:
 class SideRule:
     """A rule of the side at ``side``, with the dimensions in which it says something.
 
-    ``calls``: the paths of its gRPC methods. ``reads_requests``: it never speaks of opaque TCP.
+    ``calls``: the paths of its gRPC methods. ``reads_requests``: it speaks of requests alone.
     """
 
     side: int

@@ -18,7 +18,7 @@ from typing import Final
 from ringfence.policy.analysis.calls import Call
 from ringfence.policy.analysis.cells.callers import Identity
 from ringfence.policy.analysis.cells.cell import Cell, Condition, Word
-from ringfence.policy.analysis.cells.cuts import Entry, reached_sides
+from ringfence.policy.analysis.cells.cuts import Entry, open_of, reached_sides
 from ringfence.policy.analysis.cells.dimensions import (
     ADDRESS,
     CALLER,
@@ -115,7 +115,7 @@ class _Walk:
     def _open(self, side: int, live: Live, chosen: Chosen) -> set[Dimension]:
         """The dimensions on which the side's verdict still hangs."""
         rules = [self.space.rules[at] for at in live if self.space.rules[at].side == side]
-        left = [(rule.effect, rule.dimensions - chosen.keys()) for rule in rules]
+        left = [(rule.effect, open_of(rule, chosen)) for rule in rules]
         if not self.looking.reasons:
             if any(effect is Effect.DENY and not dimensions for effect, dimensions in left):
                 return set()
