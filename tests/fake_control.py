@@ -20,6 +20,7 @@ class FakeControl(ControlServicer):
         self.acks: list[pb.Acknowledgement] = []
         self.identities: list[pb.IdentityReport] = []
         self.readiness: list[pb.ReadinessReport] = []
+        self.flows: list[pb.FlowReport] = []
         self.peers: list[bytes] = []
         self.current: pb.Snapshot | None = None
         self.failure: tuple[grpc.StatusCode, str] | None = None
@@ -62,5 +63,6 @@ class FakeControl(ControlServicer):
                 "ack": self.acks,
                 "identity": self.identities,
                 "readiness": self.readiness,
+                "flows": self.flows,
             }
             heard[kind].append(getattr(report, kind))

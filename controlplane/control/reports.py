@@ -38,6 +38,7 @@ class HelloReport:
     process: str
     instance: str
     held_revision: int
+    reports_flows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,7 @@ def _hello(message: control_pb2.Hello) -> HelloReport:
         process=message.process,
         instance=message.instance,
         held_revision=_revision("hello.held_revision", message.held_revision),
+        reports_flows=message.reports_flows,
     )
 
 

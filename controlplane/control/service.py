@@ -159,6 +159,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             svid_serial=peer.serial,
             since=self._clock.now(),
             enforced_revision=hello.held_revision,
+            reports_flows=hello.reports_flows,
         )
         try:
             subscription = self._distributor.subscribe(session)
@@ -213,15 +214,16 @@ class ControlService(control_pb2_grpc.ControlServicer):
             subscription.session.sent(item.revision)
             try:
                 async with asyncio.timeout(self._limits.write_seconds):
-                    await context.write(self._message(item))
+                    await context.write(self._message(item, subscription.session))
             except TimeoutError as error:
                 detail = "a snapshot was not taken in time"
                 raise _StreamOver(grpc.StatusCode.DEADLINE_EXCEEDED, detail, "write_timeout") from error
             self._metrics.snapshots_sent.inc()
 
-    def _message(self, snapshot: Snapshot) -> control_pb2.Snapshot:
+    def _message(self, snapshot: Snapshot, session: Session) -> control_pb2.Snapshot:
         message = snapshot_to_wire(snapshot)
-        message.takes_flows = self._flows is not None
+        # A sidecar that does not know the field would refuse the whole snapshot.
+        message.takes_flows = self._flows is not None and session.reports_flows
         return message
 
     async def _next(self, peer: VerifiedPeer, subscription: Subscription) -> Snapshot | Ending:

@@ -32,6 +32,7 @@ class Session:
     svid_not_after: float
     svid_serial: str
     since: float
+    reports_flows: bool = False
     connected: bool = True
     offered_revision: int = 0
     offered_at: float = 0.0

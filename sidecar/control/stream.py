@@ -211,6 +211,7 @@ class ControlStream:
             process=self._process,
             held_revision=self._enforcement.revision,
             instance=self._instance,
+            reports_flows=True,
         )
         try:
             await self._session.run(hello)

@@ -253,6 +253,17 @@ def test_a_mesh_that_is_only_observed_is_brought_to_least_privilege(tmp_path: Pa
             (CART, "GET", "/stock/hats", "caller_not_allowed", 1),
             (CART, "GET", "/nothing/to/find", "caller_not_allowed", 1),
         }
+        status, out, err = shop.ringfence("policy", "status", "--state", "s", "--json")
+        assert status == 0, err
+        [observed] = json.loads(out)["observed"]
+        assert (observed["service"], observed["would_deny_callers"], observed["would_deny_calls"]) == (
+            "shop/orders",
+            2,
+            6,
+        )
+        status, out, err = shop.ringfence("policy", "status", "--state", "s")
+        assert "shop/orders is only observed, until " in out
+        assert "default deny would have refused 6 calls of 2 callers" in out
         status, out, err = shop.ringfence("policy", "learn", "--state", "s", "--since", "1h", "--json")
         assert status == 0, err
         [proposal] = json.loads(out)["proposals"]

@@ -88,3 +88,12 @@ def test_budget_is_a_burst_and_then_a_rate(clock: FakeClock) -> None:
     assert [budget.delay_seconds() for _ in range(2)] == [0.5, 1.0]
     clock.advance(1000.0)
     assert [budget.delay_seconds() for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
+
+
+def test_a_sidecar_is_asked_for_flows_only_if_it_says_that_it_reports_them() -> None:
+    told = read_report(pb.SidecarReport(hello=pb.Hello(process="abc", reports_flows=True)))
+    assert isinstance(told, HelloReport)
+    assert told.reports_flows
+    older = read_report(pb.SidecarReport(hello=pb.Hello(process="abc")))
+    assert isinstance(older, HelloReport)
+    assert not older.reports_flows

@@ -70,6 +70,7 @@ class Hello(_message.Message):
     PROCESS_FIELD_NUMBER: _builtins.int
     HELD_REVISION_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
+    REPORTS_FLOWS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     process: _builtins.str
     """random, made at process start: tells a restart from a reconnect"""
@@ -77,6 +78,8 @@ class Hello(_message.Message):
     """0: none"""
     instance: _builtins.str
     """which of the service's instances it stands beside; empty: its only, unnamed one"""
+    reports_flows: _builtins.bool
+    """it understands Snapshot.takes_flows, and sends what it judged to who asks"""
     def __init__(
         self,
         *,
@@ -84,10 +87,11 @@ class Hello(_message.Message):
         process: _builtins.str = ...,
         held_revision: _builtins.int = ...,
         instance: _builtins.str = ...,
+        reports_flows: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_revision", b"held_revision", "instance", b"instance", "process", b"process", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_revision", b"held_revision", "instance", b"instance", "process", b"process", "reports_flows", b"reports_flows", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -289,7 +293,7 @@ class Snapshot(_message.Message):
     observe_until: _builtins.float
     """Unix seconds: until then what no rule permits passes; absent: default deny"""
     takes_flows: _builtins.bool
-    """whether flow reports are understood here"""
+    """flow reports are wanted; told only to who says in its hello that it sends some"""
     @_builtins.property
     def workload(self) -> Global___Workload: ...
     @_builtins.property
