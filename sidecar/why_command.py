@@ -40,7 +40,7 @@ def why(*, request_id: str, sockets: tuple[Path, ...], state: Path | None, as_js
     """Tell why a call was refused, by the request id that its caller was told.
 
     Sidecars remember the last thousand calls that they refused, let pass only for an observed service, or of which the
-    shadow policy thinks otherwise. Exit status 1: none of those that answer knows the id.
+    shadow policy thinks otherwise. Exit status 1: none of those that answer knows the id; 2: none answers.
     """
     from sidecar.admin_places import AdminPlacesError, find_admin_sockets
     from sidecar.proxy_text import printable
@@ -62,7 +62,7 @@ def why(*, request_id: str, sockets: tuple[Path, ...], state: Path | None, as_js
             click.echo(line, err=True)
         answered = len(places) - len(silent)
         click.echo(f"{answered} of {len(places)} sidecars answered, and none of them knows {request_id}", err=True)
-        sys.exit(1)
+        sys.exit(1 if answered else 2)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

@@ -104,7 +104,7 @@ async def test_an_unknown_id_is_no_and_a_wrong_one_is_bad_input(bench: SelfCalle
         status, _, err = await why(wrong, *where)
         assert (status, "is no request id" in err) == (2, True)
     status, _, err = await why("00ff", "--socket", str(tmp_path / "nowhere.sock"))
-    assert (status, "0 of 1 sidecars answered" in err) == (1, True)
+    assert (status, "0 of 1 sidecars answered" in err) == (2, True)
     status, _, err = await why("00ff", "--state", str(tmp_path))
     assert (status, err.startswith("--state: no sidecar of")) == (2, True)
     reader, writer = await asyncio.open_unix_connection(str(process.admin_socket))
