@@ -9,18 +9,21 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# An anchor at its end, a repetition of anything, an escape, an alternative, a class (with a range, negated or repeated;
-# not the brackets of an address), a group with an option, a repeated group.
-_SIGNS: Final = re.compile(
-    r"^\^|\$\Z|\.[*+?]|\\|\||\[\^[^\]]|\[[^\]]*(?:[A-Za-z0-9]-[A-Za-z0-9][^\]]*\]|\][*+?{])|\(\?|\)[*+?{]"
-)
+# An anchor at its end, a repetition of anything, an escape, an alternative, a group with an option, a repeated group.
+_SIGNS: Final = re.compile(r"^\^|\$\Z|\.[*+?]|\\|\||\(\?|\)[*+?{]")
+# A class, which brackets alone are not: those of an address (``[::1]``) mean themselves. Bounded by the next bracket:
+# texts are not short yet, and a search that went on to the end from each bracket would take their square.
+_BRACKETS: Final = re.compile(r"\[(\^?)([^\[\]]*)\]([*+?{]?)")
+_RANGE: Final = re.compile(r"[A-Za-z0-9]-[A-Za-z0-9]")
 # What no DNS name has, and every expression for one does.
 _NOT_IN_HOSTS: Final = re.compile(r"[\^$\\()\[\]|+?{}]|\.\*")
 
 
 def is_expression(text: str) -> bool:
     """Whether ``text`` looks like a regular expression; ``*`` alone and ``*/*`` do not."""
-    return _SIGNS.search(text) is not None
+    if _SIGNS.search(text):
+        return True
+    return any(found[1] or found[3] or _RANGE.search(found[2]) for found in _BRACKETS.finditer(text))
 
 
 def is_host_expression(text: str) -> bool:

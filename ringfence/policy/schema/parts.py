@@ -174,6 +174,7 @@ TO: Final = Object(
             name="roles",
             shape=_list(texts.REFERENCE),
             summary="what the permissions of these Roles say, instead of all other words here",
+            default="none",
         ),
     ),
     variants=(

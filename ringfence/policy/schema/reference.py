@@ -37,6 +37,9 @@ once; `docs/policy.schema.json` lets an editor tell most of them while you write
 # yaml-language-server: $schema=policy.schema.json
 ```
 
+Durations are written like `500ms`, `10s`, `5m`, `1h30m` or `2d`. Text that YAML could take for a number or a truth
+value stands in quotes.
+
 | field | | |
 |---|---|---|
 | `apiVersion` | required | `{API_VERSION}` |
@@ -93,7 +96,7 @@ def _shared() -> Iterator[str]:
 
 
 def _conditions() -> str:
-    return _CONDITIONS + "".join(f"| `{name}` | {kind} |\n" for name, kind in VARIABLES.items())
+    return _CONDITIONS + "".join(f"| `{name}` | `{kind}` |\n" for name, kind in VARIABLES.items())
 
 
 def _collect(shape: Shape, seen: dict[str, Object]) -> None:
