@@ -187,6 +187,7 @@ def _standing(standing: Standing) -> dict[str, Any]:
         "ends_at": standing.ends_at or None,
         "evidence": _evidence(standing.evidence),
         "detail": standing.detail,
+        "warnings": [str(problem) for problem in standing.warnings],
         "record": standing.record or None,
         "revision": standing.revision or None,
     }

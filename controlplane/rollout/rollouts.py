@@ -27,6 +27,7 @@ from ringfence.kit.watch import FileContent
 from ringfence.policy.problems import Problem
 
 SHADOW_LIMIT_SECONDS: Final = 7 * 86_400
+_WARNINGS_TOLD: Final = 200
 _LATE_SECONDS: Final = 15.0  # sidecars report what they saw every ten seconds
 
 
@@ -67,7 +68,8 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How a change goes. ``detail`` says why it was given up; ``ends_at`` is when shadow ends, Unix seconds."""
+    """How a change goes. ``detail`` says why it was given up; ``ends_at`` is when shadow ends, Unix seconds;
+    ``warnings``: what the change would put in force, and is surely not meant."""
 
     state: State
     change: Change
@@ -76,6 +78,7 @@ class Standing:
     ends_at: float = 0.0
     evidence: Evidence = NO_EVIDENCE
     detail: str = ""
+    warnings: tuple[Problem, ...] = ()
     record: int = 0
     revision: int = 0
 
@@ -145,7 +148,13 @@ class Rollouts:
             configuration = await self._judged(files, folder, wanted)
             change = difference(held, wanted)
             now = self._clock.now()
-            standing = Standing(state=State.UNCHANGED, change=change, origin=wish.origin, began_at=now)
+            standing = Standing(
+                state=State.UNCHANGED,
+                change=change,
+                origin=wish.origin,
+                began_at=now,
+                warnings=configuration.warnings[:_WARNINGS_TOLD],
+            )
             if not change:
                 return replace(standing, revision=self._ports.revision())
             if wish.check_only:

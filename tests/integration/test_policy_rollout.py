@@ -161,6 +161,15 @@ def test_an_edit_by_hand_is_a_record_too_and_history_outlives_a_restart(mesh: Me
     assert "/edited" in mesh.json("history", "2")["files"]["orders.yaml"]
 
 
+def test_what_is_surely_not_meant_is_told_before_and_when_it_is_applied(mesh: Mesh) -> None:
+    file = mesh.give("orders.yaml", allowlist_text("orders", ["web", "wbe"]))
+    for words in (("apply", file, "--check"), ("apply", file)):
+        assert "warning: matches nobody: no service of the mesh is spiffe://shop.example/ns/shop/sa/wbe" in mesh.run(
+            *words
+        )
+    assert mesh.json("apply", mesh.give("orders.yaml", allowlist_text("orders", ["web"])))["warnings"] == []
+
+
 def test_a_trial_that_nothing_speaks_against_is_applied(mesh: Mesh) -> None:
     before = mesh.held()
     file = mesh.give("orders.yaml", allowlist_text("orders", ["web"], path="/carts"))

@@ -409,6 +409,14 @@ def test_an_issuer_that_a_rule_names_is_known_and_in_force_there() -> None:
     assert "there is no token issuer 'shop/logn' (did you mean shop/login?)" in line
 
 
+def test_a_condition_on_a_token_that_no_issuer_makes_is_a_warning() -> None:
+    reads = allow("a", "service: orders", "[{name: r, from: [web], when: \"token.subject == 'x'\"}]")
+    assert told(ISSUER, reads) == []
+    (line,) = told(reads)
+    assert "warning: rule r reads a token in when, but no token issuer is in force at shop/orders" in line
+    assert told(allow("a", "service: orders", '[{name: r, from: [web], when: "token == null"}]')) == []
+
+
 def test_more_issuers_than_a_service_may_have_are_an_error() -> None:
     texts = [ISSUER.replace("name: login", f"name: i{number}") for number in range(ISSUER_LIMIT + 1)]
     found = bound(*texts).errors

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ringfence.policy.binding.catalog import Catalog
+from ringfence.policy.binding.conditions import reads_token
 from ringfence.policy.binding.lists import FlatList
 from ringfence.policy.binding.selection import Selection
 from ringfence.policy.bounds import ISSUER_LIMIT
@@ -35,6 +36,12 @@ def check_token_rules(
     """Rules of ``flat``, in force at ``services``, that ask for a token that no issuer of one of these makes."""
     names = sorted(services)
     for rule in flat.rules:
+        when = rule.words.when
+        if when is not None and reads_token(when.value):
+            bare = next((name for name in names if not issuers.get(name)), None)
+            if bare is not None:
+                message = f"rule {rule.rule.name} reads a token in when, but no token issuer is in force at {bare}"
+                yield when.place.warning(message, "select the service in a TokenIssuer, or name no token")
         if rule.words.token is None or rule.rule.token is None:
             continue
         missing = [issuer for issuer in rule.words.issuers if issuer.value not in known]
