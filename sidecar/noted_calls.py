@@ -1,8 +1,8 @@
 """The last calls of which something is to be told later, by their request id: refused ones, and those that another
 policy would have refused or permitted. Pure.
 
-What ``ringfence policy why`` reads. A ring: of many the oldest are forgotten, so a flood costs the stories of others
-and nothing else. No query, no header and no token is kept: they may hold secrets.
+What ``ringfence policy why`` reads. A ring for each outcome: of many the oldest are forgotten, so a flood costs the
+stories of others of its kind and nothing else. No query, no header and no token is kept: they may hold secrets.
 """
 
 from __future__ import annotations
@@ -72,28 +72,30 @@ class NotedCall:
 
 
 class NotedCalls:
-    """The ring; ``own_id``: the SPIFFE ID of the workload, who calls outbound."""
+    """The rings, of ``limit`` calls each; ``own_id``: the SPIFFE ID of the workload, who calls outbound."""
 
     def __init__(self, now: Callable[[], float], own_id: str, limit: int = CALLS_LIMIT) -> None:
         self._now = now
         self._own_id = own_id
         self._limit = limit
-        self._calls: dict[str, NotedCall] = {}
+        self._rings: dict[str, dict[str, NotedCall]] = {DENIED: {}, WOULD_DENY: {}, SHADOW: {}}
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return sum(map(len, self._rings.values()))
 
     def find(self, request_id: str) -> NotedCall | None:
-        return self._calls.get(request_id)
+        found = (ring[request_id] for ring in self._rings.values() if request_id in ring)
+        return next(found, None)
 
     def note(self, facts: RelayFacts, note: Note) -> None:
         """Keep it, unless its id is known: what was said first is nearest to the cause."""
-        if not note.request_id or note.request_id in self._calls:
+        ring = self._rings[note.outcome]
+        if not note.request_id or note.request_id in ring:
             return
-        if len(self._calls) >= self._limit:
-            del self._calls[next(iter(self._calls))]
+        if len(ring) >= self._limit:
+            del ring[next(iter(ring))]
         shadow = note.shadow
-        self._calls[note.request_id] = NotedCall(
+        ring[note.request_id] = NotedCall(
             request_id=note.request_id,
             time=self._now(),
             outcome=note.outcome,

@@ -1,8 +1,8 @@
 """What is said of calls beside their verdict: those that pass only because the service is observed, and those of which
 the shadow policy thinks otherwise. Adapter.
 
-Each is counted; each is kept with a request id (``sidecar.noted_calls``), tapped, and logged as often as the log bears,
-since whoever calls decides how often it happens.
+Each is counted, tapped, and logged as often as the log bears, since whoever calls decides how often it happens; what is
+told in either way is kept under a request id (``sidecar.noted_calls``).
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Remarks:
         reason = reason_of(decision)
         facts.would_deny += 1
         self._metrics.would_deny.at(facts.peer, facts.service, str(facts.port), reason).value += 1
-        self._tell("would deny", facts, self._note(WOULD_DENY, decision, request))
+        logged = self._often[WOULD_DENY].may()
+        if logged or self._recorder.taps.any:
+            self._tell("would deny", facts, self._note(WOULD_DENY, decision, request), logged=logged)
 
     def shadowed(
         self, facts: RelayFacts, decision: Decision, shadow: Decision, request: Remarked | None = None
@@ -78,8 +80,10 @@ class Remarks:
         verdict = WOULD_DENY if stricter else WOULD_PERMIT
         reason = reason_of(shadow if stricter else decision)
         self._metrics.shadow_verdicts.at(verdict, facts.peer, facts.service, reason).value += 1
-        note = self._note(SHADOW, decision, request, shadow)
-        self._tell("shadow disagrees", facts, note, verdict)
+        logged = self._often[SHADOW].may()
+        if logged or self._recorder.taps.any:
+            note = self._note(SHADOW, decision, request, shadow)
+            self._tell("shadow disagrees", facts, note, verdict, logged=logged)
 
     def condition_failed(self, rule: str) -> None:
         """The condition of a rule (by its full name) could not be evaluated: mostly it reads what a call does not
@@ -113,12 +117,9 @@ class Remarks:
             found = self._agreed[key] = self._metrics.shadow_verdicts.at(AGREE, *key, "")
         return found
 
-    def _tell(self, line: str, facts: RelayFacts, note: Note, verdict: str = "") -> None:
+    def _tell(self, line: str, facts: RelayFacts, note: Note, verdict: str = "", *, logged: bool) -> None:
+        """To the log or to taps; who learns the call's id there may ask for its story."""
         self._calls.note(facts, note)
-        often = self._often[note.outcome]
-        logged = often.may()
-        if not logged and not self._recorder.taps.any:
-            return
         fields = self._recorder.fields(facts, note.decision)
         fields["request_id"] = note.request_id
         if note.method:
@@ -131,7 +132,7 @@ class Remarks:
                 shadow_reason=reason_of(note.shadow),
             )
         if logged:
-            missed = often.take_missed()
+            missed = self._often[note.outcome].take_missed()
             if missed:
                 fields["not_logged"] = missed
             self._log.warning(line, **fields)

@@ -75,3 +75,13 @@ def test_what_passes_under_observation_and_what_the_shadow_thinks_are_told_as_th
         "method_not_allowed",
         "shop/api/reads",
     )
+
+
+def test_what_passes_takes_no_place_of_what_is_refused() -> None:
+    calls = NotedCalls(lambda: 1.0, API, limit=2)
+    calls.note(facts(), refused("a"))
+    observed = Permit("", "", DenyReason.PATH_NOT_ALLOWED)
+    for number in range(10):
+        calls.note(facts(), Note(request_id=f"{number:x}0", outcome=WOULD_DENY, decision=observed, reason="x"))
+    assert calls.find("a") is not None
+    assert len(calls) == 3

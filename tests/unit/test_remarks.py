@@ -95,6 +95,7 @@ def test_many_are_all_counted_and_logged_as_often_as_the_log_bears() -> None:
     assert sum(count.value for count in recorded.metrics.shadow_verdicts.table.values()) == LINES_AT_ONCE + 30
     assert sum(count.value for count in recorded.metrics.would_deny.table.values()) == LINES_AT_ONCE + 30
     assert len(lines(recorded)) == 2 * LINES_AT_ONCE
+    assert len(recorded.recorder.calls) == 2 * LINES_AT_ONCE  # of others nobody learned the id
     recorded.clock.advance(1.0)
     shadowed(recorded, PERMIT, DENY)
     assert lines(recorded)[-1]["not_logged"] == 30
