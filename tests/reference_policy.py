@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import ipaddress
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+
+from cel_expr_python import cel
 
 from ringfence.policy.decision import Decision, Deny, Permit, StepUp
 from ringfence.policy.facts import NO_FACTS, Facts, TokenRefused, VerifiedToken
@@ -60,6 +63,7 @@ class Reference:
     policy: PolicySet
     trust_domain: TrustDomain
     http_ports: Collection[int] = ()
+    maybe_http_ports: Collection[int] = ()
     service: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     issuers: Collection[TokenIssuer] = ()
@@ -86,9 +90,11 @@ class Reference:
         refusing = self.refusing(asked, path)
         if refusing is not None:
             return Deny(DenyReason.DENYLISTED, refusing)
-        unread = asked.method is None and asked.port in self.http_ports
-        if unread and observed:
+        evaded = self.evaded(asked) if asked.method is None else None
+        if observed and asked.method is None and (asked.port in self.http_ports or evaded is not None):
             return Deny(DenyReason.NOT_HTTP)  # nobody could say of these bytes what rule would refuse them
+        if evaded is not None and self.reached(asked, named):
+            return Deny(DenyReason.NOT_HTTP, evaded)
         decision = self.allowed(asked, path, sorted(named, key=lambda entry: (entry[2], entry[1].name)))
         if isinstance(decision, Deny) and observed:
             return Permit("", "", would_deny=decision.reason, nearest=decision.nearest)
@@ -128,6 +134,29 @@ class Reference:
             return None
         _, _, policy, name = min(found)
         return f"{policy}/{name}"
+
+    def evaded(self, asked: Asked) -> str | None:
+        """The first rule of a denylist that speaks of requests of the caller's, on a port that may carry them: bytes
+        that nobody reads would evade it."""
+        if asked.port not in self.maybe_http_ports:
+            return None
+        found = [
+            (denylist.full_name, rule.name)
+            for denylist in self.policy.denylists
+            for rule in denylist.rules
+            if rule.speaks_http
+            and (not rule.ports or asked.port in rule.ports)
+            and any(self.names(callers, asked) and self.near(callers, asked, unknown=True) for callers in rule.callers)
+        ]
+        return "/".join(min(found)) if found else None
+
+    def reached(self, asked: Asked, named: list[tuple[str, Rule, str]]) -> bool:
+        """Whether any allow rule is for the caller at its address and for the port."""
+        return any(
+            (not rule.ports or asked.port in rule.ports)
+            and any(self.names(callers, asked) and self.near(callers, asked, unknown=False) for callers in rule.callers)
+            for _, rule, _ in named
+        )
 
     # ------------------------------------------------------------------------------------------------- allowlists
 
@@ -215,17 +244,12 @@ class Reference:
             return True
         if not asked.address:
             return unknown
-        address = ipaddress.ip_address(asked.address)
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in ipaddress.ip_network(cidr) for cidr in callers.cidrs)
+        return any(plain(asked.address) in ipaddress.ip_network(cidr) for cidr in callers.cidrs)
 
     # ------------------------------------------------------------------------------------------------- conditions
 
     def condition(self, text: str, asked: Asked, path: str | None) -> bool | None:
         """Whether the condition holds; None where it cannot be told."""
-        from cel_expr_python import cel
-
         namespace, _, service = self.service.rpartition("/")
         caller, facts = asked.caller, asked.facts
         words = caller.path.split("/")[1:] if caller is not None else []
@@ -238,7 +262,7 @@ class Reference:
             "authenticated": caller is not None,
         }
         if asked.address:
-            source["address"] = asked.address
+            source["address"] = str(plain(asked.address))
         request: dict[str, object] = {"method": "", "path": "", "host": "", "headers": {}}
         if path is not None:
             request = {"method": asked.method, "path": path, "host": facts.host.decode("latin-1")}
@@ -263,13 +287,24 @@ class Reference:
         }
         if facts.now > 0:
             values["now"] = datetime.datetime.fromtimestamp(facts.now, datetime.UTC)
-        kinds = dict.fromkeys(("source", "destination", "request", "token"), cel.Type.DYN)
-        environment = cel.NewEnv(variables={**kinds, "now": cel.Type.TIMESTAMP})
         try:
-            value = environment.compile(text).eval(data=values).value()
+            value = program(text).eval(data=values).value()
         except RuntimeError:
             return None
         return value if isinstance(value, bool) else None
+
+
+def plain(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address; one of IPv4 in the form of IPv6 is what it is."""
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+@functools.cache
+def program(text: str) -> cel.Expression:
+    kinds = dict.fromkeys(("source", "destination", "request", "token"), cel.Type.DYN)
+    return cel.NewEnv(variables={**kinds, "now": cel.Type.TIMESTAMP}).compile(text)
 
 
 @dataclass(frozen=True)

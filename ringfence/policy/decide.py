@@ -90,7 +90,10 @@ class DecisionTable:
             self._fact_ports = None
         guards = [rule.guard for rule in guarded if rule.guard is not None]
         self.uses_time = any(
-            guard.token is not None or (guard.condition is not None and "now" in guard.condition.reads)
+            guard.token is not None
+            or (
+                guard.condition is not None and any(name.startswith(("now", "token")) for name in guard.condition.reads)
+            )
             for guard in guards
         )
         """Whether time may change a verdict at moments that are not told beforehand: a condition reads it, or a token

@@ -91,7 +91,6 @@ class Verdicts:
         "_http_ports",
         "_maybe_http_ports",
         "_memory",
-        "_unread",
         "denial",
         "guarded",
         "reads_source",
@@ -113,8 +112,6 @@ class Verdicts:
         self._http_ports = scope.http_ports
         self._maybe_http_ports = scope.maybe_http_ports
         self._memory = memory
-        # Bytes of an HTTP port that nobody reads as HTTP would pass unjudged.
-        self._unread = Deny(DenyReason.NOT_HTTP, denial.nearest)
         self.denial = denial
         self.guarded = bool((allow and allow.guarded) or (deny and deny.guarded))
         self.reads_source = any(
@@ -189,7 +186,8 @@ class Verdicts:
         """The refusal of bytes that nobody reads as HTTP, where they would pass unjudged: on a port of HTTP, and on one
         that may carry it where a deny rule speaks of requests, which they would evade."""
         if port in self._http_ports:
-            return self._unread
+            table = self._table(self._allow, port)
+            return table.not_http if table is not None else Deny(DenyReason.NOT_HTTP, self.denial.nearest)
         if port not in self._maybe_http_ports:
             return None
         refusing = self._table(self._deny, port)
