@@ -14,7 +14,9 @@ import click
 
 from controlplane.policy.flow_source import FlowWords, FoundFlows, asks_of_flows, flows_asked
 from controlplane.policy.options import Asked, asks, refuse
+from ringfence.policy.analysis.changes import Comparison
 from ringfence.policy.analysis.world import World
+from ringfence.policy.learning.comparing import compared
 from ringfence.policy.learning.document_text import document_lines
 from ringfence.policy.learning.proposal import Proposal
 from ringfence.policy.learning.proposing import propose
@@ -83,7 +85,7 @@ def command(
     found = flows_asked(words)
     made = _proposals(found, world, services, settings)
     if output is not None:
-        _write(output, [proposal for proposal, _ in made])
+        _write(output, [one[0] for one in made])
     if as_json:
         told = {"proposals": [proposal_document(*one) for one in made], "truncated": found.truncated}
         click.echo(json.dumps(told, indent=2))
@@ -93,7 +95,7 @@ def command(
         click.echo("no flows to learn from", err=True)
     if found.truncated:
         click.echo("note: there are more flows than were read (narrow the question by --service or --since)", err=True)
-    if any(one.refused for _, one in made):
+    if any(replayed.refused for _, replayed, _ in made):
         sys.exit(REFUSED)
 
 
@@ -107,10 +109,10 @@ def _world(asked: Asked, flows: Path | None) -> World:
 
 def _proposals(
     found: FoundFlows, world: World, services: Sequence[str], settings: LearnSettings
-) -> list[tuple[Proposal, Replay]]:
+) -> list[tuple[Proposal, Replay, Comparison | None]]:
     flows = found.file.flows
     wanted = services or sorted({flow.service for flow in flows})
-    made: list[tuple[Proposal, Replay]] = []
+    made: list[tuple[Proposal, Replay, Comparison | None]] = []
     for name in dict.fromkeys(wanted):
         service = world.service(name)
         if service is None or not service.has_sidecar:
@@ -119,16 +121,18 @@ def _proposals(
         unrecorded = found.file.unrecorded.get(name, 0)
         own = [flow for flow in flows if flow.service == name]
         proposal = propose(service, world, own, settings, unrecorded=unrecorded)
-        made.append((proposal, replay(proposal, world)))
+        made.append((proposal, replay(proposal, world), compared(proposal, world, found.now)))
     return made
 
 
-def _tell(made: list[tuple[Proposal, Replay]], *, written: bool) -> None:
+def _tell(made: list[tuple[Proposal, Replay, Comparison | None]], *, written: bool) -> None:
     for number, one in enumerate(made):
         if not written:
             click.echo("---\n" * bool(number) + "\n".join(document_lines(one[0])))
         for line in proposal_lines(*one):
             click.echo(line, err=not written)
+        if one[2] is None:
+            click.echo("  there are too many kinds of calls to compare with what is in force", err=not written)
 
 
 def _write(folder: Path, proposals: list[Proposal]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ringfence.policy.learning.comparing import compared
 from ringfence.policy.learning.document_text import document_lines
 from ringfence.policy.learning.flow import Flow, Verdict
 from ringfence.policy.learning.proposal import Proposal
@@ -246,6 +247,25 @@ def test_what_is_in_force_and_not_exercised_and_what_is_new_are_told() -> None:
     assert told["replay"] == {"kinds": 2, "calls": 6, "refused": []}
     assert told["rules"][0]["evidence"]["count"] == 6
     assert "nothing is known of 9 calls more" in "\n".join(proposal_lines(proposal, found))
+
+
+def test_what_changes_in_place_of_the_allowlists_in_force_is_told_as_calls_observing_aside() -> None:
+    policy = PolicySet(
+        allowlists=service_of(
+            Rule(name="everything", callers=ANYONE, methods=("GET",), ports=(8080,))
+        ).policy.allowlists,
+        observe_until=9e9,
+    )
+    service = service_of(policy=policy)
+    proposal = learned(permitted(), flow(method="POST", reason="method_not_allowed"), service=service)
+    comparison = compared(proposal, world_of(service), now=1000.0)
+    assert comparison is not None
+    became = {(change.became.value, change.cell.call.method, change.cell.call.path) for change in comparison.changes}
+    assert ("permitted", "POST", "/orders") in became
+    assert {word for word, method, _ in became if method == "GET"} == {"denied"}
+    found = replay(proposal, world_of(service))
+    assert "+ permitted" in "\n".join(proposal_lines(proposal, found, comparison))
+    assert proposal_document(proposal, found, comparison)["diff"]["differs"]
 
 
 def test_a_replay_finds_what_a_denylist_refuses_now() -> None:

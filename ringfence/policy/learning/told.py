@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ringfence.policy.analysis.changes import Comparison
+from ringfence.policy.analysis.told_changes import comparison_document, told_comparison
 from ringfence.policy.decision import Deny
 from ringfence.policy.learning.document_text import document_lines, evidence_words
 from ringfence.policy.learning.flow import Flow, caller_words
@@ -26,7 +28,7 @@ def call_words(flow: Flow) -> str:
     return f"{caller_words(flow.caller)} {what}, {flow.count} times"
 
 
-def proposal_lines(proposal: Proposal, replay: Replay) -> Iterator[str]:
+def proposal_lines(proposal: Proposal, replay: Replay, comparison: Comparison | None = None) -> Iterator[str]:
     """What a person is to know before the proposal is taken."""
     rules = proposal.allowlist.rules
     yield f"{proposal.service}: {len(rules)} rules from {replay.calls} calls of {replay.kinds} kinds"
@@ -37,6 +39,9 @@ def proposal_lines(proposal: Proposal, replay: Replay) -> Iterator[str]:
         for word, merged in told.merged.items():
             yield f"    {word} stands for {merged} paths that were seen"
     yield from _listed("not permitted by what is in force", [call_words(flow) for flow in replay.new])
+    if comparison is not None:
+        yield "  in place of the allowlists in force:"
+        yield from (f"    {line}" for line in told_comparison(comparison) if line != proposal.service)
     yield from _listed("left out", [f"{call_words(flow)}: {why}" for flow, why in proposal.left_out])
     yield from _listed(
         "passes today, is left out, and WOULD BE REFUSED", [call_words(one) for one in replay.left_refused]
@@ -59,7 +64,7 @@ def _listed(what: str, lines: list[str]) -> Iterator[str]:
             yield f"    and {len(lines) - _SHOWN} more (--json lists all)"
 
 
-def proposal_document(proposal: Proposal, replay: Replay) -> dict[str, Any]:
+def proposal_document(proposal: Proposal, replay: Replay, comparison: Comparison | None = None) -> dict[str, Any]:
     """The same for machines, with the document's text."""
     return {
         "service": proposal.service,
@@ -84,6 +89,7 @@ def proposal_document(proposal: Proposal, replay: Replay) -> dict[str, Any]:
         "new": [flow_document(flow) for flow in replay.new],
         "left_out": [{"flow": flow_document(flow), "why": why.value} for flow, why in proposal.left_out],
         "left_out_and_refused": [flow_document(flow) for flow in replay.left_refused],
+        "diff": comparison_document(comparison) if comparison is not None else None,
         "unexercised": list(proposal.unexercised),
         "unrecorded": proposal.unrecorded,
         "replay": {
