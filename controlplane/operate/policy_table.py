@@ -57,4 +57,5 @@ def _enforced(revision: int, policy: Mapping[str, Any] | None) -> str:
     names = [
         f"{one['kind']} {one['name']}" + (" (shadow)" if one["mode"] == "shadow" else "") for one in policy["documents"]
     ]
-    return ", ".join(names) or "no document: it refuses everybody"
+    nobody = "it refuses everybody" if policy["observe_until"] is None else "it lets everybody in"
+    return ", ".join(names) or f"no document: {nobody}"

@@ -56,10 +56,9 @@ def bind(documents: Iterable[PolicyDocument], surroundings: Surroundings) -> Bin
             problems.extend(check_list(flat, Targets(names, services)))
             problems.extend(check_token_rules(flat, names, issuers, catalog.issuers))
     problems.extend(_too_many(selected))
-    if not errors(problems):
-        for flat in lists:
-            problems.extend(shadowed(flat, trust_domain))
-        problems.extend(contradicted([(flat, frozenset(names)) for flat, names in selected], trust_domain))
+    for flat in lists:
+        problems.extend(shadowed(flat, trust_domain))
+    problems.extend(contradicted([(flat, frozenset(names)) for flat, names in selected], trust_domain))
     told = tuple(sorted(set(problems)))
     if errors(told):
         return Binding(policies={}, problems=told)

@@ -54,9 +54,13 @@ class CallerResolver:
         self._namespaces = {segments[1] for _, segments in self._identities if len(segments) == 4}
         self._patterns = 0
         self._sets: dict[str, tuple[Callers, ...]] = {}
+        self._broken_sets: set[str] = set()
+        self.whole = True
+        """Whether nothing was wrong in what was resolved last."""
 
     def resolve(self, items: Iterable[Placed[WrittenCallers]]) -> tuple[Callers, ...]:
         """All callers that ``items`` name, each once, in their order."""
+        self.whole = True
         found: dict[Callers, None] = {}
         for item in items:
             found.update(dict.fromkeys(self._one(item)))
@@ -83,10 +87,14 @@ class CallerResolver:
                 named = (origin,)
         return tuple(NarrowedCallers(callers=one, cidrs=cidrs) if cidrs else one for one in named)
 
+    def _wrong(self, problem: Problem) -> None:
+        self.whole = False
+        self._problems.append(problem)
+
     def _service(self, full_name: str, place: Place) -> Iterator[Named]:
         service = self._services.get(full_name)
         if service is None:
-            self._problems.append(unknown_name("service", full_name, place, self._services))
+            self._wrong(unknown_name("service", full_name, place, self._services))
         elif service.spiffe_id is not None:
             yield SpiffeIdPattern(trust_domain=service.spiffe_id.trust_domain, segments=service.spiffe_id.segments)
 
@@ -100,14 +108,12 @@ class CallerResolver:
         if not found:
             text = ", ".join(f"{name}: {value}" for name, value in wanted.labels)
             message = f"matches nobody: no service of namespace {wanted.namespace} has the labels {{{text}}}"[:400]
-            self._problems.append(
-                place.problem(message, "give a service these labels in the mesh file, or name others")
-            )
+            self._wrong(place.problem(message, "give a service these labels in the mesh file, or name others"))
         return found
 
     def _narrowed_set(self, name: str, cidrs: tuple[str, ...], place: Place) -> tuple[Callers, ...]:
         if name not in self._caller_sets:
-            self._problems.append(unknown_name("caller set", name, place, self._caller_sets))
+            self._wrong(unknown_name("caller set", name, place, self._caller_sets))
             return ()
         callers = self._set(name)
         if not cidrs:
@@ -115,13 +121,18 @@ class CallerResolver:
         found = tuple(narrowed for one in callers if (narrowed := _narrow(one, cidrs)) is not None)
         if callers and not found:
             message = f"matches nobody: the callers of {name} come from none of these networks"
-            self._problems.append(place.problem(message, "name networks that the caller set has, too"))
+            self._wrong(place.problem(message, "name networks that the caller set has, too"))
         return found
 
     def _set(self, name: str) -> tuple[Callers, ...]:
         if name not in self._sets:
             self._sets[name] = ()  # what names itself names nobody more
+            before = self.whole
             self._sets[name] = self.resolve(self._caller_sets[name].callers)
+            if not self.whole:
+                self._broken_sets.add(name)
+            self.whole = before
+        self.whole = self.whole and name not in self._broken_sets
         return self._sets[name]
 
     def _check_matches(self, origin: Named, place: Place) -> None:

@@ -27,15 +27,13 @@ class _Index:
     def __init__(self, rules: Iterable[FlatRule]) -> None:
         self._by_caller: dict[Callers, _Calls] = defaultdict(_Calls)
         self._wide = _Calls()
-        for position, flat in enumerate(rules):
+        for position, flat in enumerate(_known(rules)):
             for callers in dict.fromkeys(flat.rule.callers):
                 held = self._by_caller[callers] if _is_exact(callers) else self._wide
                 held.add(flat, position)
 
     def candidates(self, rule: Rule) -> Iterator[FlatRule]:
-        """Those that may cover ``rule``; none of one without callers, which was told to be wrong."""
-        if not rule.callers:
-            return
+        """Those that may cover ``rule``."""
         first = rule.callers[0]
         if first in self._by_caller:
             yield from self._by_caller[first].of(rule)
@@ -68,6 +66,11 @@ class _Calls:
                 yield from self._templates.get(_ANY, {}).values()
 
 
+def _known(rules: Iterable[FlatRule]) -> Iterator[FlatRule]:
+    """Those of which all callers are known: what is left of another would look as if it could be covered."""
+    return (flat for flat in rules if flat.whole and flat.rule.callers)
+
+
 def _first(path: str) -> str:
     segment = path[1:].partition("/")[0]
     return _ANY if "*" in segment or "{" in segment else segment
@@ -81,7 +84,7 @@ def shadowed(flat: FlatList, trust_domain: TrustDomain | None) -> Iterator[Probl
     """Rules of a document that another one of it covers."""
     index, left = _Index(flat.rules), PAIR_LIMIT
     order = {one.rule.name: position for position, one in enumerate(flat.rules)}
-    for one in flat.rules:
+    for one in _known(flat.rules):
         for other in index.candidates(one.rule):
             left -= 1
             if left < 0:
@@ -113,7 +116,7 @@ def contradicted(
             if deny.mode is Mode.SHADOW and allow.mode is not Mode.SHADOW:
                 continue
             index = index or _Index(deny.rules)
-            for one in allow.rules:
+            for one in _known(allow.rules):
                 for other in index.candidates(one.rule):
                     left -= 1
                     if left < 0:

@@ -37,11 +37,24 @@ EXPANDED_LIMIT: Final = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlatRule:
-    """A rule as sidecars are told it, and where its parts stand; ``unauthenticated``: where it says so, if it does."""
+    """A rule as sidecars are told it, and where its parts stand.
+
+    ``unauthenticated``: where it says so, if it does. ``whole``: all of its callers are known.
+    """
 
     rule: Rule
     place: Place
     words: Words
+    unauthenticated: Place | None
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """Whom a rule names."""
+
+    callers: tuple[Callers, ...]
+    whole: bool
     unauthenticated: Place | None
 
 
@@ -91,10 +104,9 @@ class ListResolver:
         )
 
     def _binding(self, document: RoleBindingDocument) -> FlatList:
-        callers = self._named(document.callers, document.header.place)
-        unauthenticated = _unauthenticated(document.callers)
+        named = self._named(document.callers, document.header.place)
         rules = [
-            self._flat(name, role.place, words, callers, unauthenticated)
+            self._flat(name, role.place, words, named)
             for role in document.roles
             for name, words in self._permissions(role)
         ]
@@ -107,24 +119,24 @@ class ListResolver:
         )
 
     def _rule(self, rule: WrittenRule) -> Iterator[FlatRule]:
-        callers = self._named(rule.callers, rule.place)
-        unauthenticated = _unauthenticated(rule.callers)
+        named = self._named(rule.callers, rule.place)
         if not rule.roles:
-            yield self._flat(rule.name, rule.place, rule.words, callers, unauthenticated)
+            yield self._flat(rule.name, rule.place, rule.words, named)
             return
         for role in rule.roles:
             for name, words in self._permissions(role):
                 both = self._both(words, rule.words, role.place)
                 if both is not None:
-                    yield self._flat(f"{rule.name}.{name}", role.place, both, callers, unauthenticated)
+                    yield self._flat(f"{rule.name}.{name}", role.place, both, named)
 
-    def _named(self, items: tuple[Placed[WrittenCallers], ...], place: Place) -> tuple[Callers, ...]:
+    def _named(self, items: tuple[Placed[WrittenCallers], ...], place: Place) -> _Named:
         """The callers of a rule. Without any, why was told where they stand; what else is wrong is still looked for."""
         callers = self._callers.resolve(items)
+        whole = self._callers.whole
         if len(callers) > CALLER_LIMIT:
             message = f"{len(callers)} callers are more than {CALLER_LIMIT}"
             self._problems.append(place.problem(message, "name a namespace instead of its services, or split the rule"))
-        return callers
+        return _Named(callers=callers, whole=whole, unauthenticated=_unauthenticated(items))
 
     def _permissions(self, reference: Placed[str]) -> Iterator[tuple[str, Words]]:
         role = self._catalog.roles.get(reference.value)
@@ -154,13 +166,11 @@ class ListResolver:
             when = Placed(text, beside.when.place)
         return replace(words, token=token, when=when, issuers=(*words.issuers, *beside.issuers))
 
-    def _flat(
-        self, name: str, place: Place, words: Words, callers: tuple[Callers, ...], unauthenticated: Place | None
-    ) -> FlatRule:
+    def _flat(self, name: str, place: Place, words: Words, named: _Named) -> FlatRule:
         return FlatRule(
             rule=Rule(
                 name=name,
-                callers=callers,
+                callers=named.callers,
                 ports=tuple(part.value for part in words.ports),
                 methods=tuple(part.value for part in words.methods),
                 paths=tuple(part.value for part in words.paths),
@@ -172,7 +182,8 @@ class ListResolver:
             ),
             place=place,
             words=words,
-            unauthenticated=unauthenticated,
+            unauthenticated=named.unauthenticated,
+            whole=named.whole,
         )
 
     def _distinct(self, rules: Iterable[FlatRule]) -> tuple[FlatRule, ...]:
