@@ -41,7 +41,7 @@ KEYS: Final = "".join(EXAMPLES["TokenIssuer"]).partition("inline: |\n")[2].parti
 KNOWN: Final = {
     "service": ["orders", "web"],
     "when": ["source.authenticated", "request.headers['x-a'] == 'b'", "destination.labels['a'] == 'b'"],
-    "roles": [["reader"], ["shop/reader"]],
+    "roles": [["reader"], ["shop/reader", "clerk"]],
     "callerSet": ["front", "shop/front"],
     "issuers": [["corp"]],
     "ports": [[8080], [8080, 9000]],
@@ -69,6 +69,20 @@ SERVICES: Final = {
 }
 BESIDE: Final = [
     {"kind": "Role", "metadata": {"name": "reader"}, "spec": {"permissions": [{"name": "read", "methods": ["GET"]}]}},
+    {
+        "kind": "Role",
+        "metadata": {"name": "clerk"},
+        "spec": {
+            "permissions": [
+                {
+                    "name": "write",
+                    "paths": ["/a"],
+                    "token": {"claims": {"role": ["clerk"]}},
+                    "when": "source.authenticated",
+                }
+            ]
+        },
+    },
     {"kind": "CallerSet", "metadata": {"name": "front"}, "spec": {"callers": ["web", "orders"]}},
     {
         "kind": "TokenIssuer",

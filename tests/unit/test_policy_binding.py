@@ -241,6 +241,17 @@ def test_what_rule_and_permission_ask_of_a_call_must_both_hold() -> None:
     assert one.when == "(1 == 1 // a\n) && (2 == 2\n)"
 
 
+def test_what_rule_and_permission_ask_of_a_token_together_is_no_more_than_a_sidecar_takes() -> None:
+    def words(letter: str, count: int) -> str:
+        return ", ".join(f"{letter}{number}" for number in range(count))
+
+    role = document("Role", "staff", f"{{permissions: [{{name: p, token: {{scopes: [{words('a', 60)}]}}}}]}}")
+    for count, refused in ((40, False), (41, True)):
+        rule = f"[{{name: r, from: [web], to: {{roles: [staff]}}, token: {{scopes: [{words('b', count)}]}}}}]"
+        lines = told(allow("a", "service: orders", rule), role, ISSUER)
+        assert any("more than 100 words of one kind together" in line for line in lines) == refused
+
+
 def test_tokens_that_no_request_can_have_at_once_are_an_error() -> None:
     role = document("Role", "staff", "{permissions: [{name: p, token: {acr: [x]}}]}")
     rule = "[{name: r, from: [web], to: {roles: [staff]}, token: {acr: [y]}}]"

@@ -24,7 +24,7 @@ from ringfence.policy.schema.shapes import Either, Many, Named, Object, Shape
 from ringfence.policy.services import MeshService
 from ringfence.policy.yamltree import load_yaml
 from ringfence.spiffe import SpiffeId, TrustDomain
-from tests.policy_texts import plain, schema_refuses, told
+from tests.policy_texts import allowlist, plain, schema_refuses, told
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = [(kind.name, number) for kind in KINDS for number in range(len(kind.examples))]
@@ -150,6 +150,55 @@ def test_what_the_reader_takes_the_schema_takes(spot: Spot, wrong: object) -> No
         text = spot.changed(lambda found, key=key: found.update({key: copy.deepcopy(wrong)}))
         if not told(text):
             assert schema_refuses(text) == [], text
+
+
+@pytest.mark.parametrize(
+    ("to", "texts"),
+    [
+        (
+            "paths: ['{}']",
+            "/ /** /a /a/ /a/** /a/*** /*** /a/**/b // /a//b /{x}/*/ /{x}a /.. /a/./b /... /.a /*a a /a?b /a#b /a%20b "
+            "^/a /a$",
+        ),
+        ("hosts: ['{}']", "a a.b *.a.b * *.*.a a.*.b A.b a.b. a..b -a a_b a:80 .a a|b"),
+        ("grpc: ['{}']", "a.B/C a.B/* B/C /a.B/C a.B a.B/ a.*/C */* a.B/C* a..B/C 1.B/C a.B/C/D"),
+        ("headers: [{name: '{}', present: true}]", "x-a X-A host Host x:a :path x_a é"),
+        ("headers: [{name: x, values: ['{}']}]", "a */* * a,b ^a a$ .* é a.+"),
+    ],
+)
+def test_reader_and_schema_agree_on_the_words_of_calls(to: str, texts: str) -> None:
+    verdicts = set()
+    for text in texts.split():
+        written = allowlist(f"from: [web], to: {{{to.replace('{}', text, 1)}}}")
+        assert bool(told(written)) == bool(schema_refuses(written)), (text, told(written))
+        verdicts.add(bool(told(written)))
+    assert verdicts == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("item", "texts"),
+    [
+        ("{}", "web shop/web a/b/c /a a/ Web w*b * spiffe://a/b anyonee"),
+        ("{service: '{}'}", "web shop/web a.b a/b/c *"),
+        ("{callerSet: '{}'}", "web shop/web a.b s.x/a.b a/b/c *"),
+        ("{namespace: '{}'}", "shop a.b * Shop -a"),
+        ("{trustDomain: '{}'}", "a.b a_b A.b a.b:80 * spiffe://a spiffe://a/b"),
+        (
+            "{spiffeId: '{}'}",
+            "spiffe://a/b spiffe://a/*/b spiffe://a spiffe://a/ spiffe://a/b* spiffe://*/a SPIFFE://a/b spiffe://a//b",
+        ),
+        ("{namespace: a, cidrs: ['{}']}", "10.0.0.0/8 fd00::/8 10.0.0.0 a a/8 10.0.0/8"),
+        ("{serviceLabels: {a: '{}'}}", "b B.c_d-e -b b- * a/b"),
+        ("{serviceLabels: {'{}': b}}", "a a/b a.b/c A/b a/ /a a/b/c *"),
+    ],
+)
+def test_reader_and_schema_agree_on_the_words_of_callers(item: str, texts: str) -> None:
+    verdicts = set()
+    for text in texts.split():
+        written = allowlist(f"from: [{item.replace('{}', repr(text) if item == '{}' else text, 1)}]")
+        assert bool(told(written)) == bool(schema_refuses(written)), (text, told(written))
+        verdicts.add(bool(told(written)))
+    assert verdicts == {True, False}
 
 
 @pytest.mark.parametrize(("kind", "number"), EXAMPLES)

@@ -13,7 +13,7 @@ from typing import Final
 from ringfence.policy.binding.callers import CallerResolver
 from ringfence.policy.binding.catalog import Catalog
 from ringfence.policy.binding.conditions import compiled
-from ringfence.policy.bounds import CALLER_LIMIT
+from ringfence.policy.bounds import CALLER_LIMIT, TOKEN_WORD_LIMIT
 from ringfence.policy.conditions import ConditionError
 from ringfence.policy.model import Callers, Rule, TokenMatch, UnauthenticatedCallers
 from ringfence.policy.problems import Place, Problem, shown
@@ -155,6 +155,11 @@ class ListResolver:
                 message = "the rule and a permission of this role ask for tokens that no request can have at once"
                 self._problems.append(place.problem(message, "ask for issuers and acr in one of them"))
                 return None
+            if max(len(merged.scopes), len(merged.claims), len(merged.amr)) > TOKEN_WORD_LIMIT:
+                message = (
+                    f"the rule and its role ask tokens for more than {TOKEN_WORD_LIMIT} words of one kind together"
+                )
+                self._problems.append(place.problem(message, "ask for fewer scopes, claims or amr"))
             token = Placed(merged, beside.token.place)
         if beside.when is not None:
             # Line ends, as a comment would run on to the end of the line.

@@ -26,9 +26,11 @@ from ringfence.policy.words import (
     SCOPE,
 )
 
-_SEGMENT: Final = r"(?:\*|\{[A-Za-z_][A-Za-z0-9_-]*\}|(?!\.{1,2}(?:/|(?![\s\S])))[!-\"$-)+-.0->@-\[\]-z|~]+)"
+_SEGMENT: Final = r"(?:\*|\{[A-Za-z_][A-Za-z0-9_-]*\}|(?!\.{1,2}(?:/|(?![\s\S])))[!-\"$-)+-.0->@-\[\]-z~]+)"
 _ID_SEGMENT: Final = r"(?:\*|[A-Za-z0-9._-]+)"
-_TRUST_DOMAIN: Final = r"[a-z0-9._-]{1,255}"
+# Scheme and trust domain may be in capitals, which are read as small letters (SPIFFE-ID section 2).
+_SCHEME: Final = "[Ss][Pp][Ii][Ff][Ff][Ee]://"
+_TRUST_DOMAIN: Final = r"[A-Za-z0-9._-]{1,255}"
 _HOST: Final = rf"{LABEL.pattern}(?:\.{LABEL.pattern})*"
 
 NAME: Final = Text(name="name", pattern=SUBDOMAIN.pattern, limit=NAME_LIMIT_CHARACTERS)
@@ -38,13 +40,15 @@ REFERENCE: Final = Text(name="`name` or `namespace/name`", pattern=rf"(?:{LABEL.
 LABEL_NAME: Final = Text(name="label", pattern=rf"(?:{LABEL_PREFIX.pattern}/)?{LABEL_WORD.pattern}")
 LABEL_VALUE: Final = Text(name="text", pattern=LABEL_WORD.pattern)
 SPIFFE_ID: Final = Text(
-    name="SPIFFE ID, `*` for a whole segment", pattern=rf"spiffe://{_TRUST_DOMAIN}(?:/{_ID_SEGMENT})+", limit=2048
+    name="SPIFFE ID, `*` for a whole segment", pattern=rf"{_SCHEME}{_TRUST_DOMAIN}(?:/{_ID_SEGMENT})+", limit=2048
 )
-TRUST_DOMAIN: Final = Text(name="trust domain", pattern=_TRUST_DOMAIN)
-CIDR: Final = Text(name="network", pattern=r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}/[0-9]{1,2}|[0-9A-Fa-f:.]+/[0-9]{1,3}")
+TRUST_DOMAIN: Final = Text(name="trust domain", pattern=rf"(?:{_SCHEME})?{_TRUST_DOMAIN}")
+CIDR: Final = Text(
+    name="network", pattern=r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}/[0-9]{1,2}|(?=[^/]*:)[0-9A-Fa-f:.]+/[0-9]{1,3}"
+)
 PATH: Final = Text(
     name="path template",
-    pattern=rf"(?!.*\$(?![\s\S]))/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?(?:\*\*)?",
+    pattern=rf"(?!.*\$(?![\s\S]))/(?:{_SEGMENT}(?:/{_SEGMENT})*(?:/(?:\*\*)?)?|\*\*)?",
     limit=LIMIT_TEMPLATE_CHARACTERS,
 )
 HOST: Final = Text(name="host, `*.` for every name below", pattern=rf"(?:\*\.)?{_HOST}", limit=253)
