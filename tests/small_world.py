@@ -95,6 +95,27 @@ TOKENS: tuple[Token, ...] = (
 )
 
 
+def _complete_paths() -> tuple[str, ...]:
+    """One of each class of paths that templates can tell apart, and many more."""
+    words = [word for size in (1, 2, 3) for word in itertools.product(("a", "b", "c", "z", "p.S", "M"), repeat=size)]
+    paths = ["/" + "/".join(word) for word in words]
+    return ("/", *paths, *(f"{path}/" for path in paths), *PATHS[-4:])
+
+
+def _complete_tokens() -> Iterator[Token]:
+    yield None
+    yield TokenRefused("a bad signature")
+    parts: list[list[dict[str, object]]] = [
+        [{}, {"scope": "read"}, {"scope": "write"}, {"scope": "read write"}],
+        [{}, {"team": "red"}, {"team": "blue"}, {"team": ["red", "blue"]}],
+        [{}, {"acr": "high"}],
+        [{}, {"amr": ["otp"]}],
+        [{}, {"auth_time": int(NOW) - 10}, {"auth_time": int(NOW) - 1000}],
+    ]
+    for issuer, claims in itertools.product(ISSUERS, itertools.product(*parts)):
+        yield verified(issuer, **{name: value for part in claims for name, value in part.items()})
+
+
 @dataclass(frozen=True)
 class Axis:
     """The values of each dimension; a draw takes some of each, so that all together stay few."""
@@ -108,6 +129,29 @@ class Axis:
     other_lines: Sequence[tuple[str, ...]] = OTHER_LINES[:1]
     tokens: Sequence[Token] = TOKENS[:1]
     conditions: Sequence[str] = ()
+
+
+# Where only the outcomes count, and not which calls have them, each dimension can be complete.
+COMPLETE = Axis(
+    callers=(
+        *(
+            SpiffeId.workload(domain, space, name)
+            for domain in (OWN, FOREIGN)
+            for space in "nmo"
+            for name in (*NAMES, "job")
+        ),
+        SpiffeId(OWN, "/odd"),
+        SpiffeId.workload(TrustDomain("third.example"), "n", "web"),
+        None,
+    ),
+    addresses=("10.0.0.1", "10.1.0.2", "10.1.0.1", "192.0.2.1", "2001:db8::1"),
+    paths=_complete_paths(),
+    hosts=(*HOSTS, "other", "deep.x.test.", "other.test.", "other."),
+    lines=(*LINES, ("2", "2"), ("2", "3")),
+    other_lines=(*OTHER_LINES, ("3",), ("1", "1"), ("3", "3")),
+    tokens=tuple(_complete_tokens()),
+    conditions=CONDITIONS,
+)
 
 
 # -------------------------------------------------------------------------------------------------------- policies
@@ -186,6 +230,7 @@ class Language:
         )
 
 
+WHOLE = Language(narrowed=True, hosts=True, headers=True, tokens=True, conditions=True)
 LANGUAGES = (
     Language(),
     Language(narrowed=True, hosts=True),
@@ -214,7 +259,7 @@ def rules(draw: st.DrawFn, language: Language, names: str, effect: type) -> tupl
         if language.headers:
             rule = replace(rule, headers=draw(some(HEADERS)))
         if language.tokens and effect is Allowlist:
-            rule = replace(rule, token=draw(st.none() | TOKEN_MATCHES), grpc=draw(some(GRPC, 1)))
+            rule = replace(rule, token=draw(st.none() | TOKEN_MATCHES), grpc=draw(some(GRPC, 1)))  # type: ignore[arg-type]
         if language.conditions:
             rule = replace(rule, when=draw(st.sampled_from(["", *CONDITIONS])))
         made.append(rule)
@@ -273,6 +318,7 @@ class Brute:
     axis: Axis
     service: str = "n/ledger"
     _rules: list[tuple[int, bool, Rule]] = field(init=False)
+    _said_masks: list[set[int]] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._rules = [
@@ -286,11 +332,7 @@ class Brute:
     def all(self) -> Iterator[Judged]:
         """Every call with every outcome of the conditions."""
         axis = self.axis
-        conditions = [
-            frozenset(true)
-            for size in range(len(axis.conditions) + 1)
-            for true in itertools.combinations(axis.conditions, size)
-        ]
+        conditions = self._conditions()
         met_by = {opaque: [(true, self._met(true, opaque)) for true in conditions] for opaque in (False, True)}
         said = self._said()
         verdicts: dict[int, tuple[bool, ...]] = {}
@@ -304,6 +346,24 @@ class Brute:
                         if mask & met not in verdicts:
                             verdicts[mask & met] = self._verdicts(mask & met)
                         yield Judged(request, true, verdicts[mask & met])
+
+    def outcomes(self, caller: SpiffeId | None) -> set[tuple[bool, ...]]:
+        """All that calls of ``caller`` come to, each call once however many are alike."""
+        calling = {self._calling(caller, address) for address in self.axis.addresses}
+        found: set[int] = set()
+        for port, opaque in self._entries(caller):
+            masks = {one & self._entering(port, opaque) for one in calling}
+            for said in [{-1}] if opaque else self._masks():
+                masks = {one & other for one in masks for other in said}
+            met = {self._met(true, opaque) for true in self._conditions()}
+            found |= {one & other for one in masks for other in met}
+        return {self._verdicts(mask) for mask in found}
+
+    def _masks(self) -> Iterator[set[int]]:
+        """For each part of a request, the rules that take it, each set once."""
+        if self._said_masks is None:
+            self._said_masks = [{mask for _, mask in part} for part in self._parts()]
+        yield from self._said_masks
 
     def one(self, call: Call, true: frozenset[str]) -> tuple[bool, ...]:
         """Whether each policy permits one call, where just the conditions ``true`` are; it may be any call."""
@@ -349,26 +409,33 @@ class Brute:
             if port.protocol != "http":
                 yield port.port, True
 
+    def _conditions(self) -> list[frozenset[str]]:
+        texts = self.axis.conditions
+        return [frozenset(true) for size in range(len(texts) + 1) for true in itertools.combinations(texts, size)]
+
     def _said(self) -> list[tuple[tuple[str, str, str, tuple[tuple[str, str], ...], Token], int]]:
         """Every method, path, host, headers and token, with the rules that take them."""
-        axis = self.axis
-        places_masks = {
-            (method, path): self._mask(lambda _, rule, p=path, m=method: any(True for _ in places(rule, p, m)))
-            for path, method in itertools.product(axis.paths, axis.methods)
-            if path != "*" or method == "OPTIONS"
-        }
-        hosts = {host: self._mask(lambda refuses, rule, host=host: _asks(rule, host, refuses)) for host in axis.hosts}
-        lines = {
-            carrying(x, y).headers: self._mask(lambda refuses, rule, x=x, y=y: _carries(rule, carrying(x, y), refuses))
-            for x, y in itertools.product(axis.lines, axis.other_lines)
-        }
-        tokens = [(token, self._mask(lambda _, rule, token=token: _shows(rule, token))) for token in axis.tokens]
         return [
             ((method, path, host, headers, token), one & two & three & four)
-            for ((method, path), one), (host, two), (headers, three), (token, four) in itertools.product(
-                places_masks.items(), hosts.items(), lines.items(), tokens
-            )
+            for ((method, path), one), (host, two), (headers, three), (token, four) in itertools.product(*self._parts())
         ]
+
+    def _parts(self) -> tuple[list[tuple[Any, int]], ...]:
+        """Places, hosts, headers and tokens, each with the rules that take it."""
+        axis = self.axis
+        return (
+            [
+                ((method, path), self._mask(lambda _, rule, p=path, m=method: any(True for _ in places(rule, p, m))))
+                for path, method in itertools.product(axis.paths, axis.methods)
+                if path != "*" or method == "OPTIONS"
+            ],
+            [(host, self._mask(lambda refuses, rule, host=host: _asks(rule, host, refuses))) for host in axis.hosts],
+            [
+                (call.headers, self._mask(lambda refuses, rule, call=call: _carries(rule, call, refuses)))
+                for call in itertools.starmap(carrying, itertools.product(axis.lines, axis.other_lines))
+            ],
+            [(token, self._mask(lambda _, rule, token=token: _shows(rule, token))) for token in axis.tokens],
+        )
 
     @staticmethod
     def _requests(call: Call, start: int, said: list[Any]) -> Iterator[tuple[Call, int]]:

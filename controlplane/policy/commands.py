@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, str]] = {
     "graph": "controlplane.policy.graph:command",
     "history": "controlplane.policy.history:history",
     "learn": "controlplane.policy.learn:command",
+    "prove": "controlplane.policy.prove:command",
     "rollback": "controlplane.policy.apply:rollback",
     "rollout": "controlplane.policy.history:rollout",
     "schema": "controlplane.policy.schema:command",

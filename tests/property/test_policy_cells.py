@@ -13,7 +13,8 @@ from ringfence.policy.analysis.cells.cell import Cell
 from ringfence.policy.analysis.cells.cuts import CUTS
 from ringfence.policy.analysis.cells.dimensions import Dimension, Kind
 from ringfence.policy.analysis.changes import Became, Comparing, compare, service_cells
-from tests.small_world import LANGUAGES, NAMES, NOW, Brute, Judged, Language, policies, world
+from ringfence.policy.model import PolicySet
+from tests.small_world import COMPLETE, LANGUAGES, NAMES, NOW, WHOLE, Brute, Judged, Language, policies, world
 
 # Explaining a failure costs a trace of every line in all that passes.
 WITHOUT_TRACING = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
@@ -99,6 +100,22 @@ def test_cells_and_diff_agree_with_brute_force(language: Language, data: st.Data
         true = frozenset(each.text for each in change.cell.conditions if each.value)
         one, other = Brute([old, new], language.axis).one(change.cell.call, true)
         assert one != other, change
+
+
+@settings(max_examples=60, deadline=None, phases=WITHOUT_TRACING)
+@given(old=policies(WHOLE), new=policies(WHOLE))
+def test_cells_have_every_outcome_that_calls_can_have_and_no_other(old: PolicySet, new: PolicySet) -> None:
+    """With all words of the language at once, over values of which every class that rules can tell apart has one."""
+    before, after = world({"ledger": old}), world({"ledger": new})
+    found = list(service_cells(before, after, "n/ledger", Comparing(now=NOW)))
+    brute = Brute([old, new], COMPLETE)
+    for caller in (None, *(service.spiffe_id for service in before.services)):
+        outcomes = {
+            tuple(decision.permitted for decision in cell.decisions)
+            for cell in found
+            if any(identity.spiffe_id == caller for identity in cell.callers)
+        }
+        assert outcomes == brute.outcomes(caller), caller
 
 
 def test_all_services_of_the_mesh_are_among_the_callers() -> None:
