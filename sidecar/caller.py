@@ -12,6 +12,7 @@ from sidecar import forwarded
 from sidecar.http2 import literal
 from sidecar.judging import Judged, Judging
 from sidecar.relay import RelayFacts
+from sidecar.tokens.reader import Asking
 
 IDENTITY_HEADER: Final = b"x-forwarded-client-cert"
 
@@ -26,6 +27,7 @@ class Caller:
     plain: bool = True  # a look-up in ``view`` by port, method and path is all there is to judging its requests
     shadow: CallerView | None = None
     shadow_verdict: Decision | None = None  # on the call that was judged last; None without a shadow
+    waits: Asking | None = None  # for what the request that was judged last must wait; whoever asked takes it
     leaf_sha256: str = ""  # of the certificate that it showed
     identity_line: bytes = b""  # the header line that tells an HTTP/1 app its caller; b"" for one without identity
     identity_field: bytes = b""  # the same for HTTP/2, as HPACK that leaves the receiver's table as it is
@@ -71,6 +73,11 @@ class Caller:
         if self.judging is None or self.plain:
             return self.view.request(port, request.method, request.target)
         return self.judging.again(self, port, request, told)
+
+    def take_waits(self) -> Asking | None:
+        """For what the request that was judged last must wait; None if it has its verdict."""
+        waits, self.waits = self.waits, None
+        return waits
 
     def may_send(self, port: int) -> bool:
         """Whether policy permits it anything on a port: bytes that nobody reads, or some request."""

@@ -165,6 +165,12 @@ class Inbound:
         if not caller.plain:
             self._rejudge(relay, caller)
 
+    def look_again(self, relay: Relay) -> None:
+        """A token has been asked about."""
+        assert isinstance(relay, InboundHttpRelay | InboundHttp2Relay)
+        self._occasion = "its token was asked about again"
+        self._rejudge(relay, relay.caller)
+
     def changes_at(self) -> float | None:
         """When ``time_passed`` is due, Unix seconds."""
         judging = self.callers.judging

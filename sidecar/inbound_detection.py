@@ -31,7 +31,7 @@ from sidecar.inbound_http import InboundHttpRelay
 from sidecar.inbound_http2 import InboundHttp2Relay
 from sidecar.inbound_relay import InboundOpaqueRelay
 from sidecar.limits.paced import Paced, mesh_end
-from sidecar.relay import Relay, RelayFacts, RelayOwner
+from sidecar.relay import JudgingOwner, Relay, RelayFacts
 
 HOLD_SECONDS: Final = 0.05  # for bytes that may be either, when opaque ones are permitted
 HOLD_LIMIT_BYTES: Final = 16 * 1024
@@ -43,7 +43,7 @@ HttpInbound = InboundHttpRelay | InboundHttp2Relay
 AnyInbound = InboundOpaqueRelay | HttpInbound
 
 
-class DetectionOwner(RelayOwner, Protocol):
+class DetectionOwner(JudgingOwner, Protocol):
     """The inbound side."""
 
     def connect(self, relay: AnyInbound) -> None:

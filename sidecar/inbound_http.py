@@ -13,21 +13,22 @@ from sidecar.http1 import Exchange, Heads, Malformed
 from sidecar.http1.websocket import POLICY_VIOLATION
 from sidecar.http2.frames import CONNECT_ERROR
 from sidecar.http_relay import HttpRelay
+from sidecar.inbound_waiting import WaitingRelay
 from sidecar.limits.limiter import CallerLimits
 from sidecar.limits.paced import has_sidecar, mesh_end
 from sidecar.recording import Recorder, new_request_id
 from sidecar.refusal import Refusal
-from sidecar.relay import RelayFacts, RelayOwner, close_connection
+from sidecar.relay import JudgingOwner, RelayFacts, close_connection
 
 
-class InboundHttpRelay(HttpRelay):
+class InboundHttpRelay(HttpRelay, WaitingRelay):
     """Requests from the mesh to the app: judged one by one, with the caller's identity put in."""
 
     limits: CallerLimits | None = None
 
     def __init__(
         self,
-        owner: RelayOwner,
+        owner: JudgingOwner,
         facts: RelayFacts,
         caller: Caller,
         port: Port,
@@ -83,7 +84,11 @@ class InboundHttpRelay(HttpRelay):
             self.transport.pause_reading()
         if inspector.attention:
             self._attend()
-        if self._unread_bytes and not inspector.paused and not self.ended:
+        self._credit_unread()
+
+    def _credit_unread(self) -> None:
+        """What a paused inspector took is credited when it goes on."""
+        if self._unread_bytes and not self.inspector.paused and not self.ended:
             unread, self._unread_bytes = self._unread_bytes, 0
             self.stream.credit(unread)  # type: ignore[union-attr]
 
@@ -186,6 +191,10 @@ class InboundHttpRelay(HttpRelay):
             decision = caller.view.request(self._port, exchange.method, exchange.target)
         else:
             decision = caller.request(self.facts, exchange, self._forwarded_for)
+            if (waits := caller.take_waits()) is not None:
+                self.inspector.wait()
+                self._await(waits)
+                return None
         exchange.started = self._monotonic()
         exchange.decision = decision
         self._flows.seen(decision, exchange.method, exchange.target, caller.shadow_verdict)  # type: ignore[union-attr]
@@ -227,10 +236,23 @@ class InboundHttpRelay(HttpRelay):
         """The first of the requests in flight that is denied now; they were judged by an older policy, or earlier."""
         for exchange in self.inspector.outstanding():
             decision = self.caller.again(self._port, exchange, self._forwarded_for)
+            if (waits := self.caller.take_waits()) is not None:
+                waits.then(self._look_again)
+                continue
             if isinstance(decision, Deny) and exchange.local is None:
                 self._tell_websocket(why)
                 return decision
         return None
+
+    def _go_on(self) -> None:
+        try:
+            self.inspector.go_on()
+        except Exception as error:
+            self._defect(error)
+            return
+        if self.inspector.attention:
+            self._attend()
+        self._credit_unread()
 
     def _tell_websocket(self, reason: str) -> None:
         """The client of an upgraded connection reads no HTTP any more."""

@@ -13,13 +13,14 @@ from sidecar.flows.table import CallerFlows
 from sidecar.forwarded import appended_field
 from sidecar.http2 import Answer, Exchange, Heads, Inspector, Malformed
 from sidecar.http2_relay import Http2Relay, answer_of
+from sidecar.inbound_waiting import WaitingRelay
 from sidecar.limits.limiter import CallerLimits
 from sidecar.recording import Recorder
-from sidecar.relay import RelayFacts, RelayOwner, close_connection
+from sidecar.relay import JudgingOwner, RelayFacts, close_connection
 from sidecar.request_relay import JudgedRequest
 
 
-class InboundHttp2Relay(Http2Relay):
+class InboundHttp2Relay(Http2Relay, WaitingRelay):
     """Requests from the mesh to the app: judged one by one, with the caller's identity put in."""
 
     inspector: Inspector
@@ -27,7 +28,7 @@ class InboundHttp2Relay(Http2Relay):
 
     def __init__(
         self,
-        owner: RelayOwner,
+        owner: JudgingOwner,
         facts: RelayFacts,
         caller: Caller,
         port: Port,
@@ -42,6 +43,8 @@ class InboundHttp2Relay(Http2Relay):
         self._forwarded_for = port.forwarded_for
         self._replaces = port.forwarded_for is ForwardedFor.REPLACE
         self._appends = port.forwarded_for is ForwardedFor.APPEND
+        self._unread_bytes = 0  # taken by a paused inspector, not yet credited
+        self._end_held = False  # the client's half-close waits behind a request that waits
         self.inspect(heads, recorder, own_id)
         self._grpc_flows = recorder.flows_of(facts, "grpc")
 
@@ -59,6 +62,9 @@ class InboundHttp2Relay(Http2Relay):
             done = self.to_app(out, len(data))
         if inspector.attention:
             self._attend()
+        if inspector.paused and done and not self.ended:
+            self._unread_bytes += len(data)
+            return False
         return done
 
     def data_received(self, data: bytes) -> None:
@@ -102,6 +108,9 @@ class InboundHttp2Relay(Http2Relay):
         self.end(reason, detail)
 
     def on_end(self) -> None:
+        if self.inspector.holds:
+            self._end_held = True
+            return
         out = self.inspector.client_eof()
         if out:
             self.to_app(out, 0)
@@ -131,6 +140,10 @@ class InboundHttp2Relay(Http2Relay):
             decision = caller.view.request(self._port, exchange.method, exchange.target)
         else:
             decision = caller.request(self.facts, exchange, self._forwarded_for)
+            if (waits := caller.take_waits()) is not None:
+                self.inspector.wait()
+                self._await(waits)
+                return None
         exchange.started = self._monotonic()
         exchange.decision = decision
         self._flows_of(exchange).seen(decision, exchange.method, exchange.target, caller.shadow_verdict)
@@ -149,6 +162,20 @@ class InboundHttp2Relay(Http2Relay):
             return caller.identity_field
         self.inspector.refuse(exchange, self._denial(exchange, decision))  # type: ignore[arg-type]
         return None
+
+    def _go_on(self) -> None:
+        try:
+            self.inspector.go_on()
+        except Exception as error:
+            self._defect(error)
+            return
+        self._attend()
+        if self._unread_bytes and not self.inspector.paused and not self.ended:
+            unread, self._unread_bytes = self._unread_bytes, 0
+            self.stream.credit(unread)  # type: ignore[union-attr]
+        if self._end_held and not self.inspector.holds and not self.ended:
+            self._end_held = False
+            self.on_end()
 
     def _flows_of(self, exchange: Exchange) -> CallerFlows:
         flows = self._grpc_flows if exchange.grpc else self._flows
@@ -180,6 +207,9 @@ class InboundHttp2Relay(Http2Relay):
         """End exactly the requests in flight that are denied now, each in its protocol's words."""
         for exchange in self.inspector.outstanding():
             decision = self.caller.again(self._port, exchange, self._forwarded_for)
+            if (waits := self.caller.take_waits()) is not None:
+                waits.then(self._look_again)
+                continue
             if isinstance(decision, Deny) and exchange.local is None:
                 exchange.decision = decision
                 self.inspector.revoke(exchange, self._denial(exchange, decision))

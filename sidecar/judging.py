@@ -20,7 +20,7 @@ from ringfence.spiffe import SpiffeId
 from sidecar.facts import ConnectionFacts, From, RequestFacts, RequestHeadFields
 from sidecar.relay import RelayFacts
 from sidecar.remarks import Remarked, Remarks
-from sidecar.tokens.reader import NO_TOKENS, TokenReader
+from sidecar.tokens.reader import NO_TOKENS, Asking, TokenReader
 
 _AMBIGUOUS: Final = Deny(DenyReason.HEADER_NOT_ALLOWED)
 
@@ -41,6 +41,7 @@ class Known(Protocol):
     view: CallerView
     shadow: CallerView | None
     shadow_verdict: Decision | None
+    waits: Asking | None
 
 
 class Judging:
@@ -102,10 +103,15 @@ class Judging:
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def request(self, relay: RelayFacts, caller: Known, request: Judged, told: ForwardedFor) -> Decision:
-        """For the first time; ``told``: what its port tells its app of where it comes from."""
+        """For the first time; ``told``: what its port tells its app of where it comes from. With ``caller.waits`` set
+        it is no verdict: its token's issuer has to answer first, and then it is to be asked for again."""
         port, method, target = relay.port, request.method, request.target
         facts = self._facts(caller, request, told)
         decision = _certain(caller.view.request(port, method, target, facts), facts)
+        if facts.waits is not None:
+            # Also where it is permitted: a denylist's condition may have read the token, too.
+            caller.waits = facts.waits
+            return decision
         if isinstance(decision, Permit) and decision.would_deny is not None:
             self._remarks.would_deny(relay, decision, request)
         if caller.shadow is not None:
@@ -116,9 +122,11 @@ class Judging:
         return decision
 
     def again(self, caller: Known, port: int, request: Judged, told: ForwardedFor) -> Decision:
-        """A request that is under way, by what the policy and the time are now."""
+        """A request that is under way, by what policy and time are now; ``caller.waits`` as with ``request``."""
         facts = self._facts(caller, request, told)
-        return _certain(caller.view.request(port, request.method, request.target, facts), facts)
+        decision = _certain(caller.view.request(port, request.method, request.target, facts), facts)
+        caller.waits = facts.waits
+        return decision
 
     def _facts(self, caller: Known, request: Judged, told: ForwardedFor) -> RequestFacts:
         came = From(caller.leaf_sha256, caller.address, told)

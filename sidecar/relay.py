@@ -84,6 +84,13 @@ class RelayOwner(Protocol):
         """A defect of ours met while handling this connection's bytes: log it; the relay is ended."""
 
 
+class JudgingOwner(RelayOwner, Protocol):
+    """The inbound side, of a relay whose requests it judges."""
+
+    def look_again(self, relay: Relay) -> None:
+        """What a request under way stands on is known anew: judge what the relay carries again."""
+
+
 class Relay(asyncio.BaseProtocol):
     """Opaque bytes between ``transport`` (the app) and ``stream`` (the mesh); either may come later than the other.
 

@@ -86,7 +86,11 @@ class Inspector(ResponseSide):
                                 return data
                             # The judge may have put other fields in the place of those that came.
                             return data[: start + _VERSION_BYTES] + inserted + exchange.fields.forward + data[end:]
-                        self._refused(exchange)
+                        if self._waits:
+                            self._take_back(exchange)
+                            self._hold(data)
+                        else:
+                            self._refused(exchange)
                         self._settle()
                         return b""
         return self._client_slow(data)
@@ -190,11 +194,17 @@ class Inspector(ResponseSide):
         ``patient``: where none is due, the next one says it. A connection that is closed while it is idle may be closed
         upon a request that is under way.
         """
-        if self._current is None and not patient:
+        if self._current is None and not self._waits and not patient:
             self._shut(abort=False)
         elif not self.raw:
             self._draining = True
             self._settle()
+
+    def go_on(self) -> None:
+        """What the request that waits needs is known: judge it. Not from within a call of the judge."""
+        self._waits = False
+        self._resume()
+        self._settle()
 
     def client_eof(self) -> bytes:
         """The client will send no more; returns what the server is still to be sent. Inside a request, that is

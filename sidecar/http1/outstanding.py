@@ -59,6 +59,7 @@ class Outstanding:
         "_server_out",
         "_server_step",
         "_simple",
+        "_waits",
         "abort",
         "attention",
         "client_bytes",
@@ -91,6 +92,7 @@ class Outstanding:
         self._body: Body = CountedBody(0)
         self._response_body: Body = self._body
         self._response_keeps = True
+        self._waits = False  # the request that begins what is held has no verdict yet
         self._interim = 0
         self._draining = False
         self._frames: FrameEdges | None = None  # of a server that speaks WebSocket now

@@ -37,6 +37,11 @@ class RequestSide(Outstanding):
         exchange.local = response
         exchange.local_close = close
 
+    def wait(self) -> None:
+        """The request has no verdict yet: it is taken back, held with all that follows it, and judged anew by
+        `Inspector.go_on`. Only from within `Judge.request`, which then returns None; `Judge.done` is not called."""
+        self._waits = True
+
     def _client_slow(self, data: bytes) -> bytes:
         """`Inspector.from_client` for whatever is not one whole and usual request."""
         self.client_bytes += len(data)
@@ -85,6 +90,9 @@ class RequestSide(Outstanding):
                         return
                     self._blank = False
                     self._open_request(data[pos:end], out)
+                    if self._waits:
+                        self._hold(data[pos:])
+                        return
                     pos = end
                 else:
                     return
@@ -119,7 +127,10 @@ class RequestSide(Outstanding):
         self._push(exchange)
         inserted = self._judge_request(exchange)
         if inserted is None:
-            self._refused(exchange)
+            if self._waits:
+                self._take_back(exchange)
+            else:
+                self._refused(exchange)
             return
         out.append(b"%b %b %b\r\n%b%b" % (method, target, version, inserted, exchange.fields.forward))
         if not length:
@@ -149,6 +160,15 @@ class RequestSide(Outstanding):
             self._finish()
             if last:
                 self._shut(abort=False)
+
+    def _take_back(self, exchange: Exchange) -> None:
+        """As if the newest request had not come yet."""
+        if self._current is exchange:
+            self._current = None
+        else:
+            self._later.pop()
+        self._newest = None
+        self._client_step = HEAD
 
     def _refused(self, exchange: Exchange) -> None:
         """Queue the refusal, and decide what becomes of the request's body and of the connection."""

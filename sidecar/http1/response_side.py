@@ -174,7 +174,7 @@ class ResponseSide(RequestSide):
 
     def _resume(self) -> None:
         """Go on with held client bytes, once the queue is half empty or the server has declined to upgrade."""
-        if self._held and self._client_step != HOLD and len(self._later) < OUTSTANDING_LIMIT // 2:
+        if self._held and not self._waits and self._client_step != HOLD and len(self._later) < OUTSTANDING_LIMIT // 2:
             held = bytes(self._held)
             self._held.clear()
             self.paused = False

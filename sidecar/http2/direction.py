@@ -206,6 +206,17 @@ class Direction(FrameDispatch):
             self.in_step = False
             self._must_clear = True
 
+    @property
+    def holds(self) -> bool:
+        """Requests wait for their verdict."""
+        return False
+
+    def _part(self) -> None:
+        """Be out of step from here on, whatever the next blocks are."""
+        if self.in_step:
+            self.in_step = False
+            self._must_clear = True
+
     def passed_block(
         self, stream_id: int, end: bool, block: bytes, entry: Entry, head: RequestHead | ResponseHead, inserted: bytes
     ) -> bytes | None:

@@ -87,7 +87,8 @@ class Judge(Protocol):
 
     def request(self, exchange: Exchange) -> bytes | None:
         """Permit, with the fields to append to the header block (each made by `literal`; b"" for none); or None, having
-        called `Inspector.refuse`. It may put other ``fields`` into the exchange: what they keep is forwarded."""
+        called `Inspector.refuse` or `Inspector.wait`. It may put other ``fields`` into the exchange: what they keep is
+        forwarded."""
 
     def response(self, exchange: Exchange, status: int) -> None:
         """The header section of the final response came from the server."""

@@ -36,6 +36,7 @@ from sidecar.http2.exchange import Exchange, Judge
 from sidecar.http2.frames import PeerError
 from sidecar.http2.guard import APP_BUDGETS, FloodError, FloodGuard
 from sidecar.http2.heads import Heads
+from sidecar.http2.held import PAUSED_BYTES
 from sidecar.http2.reading import LARGEST_ID
 from sidecar.http2.request_side import RequestDirection
 from sidecar.http2.response_side import ResponseDirection
@@ -110,7 +111,17 @@ class Inspector:
     @property
     def idle(self) -> bool:
         """No request is outstanding."""
-        return not self._shared.streams
+        return not self._shared.streams and not self._requests.holds
+
+    @property
+    def paused(self) -> bool:
+        """Feed no more client bytes for now: much of them waits for a verdict (`go_on`)."""
+        return self._requests.held_bytes > PAUSED_BYTES
+
+    @property
+    def holds(self) -> bool:
+        """A request waits for its verdict."""
+        return self._requests.holds
 
     @property
     def progress(self) -> str:
@@ -123,7 +134,7 @@ class Inspector:
             return "preface"
         if self._requests.in_block:
             return "frame"
-        return "streams" if self._shared.streams else "idle"
+        return "streams" if not self.idle else "idle"
 
     def outstanding(self) -> list[Exchange]:
         """The exchanges that have been judged and have not ended, oldest first."""
@@ -147,6 +158,19 @@ class Inspector:
         """Say what a refused request is answered; only from within `Judge.request`, which then returns None."""
         exchange.local = answer
 
+    def wait(self) -> None:
+        """The request has no verdict yet: it, and those after it, are kept and judged anew by `go_on`; streams that are
+        open go on. Only from within `Judge.request`, which then returns None; `Judge.done` is not called."""
+        self._shared.waits = True
+
+    def go_on(self) -> None:
+        """What the request that waits needs is known: judge it. Not from within a call of the judge."""
+        self._shared.attention = True
+        try:
+            self._requests.go_on()
+        except PeerError as error:
+            self._shared.break_client(error)
+
     def revoke(self, exchange: Exchange, answer: Answer) -> None:
         """End an exchange that had been permitted, in its protocol's words: ``answer`` where the response has not
         begun, trailers where it has and is gRPC, else a reset. The server is sent RST_STREAM(CANCEL). Not from within
@@ -168,7 +192,7 @@ class Inspector:
         shared = self._shared
         if shared.draining or shared.close_after:
             return
-        if not shared.greeted and not shared.streams:
+        if not shared.greeted and self.idle:
             shared.shut()
             return
         shared.draining = True

@@ -90,6 +90,7 @@ class Broken(StrEnum):
     UNKNOWN_FLOOD = "unknown_flood"
     GOAWAY_FLOOD = "goaway_flood"
     UNREAD_FLOOD = "unread_flood"
+    HELD_FLOOD = "held_flood"
     """Masses of answers asked for and not read."""
 
 

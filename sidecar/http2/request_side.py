@@ -6,25 +6,29 @@ from sidecar.http2 import frames as h2
 from sidecar.http2.direction import Direction
 from sidecar.http2.exchange import Exchange
 from sidecar.http2.frames import PREFACE, PeerError
-from sidecar.http2.guard import FloodGuard
+from sidecar.http2.guard import FloodError, FloodGuard
 from sidecar.http2.head import UNANNOUNCED_LEFT
 from sidecar.http2.heads import Entry, Heads
+from sidecar.http2.held import HELD_LIMIT_BYTES, Held, HeldBlock, HeldFrame
 from sidecar.http2.mediation import STREAM_LIMIT
 from sidecar.http2.messages import count_request, request_head, request_trailers
 from sidecar.http2.reading import LARGEST_ID, is_plain_update, unpack_header
 from sidecar.http2.reasons import Broken, BrokenError, Malformed, MalformedError
 from sidecar.http2.streams import DRAIN_PING, Streams
 
+_OF_STREAMS = frozenset({h2.DATA, h2.RST_STREAM, h2.WINDOW_UPDATE})
+
 
 class RequestDirection(Direction):
     """See `Direction`; the sender is the client."""
 
-    __slots__ = ("_judge_request", "_prefaced")
+    __slots__ = ("_held", "_judge_request", "_prefaced")
 
     def __init__(self, shared: Streams, heads: Heads, guard: FloodGuard) -> None:
         super().__init__(shared, heads, guard, heads.request_table)
         self._judge_request = shared.judge.request
         self._prefaced = False
+        self._held = Held()
 
     # --- bytes ---
 
@@ -135,6 +139,14 @@ class RequestDirection(Direction):
         if not stream_id & 1:
             raise BrokenError(h2.PROTOCOL_ERROR, Broken.STREAM_ID, f"request on stream {stream_id}")
         shared.last_id = stream_id
+        if self._held:
+            self._hold(HeldBlock(stream_id, end, block, entry, True))
+            return b""
+        return self._open(stream_id, end, block, entry)
+
+    def _open(self, stream_id: int, end: bool, block: bytes, entry: Entry) -> bytes | None:
+        """As `take_block` for a block that was read and opens a stream."""
+        shared = self.shared
         if shared.turning_away or len(self.streams) >= STREAM_LIMIT:
             self.withhold(entry)
             self._turn_away(stream_id, end)
@@ -152,6 +164,12 @@ class RequestDirection(Direction):
             exchange.request_open = False
         self.streams[stream_id] = exchange
         inserted = self._judge_request(exchange)
+        if inserted is None and shared.waits:
+            shared.waits = False
+            del self.streams[stream_id]
+            self._part()
+            self._hold(HeldBlock(stream_id, end, block, entry, True))
+            return b""
         if inserted is None:
             self.withhold(entry)
             shared.refused(exchange)
@@ -161,6 +179,9 @@ class RequestDirection(Direction):
         return self.passed_block(stream_id, end, block, entry, exchange.fields, inserted)
 
     def _trailers(self, stream_id: int, end: bool, block: bytes, entry: Entry) -> bytes | None:
+        if self._held and stream_id >= self._held.from_id:
+            self._hold(HeldBlock(stream_id, end, block, entry, False))
+            return b""
         exchange = self.streams.get(stream_id)
         if exchange is None:
             if self.late_passes(stream_id, end) and self.in_step:
@@ -185,6 +206,57 @@ class RequestDirection(Direction):
             return
         shared.reset_client(stream_id, h2.REFUSED_STREAM, request_open=not end)
         shared.spend_reset()
+
+    # --- requests without a verdict ---
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of what waits."""
+        return self._held.size_bytes
+
+    def drop_input(self) -> None:
+        super().drop_input()
+        self._held.take()
+
+    def slow(self, kind: int, flags: int, stream_id: int, frame: bytes) -> None:
+        if self._held and kind in _OF_STREAMS and self._block is None:
+            stream_id &= LARGEST_ID
+            if self._held.from_id <= stream_id <= self.shared.last_id:
+                self._hold(HeldFrame(stream_id, kind, flags, frame))
+                return
+        super().slow(kind, flags, stream_id, frame)
+
+    def _hold(self, item: HeldBlock | HeldFrame) -> None:
+        if not self._held.add(item):
+            raise FloodError("held", f"more than {HELD_LIMIT_BYTES} bytes while a request waits for its verdict")
+
+    def go_on(self) -> None:
+        """Take what was held as if it came now, until a request has to wait again. Raises PeerError."""
+        for item in self._held.take():
+            if self.shared.close_after:
+                return
+            if self._held and item.stream_id >= self._held.from_id:
+                self._hold(item)
+            elif isinstance(item, HeldFrame):
+                self.slow(item.kind, item.flags, item.stream_id, item.frame)
+            else:
+                self._take_held(item)
+
+    def _take_held(self, item: HeldBlock) -> None:
+        take = self._open if item.opens else self._trailers
+        try:
+            passed = take(item.stream_id, item.end, item.block, item.entry)
+        except MalformedError as error:
+            self.fault(self.streams[item.stream_id], error)
+            return
+        if passed is None:
+            raise AssertionError("a block that was held cannot pass as it came")
+        if passed:
+            self.out.append(passed)
 
     # --- content and ends ---
 

@@ -42,6 +42,7 @@ class Streams:
         "responses",
         "streams",
         "turning_away",
+        "waits",
     )
 
     requests: Direction
@@ -63,6 +64,8 @@ class Streams:
         self.turning_away = False
         """Requests from now on are ignored: the client knows that they were not processed."""
         self.client_ended = False
+        self.waits = False
+        """The judge has no verdict yet on the request that it was asked about."""
         self.attention = False
         self.close_after = False
         self.abort = False
@@ -73,7 +76,7 @@ class Streams:
         """Both messages have ended, one way or the other."""
         del self.streams[exchange.stream_id]
         self.judge_done(exchange)
-        if not self.streams and (self.turning_away or self.client_ended):
+        if not self.streams and (self.turning_away or self.client_ended) and not self.requests.holds:
             self.shut()
 
     def shut(self) -> None:

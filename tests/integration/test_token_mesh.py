@@ -7,7 +7,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -283,3 +283,24 @@ async def test_keys_outlive_a_restart_of_all_while_the_issuer_is_away(tmp_path: 
         issuer.answer = gone
         async with running(tmp_path, issuer) as mesh:
             await mesh.until("/orders", token(), 200)
+
+
+async def test_opaque_tokens_are_asked_about(mesh: TokenMesh) -> None:
+    active = {"good"}
+
+    async def introspect(form: dict[str, str]) -> web.StreamResponse:
+        return web.json_response({"active": form["token"] in active, "aud": "orders"})
+
+    mesh.issuer.introspect = introspect
+    assert (await mesh.ask("/session", "", "x-session: good"))[0] == 200
+    assert (await mesh.ask("/session", "", "x-session: bad"))[1] == "token_invalid"
+    assert (await mesh.ask("/session"))[1] == "token_missing"
+    assert mesh.issuer.authorizations[0] == "Basic YXBpOnMzY3JldA=="
+    active.clear()
+    deadline = time.monotonic() + 30
+    while (await mesh.ask("/session", "", "x-session: good"))[0] == 200:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    assert "s3cret" not in mesh.command.stderr
+    with suppress(FileNotFoundError):
+        assert "s3cret" not in (mesh.folder / "s" / "token-issuers.json").read_text()

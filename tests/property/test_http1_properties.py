@@ -9,7 +9,7 @@ import h11
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.http1 import Heads
+from sidecar.http1 import Exchange, Heads
 from sidecar.http1.lines import METHODS, read_request_line
 from sidecar.http1.reasons import MalformedError
 from tests.http1_ends import IDENTITY, Between, bytewise, request
@@ -106,6 +106,53 @@ def test_requests_whole_and_bytewise_are_the_same(
         wire.client(*pieces)
         states.append(wire.state())
     assert states[0] == states[1] == states[2] == states[3]
+
+
+class Undecided(Between):
+    """Each request has no verdict for as many questions as ``waits`` says."""
+
+    def __init__(self, waits: list[int], **kwargs: object) -> None:
+        self.waits = list(waits)
+        super().__init__(**kwargs)  # type: ignore[arg-type]
+
+    def request(self, exchange: Exchange) -> bytes | None:
+        if self.waits and self.waits[0] > 0:
+            self.waits[0] -= 1
+            self.inspector.wait()
+            return None
+        self.waits = self.waits[1:]
+        return super().request(exchange)
+
+    def go_on(self) -> None:
+        self.inspector.go_on()
+        self._attend()
+
+
+@given(
+    st.lists(messages(), min_size=1, max_size=4),
+    REFUSES,
+    RAGGED,
+    st.lists(st.integers(0, 2), max_size=4),
+    st.lists(st.booleans(), max_size=60),
+)
+@settings(max_examples=200, deadline=None)
+def test_requests_that_wait_for_their_verdict_are_the_same_as_those_that_do_not(
+    sent: list[Message], refuses: object, sizes: list[int], waits: list[int], order: list[bool]
+) -> None:
+    data = b"".join(message.data for message in sent)
+    at_once = Between(inserted=IDENTITY, refuses=refuses)  # type: ignore[arg-type]
+    at_once.client(data)
+    wire = Undecided(waits, inserted=IDENTITY, refuses=refuses)
+    pieces = _ragged(data, sizes)
+    for ask in order:
+        if ask and pieces:
+            wire.client(pieces.pop(0))
+        elif not ask:
+            wire.go_on()
+    wire.client(*pieces)
+    for _ in range(1 + sum(waits)):
+        wire.go_on()
+    assert wire.state() == at_once.state()
 
 
 @given(messages(), st.integers(0, 400), st.binary(min_size=1, max_size=3), RAGGED)

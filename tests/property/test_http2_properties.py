@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 
@@ -114,9 +114,11 @@ class Side:
 class Conversation:
     """All calls at once, in an order that chance decides."""
 
+    pair_of: type[Pair] = Pair
+
     def __init__(self, calls: list[Call], chance: random.Random, **kwargs: object) -> None:
         seconds = count()  # no flood, however many frames: each has a second of its own
-        self.pair = Pair(refuses=refused, inserted=IDENTITY, monotonic=lambda: float(next(seconds)), **kwargs)  # type: ignore[arg-type]
+        self.pair = self.pair_of(refuses=refused, inserted=IDENTITY, monotonic=lambda: float(next(seconds)), **kwargs)  # type: ignore[arg-type]
         self.pair.client.increment_flow_control_window(100_000)
         self.chance = chance
         self.calls = {2 * index + 1: call for index, call in enumerate(calls)}
@@ -128,7 +130,7 @@ class Conversation:
     def run(self) -> None:
         pair = self.pair
         pair.pump()
-        moves = [self._ask, self._upload, self._reply, self._download, self._end_early]
+        moves = self.moves()
         idle = 0
         while idle < 3:
             moved = False
@@ -138,6 +140,9 @@ class Conversation:
                     pair.attend()
             pair.attend()
             idle = 0 if moved else idle + 1
+
+    def moves(self) -> list[Callable[[], bool]]:
+        return [self._ask, self._upload, self._reply, self._download, self._end_early]
 
     def _pick(self, among: Iterable[int]) -> int | None:
         left = sorted(among)
@@ -262,6 +267,76 @@ def test_any_interleaving_conserves_headers_and_bodies(
     if not talk.gone:  # every window is whole again: nothing that was dropped or made here is owed to anybody
         assert pair.client.outbound_flow_control_window == 65_535
         assert pair.server.outbound_flow_control_window == 165_535 - OWN_ROOM_BYTES
+    for end in (pair.client, pair.server):
+        end.ping(b"12345678")
+    pair.pump()
+    assert not pair.inspector.close_after
+
+
+class Undecided(Pair):
+    """Some requests have no verdict until it is given."""
+
+    def __init__(self, **kwargs: object) -> None:
+        self.undecided: set[int] = set()
+        super().__init__(**kwargs)  # type: ignore[arg-type]
+
+    def request(self, exchange: Exchange) -> bytes | None:
+        if exchange.stream_id in self.undecided:
+            self.inspector.wait()
+            return None
+        return super().request(exchange)
+
+
+class Waits(Conversation):
+    """Some requests wait for their verdict, for as long as chance says; the client ends none meanwhile."""
+
+    pair_of = Undecided
+    pair: Undecided
+
+    def moves(self) -> list[Callable[[], bool]]:
+        self.pair.undecided = {stream_id for stream_id in self.calls if self.chance.random() < 0.5}
+        return [*super().moves(), self._decide]
+
+    def _decide(self) -> bool:
+        left = self.pair.undecided
+        if not left:
+            return False
+        if self.chance.random() < 0.3:
+            left.discard(self.chance.choice(sorted(left)))
+            self.pair.inspector.go_on()
+            self.pair.attend()
+        return True
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(CALLS, min_size=2, max_size=7), st.randoms(use_true_random=False), st.booleans())
+def test_requests_that_wait_for_their_verdict_lose_nothing_and_hold_up_no_open_stream(
+    calls: list[Call], chance: random.Random, fragmented: bool
+) -> None:
+    talk = Waits(calls, chance, **({"chunk": pieces(chance)} if fragmented else {}))
+    talk.run()
+    pair = talk.pair
+    assert pair.flaws == []
+    assert not pair.inspector.holds
+    assert sorted(exchange.stream_id for exchange in pair.exchanges) == sorted(talk.calls)
+    for stream_id, call in talk.calls.items():
+        if call.path == b"/secret":
+            assert stream_id not in pair.requests
+            assert pair.responses[stream_id][0] == (b":status", b"403")
+            continue
+        assert pair.requests[stream_id] == [*call.head, (IDENTITY_NAME, IDENTITY_VALUE)]
+        upload = b"".join(call.upload)
+        if stream_id in talk.gone:
+            assert upload.startswith(pair.uploads[stream_id])
+            continue
+        assert pair.uploads[stream_id] == upload
+        assert pair.request_trailers.get(stream_id, []) == call.trailers
+        assert pair.responses[stream_id] == [(b":status", call.status), *call.response_fields]
+        assert pair.downloads[stream_id] == b"".join(call.download)
+    assert pair.inspector.idle
+    assert pair.open_count == 0
+    if not talk.gone:
+        assert pair.client.outbound_flow_control_window == 65_535
     for end in (pair.client, pair.server):
         end.ping(b"12345678")
     pair.pump()
