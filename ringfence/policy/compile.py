@@ -29,7 +29,7 @@ _HEADER: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _HOST: Final = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 _GRPC: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _GRPC_METHODS: Final = frozenset((b"POST",))
-_NO_METHOD: Final = frozenset((b"",))
+_NO_METHOD: Final[frozenset[bytes]] = frozenset((object(),))  # type: ignore[arg-type]  # what no bytes are equal to
 
 
 class PolicyError(ValueError):

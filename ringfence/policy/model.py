@@ -46,7 +46,8 @@ Named = SpiffeIdPattern | NamespaceCallers | TrustDomainCallers | AuthenticatedC
 class NarrowedCallers:
     """Those of ``callers`` whose direct peer's address lies in one of ``cidrs`` (canonical, at least one).
 
-    An address is no identity: it only ever narrows one.
+    An address is no identity: it only ever narrows one. One that is not known lies in none of them; but a denylist
+    speaks of it all the same.
     """
 
     callers: Named
@@ -61,7 +62,8 @@ class HeaderMatch:
     """A request header, ``name`` in lower case.
 
     With ``values``: the header is there exactly once and its value is one of them. Without: it is there (``present``)
-    or it is not. A header that is there twice never has a value: two readers would read it as two things.
+    or it is not. A header that is there twice never has a value: two readers would read it as two things. In a denylist
+    it has each of its values, so that a second one is no way round it.
     """
 
     name: str
@@ -100,7 +102,9 @@ class Rule:
 
     ``methods``, ``paths``, ``hosts``, ``headers``, ``grpc`` and ``token`` are HTTP words: a rule that has one of them
     never speaks of opaque TCP. ``paths`` and ``grpc`` are alternatives to each other: one of either suffices.
-    ``hosts``: lower case, without port; ``*.`` before a name stands for one or more labels. ``when``: a CEL expression.
+    ``hosts``: lower case, without port; ``*.`` before a name stands for one or more labels; a denylist's speak of a
+    request without a host, too, and of a host with a dot at its end as of one without. ``when``: a CEL expression; one
+    that cannot be evaluated is false, in a denylist true.
     """
 
     name: str
