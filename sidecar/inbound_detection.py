@@ -280,6 +280,7 @@ class InboundDetection(InboundOpaqueRelay):
         decision = self.caller.connection(self.app_port.port)
         if isinstance(decision, Deny):
             self.caller.admitted(self.facts, decision)
+            self._detections.judged_unread(self.facts, decision, self.caller.shadow_verdict)
             self.owner.refuse(self, decision, detail)
 
     # -- waiting ------------------------------------------------------------------------------------------------------

@@ -202,6 +202,7 @@ class DirectCallers:
         facts.port = port.port if port is not None else 0
         facts.protocol = port.protocol if port is not None else "tcp"
         facts.remote = _shown(remote)
+        self._recorder.connection_judged(facts, Deny(reason))
         self._admitter.deny(facts, Deny(reason), detail)
 
     # -- the ends' owner ----------------------------------------------------------------------------------------------

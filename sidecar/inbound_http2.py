@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from ringfence.policy.decide import Deny
 from ringfence.policy.reasons import DenyReason
@@ -18,6 +19,8 @@ from sidecar.limits.limiter import CallerLimits
 from sidecar.recording import Recorder
 from sidecar.relay import JudgingOwner, RelayFacts, close_connection
 from sidecar.request_relay import JudgedRequest
+
+_UNIMPLEMENTED: Final = 12  # what gRPC says of a method that there is not
 
 
 class InboundHttp2Relay(Http2Relay, WaitingRelay):
@@ -181,6 +184,11 @@ class InboundHttp2Relay(Http2Relay, WaitingRelay):
         flows = self._grpc_flows if exchange.grpc else self._flows
         assert flows is not None
         return flows
+
+    def done(self, exchange: JudgedRequest) -> None:
+        super().done(exchange)
+        if exchange.grpc_status == _UNIMPLEMENTED:  # type: ignore[attr-defined]
+            self._missed(exchange)
 
     def _missed(self, exchange: JudgedRequest) -> None:
         assert isinstance(exchange, Exchange)

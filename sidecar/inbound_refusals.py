@@ -32,6 +32,7 @@ class InboundRefusals:
         self, stream: Stream | DirectEnd, facts: RelayFacts, decision: Deny, retry_after_seconds: int = 0
     ) -> None:
         """Answer a CONNECT that policy forbids, and end its stream; a direct caller sees a close."""
+        self._recorder.connection_judged(facts, decision)
         self.deny(facts, decision, None)
         if isinstance(stream, Stream):
             self._answer(stream, decision.reason, facts.request_id, retry_after_seconds)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.decide import Decision, Deny, Permit
-from ringfence.policy.reasons import ReasonKind
+from ringfence.policy.reasons import DenyReason, ReasonKind
 from sidecar.flows.table import CallerFlows, FlowTable
 from sidecar.metrics import OVERFLOW, Count, Histogram, SidecarMetrics
 from sidecar.noted_calls import DENIED, SHADOW, WOULD_DENY, Note, NotedCalls
@@ -28,6 +28,9 @@ from sidecar.trace_context import is_drawn
 if TYPE_CHECKING:
     from sidecar.tracing import Tracer
 
+_NO_VERDICTS: Final = frozenset(
+    [DenyReason.RATE_LIMITED, *(one for one in DenyReason if one.kind is ReasonKind.FAILURE)]
+)
 _PATH_LIMIT_BYTES: Final = 512
 
 
@@ -160,8 +163,8 @@ class Recorder:
         return self.flows.of(facts.peer, facts.port, protocol) if facts.direction == "inbound" else None
 
     def connection_judged(self, facts: RelayFacts, decision: Decision, shadow: Decision | None = None) -> None:
-        """An inbound connection was judged unread."""
-        if facts.port:
+        """An inbound connection was judged unread, for the first time; what no policy refused is no verdict."""
+        if facts.port and not (isinstance(decision, Deny) and decision.reason in _NO_VERDICTS):
             self.flows.of(facts.peer, facts.port, "tcp").connected(decision, shadow)
 
     def detected(self, facts: RelayFacts) -> None:
@@ -202,8 +205,6 @@ class Recorder:
     def connection_denied(self, facts: RelayFacts, decision: Deny, *, detail: str = "") -> None:
         self.metrics.denials.at(facts.direction, facts.peer, facts.service, str(decision.reason)).value += 1
         self._note(facts, facts.request_id, decision, str(decision.reason), detail=detail)
-        if facts.direction == "inbound" and decision.reason.kind is not ReasonKind.FAILURE:
-            self.connection_judged(facts, decision)
         fields = self.fields(facts)
         if detail:
             fields["detail"] = detail

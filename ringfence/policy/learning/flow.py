@@ -35,7 +35,7 @@ class Flow:
     rule that permitted, or of the one that came nearest; may be empty. ``reason``: a DenyReason's word, empty for
     ``permit``. ``shadow``: the verdict of the shadow policy, ``permit`` or a DenyReason's word; empty where there was
     none. ``missed``: how many of ``count`` the app answered with a status that says there is no such thing (404, 405,
-    501). Times are Unix seconds; ``last_seen`` may be ten seconds late.
+    501, gRPC's UNIMPLEMENTED). Times are Unix seconds; ``last_seen`` may be ten seconds late.
     """
 
     caller: SpiffeId | None
