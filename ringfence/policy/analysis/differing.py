@@ -66,6 +66,7 @@ class Mending:
 
     def __init__(self, matcher: Matcher, named: NamedRule, call: Call) -> None:
         self.matcher = matcher
+        self.named = named
         self.rule = named.rule
         self.call = call
         self.differences: list[Difference] = []

@@ -12,22 +12,31 @@ from ringfence.policy.model import HeaderMatch
 from ringfence.policy.paths import judged_path
 
 
-def differ_request(mending: Mending) -> None:
-    """All of them, in this order."""
-    rule = mending.rule
-    if rule.methods and not mending.takes_at("/", methods=rule.methods):
-        difference = Difference(dimension=Dimension.METHOD, has=mending.call.method, wants=rule.methods)
-        mending.differ(difference, replace(mending.call, method=rule.methods[0]))
-    _differ_path(mending)
-    if rule.hosts and not mending.takes(hosts=rule.hosts):
-        difference = Difference(dimension=Dimension.HOST, has=mending.call.host or "none", wants=rule.hosts)
-        mending.differ(difference, replace(mending.call, host=example_host(rule.hosts[0])))
-    for header in rule.headers:
+def differ_method(mending: Mending) -> None:
+    """The method, wherever it goes."""
+    methods = mending.rule.methods
+    if methods and not mending.takes_at("/", methods=methods):
+        difference = Difference(dimension=Dimension.METHOD, has=mending.call.method, wants=methods)
+        mending.differ(difference, replace(mending.call, method=methods[0]))
+
+
+def differ_host(mending: Mending) -> None:
+    """The host asked for."""
+    hosts = mending.rule.hosts
+    if hosts and not mending.takes(hosts=hosts):
+        difference = Difference(dimension=Dimension.HOST, has=mending.call.host or "none", wants=hosts)
+        mending.differ(difference, replace(mending.call, host=example_host(hosts[0])))
+
+
+def differ_headers(mending: Mending) -> None:
+    """Each header that the rule speaks of."""
+    for header in mending.rule.headers:
         if not mending.takes(headers=(header,)):
             _differ_header(mending, header)
 
 
-def _differ_path(mending: Mending) -> None:
+def differ_path(mending: Mending) -> None:
+    """The path, or the gRPC method."""
     rule, call = mending.rule, mending.call
     if mending.takes(paths=rule.paths, grpc=rule.grpc):
         return
