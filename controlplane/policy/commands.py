@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, str]] = {
     "flows": "controlplane.policy.flows:command",
     "graph": "controlplane.policy.graph:command",
     "history": "controlplane.policy.history:history",
+    "import": "controlplane.policy.importing:command",
     "learn": "controlplane.policy.learn:command",
     "prove": "controlplane.policy.prove:command",
     "rollback": "controlplane.policy.apply:rollback",
