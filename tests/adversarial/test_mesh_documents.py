@@ -654,7 +654,7 @@ CHANGES = [
         "  policies: &p policies\n  more: *p",
         [
             "6:13: anchor or alias 'p' (aliases are not supported: write the value out)",
-            "7:3: unknown field 'more' in spec (use one of trustDomain, policies, controlPlane, identities, rootNamespace, tracing, services, directServices)",
+            "7:3: unknown field 'more' in spec (use one of trustDomain, policies, controlPlane, identities, rootNamespace, tracing, tokenIssuers, services, directServices)",
             "7:9: anchor or alias 'p' (aliases are not supported: write the value out)",
         ],
     ),
