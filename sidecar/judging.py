@@ -115,10 +115,9 @@ class Judging:
         if isinstance(decision, Permit) and decision.would_deny is not None:
             self._remarks.would_deny(relay, decision, request)
         if caller.shadow is not None:
-            facts.ambiguous = False
-            shadow = _certain(caller.shadow.request(port, method, target, facts), facts)
-            caller.shadow_verdict = shadow
-            self._remarks.shadowed(relay, decision, shadow, request)
+            shadow = caller.shadow_verdict = _shadow_verdict(caller.shadow, port, request, facts)
+            if shadow is not None:
+                self._remarks.shadowed(relay, decision, shadow, request)
         return decision
 
     def again(self, caller: Known, port: int, request: Judged, told: ForwardedFor) -> Decision:
@@ -131,6 +130,13 @@ class Judging:
     def _facts(self, caller: Known, request: Judged, told: ForwardedFor) -> RequestFacts:
         came = From(caller.leaf_sha256, caller.address, told)
         return RequestFacts(request.fields, self._now(), self._tokens, came)
+
+
+def _shadow_verdict(view: CallerView, port: int, request: Judged, facts: RequestFacts) -> Decision | None:
+    """None where the issuer of the request's token has to be asked for the shadow alone: nothing waits for that."""
+    facts.ambiguous = False
+    verdict = _certain(view.request(port, request.method, request.target, facts), facts)
+    return verdict if facts.waits is None else None
 
 
 def _certain(decision: Decision, facts: RequestFacts) -> Decision:

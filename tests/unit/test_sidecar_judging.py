@@ -131,3 +131,16 @@ def test_without_a_shadow_from_now_on_calls_are_looked_up_again() -> None:
 )
 def test_an_address_has_one_form(sent: bytes, shown: str) -> None:
     assert plain_address(sent) == shown
+
+
+def test_a_shadow_that_has_to_ask_about_a_token_is_no_verdict_and_holds_nothing_up() -> None:
+    class Asking(View):
+        def request(self, *asked: Any) -> Any:
+            asked[3].waits = object()
+            return DENY
+
+    recorded, caller = judged(Table(View(reads_facts=False)), Table(Asking(reads_facts=True)))
+    assert caller.request(recorded.facts(), Request(), OFF) is PERMIT  # type: ignore[arg-type]
+    assert caller.take_waits() is None
+    assert caller.shadow_verdict is None
+    assert not recorded.metrics.shadow_verdicts.table
