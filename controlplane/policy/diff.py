@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
+from controlplane.policy.flow_source import FlowWords, asks_of_flows, flows_asked
 from controlplane.policy.old_new import named_world
 from controlplane.policy.options import Moment, refuse
 from ringfence.kit.clock import SystemClock
@@ -16,12 +17,15 @@ from ringfence.policy.analysis.cells.segments import TooManyClassesError
 from ringfence.policy.analysis.changes import Comparing, compare
 from ringfence.policy.analysis.explained import printable
 from ringfence.policy.analysis.told_changes import comparison_document, told_comparison
+from ringfence.policy.learning.told import traffic_document, traffic_lines
+from ringfence.policy.learning.traffic import changed_traffic
 
 DIFFERS: Final = 1
 _EPILOG: Final = """\b
 Example:
   ringfence policy diff policies candidate --mesh mesh.yaml
   ringfence policy diff git:main:policies policies --mesh mesh.yaml --json
+  ringfence policy diff policies candidate --since 7d --state .ringfence/shop
 """
 
 
@@ -36,12 +40,16 @@ Example:
 )
 @click.option("--reasons", is_flag=True, help="Tell, too, what is denied for another reason.")
 @click.option("--time", type=Moment(), metavar="TIME", help="The moment to compare at (RFC 3339). [default: now]")
+@asks_of_flows(since="all that is kept", where=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(*, old: str, new: str, mesh: Path | None, reasons: bool, time: float | None, as_json: bool) -> None:
+def command(
+    *, old: str, new: str, mesh: Path | None, reasons: bool, time: float | None, as_json: bool, **said: Any
+) -> None:
     """Which calls become permitted or denied from OLD to NEW, with an example and the rules responsible for each.
 
     OLD and NEW are files or folders of policy, mesh files, or git:REV:PATH. It is complete: a call that no line speaks
-    of is judged alike by both. Exit status: 0 no call is judged otherwise, 1 some are, 2 bad input.
+    of is judged alike by both. With --since, --flows, --state or --admin-socket it also tells how many calls that were
+    really made would be judged otherwise. Exit status: 0 no call is judged otherwise, 1 some are, 2 bad input.
     """
     before, after = named_world(old, mesh), named_world(new, mesh)
     comparing = Comparing(now=time if time is not None else SystemClock().now(), reasons=reasons)
@@ -49,10 +57,17 @@ def command(*, old: str, new: str, mesh: Path | None, reasons: bool, time: float
         comparison = compare(before, after, comparing)
     except TooManyClassesError as error:
         refuse([str(error)])
+    traffic = None
+    if any(value is not None for value in said.values()):
+        flows = flows_asked(FlowWords(**said)).file.flows
+        traffic = changed_traffic(flows, before, after, now=comparing.now)
     if as_json:
-        click.echo(json.dumps(comparison_document(comparison), indent=2))
+        document = comparison_document(comparison)
+        if traffic is not None:
+            document["traffic"] = traffic_document(traffic)
+        click.echo(json.dumps(document, indent=2))
     else:
-        for line in told_comparison(comparison):
+        for line in (*told_comparison(comparison), *(traffic_lines(traffic) if traffic is not None else ())):
             click.echo(printable(line))
     if comparison.changes:
         sys.exit(DIFFERS)

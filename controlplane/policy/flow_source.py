@@ -78,9 +78,9 @@ _FILTERS: Final = (
 )
 
 
-def asks_of_flows(*, since: str, only: bool = True) -> Callable[[F], F]:
+def asks_of_flows(*, since: str, who: bool = False, where: bool = False) -> Callable[[F], F]:
     """The options by which a command says which flows it is about; ``since`` tells the default of the age, which the
-    command has to know itself; ``only``: it asks of nothing else, so also who calls whom, and which control plane."""
+    command has to know itself; ``who``: also who calls whom; ``where``: also of which control plane."""
     age = click.option(
         "--since",
         type=Duration(),
@@ -89,7 +89,7 @@ def asks_of_flows(*, since: str, only: bool = True) -> Callable[[F], F]:
     )
 
     def options(command: F) -> F:
-        for option in reversed((age, *_FILTERS, _FILE, *_PLACES) if only else (age, _FILE)):
+        for option in reversed((age, *(_FILTERS if who else ()), _FILE, *(_PLACES if where else ()))):
             command = option(command)
         return command
 

@@ -28,7 +28,7 @@ Example:
 
 
 @click.command(name="flows", epilog=_EPILOG)
-@asks_of_flows(since="all that is kept")
+@asks_of_flows(since="all that is kept", who=True, where=True)
 @click.option("--verdict", type=click.Choice([one.value for one in Verdict]), help="Only calls judged so.")
 @click.option("--would-deny", is_flag=True, help="As --verdict would_deny: what only observing lets through.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")

@@ -36,7 +36,7 @@ Example:
 
 
 @click.command(name="learn", epilog=_EPILOG)
-@asks_of_flows(since="24h; of a file, all", only=False)
+@asks_of_flows(since="24h; of a file, all")
 @click.option("--service", "services", multiple=True, metavar="SERVICE", help="NAMESPACE/NAME; may be given again.")
 @asks
 @click.option("--min-count", type=click.IntRange(1), default=1, show_default=True, help="Leave out what is rarer.")

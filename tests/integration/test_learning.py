@@ -185,6 +185,16 @@ def test_flows_are_narrowed_exported_and_read_back(shop: Shop) -> None:
     status, out, err = shop.ringfence("policy", "flows", "--flows", "flows.jsonl", "--from", WEB, "--json")
     assert status == 0, err
     assert len(json.loads(out)["flows"]) == 3
+    (shop.folder / "candidate.yaml").write_text(
+        POLICY.replace("methods: [GET]", "methods: [GET, DELETE], paths: [/orders/*]")
+    )
+    status, out, err = shop.ringfence(
+        "policy", "diff", "policies", "candidate.yaml", "--mesh", "mesh.yaml", "--flows", "flows.jsonl", "--json"
+    )
+    assert status == 1, err
+    traffic = json.loads(out)["traffic"]
+    assert (traffic["judged"], traffic["permitted"], traffic["denied"]) == (8, 1, 1)
+    assert traffic["flows_denied"][0]["path"] == "/nothing/here"
     status, out, err = shop.ringfence("policy", "flows", "--state", "s", "--to", "shop/orders")
     assert status == 0, err
     assert "GET /orders/{id}" in out

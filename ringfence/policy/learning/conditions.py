@@ -12,6 +12,7 @@ from ringfence.policy.analysis.world import World
 from ringfence.policy.model import (
     Allowlist,
     Callers,
+    Denylist,
     HeaderMatch,
     Named,
     NarrowedCallers,
@@ -78,3 +79,13 @@ def without_conditions(allowlist: Allowlist) -> Allowlist:
 def _open(rule: Rule) -> Rule:
     callers = tuple(one.callers if isinstance(one, NarrowedCallers) else one for one in rule.callers)
     return replace(rule, callers=callers, hosts=(), headers=(), token=None, when="")
+
+
+def visible(denylist: Denylist) -> Denylist:
+    """Without the rules that speak of what a flow does not show."""
+    return replace(denylist, rules=tuple(rule for rule in denylist.rules if not _reads_more(rule)))
+
+
+def _reads_more(rule: Rule) -> bool:
+    narrowed = any(isinstance(one, NarrowedCallers) for one in rule.callers)
+    return bool(rule.hosts or rule.headers or rule.when or rule.token is not None or narrowed)

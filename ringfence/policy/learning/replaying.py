@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from ringfence.policy.analysis.calls import Call, Judge
 from ringfence.policy.analysis.world import World, WorldService
 from ringfence.policy.decision import Decision, Permit
-from ringfence.policy.learning.conditions import without_conditions
+from ringfence.policy.learning.conditions import visible, without_conditions
 from ringfence.policy.learning.flow import Flow, Verdict
 from ringfence.policy.learning.proposal import Proposal
-from ringfence.policy.model import Denylist, NarrowedCallers, PolicySet, Rule
+from ringfence.policy.model import PolicySet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ def replay(proposal: Proposal, world: World) -> Replay:
     """Judge the flows of a proposal under it."""
     service = world.service(proposal.service)
     assert service is not None, proposal.service
-    denylists = tuple(_visible(one) for one in service.policy.denylists)
+    denylists = tuple(visible(one) for one in service.policy.denylists)
     proposed = PolicySet(allowlists=(without_conditions(proposal.allowlist),), denylists=denylists)
     in_force = PolicySet(
         allowlists=tuple(without_conditions(one) for one in service.policy.allowlists), denylists=denylists
@@ -69,13 +69,3 @@ def call_of(flow: Flow) -> Call:
 
 def _judge(service: WorldService, world: World, policy: PolicySet) -> Judge:
     return Judge(replace(world, services=(replace(service, policy=policy, shadow=None),)))
-
-
-def _visible(denylist: Denylist) -> Denylist:
-    """Without the rules that speak of what a flow does not show."""
-    return replace(denylist, rules=tuple(rule for rule in denylist.rules if not _reads_more(rule)))
-
-
-def _reads_more(rule: Rule) -> bool:
-    narrowed = any(isinstance(one, NarrowedCallers) for one in rule.callers)
-    return bool(rule.hosts or rule.headers or rule.when or rule.token is not None or narrowed)

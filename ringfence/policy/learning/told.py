@@ -13,6 +13,7 @@ from ringfence.policy.learning.flow import Flow, caller_words
 from ringfence.policy.learning.flow_file import flow_document, time_words
 from ringfence.policy.learning.proposal import Evidence, Proposal
 from ringfence.policy.learning.replaying import Replay
+from ringfence.policy.learning.traffic import TrafficChange
 
 _SHOWN = 20
 
@@ -101,6 +102,30 @@ def proposal_document(proposal: Proposal, replay: Replay, comparison: Comparison
                 if isinstance(one, Deny)
             ],
         },
+    }
+
+
+def traffic_lines(traffic: TrafficChange) -> Iterator[str]:
+    """What becomes of observed calls, for people."""
+    yield f"of {traffic.judged} calls that were observed:"
+    for word, flows in (("become permitted", traffic.permitted), ("become denied", traffic.denied)):
+        yield f"  {sum(flow.count for flow in flows)} {word}"
+        yield from (f"    {call_words(flow)}, {flow.service}" for flow in flows[:_SHOWN])
+        if len(flows) > _SHOWN:
+            yield f"    and {len(flows) - _SHOWN} more kinds (--json lists all)"
+    if traffic.untold:
+        yield f"  {traffic.untold} more cannot be judged: their paths were ambiguous"
+
+
+def traffic_document(traffic: TrafficChange) -> dict[str, Any]:
+    """The same for machines; of each kind of call the flow."""
+    return {
+        "judged": traffic.judged,
+        "untold": traffic.untold,
+        "permitted": sum(flow.count for flow in traffic.permitted),
+        "denied": sum(flow.count for flow in traffic.denied),
+        "flows_permitted": [flow_document(flow) for flow in traffic.permitted],
+        "flows_denied": [flow_document(flow) for flow in traffic.denied],
     }
 
 
