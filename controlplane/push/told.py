@@ -35,11 +35,13 @@ def told_of(snapshot: Snapshot) -> Told:
     """What ``snapshot`` says."""
     shadow = snapshot.shadow if snapshot.shadow is not None else PolicySet()
     in_force = snapshot.policy
+    allowed = {one.full_name: one for one in in_force.allowlists}
+    denied = {one.full_name: one for one in in_force.denylists}
     return Told(
         allowlists=tuple(one.full_name for one in in_force.allowlists),
         denylists=tuple(one.full_name for one in in_force.denylists),
-        shadow_allowlists=tuple(one.full_name for one in shadow.allowlists if one not in in_force.allowlists),
-        shadow_denylists=tuple(one.full_name for one in shadow.denylists if one not in in_force.denylists),
+        shadow_allowlists=tuple(one.full_name for one in shadow.allowlists if allowed.get(one.full_name) != one),
+        shadow_denylists=tuple(one.full_name for one in shadow.denylists if denied.get(one.full_name) != one),
         observe_until=snapshot.observe_until,
         token_issuers=tuple(issuer.name for issuer in snapshot.token_issuers),
     )

@@ -51,14 +51,18 @@ def bind(documents: Iterable[PolicyDocument], surroundings: Surroundings) -> Bin
     issuers = bind_issuers(catalog, selection, problems)
     postures = bind_postures(catalog, selection, surroundings.now, problems)
     selected = [(one, selection.select(one.header, one.selector, one.what)) for one in lists]
+    targets: dict[tuple[str, ...], Targets] = {}
     for flat, names in selected:
         if names:
-            problems.extend(check_list(flat, Targets(names, services)))
+            if names not in targets:
+                targets[names] = Targets(names, services)
+            problems.extend(check_list(flat, targets[names]))
             problems.extend(check_token_rules(flat, names, issuers, catalog.issuers))
     problems.extend(_too_many(selected))
     for flat in lists:
         problems.extend(shadowed(flat, trust_domain))
-    problems.extend(contradicted([(flat, frozenset(names)) for flat, names in selected], trust_domain))
+    sets = {names: frozenset(names) for _, names in selected}
+    problems.extend(contradicted([(flat, sets[names]) for flat, names in selected], trust_domain))
     told = tuple(sorted(set(problems)))
     if errors(told):
         return Binding(policies={}, problems=told)

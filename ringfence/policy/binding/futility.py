@@ -106,14 +106,24 @@ def contradicted(
     lists: Sequence[tuple[FlatList, frozenset[str]]], trust_domain: TrustDomain | None
 ) -> Iterator[Problem]:
     """Rules of allowlists all of whose calls a denylist refuses, wherever they are in force."""
-    denying = [(flat, services) for flat, services in lists if flat.denies]
+    allowing: dict[str, list[tuple[FlatList, frozenset[str]]]] = defaultdict(list)
+    for flat, services in lists:
+        if services and not flat.denies:
+            allowing[min(services)].append((flat, services))
+    within: dict[tuple[int, int], bool] = {}  # of lists that select alike the sets are one and the same
     left = PAIR_LIMIT
-    for deny, denied in denying:
+    for deny, denied in lists:
+        if not deny.denies:
+            continue
         index = None
-        for allow, services in lists:
-            if allow.denies or not services or not services <= denied:
-                continue
+        near = (one for name in allowing.keys() & denied for one in allowing[name])
+        for allow, services in sorted(near, key=lambda one: one[0].header.place):
             if deny.mode is Mode.SHADOW and allow.mode is not Mode.SHADOW:
+                continue
+            key = (id(services), id(denied))
+            if key not in within:
+                within[key] = services <= denied
+            if not within[key]:
                 continue
             index = index or _Index(deny.rules)
             for one in _known(allow.rules):

@@ -34,7 +34,7 @@ def check_token_rules(
     flat: FlatList, services: Iterable[str], issuers: Issuers, known: Mapping[str, object]
 ) -> Iterable[Problem]:
     """Rules of ``flat``, in force at ``services``, that ask for a token that no issuer of one of these makes."""
-    names = sorted(services)
+    names = tuple(services)
     for rule in flat.rules:
         when = rule.words.when
         if when is not None and reads_token(when.value):

@@ -21,8 +21,10 @@ class Selection:
         self._services = services
         self._root_namespace = root_namespace
         self._problems = problems
+        self._all = sorted(services)
+        self._labelled_before: dict[tuple[str, Labels], list[str]] = {}
         self._by_namespace: defaultdict[str, list[str]] = defaultdict(list)
-        for name in sorted(services):
+        for name in self._all:
             self._by_namespace[name.partition("/")[0]].append(name)
 
     def select(self, header: Header, selector: Placed[Selector], what: str) -> tuple[str, ...]:
@@ -34,7 +36,7 @@ class Selection:
             case ServiceSelector(service=service):
                 found = self._one(header, service, selector, what)
             case NamespaceSelector(labels=labels):
-                found = self._labelled(self._by_namespace.get(header.namespace, []), labels)
+                found = self._labelled(header.namespace, labels) if header.namespace else []
                 if header.namespace and not found:
                     self._tell_none(selector, labels, f"namespace {header.namespace}")
             case MeshSelector(labels=labels):
@@ -44,7 +46,7 @@ class Selection:
                         mend = f"only documents of the root namespace {self._root_namespace} speak of all namespaces"
                         self._problems.append(selector.place.problem(message, mend))
                     return ()
-                found = self._labelled(sorted(self._services), labels)
+                found = self._labelled("", labels)
                 if not found:
                     self._tell_none(selector, labels, "the mesh")
         return self._with_sidecars(found, selector, what)
@@ -61,8 +63,14 @@ class Selection:
         )
         return []
 
-    def _labelled(self, names: list[str], labels: Labels) -> list[str]:
-        return [name for name in names if has_labels(self._services[name], labels)]
+    def _labelled(self, namespace: str, labels: Labels) -> list[str]:
+        """Those of a namespace, or of the mesh; looked for once, however many documents say the same."""
+        found = self._labelled_before.get((namespace, labels))
+        if found is None:
+            names = self._by_namespace.get(namespace, []) if namespace else self._all
+            found = [name for name in names if has_labels(self._services[name], labels)]
+            self._labelled_before[namespace, labels] = found
+        return found
 
     def _tell_none(self, selector: Placed[Selector], labels: Labels, where: str) -> None:
         if not labels:
