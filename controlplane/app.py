@@ -341,7 +341,9 @@ class _Process:
                 *RolloutApi(self._rollouts).routes(),
                 *FlowsApi(self._flows.ask if self._flows is not None else None).routes(),
                 *SourcesApi(
-                    held=lambda: self._applier.files, revision=lambda: self._distributor.catalog.revision
+                    held=lambda: self._applier.files,
+                    tried=lambda: self._rollouts.tried,
+                    revision=lambda: self._distributor.catalog.revision,
                 ).routes(),
             ],
         )

@@ -68,10 +68,14 @@ def services_of(document: MeshDocument) -> dict[str, MeshService]:
 
 
 class Judge:
-    """Turns files into a configuration; remembers what it read of files that stay the same."""
+    """Turns files into a configuration; remembers what it read of files that stay the same.
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    ``here``: whether it is to be put in force here. Who only asks about it need not have the control plane's secrets.
+    """
+
+    def __init__(self, clock: Clock | None = None, *, here: bool = True) -> None:
         self._clock = clock or SystemClock()
+        self._here = here
         self._read_mesh: tuple[FileContent, MeshDocument | None, list[Problem]] | None = None
         self._read: dict[Path, tuple[FileContent, list[Document], list[Problem]]] = {}
 
@@ -97,7 +101,7 @@ class Judge:
         )
         binding = bind(written, surroundings)
         leading, misled = bind_routes([one for one in documents if isinstance(one, RouteDocument)], services)
-        needs, lacking = needs_of(written, document)
+        needs, lacking = needs_of(written, document, here=self._here)
         problems = sorted([*problems, *binding.problems, *misled, *lacking])
         if errors(problems):
             return None, problems

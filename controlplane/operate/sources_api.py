@@ -1,7 +1,10 @@
 """The admin socket's part for questions: the files that are in force, as they were accepted. Adapter.
 
     GET /policy/sources   {"revision": 7, "mesh": {"file": "mesh.yaml", "text": "…"},
-                           "policies": {"folder": "policies", "files": [{"file": "policies/orders.yaml", "text": "…"}]}}
+                           "policies": {"folder": "policies", "files": [{"file": "policies/orders.yaml", "text": "…"}]},
+                           "tried": null}
+
+``tried`` has the form of ``policies``: what a change on trial would make of them.
 
 A file that was changed on the disk and refused, or not read yet, is told as it was: as sidecars enforce it.
 """
@@ -9,18 +12,26 @@ A file that was changed on the disk and refused, or not read yet, is told as it 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from aiohttp import web
 
-from controlplane.intake.sources import SourceFiles
+from controlplane.intake.sources import PolicyFolder, SourceFiles
 from ringfence.kit.watch import FileContent
 
 
 class SourcesApi:
     """The route."""
 
-    def __init__(self, *, held: Callable[[], SourceFiles | None], revision: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        held: Callable[[], SourceFiles | None],
+        tried: Callable[[], PolicyFolder | None],
+        revision: Callable[[], int],
+    ) -> None:
         self._held = held
+        self._tried = tried
         self._revision = revision
 
     def routes(self) -> list[web.RouteDef]:
@@ -31,17 +42,19 @@ class SourcesApi:
         held = self._held()
         if held is None:
             return web.json_response({"error": "no configuration is in force yet"}, status=503)
-        folder = held.policies
+        tried = self._tried()
         return web.json_response(
             {
                 "revision": self._revision(),
                 "mesh": _file(held.mesh),
-                "policies": {
-                    "folder": str(folder.path) if folder is not None else "",
-                    "files": [_file(file) for file in folder.files] if folder is not None else [],
-                },
+                "policies": _folder(held.policies or PolicyFolder(path=Path())),
+                "tried": _folder(tried) if tried is not None else None,
             }
         )
+
+
+def _folder(folder: PolicyFolder) -> dict[str, object]:
+    return {"folder": str(folder.path), "files": [_file(file) for file in folder.files]}
 
 
 def _file(file: FileContent) -> dict[str, str]:

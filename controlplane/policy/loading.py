@@ -38,12 +38,19 @@ class Loaded:
     mesh_file: Path | None = None
 
 
-def load(paths: Sequence[Path], *, mesh: Path | None = None, clock: Clock | None = None, alone: bool = False) -> Loaded:
+def load(
+    paths: Sequence[Path],
+    *,
+    mesh: Path | None = None,
+    clock: Clock | None = None,
+    alone: bool = False,
+    here: bool = True,
+) -> Loaded:
     """The documents of ``paths``, files and folders, bound to the services of a mesh. Blocking work.
 
     The mesh file is ``mesh``; else one among ``paths``, or ``mesh.yaml`` in one of these folders or beside one. Without
     any other path the documents are those of the folder that the mesh file names. With ``alone`` no mesh file is no
-    error.
+    error. ``here``: whether secrets are to be found, as where the documents are put in force.
     """
     clock = clock or SystemClock()
     reader = ContentReader(clock=clock, limit_bytes=LIMIT_BYTES)
@@ -67,7 +74,7 @@ def load(paths: Sequence[Path], *, mesh: Path | None = None, clock: Clock | None
             named = mesh_file.path.parent / folder
             documents = [reader.read(path) for path in _listed([named], problems)]
     sources = SourceFiles(mesh=mesh_file, policies=PolicyFolder(path=mesh_file.path.parent, files=tuple(documents)))
-    configuration, told = Judge(clock).judge(sources)
+    configuration, told = Judge(clock, here=here).judge(sources)
     problems = sorted([*problems, *told])
     count = len(configuration.documents) if configuration is not None else 0
     if configuration is None or errors(problems):

@@ -41,7 +41,9 @@ def _world(path: Path, mesh: Path | None, *, hide: str = "", show: str = "") -> 
         refuse([f"{show}{str(path).removeprefix(hide)}: there is no such file or folder"])
     # A mesh file alone says where its policies are.
     loaded = load(
-        [] if mesh is None and path.is_file() and path.name == "mesh.yaml" else [path], mesh=mesh or _own(path)
+        [] if mesh is None and path.is_file() and path.name == "mesh.yaml" else [path],
+        mesh=mesh or _own(path),
+        here=False,
     )
     if loaded.world is None:
         refuse(str(problem).replace(hide, show) if hide else problem for problem in loaded.problems)

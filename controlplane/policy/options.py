@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 import click
 
 from controlplane.intake.judging import Judge
+from controlplane.intake.sources import SourceFiles
 from controlplane.intake.world import world_of
 from controlplane.operate.admin_client import AdminUnreachableError
 from controlplane.operate.admin_place import AdminPlaceError, find_admin_socket
@@ -50,16 +51,21 @@ class Asked:
         """The world; ends the command when there is none."""
         running = self.running or self.admin_socket is not None or self.state is not None
         if not running:
-            loaded = load(self.policies, mesh=self.mesh)
+            loaded = load(self.policies, mesh=self.mesh, here=False)
             return loaded.world if loaded.world is not None else refuse(loaded.problems)
         if self.mesh is not None or self.policies:
             refuse(["--mesh and --policy name files, and another option the mesh that runs (keep either)"])
         try:
-            files = running_sources(find_admin_socket(self.admin_socket, self.state))
+            found = running_sources(find_admin_socket(self.admin_socket, self.state))
         except (AdminPlaceError, AdminUnreachableError) as error:
             refuse([str(error)])
-        configuration, problems = Judge().judge(files)
-        return world_of(configuration) if configuration is not None else refuse(problems)
+        world = _judged(found.in_force)
+        if found.tried is None:
+            return world
+        # What `apply --shadow-first` tries is judged in shadow everywhere, not what documents say of shadow.
+        tried = {service.full_name: service.policy for service in _judged(found.tried).services}
+        services = (replace(one, shadow=tried.get(one.full_name, one.shadow)) for one in world.services)
+        return replace(world, services=tuple(services))
 
 
 def asks(command: F) -> F:
@@ -90,6 +96,11 @@ def asks(command: F) -> F:
     for option in reversed(options):
         made = option(made)
     return cast(F, made)
+
+
+def _judged(files: SourceFiles) -> World:
+    configuration, problems = Judge(here=False).judge(files)
+    return world_of(configuration) if configuration is not None else refuse(problems)
 
 
 def refuse(problems: Iterable[Problem | str]) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,19 +14,32 @@ from ringfence.kit.watch import FileContent
 _SECONDS: Final = 30.0
 
 
-def running_sources(admin_socket: Path) -> SourceFiles:
-    """The mesh file and the policies in force. Raises AdminUnreachableError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningSources:
+    """``tried``: what is judged in shadow everywhere before it is applied, None where nothing is."""
+
+    in_force: SourceFiles
+    tried: SourceFiles | None
+
+
+def running_sources(admin_socket: Path) -> RunningSources:
+    """The mesh file and the policies in force, and those on trial. Raises AdminUnreachableError."""
     status, document = ask(admin_socket, "GET", "/policy/sources", seconds=_SECONDS)
     if status != 200:
         raise AdminUnreachableError(f"{admin_socket}: {document.get('error', f'answers {status}')}")
     try:
-        policies = document["policies"]
-        files = tuple(_file(file) for file in policies["files"])
-        return SourceFiles(
-            mesh=_file(document["mesh"]), policies=PolicyFolder(path=Path(policies["folder"]), files=files)
+        mesh, tried = _file(document["mesh"]), document["tried"]
+        in_force = SourceFiles(mesh=mesh, policies=_folder(document["policies"]))
+        return RunningSources(
+            in_force=in_force,
+            tried=SourceFiles(mesh=mesh, policies=_folder(tried)) if tried is not None else None,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise AdminUnreachableError(f"{admin_socket} answers something else than files ({error!r})") from error
+
+
+def _folder(document: Mapping[str, Any]) -> PolicyFolder:
+    return PolicyFolder(path=Path(document["folder"]), files=tuple(_file(file) for file in document["files"]))
 
 
 def _file(document: Mapping[str, Any]) -> FileContent:

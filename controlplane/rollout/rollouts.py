@@ -117,7 +117,13 @@ class Rollouts:
         self._stop = asyncio.Event()
         self._stopped_by = ""
         self._standing: Standing | None = None
+        self._tried: PolicyFolder | None = None
         self._expected: tuple[str, Origin] | None = None  # digest of what is being written, and why
+
+    @property
+    def tried(self) -> PolicyFolder | None:
+        """The folder as the change would make it that is tried in shadow; None where none is."""
+        return self._tried if self._under_way() else None
 
     @property
     def history(self) -> History:
@@ -164,6 +170,7 @@ class Rollouts:
             if not await self._ports.offer(configuration):
                 raise RefusedError("the change cannot be judged in shadow now (see the control plane's log)")
             self._stop.clear()
+            self._tried = _folder(folder, wanted)
             self._standing = standing = replace(standing, state=State.SHADOW, ends_at=now + wish.shadow_seconds)
             self._trial = asyncio.create_task(self._try(standing, wish, folder, held, wanted), name="policy trial")
             self._log.info("change tried in shadow", until=standing.ends_at, by=wish.origin.author.name)
@@ -219,8 +226,7 @@ class Rollouts:
         return self._trial is not None and not self._trial.done()
 
     async def _judged(self, files: SourceFiles, folder: Path, wanted: Contents) -> Configuration:
-        made = tuple(FileContent(path=folder / name, content=content) for name, content in sorted(wanted.items()))
-        reading = replace(files, policies=PolicyFolder(path=folder, files=made))
+        reading = replace(files, policies=_folder(folder, wanted))
         configuration, problems = await asyncio.to_thread(self._judge.judge, reading)
         if configuration is None:
             raise RefusedError("the change is wrong", tuple(problems))
@@ -281,6 +287,11 @@ class Rollouts:
     def _kept(self, standing: Standing, newest: Record | None) -> Standing:
         self._standing = replace(standing, record=newest.number if newest is not None else 0)
         return self._standing
+
+
+def _folder(folder: Path, contents: Contents) -> PolicyFolder:
+    files = (FileContent(path=folder / name, content=content) for name, content in sorted(contents.items()))
+    return PolicyFolder(path=folder, files=tuple(files))
 
 
 def _contents(files: SourceFiles) -> tuple[Path, dict[str, bytes]]:

@@ -33,11 +33,16 @@ class IssuerNeeds:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def needs_of(documents: Iterable[PolicyDocument], mesh: MeshDocument) -> tuple[IssuerNeeds, list[Problem]]:
-    """What the token issuers among ``documents`` need, and what is wrong with it. Blocking work."""
+def needs_of(
+    documents: Iterable[PolicyDocument], mesh: MeshDocument, *, here: bool = True
+) -> tuple[IssuerNeeds, list[Problem]]:
+    """What the token issuers among ``documents`` need, and what is wrong with it. Blocking work.
+
+    ``here``: whether this is where they are put in force; elsewhere no secret and no CA file is looked for.
+    """
     problems: list[Problem] = []
     rules = mesh.mesh.token_issuers
-    if rules.ca_file:
+    if rules.ca_file and here:
         ca_file = Path(mesh.file).parent / rules.ca_file
         rules = replace(rules, ca_file=str(ca_file))
         if flaw := _flaw_of(ca_file):
@@ -57,7 +62,9 @@ def needs_of(documents: Iterable[PolicyDocument], mesh: MeshDocument) -> tuple[I
                 urls[name] = allowed_url(document.jwks_url.value, rules).url
             if issuer.introspection is not None and document.secret_file is not None:
                 allowed_url(issuer.introspection.url, rules)
-                secrets[name] = read_secret(Path(document.secret_file.place.file).parent / document.secret_file.value)
+                if here:
+                    file = Path(document.secret_file.place.file).parent / document.secret_file.value
+                    secrets[name] = read_secret(file)
         except KeySetError:
             continue  # told where it stands, by the reader of documents
         except UrlRefusedError as error:

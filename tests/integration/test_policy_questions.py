@@ -74,6 +74,21 @@ def test_cases_and_the_graph_of_a_running_mesh(plane: Plane, tmp_path: Path) -> 
     assert [(edge["from"]["name"], edge["to"]["name"]) for edge in drawn["edges"]] == [("shop/web", "shop/orders")]
 
 
+def test_a_change_on_trial_is_the_shadow_of_a_running_mesh(plane: Plane, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "orders.yaml").write_text(allowlist_text("orders", ["web"], path="/carts"))
+    words = ("explain", "--from", "web", "--to", "orders", "--path", "/orders", "--state", plane.state)
+    assert "shadow:" not in ringfence(*words).stdout
+
+    tried = ringfence("apply", given, "--shadow-first", "10m", "--no-wait", "--state", plane.state)
+    assert tried.returncode == 0, tried
+    asked = ringfence(*words)
+    assert (asked.returncode, asked.stdout.splitlines()[-1]) == (0, "shadow: denied: path_not_allowed")
+    assert ringfence("rollout", "--stop", "--state", plane.state).returncode == 0
+    until(lambda: "shadow:" not in ringfence(*words).stdout)
+
+
 def test_no_answer_is_not_taken_for_no(tmp_path: Path) -> None:
     words = ("explain", "--from", "web", "--to", "orders")
 

@@ -89,3 +89,22 @@ def test_bad_files_are_told_whole_with_their_lines(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert f"{one}:5:12: namespace shop has no service 'order'" in result.stderr
     assert f"{one}:8:7: unknown field 'form'" in result.stderr
+
+
+def test_who_only_asks_needs_no_secret_of_the_control_plane(tmp_path: Path) -> None:
+    (tmp_path / "pol").mkdir()
+    mesh = tmp_path / "mesh.yaml"
+    text = (SHOP / "mesh.yaml").read_text()
+    hosts = "  tokenIssuers: {allowedHosts: [old.shop.example]}\n  policies: pol\n"
+    mesh.write_text(text.replace("  policies: policies\n", hosts))
+    (tmp_path / "pol" / "issuer.yaml").write_text(
+        "apiVersion: ringfence.io/v1alpha1\nkind: TokenIssuer\nmetadata: {name: legacy, namespace: shop}\nspec:\n"
+        "  issuer: https://old.shop.example\n  audiences: [orders]\n  introspection:\n"
+        "    url: https://old.shop.example/introspect\n    clientId: orders\n    secretFile: /run/none/such\n"
+    )
+    words = ["explain", "--mesh", str(mesh), "--from", "web", "--to", "orders", "--scope", "a"]
+
+    result = CliRunner().invoke(policy, words)
+    assert result.exit_code == 1, result.output
+    assert "caller_not_allowed" in result.stdout
+    assert "/run/none/such" in CliRunner().invoke(policy, ["check", "--mesh", str(mesh)]).output

@@ -66,7 +66,7 @@ def as_text(graph: Graph) -> Iterator[str]:
         if node in graph.unjudged:
             yield "  judges its callers itself: it has no sidecar"
         elif node not in edges:
-            yield "  nobody may call it"
+            yield "  no rule permits anybody to call it" if node in observed else "  nobody may call it"
         if node in observed:
             yield f"  observed until {format_moment(observed[node])}: until then what no rule permits passes, too"
         for edge in edges.get(node, ()):

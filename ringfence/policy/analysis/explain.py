@@ -107,7 +107,8 @@ def _notes(matcher: Matcher, call: Call) -> list[str]:
     narrowed = any(isinstance(one, NarrowedCallers) for rule in rules_of(service.policy) for one in rule.rule.callers)
     if narrowed and not call.address:
         notes.append("the caller's address is not known: allow rules for networks leave it out, deny rules take it in")
-    if not service.policy.allowlists:
+    observed = service.policy.observe_until is not None and service.policy.observe_until > call.time
+    if not service.policy.allowlists and not observed:
         notes.append(f"no allowlist protects {service.full_name}, so that nobody may call it")
     own = call.caller is not None and call.caller.trust_domain == matcher.world.trust_domain
     if call.caller is not None and own and matcher.world.service_of(call.caller) is None:
