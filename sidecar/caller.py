@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +29,7 @@ class Caller:
     shadow: CallerView | None = None
     shadow_verdict: Decision | None = None  # on the call that was judged last; None without a shadow
     waits: Asking | None = None  # for what the request that was judged last must wait; whoever asked takes it
+    claims: Sequence[tuple[bytes, bytes]] = ()  # what the app is told of the token of that request
     leaf_sha256: str = ""  # of the certificate that it showed
     identity_line: bytes = b""  # the header line that tells an HTTP/1 app its caller; b"" for one without identity
     identity_field: bytes = b""  # the same for HTTP/2, as HPACK that leaves the receiver's table as it is
@@ -42,6 +44,7 @@ class Caller:
         """It is judged by this from now on."""
         self.judging = judging
         self.shadow_verdict = None
+        self.claims = ()
         self.view, self.shadow, self.plain = judging.views(self.spiffe_id, self.address)
 
     def tell(self, value: str) -> None:
@@ -73,6 +76,11 @@ class Caller:
         if self.judging is None or self.plain:
             return self.view.request(port, request.method, request.target)
         return self.judging.again(self, port, request, told)
+
+    def take_claims(self) -> Sequence[tuple[bytes, bytes]]:
+        """What the app is told of the token of the request that was judged last: names and values of fields."""
+        claims, self.claims = self.claims, ()
+        return claims
 
     def take_waits(self) -> Asking | None:
         """For what the request that was judged last must wait; None if it has its verdict."""

@@ -205,10 +205,14 @@ class InboundHttpRelay(HttpRelay, WaitingRelay):
                 self._refuse(exchange, limited, seconds)
                 return None
             if self._forwarded_for is ForwardedFor.REPLACE:
-                return caller.told_line
-            if self._forwarded_for is ForwardedFor.APPEND:
-                return caller.identity_line + appended_line(exchange.fields.block, caller.address)
-            return caller.identity_line
+                lines = caller.told_line
+            elif self._forwarded_for is ForwardedFor.APPEND:
+                lines = caller.identity_line + appended_line(exchange.fields.block, caller.address)
+            else:
+                lines = caller.identity_line
+            if caller.claims:
+                lines += b"".join(b"%b: %b\r\n" % claim for claim in caller.take_claims())
+            return lines
         self._refuse(exchange, decision)  # type: ignore[arg-type]
         return None
 

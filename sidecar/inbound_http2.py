@@ -12,7 +12,7 @@ from sidecar import refusal
 from sidecar.caller import Caller
 from sidecar.flows.table import CallerFlows
 from sidecar.forwarded import appended_field
-from sidecar.http2 import Answer, Exchange, Heads, Inspector, Malformed
+from sidecar.http2 import Answer, Exchange, Heads, Inspector, Malformed, literal
 from sidecar.http2_relay import Http2Relay, answer_of
 from sidecar.inbound_waiting import WaitingRelay
 from sidecar.limits.limiter import CallerLimits
@@ -159,10 +159,14 @@ class InboundHttp2Relay(Http2Relay, WaitingRelay):
                 self.inspector.refuse(exchange, self._denial(exchange, limited, seconds))
                 return None
             if self._replaces:
-                return caller.told_field
-            if self._appends:
-                return caller.identity_field + appended_field(exchange.fields.fields, caller.address)
-            return caller.identity_field
+                fields = caller.told_field
+            elif self._appends:
+                fields = caller.identity_field + appended_field(exchange.fields.fields, caller.address)
+            else:
+                fields = caller.identity_field
+            if caller.claims:
+                fields += b"".join(literal(name, value) for name, value in caller.take_claims())
+            return fields
         self.inspector.refuse(exchange, self._denial(exchange, decision))  # type: ignore[arg-type]
         return None
 

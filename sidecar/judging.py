@@ -8,16 +8,17 @@ Judging again what was let in before is the same without remarks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address, ip_address
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from ringfence.policy.decide import CallerView, Decision, DecisionTable
 from ringfence.policy.decision import Deny, Permit
+from ringfence.policy.facts import VerifiedToken
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import ForwardedFor
 from ringfence.spiffe import SpiffeId
-from sidecar.facts import ConnectionFacts, From, RequestFacts, RequestHeadFields
+from sidecar.facts import ConnectionFacts, From, RequestFacts
 from sidecar.relay import RelayFacts
 from sidecar.remarks import Remarked, Remarks
 from sidecar.tokens.reader import NO_TOKENS, Asking, TokenReader
@@ -28,8 +29,7 @@ _AMBIGUOUS: Final = Deny(DenyReason.HEADER_NOT_ALLOWED)
 class Judged(Remarked, Protocol):
     """A request of either version of HTTP."""
 
-    @property
-    def fields(self) -> RequestHeadFields: ...
+    fields: Any  # RequestHeadFields, of either version
 
 
 class Known(Protocol):
@@ -42,6 +42,7 @@ class Known(Protocol):
     shadow: CallerView | None
     shadow_verdict: Decision | None
     waits: Asking | None
+    claims: Sequence[tuple[bytes, bytes]]
 
 
 class Judging:
@@ -70,7 +71,8 @@ class Judging:
         where = plain_address(address)
         view = self._table.caller(spiffe_id, where)
         shadow = self._shadow.caller(spiffe_id, where) if self._shadow is not None else None
-        return view, shadow, shadow is None and not view.reads_facts and not self.observes
+        plain = shadow is None and not view.reads_facts and not self.observes and not self._tokens.own_fields
+        return view, shadow, plain
 
     @property
     def observes(self) -> bool:
@@ -106,7 +108,13 @@ class Judging:
         """For the first time; ``told``: what its port tells its app of where it comes from. With ``caller.waits`` set
         it is no verdict: its token's issuer has to answer first, and then it is to be asked for again."""
         port, method, target = relay.port, request.method, request.target
+        own_fields = self._tokens.own_fields
+        if own_fields:
+            caller.claims = ()
+            request.fields = request.fields.without_any(own_fields)
         facts = self._facts(caller, request, told)
+        if own_fields and isinstance(token := facts.token(), VerifiedToken):
+            caller.claims = self._tokens.told(token)
         decision = _certain(caller.view.request(port, method, target, facts), facts)
         if facts.waits is not None:
             # Also where it is permitted: a denylist's condition may have read the token, too.

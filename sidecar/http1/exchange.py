@@ -73,8 +73,8 @@ class Judge(Protocol):
 
     def request(self, exchange: Exchange) -> bytes | None:
         """Permit, with the field lines to put right after the request line (each with its CR LF; b"" for none); or
-        None, having called `Inspector.refuse` or `Inspector.wait`. It may put other ``fields`` into the exchange, if it
-        also puts lines in: what they forward is forwarded."""
+        None, having called `Inspector.refuse` or `Inspector.wait`. It may put other ``fields`` into the exchange: what
+        they forward is forwarded."""
 
     def response(self, exchange: Exchange, status: int) -> None:
         """The final response head (or 101) came from the server."""

@@ -63,6 +63,11 @@ class FieldNames:
         return plain in self.private or plain.startswith(self.prefixes)
 
 
+def plain_name(name: bytes) -> bytes:
+    """``name`` as it is compared where any spelling must be met: lower case, what is no letter and no digit ``-``."""
+    return name.translate(_PLAIN)
+
+
 def read_block(block: bytes, names: FieldNames) -> tuple[Named, list[bytes] | None]:
     """The wanted values of ``block``, and its lines without the private ones (None if there was none to take out).
 

@@ -19,7 +19,7 @@ from typing import Final
 
 import httptools
 
-from sidecar.http1.fields import FieldNames, Named, has_alike, is_plain, join_block, read_block, tokens
+from sidecar.http1.fields import FieldNames, Named, has_alike, is_plain, join_block, plain_name, read_block, tokens
 from sidecar.http1.framing import CODING_NAME, HOST, LENGTH_NAME, host_of, request_length, response_length
 from sidecar.http1.lines import read_status_line
 from sidecar.http1.reasons import Malformed, MalformedError, shown
@@ -151,6 +151,13 @@ class RequestFields:
             expect_continue=self.expect_continue,
             upgrade=self.upgrade,
         )
+
+    def without_any(self, plain: frozenset[bytes]) -> RequestFields:
+        """As `without`, for names in whatever spelling (`plain_name`)."""
+        lines = self.forward[:-4].split(b"\r\n") if len(self.forward) > 2 else []
+        names = (line.partition(b":")[0].lower() for line in lines)
+        found = frozenset(name for name in names if plain_name(name) in plain)
+        return self.without(found) if found else self
 
     def first(self, name: bytes) -> bytes | None:
         """The first value of field ``name`` as the client sent it, private or not; None if absent. Not for the hot

@@ -82,7 +82,7 @@ class Inspector(ResponseSide):
                         inserted = self._judge_request(exchange)
                         if inserted is not None:
                             self._simple = not missing
-                            if not inserted and fields.untouched:
+                            if not inserted and exchange.fields.untouched:
                                 return data
                             # The judge may have put other fields in the place of those that came.
                             return data[: start + _VERSION_BYTES] + inserted + exchange.fields.forward + data[end:]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sidecar.http1.fields import FieldNames, has_alike, is_plain
+from sidecar.http1.fields import FieldNames, has_alike, is_plain, plain_name
 from sidecar.http1.framing import request_length
 from sidecar.http1.lines import METHODS, REQUEST_LINE_LIMIT_BYTES, TARGET_BYTES, is_authority
 from sidecar.http1.reasons import MalformedError as Http1Error
@@ -155,6 +155,12 @@ class RequestHead:
             self.protocol,
             self.grpc_timeout_seconds,
         )
+
+    def without_any(self, plain: frozenset[bytes]) -> RequestHead:
+        """As `without`, for names in whatever spelling (`plain_name`)."""
+        fields = self.fields if self.kept is None else self.kept
+        found = frozenset(name for name, _ in fields if name[:1] != b":" and plain_name(name) in plain)
+        return self.without(found) if found else self
 
     def first(self, name: bytes) -> bytes | None:
         """The first value of field ``name`` as the client sent it, private or not; None if absent."""

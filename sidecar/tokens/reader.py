@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from ringfence.policy.facts import Token, TokenRefused
+from ringfence.policy.facts import Token, TokenRefused, VerifiedToken
 
 ASKED: Final = TokenRefused("its issuer has not answered yet")
 
@@ -42,6 +42,14 @@ class TokenRequest(Protocol):
 class TokenReader(Protocol):
     """Of one workload and one snapshot."""
 
+    @property
+    def own_fields(self) -> frozenset[bytes]:
+        """Names of the header fields by which the app is told of tokens, and which no caller may send: in lower case,
+        whatever is no letter and no digit as ``-``. None: the app is told nothing."""
+
+    def told(self, token: VerifiedToken) -> Sequence[tuple[bytes, bytes]]:
+        """Name and value of the fields by which the app is told of ``token``."""
+
     def token(self, request: TokenRequest) -> Token:
         """The request's token, verified; why it is not to be believed; or None where it has none."""
 
@@ -50,6 +58,11 @@ class _NoTokens:
     """Of a workload that knows no issuer: nobody vouches, so whatever a request carries is no token."""
 
     __slots__ = ()
+
+    own_fields: Final[frozenset[bytes]] = frozenset()
+
+    def told(self, token: VerifiedToken) -> Sequence[tuple[bytes, bytes]]:
+        return ()
 
     def token(self, request: TokenRequest) -> Token:
         return None

@@ -14,11 +14,13 @@ from typing import Final
 from ringfence.policy.facts import Token, TokenRefused, VerifiedToken
 from ringfence.policy.model import TokenIssuer
 from ringfence.policy.tokens import JwtVerifier, KeySetError, bound_to, claimed_issuer, is_jwt, read_key_set
+from sidecar.http1.fields import plain_name
 from sidecar.tokens.introspector import Introspector
 from sidecar.tokens.memory import TokenMemory
 from sidecar.tokens.places import Place
 from sidecar.tokens.reader import ASKED, TokenRequest
 from sidecar.tokens.tally import TokenTally
+from sidecar.tokens.told import Told, told_of
 
 
 class Voucher:
@@ -42,7 +44,7 @@ class Voucher:
 class RequestTokens:
     """A ``TokenReader``. Made anew where issuers or their keys change; those that stay keep what they know."""
 
-    __slots__ = ("_introspector", "_places", "_tally", "issuers", "vouchers")
+    __slots__ = ("_claim_headers", "_introspector", "_places", "_tally", "issuers", "own_fields", "vouchers")
 
     def __init__(
         self,
@@ -62,11 +64,18 @@ class RequestTokens:
         self.vouchers: tuple[Voucher, ...] = tuple(
             held.get(issuer) or Voucher(issuer) for issuer in sorted(self.issuers, key=lambda issuer: issuer.name)
         )
+        self._claim_headers = {issuer.name: issuer.claim_headers for issuer in self.issuers}
+        headers = (header for issuer in self.issuers for header, _ in issuer.claim_headers)
+        self.own_fields = frozenset(plain_name(header.encode("ascii")) for header in headers)
         places: dict[Place, list[Voucher]] = {}
         for voucher in self.vouchers:
             place = Place(voucher.issuer.header.encode("ascii"), voucher.issuer.cookie.encode("ascii"))
             places.setdefault(place, []).append(voucher)
         self._places = tuple((place, tuple(vouchers)) for place, vouchers in places.items())
+
+    def told(self, token: VerifiedToken) -> Told:
+        """Name and value of the fields by which the app is told of ``token``."""
+        return told_of(token.claims, self._claim_headers.get(token.issuer, ()))
 
     def token(self, request: TokenRequest) -> Token:
         """The request's token, verified; why it is not to be believed; or None where it has none."""

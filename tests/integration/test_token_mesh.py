@@ -87,6 +87,7 @@ spec:
   issuer: https://login.example/
   audiences: [orders]
   jwks: {{url: "{keys}"}}
+  claimHeaders: {{x-user: sub, x-roles: realm.roles}}
 ---
 apiVersion: ringfence.io/v1alpha1
 kind: TokenIssuer
@@ -209,6 +210,24 @@ async def test_the_right_token_passes_and_its_neighbours_are_refused(mesh: Token
     )
     for forged in refused.values():
         assert forged[:60] not in mesh.command.stderr
+
+
+async def test_the_app_is_told_claims_of_verified_tokens_and_never_what_a_caller_claims(mesh: TokenMesh) -> None:
+    forged = ("x-user: mallory", "X_User: mallory", "x.roles: admin", "X-ROLES: admin", "x-users: kept")
+    for path in ("/orders", "/open"):
+        status, _, told = await mesh.ask(path, token(sub="alice", realm={"roles": ["a", "b"]}), *forged)
+        assert status == 200
+        assert {name: value for name, value in told.items() if "user" in name or "role" in name} == {
+            "x-user": "alice",
+            "x-roles": "a,b",
+            "x-users": "kept",
+        }
+    for without in ("", token(aud="payments"), token(exp=time.time() - 60), token(sub="a\r\nx-admin: 1")):
+        status, _, told = await mesh.ask("/open", without, *forged)
+        assert status == 200
+        assert not [name for name in told if name.startswith(("x-user", "x_user", "x-role", "x.role", "x-admin"))][1:]
+        assert told["x-users"] == "kept"
+        assert "x-user" not in told
 
 
 async def test_step_up_is_told_as_rfc_9470_says(mesh: TokenMesh) -> None:

@@ -1,0 +1,129 @@
+"""The app is told claims by header fields that no caller may send, in either version of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ringfence.kit.clock import SystemClock
+from ringfence.kit.log import Logger
+from ringfence.policy.model import Allowlist, HeaderMatch, PolicySet, Rule, TokenIssuer, UnauthenticatedCallers
+from ringfence.snapshot import ForwardedFor, PortMode, Protocol
+from sidecar.tokens import NO_TOKENS
+from sidecar.tokens.opening import TokenReaders
+from sidecar.tokens.reader import TokenReader
+from tests.data_path import HTTP_PORT, HttpClient, Mesh, http_app, rule, serving
+from tests.integration.test_call_deadlines import H2App, H2Client
+from tests.jwts import AUDIENCE, ISSUER, Signer, ec_key, key_set
+
+BY = Signer(key=ec_key())
+LOGIN = TokenIssuer(
+    name="shop/login", issuer=ISSUER, audiences=(AUDIENCE,), keys=key_set(ec_key()), claim_headers=(("x-user", "sub"),)
+)
+OPEN = PolicySet(allowlists=(Allowlist(namespace="shop", name="api", rules=(rule("open"),)),))
+
+
+def reader(mesh: Mesh) -> TokenReader:
+    clock = SystemClock()
+    made = TokenReaders(mesh.api.metrics, Logger("tokens", stream=mesh.api.lines), clock).made((LOGIN,))
+    assert made is not NO_TOKENS
+    return made
+
+
+def bearer() -> str:
+    return BY.token(exp=4_000_000_000)
+
+
+@pytest.mark.parametrize("forwarded", list(ForwardedFor), ids=str)
+async def test_http1(forwarded: ForwardedFor) -> None:
+    seen: list[bytes] = []
+    async with http_app(seen) as port, Mesh(http_app=port) as mesh:
+        ports = tuple(replace(one, forwarded_for=forwarded) for one in mesh.workload.ports)
+        mesh.workload = replace(mesh.workload, ports=ports)
+        mesh.put(OPEN)
+        client = await HttpClient.to(mesh.http_listen)
+        forged = "x-user: mallory\r\nX_uSer: mallory\r\nx-users: kept\r\n"
+        assert (await client.ask("GET", "/a", headers=forged)).status == 200
+        assert seen[-1].lower().count(b"mallory") == 2
+        mesh.put(OPEN, tokens=reader(mesh))
+        # On the same connection: what it sent before has been remembered.
+        assert (await client.ask("GET", "/a", headers=forged)).status == 200
+        assert b"mallory" not in seen[-1]
+        assert b"x-users: kept" in seen[-1]
+        assert (await client.ask("GET", "/a", headers=f"{forged}authorization: Bearer {bearer()}\r\n")).status == 200
+        assert b"mallory" not in seen[-1]
+        assert seen[-1].count(b"x-user: alice") == 1
+        assert (await client.ask("GET", "/a", headers=forged)).status == 200
+        assert b"x-user:" not in seen[-1]
+        mesh.put(OPEN)
+        assert (await client.ask("GET", "/a", headers=forged)).status == 200
+        assert seen[-1].lower().count(b"mallory") == 2
+        assert b"alice" not in seen[-1]
+        client.close()
+
+
+async def test_a_rule_never_sees_what_a_caller_claims() -> None:
+    guarded = replace(rule("user"), headers=(HeaderMatch(name="x-user"),))
+    async with http_app() as port, Mesh(http_app=port) as mesh:
+        mesh.put(
+            PolicySet(allowlists=(Allowlist(namespace="shop", name="api", rules=(guarded,)),)), tokens=reader(mesh)
+        )
+        client = await HttpClient.to(mesh.http_listen)
+        assert (await client.ask("GET", "/a", headers="x-user: mallory\r\n")).status == 403
+        client.close()
+
+
+class ToldApp(H2App):
+    """Keeps what it was told of the user."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[list[tuple[str, str]]] = []
+
+    def _answer(self, end: Any, event: Any) -> None:
+        fields = [(str(name), str(value)) for name, value in event.headers]
+        self.told.append([(name, value) for name, value in fields if "user" in name])
+        end.send_headers(event.stream_id, [(":status", "200")], end_stream=True)
+
+
+async def test_http2() -> None:
+    app = ToldApp()
+    async with serving(app.serve) as port, Mesh(http_app=port, http=Protocol.HTTP2) as mesh:
+        client = H2Client(*await asyncio.open_connection("127.0.0.1", mesh.http_listen))
+        mesh.put(OPEN)
+
+        async def ask(*fields: tuple[str, str]) -> list[tuple[str, str]]:
+            stream_id = client.ask("/a", ("x-user", "mallory"), ("x_user", "mallory"), *fields, grpc=False)
+            await client.ended(stream_id)
+            assert client.heads[stream_id][":status"] == "200"
+            return app.told[-1]
+
+        assert len(await ask()) == 2
+        mesh.put(OPEN, tokens=reader(mesh))
+        assert await ask() == []
+        token = ("authorization", f"Bearer {bearer()}")
+        assert await ask(token) == [("x-user", "alice")]
+        assert await ask(token) == [("x-user", "alice")]
+        assert await ask(("authorization", "Bearer a.b.c")) == []
+        mesh.put(OPEN)
+        assert len(await ask()) == 2
+        client.writer.close()
+
+
+async def test_nothing_is_let_through_where_there_is_nothing_to_put_in() -> None:
+    """A caller in plaintext has no identity to be told, and the port tells no address: still its claim goes."""
+    seen: list[bytes] = []
+    anybody = Rule(name="anybody", callers=(UnauthenticatedCallers(),))
+    policy = PolicySet(allowlists=(Allowlist(namespace="shop", name="api", rules=(anybody,)),))
+    async with http_app(seen) as port, Mesh(http_app=port, intercept=True, mode=PortMode.PERMISSIVE) as mesh:
+        ports = tuple(replace(one, forwarded_for=ForwardedFor.OFF) for one in mesh.workload.ports)
+        mesh.workload = replace(mesh.workload, ports=ports)
+        mesh.put(policy, tokens=reader(mesh))
+        client = HttpClient(*await mesh.arrive(HTTP_PORT))
+        for _ in range(2):
+            assert (await client.ask("GET", "/a", headers="x-user: mallory\r\n")).status == 200
+            assert b"mallory" not in seen[-1]
+        client.close()
