@@ -8,7 +8,8 @@ from google.protobuf.message import DecodeError
 
 from ringfence.policy.learning.flow import Verdict
 from ringfence.wire.gen import control_pb2 as pb
-from sidecar.flows.table import FlowTable, RowKey
+from sidecar.flows.rows import RowKey
+from sidecar.flows.table import FlowTable
 
 # The control plane takes reports of up to 64 KiB.
 LIMIT_REPORT_BYTES: Final = 48 << 10

@@ -1,28 +1,32 @@
 """What was judged since the last report, counted: at most so many kinds of calls, whatever callers do. Pure.
 
 Theory of operation. A relay asks ``FlowTable.of`` once for its caller and then tells ``CallerFlows.seen`` of each call:
-for one that is like an earlier one this is a dict look-up. For a new one the path is brought to its shape; that takes
-some microseconds, and a caller that makes every call a new one is only looked at so many times between two reports, the
-rest is counted as unrecorded. What no row can hold any more is counted so, too. Calls that are refused may fill one
-half of the table and no more: whoever is permitted nothing can hide nobody who is.
+for one like an earlier one this is a dict look-up. Where only the query, a number or a UUID is another, it is two or
+three (``alike``). For a really new one the path is brought to its shape; that takes some microseconds, and a caller
+that makes every call a new one is only looked at so many times between two reports, the rest is counted as unrecorded.
+What no row can hold any more is counted so, too. Calls that are refused may fill one half of the table and no more:
+whoever is permitted nothing can hide nobody who is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-from ringfence.policy.decision import Decision, Deny
-from ringfence.policy.learning.flow import OTHER_METHOD, Verdict
-from ringfence.policy.learning.shapes import grpc_shape_of, joined, shape_of
+from ringfence.policy.decision import Decision
+from ringfence.policy.learning.flow import OTHER_METHOD
+from ringfence.policy.learning.shapes import grpc_shape_of, shape_of
 from ringfence.policy.paths import judged_path
+from sidecar.flows.alike import LIMIT_BYTES, alike
 from sidecar.flows.places import Met, Places
+from sidecar.flows.rows import Row, RowKey, key_of
 
 LIMIT_ROWS: Final = 4096  # of calls that passed, and as many of calls that were refused
 LIMIT_CALLER_ROWS: Final = 512  # of one caller, of each kind
 LIMIT_CALLERS: Final = 2048
 LIMIT_KNOWN: Final = 2048  # calls of one caller that are found by a look-up
+LIMIT_KNOWN_OF_ALL: Final = 65_536
 LIMIT_LOOKS: Final = 8192  # at calls of one caller that are not, between two reports
 
 _METHODS: Final = frozenset(
@@ -33,45 +37,10 @@ _METHODS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RowKey:
-    """What makes calls of one caller to one port alike; the words are those of ``Flow``."""
-
-    method: str
-    segments: tuple[str, ...] | None
-    verdict: Verdict
-    rule: str
-    reason: str
-    shadow: str
-
-    @property
-    def path(self) -> str:
-        """As in ``Flow``."""
-        return "" if self.segments is None else joined(self.segments) if self.segments != ("*",) else "*"
-
-    @property
-    def passed(self) -> bool:
-        return self.verdict is not Verdict.DENY
-
-
-class Row:
-    """Calls that were alike, since the last report."""
-
-    __slots__ = ("count", "decision", "first_seen", "key", "missed", "shadow")
-
-    def __init__(self, key: RowKey, first_seen: float) -> None:
-        self.key = key
-        self.first_seen = first_seen
-        self.count = 0
-        self.missed = 0
-        self.decision: Decision | None = None
-        self.shadow: Decision | None = None
-
-
 class CallerFlows:
     """The calls of one caller to one port in one protocol."""
 
-    __slots__ = ("_held", "_known", "_looks", "_places", "_rows", "_table", "caller", "port", "protocol")
+    __slots__ = ("_alike", "_held", "_known", "_looks", "_places", "_rows", "_table", "caller", "port", "protocol")
 
     def __init__(self, table: FlowTable, caller: str, port: int, protocol: str) -> None:
         self.caller = caller
@@ -80,7 +49,8 @@ class CallerFlows:
         self._rows: dict[RowKey, Row] = {}
         self._held = {True: 0, False: 0}  # of them, by whether the calls passed
         self._table = table
-        self._known: dict[tuple[bytes, bytes], Row] = {}
+        self._known: dict[tuple[bytes, bytes], Row] = {}  # by method and path as sent
+        self._alike: dict[tuple[bytes, bytes], Row] = {}  # by method and ``alike`` of the path
         self._looks = 0
         self._places = {True: Places(), False: Places()}  # of calls that passed, and of those refused
 
@@ -88,7 +58,7 @@ class CallerFlows:
         """A request was judged. ``target`` in origin form, as sent."""
         row = self._known.get((method, target))
         if row is None or row.decision is not decision or row.shadow is not shadow:
-            row = self._look(decision, method, target, shadow)
+            row = self._found(decision, method, target.partition(b"?")[0], shadow)
             if row is None:
                 self._table.unrecorded += 1
                 return
@@ -96,13 +66,14 @@ class CallerFlows:
 
     def missed(self, method: bytes, target: bytes) -> None:
         """The app answered the last such request that it knows no such thing."""
-        row = self._known.get((method, target))
+        path = target.partition(b"?")[0]
+        row = self._known.get((method, path)) or self._alike.get((method, alike(path)))
         if row is not None and row.missed < row.count:
             row.missed += 1
 
     def connected(self, decision: Decision, shadow: Decision | None = None) -> None:
         """A connection was judged unread."""
-        row = self._row(_key(decision, shadow, "", None))
+        row = self._row(key_of(decision, shadow, "", None))
         if row is None:
             self._table.unrecorded += 1
         else:
@@ -131,10 +102,40 @@ class CallerFlows:
             if row.key.segments is not None:
                 self._places[row.key.passed].counted(row.key.segments, row.count - row.missed)
         self._rows.clear()
-        self._known.clear()
+        self._forget()
         self._held = {True: 0, False: 0}
         self._looks = 0
         return rows
+
+    def _found(self, decision: Decision, method: bytes, path: bytes, shadow: Decision | None) -> Row | None:
+        """The row of a request that is not known as sent; ``path``: without its query."""
+        row = self._known.get((method, path))
+        if row is not None and row.decision is decision and row.shadow is shadow:
+            return row
+        like = alike(path)
+        row = self._alike.get((method, like)) if like else None
+        if row is None or row.decision is not decision or row.shadow is not shadow:
+            row = self._look(decision, method, path, shadow)
+            if row is not None and like and not row.has_digits:
+                self._remember(self._alike, (method, like), row)
+        if row is not None and len(path) <= LIMIT_BYTES:
+            self._remember(self._known, (method, path), row)
+        return row
+
+    def _remember(self, known: dict[tuple[bytes, bytes], Row], key: tuple[bytes, bytes], row: Row) -> None:
+        if key not in known:
+            if len(known) >= LIMIT_KNOWN:
+                self._table.known -= len(known)
+                known.clear()
+            if self._table.known >= LIMIT_KNOWN_OF_ALL:
+                return
+            self._table.known += 1
+        known[key] = row
+
+    def _forget(self) -> None:
+        self._table.known -= len(self._known) + len(self._alike)
+        self._known.clear()
+        self._alike.clear()
 
     def _look(self, decision: Decision, method: bytes, target: bytes, shadow: Decision | None) -> Row | None:
         if self._looks >= LIMIT_LOOKS:
@@ -151,12 +152,9 @@ class CallerFlows:
             segments, changed = self._places[passed].placed(shape, self._met(passed))
             if changed:
                 self._place_again(passed)
-        row = self._row(_key(decision, shadow, name, segments))
+        row = self._row(key_of(decision, shadow, name, segments))
         if row is not None:
             row.decision, row.shadow = decision, shadow
-            if len(self._known) >= LIMIT_KNOWN:
-                self._known.clear()
-            self._known[method, target] = row
         return row
 
     def _met(self, passed: bool) -> Met:
@@ -178,7 +176,7 @@ class CallerFlows:
 
     def _place_again(self, passed: bool) -> None:
         """A place has become a parameter: so it is for what was counted before, too."""
-        self._known.clear()
+        self._forget()
         places, met = self._places[passed], self._met(passed)
         for row in list(self._rows.values()):
             key = row.key
@@ -206,6 +204,8 @@ class FlowTable:
         self.now = now
         self.unrecorded = 0
         """Calls judged since the last report that no row counts."""
+        self.known = 0
+        """Calls of all callers that are found by a look-up."""
         self._callers: dict[tuple[str, int, str], CallerFlows] = {}
         self._active: dict[CallerFlows, None] = {}
         self._left = {True: LIMIT_ROWS, False: LIMIT_ROWS}
@@ -249,14 +249,3 @@ class FlowTable:
         self._left = {True: LIMIT_ROWS, False: LIMIT_ROWS}
         unrecorded, self.unrecorded = self.unrecorded, 0
         return found, unrecorded
-
-
-def _key(decision: Decision, shadow: Decision | None, method: str, segments: tuple[str, ...] | None) -> RowKey:
-    if isinstance(decision, Deny):
-        verdict, rule, reason = Verdict.DENY, decision.nearest or "", str(decision.reason)
-    elif decision.would_deny is not None:
-        verdict, rule, reason = Verdict.WOULD_DENY, decision.nearest or "", str(decision.would_deny)
-    else:
-        verdict, rule, reason = Verdict.PERMIT, decision.rule_name, ""
-    shown = "" if shadow is None else str(shadow.reason) if isinstance(shadow, Deny) else "permit"
-    return RowKey(method, segments, verdict, rule, reason, shown)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ringfence.policy.decision import Deny, Permit
 from ringfence.policy.learning.flow import Verdict
+from ringfence.policy.paths import judged_path
 from ringfence.policy.reasons import DenyReason
 from sidecar.flows import table as limits
 from sidecar.flows.places import LIMIT_PLACES, LIMIT_WORDS
-from sidecar.flows.table import FlowTable, Row
+from sidecar.flows.rows import Row
+from sidecar.flows.table import FlowTable
 
 PERMIT = Permit("shop/orders-callers", "web-reads")
 OBSERVED = Permit("", "", DenyReason.PATH_NOT_ALLOWED, "shop/orders-callers/web-reads")
@@ -190,7 +194,7 @@ def test_calls_that_are_all_new_are_looked_at_only_so_often(monkeypatch: pytest.
     table = made()
     flows = table.of(WEB, 8080, "http")
     for number in range(300):
-        flows.seen(PERMIT, b"GET", b"/orders/%d" % number)
+        flows.seen(PERMIT, b"GET", b"/orders/n-" + bytes(97 + number // 26**n % 26 for n in range(3)))
     found, unrecorded = table.take()
     assert [row.count for _, rows in found for row in rows] == [100]
     assert unrecorded == 200
@@ -214,3 +218,48 @@ def test_connections_have_neither_method_nor_path() -> None:
     table.of(WEB, 5432, "tcp").connected(PERMIT)
     table.of(WEB, 5432, "tcp").connected(PERMIT)
     assert {key: row.count for key, row in taken(table).items()} == {(WEB, "permit", "", ""): 2}
+
+
+def test_calls_that_differ_in_numbers_uuids_and_queries_alone_need_no_second_look() -> None:
+    table = made()
+    flows = table.of(WEB, 8080, "http")
+    for number in range(50):
+        flows.seen(PERMIT, b"GET", b"/orders/%d/lines?page=%d" % (100 + number, number))
+        flows.seen(PERMIT, b"GET", b"/blobs/%08x-1234-4abc-8def-%012x" % (number * 7919, number * 104729))
+        flows.seen(PERMIT, b"GET", b"/v%d/status" % (number % 3))
+        flows.missed(b"GET", b"/orders/%d/lines?page=%d" % (100 + number, number))
+    assert flows._looks == 2 + 3
+    assert {key[3]: (row.count, row.missed) for key, row in taken(table).items()} == {
+        "/orders/{id}/lines": (50, 50),
+        "/blobs/{id}": (50, 0),
+        "/v0/status": (17, 0),
+        "/v1/status": (17, 0),
+        "/v2/status": (16, 0),
+    }
+
+
+def test_what_is_remembered_of_all_callers_is_bounded_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LIMIT_KNOWN_OF_ALL", 30)
+    table = made()
+    for caller in range(10):
+        flows = table.of(f"spiffe://shop.example/ns/shop/sa/c{caller}", 8080, "http")
+        for word in (b"a", b"b", b"c", b"d" * 600):
+            flows.seen(PERMIT, b"GET", b"/" + word)
+    assert table.known == 30
+    assert sum(len(one._known) + len(one._alike) for one in table._callers.values()) == 30
+    found, unrecorded = table.take()
+    assert sum(row.count for _, rows in found for row in rows) == 40
+    assert unrecorded == 0
+    assert table.known == 0
+
+
+@given(st.lists(st.text("019af-/.vx%Z", max_size=14).map(lambda text: b"/" + text.encode()), min_size=2, max_size=40))
+def test_short_cuts_lead_to_the_shape_that_a_look_finds(paths: list[bytes]) -> None:
+    table, plain = made(), made()
+    for path in paths:
+        decision = PERMIT if judged_path(path) is not None else REFUSED
+        table.of(WEB, 8080, "http").seen(decision, b"GET", path)
+        plain.of(WEB, 8080, "http")._forget()
+        plain.of(WEB, 8080, "http").seen(decision, b"GET", path)
+    counts = [{key: row.count for key, row in taken(one).items()} for one in (table, plain)]
+    assert counts[0] == counts[1]
