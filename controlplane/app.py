@@ -213,6 +213,7 @@ class _Process:
         try:
             addresses = await self._listen(joining, mesh)
             addresses["signals"] = str(SocketAddress(*signals_listener.getsockname()[:2]))
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._keys.refresh)
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(serve(self._admin_api(addresses).application(), admin_listener), name="admin"),

@@ -16,7 +16,7 @@ from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.policy.compile import PolicyError, compile_policy
 from ringfence.policy.decide import DecisionTable
-from ringfence.policy.model import PolicySet
+from ringfence.policy.model import PolicySet, TokenIssuer
 from ringfence.snapshot import Intercept, Port, Protocol, Snapshot
 from ringfence.spiffe import ChainVerifier, SpiffeId, TrustBundle, X509Svid
 from sidecar.admin_pages import connections_document
@@ -34,7 +34,7 @@ from sidecar.relay import Relay
 from sidecar.serving import CannotEnforceError, mesh_port_words, proxy_of, proxy_words
 from sidecar.tls import TlsIdentity
 from sidecar.tokens.opening import IssuerRefusedError, TokenReaders
-from sidecar.tokens.reader import TokenReader
+from sidecar.tokens.reader import NO_TOKENS, TokenReader
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
 
@@ -229,10 +229,7 @@ class DataPath:
             moved = f"{workload.mesh_host}:{workload.mesh_port}"
             raise CannotEnforceError(f"the mesh port moved to {moved}: restart the sidecar")
         table, shadow = self._tables(snapshot)
-        try:
-            tokens = self._token_readers.made(snapshot.token_issuers)
-        except IssuerRefusedError as error:
-            raise CannotEnforceError(str(error)) from error
+        tokens = await self._reader(snapshot.token_issuers)
         bundles = snapshot.bundles or self._issued_bundles
         if self._context is None:
             self._begin(svid, bundles)
@@ -240,6 +237,15 @@ class DataPath:
         self._prepared = _Prepared(
             snapshot=snapshot, table=table, shadow=shadow, tokens=tokens, bundles=bundles, received=received
         )
+
+    async def _reader(self, issuers: tuple[TokenIssuer, ...]) -> TokenReader:
+        """Of their tokens; off the loop, as keys are checked and what verifies is imported with the first of them."""
+        if not issuers:
+            return NO_TOKENS
+        try:
+            return await asyncio.to_thread(self._token_readers.made, issuers)
+        except IssuerRefusedError as error:
+            raise CannotEnforceError(str(error)) from error
 
     def _tables(self, snapshot: Snapshot) -> tuple[DecisionTable, DecisionTable | None]:
         """Of the policy in force and of its shadow. Those of the last snapshot if they say the same: most snapshots

@@ -195,7 +195,7 @@ class TokenIssuerRules:
     private_networks: tuple[str, ...] = ()
     ca_file: str = ""
     plain_http: bool = False
-    refresh_seconds: float = 300.0
+    refresh_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

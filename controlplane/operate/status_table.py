@@ -26,12 +26,24 @@ def status_lines(document: Mapping[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield from table_lines([_HEAD, *_rows(document)])
+    yield from _issuer_lines(document.get("token_issuers", ()))
     refused = configuration["refused"]
     if refused is not None:
         yield ""
         yield f"the files were changed at {show_time(refused['at'])} and refused; the revision above stays in force:"
         for problem in refused["problems"]:
             yield f"  {problem['text']}"
+
+
+def _issuer_lines(issuers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Those of token issuers whose keys are fetched that have none, or give none any more."""
+    troubled = [issuer for issuer in issuers if issuer["problem"] or issuer["age_seconds"] is None]
+    if troubled:
+        yield ""
+    for issuer in troubled:
+        age = issuer["age_seconds"]
+        kept = "no keys, its tokens are refused" if age is None else f"keys of {show_duration(age)} ago stay"
+        yield f"token issuer {issuer['url']}: {kept}" + (f" ({issuer['problem']})" if issuer["problem"] else "")
 
 
 def table_lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:

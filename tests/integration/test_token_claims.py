@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import Logger
-from ringfence.policy.model import Allowlist, HeaderMatch, PolicySet, Rule, TokenIssuer, UnauthenticatedCallers
+from ringfence.policy.model import (
+    Allowlist,
+    HeaderMatch,
+    PolicySet,
+    Rule,
+    TokenIssuer,
+    TokenMatch,
+    UnauthenticatedCallers,
+)
+from ringfence.policy.tokens import thumbprint
 from ringfence.snapshot import ForwardedFor, PortMode, Protocol
 from sidecar.tokens import NO_TOKENS
 from sidecar.tokens.opening import TokenReaders
@@ -73,6 +83,20 @@ async def test_a_rule_never_sees_what_a_caller_claims() -> None:
         )
         client = await HttpClient.to(mesh.http_listen)
         assert (await client.ask("GET", "/a", headers="x-user: mallory\r\n")).status == 403
+        client.close()
+
+
+async def test_a_bound_token_is_good_for_the_client_that_shows_its_certificate_alone() -> None:
+    guarded = replace(rule("token"), token=TokenMatch())
+    async with http_app() as port, Mesh(http_app=port) as mesh:
+        mesh.put(
+            PolicySet(allowlists=(Allowlist(namespace="shop", name="api", rules=(guarded,)),)), tokens=reader(mesh)
+        )
+        client = await HttpClient.to(mesh.http_listen)
+        own = sha256(mesh.web.context.svid.chain[0]).hexdigest()
+        for leaf, status in ((own, 200), ("ab" * 32, 401)):
+            token = BY.token(exp=4_000_000_000, cnf={"x5t#S256": thumbprint(leaf)})
+            assert (await client.ask("GET", "/a", headers=f"authorization: Bearer {token}\r\n")).status == status
         client.close()
 
 

@@ -158,6 +158,7 @@ async def test_streams_that_are_open_go_on_while_another_waits() -> None:
                 rules=(
                     rule("free", paths=["/test/begun", "/test/never", "/test/whole"], methods=["POST"]),
                     guarded_rule(paths=["/test/whole"], methods=["GET"]),
+                    replace(guarded_rule(paths=["/test/call"]), name="call"),
                 ),
             ),
         )
@@ -169,6 +170,8 @@ async def test_streams_that_are_open_go_on_while_another_waits() -> None:
         waiting = client.ask("/test/whole", ("authorization", "Bearer good-1"), grpc=False)
         behind = client.ask("/test/whole", ("x-new", "field"))
         refused = client.ask("/test/whole", ("authorization", "Bearer bad"), grpc=False)
+        called = client.ask("/test/call", ("authorization", "Bearer bad"))
+        without = client.ask("/test/call")
         await issuer.was_asked("good-1")
         # The open stream is ended by its client while the others wait: it must be heard of at the app.
         client.end.reset_stream(open_one, 8)
@@ -176,9 +179,12 @@ async def test_streams_that_are_open_go_on_while_another_waits() -> None:
         await until(lambda: app.resets == 1)
         assert app.asked == ["/test/begun"]
         issuer.open.set()
-        for stream_id in (waiting, behind, refused):
+        for stream_id in (waiting, behind, refused, called, without):
             await client.ended(stream_id)
         assert [client.heads[one][":status"] for one in (waiting, behind, refused)] == ["200", "200", "401"]
         assert client.heads[refused]["www-authenticate"] == 'Bearer error="invalid_token"'
+        for stream_id, challenge in ((called, 'Bearer error="invalid_token"'), (without, "Bearer")):
+            told = client.heads[stream_id]
+            assert (told[":status"], told["grpc-status"], told["www-authenticate"]) == ("200", "16", challenge)
         assert app.asked == ["/test/begun", "/test/whole", "/test/whole"]
         client.writer.close()
