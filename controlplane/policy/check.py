@@ -31,8 +31,9 @@ Example:
     "--mesh", type=_PATH, metavar="FILE", help="The mesh file. [default: among the paths, or mesh.yaml beside one]"
 )
 @click.option("--strict", is_flag=True, help="Fail for warnings, too.")
+@click.option("--no-secrets", is_flag=True, help="Do not look for files with secrets, as where no control plane runs.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(*, paths: tuple[Path, ...], mesh: Path | None, strict: bool, as_json: bool) -> None:
+def command(*, paths: tuple[Path, ...], mesh: Path | None, strict: bool, no_secrets: bool, as_json: bool) -> None:
     """Check policy files and folders as the control plane would, and tell all errors and warnings at once.
 
     Without a path the folder that the mesh file names is checked. Without a mesh file each document is checked by
@@ -40,7 +41,7 @@ def command(*, paths: tuple[Path, ...], mesh: Path | None, strict: bool, as_json
 
     Exit status: 0 no error, 1 warnings with --strict, 2 errors.
     """
-    loaded = load(paths, mesh=mesh, alone=bool(paths))
+    loaded = load(paths, mesh=mesh, alone=bool(paths), here=not no_secrets)
     wrong = len(errors(loaded.problems))
     warned = len(loaded.problems) - wrong
     if as_json:

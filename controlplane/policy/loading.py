@@ -13,13 +13,20 @@ from typing import Final
 
 from controlplane.intake.configuration import Configuration
 from controlplane.intake.judging import Judge, policy_folder_named, read_policy_file
-from controlplane.intake.sources import POLICY_FILE_LIMIT, POLICY_SUFFIXES, PolicyFolder, SourceFiles
+from controlplane.intake.sources import (
+    POLICY_FILE_LIMIT,
+    POLICY_LIMIT_BYTES,
+    POLICY_SUFFIXES,
+    PolicyFolder,
+    SourceFiles,
+)
 from controlplane.intake.world import world_of
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.watch import ContentReader, FileContent, list_files
 from ringfence.policy.analysis.world import World
 from ringfence.policy.problems import Problem, errors
 from ringfence.policy.yamltree import LIMIT_BYTES, MappingNode, ScalarNode, load_yaml
+from ringfence.routing.documents import RouteDocument
 
 MESH_FILE: Final = "mesh.yaml"
 _PARENTS: Final = 4
@@ -48,14 +55,15 @@ def load(
 ) -> Loaded:
     """The documents of ``paths``, files and folders, bound to the services of a mesh. Blocking work.
 
-    The mesh file is ``mesh``; else one among ``paths``, or ``mesh.yaml`` in one of these folders or beside one. Without
-    any other path the documents are those of the folder that the mesh file names. With ``alone`` no mesh file is no
-    error. ``here``: whether secrets are to be found, as where the documents are put in force.
+    The mesh file is ``mesh``; else one among ``paths``, or ``mesh.yaml`` beside one. A folder with a ``mesh.yaml``
+    stands for that file and the folder of policies that it names, as does the mesh file where no other path is given.
+    With ``alone`` no mesh file is no error. ``here``: whether secrets are to be found, as where the documents are put
+    in force.
     """
     clock = clock or SystemClock()
     reader = ContentReader(clock=clock, limit_bytes=LIMIT_BYTES)
     problems: list[Problem] = []
-    files = [reader.read(path) for path in _listed(paths, problems)]
+    files = _read(_listed(paths, reader, problems), reader, problems)
     found = [file for file in files if mesh is None and _is_mesh(file)]
     if len(found) > 1:
         second = str(found[1].path)
@@ -72,7 +80,7 @@ def load(
         folder = policy_folder_named(mesh_file.content)
         if folder is not None:
             named = mesh_file.path.parent / folder
-            documents = [reader.read(path) for path in _listed([named], problems)]
+            documents = _read(_listed([named], reader, problems), reader, problems)
     sources = SourceFiles(mesh=mesh_file, policies=PolicyFolder(path=mesh_file.path.parent, files=tuple(documents)))
     configuration, told = Judge(clock, here=here).judge(sources)
     problems = sorted([*problems, *told])
@@ -93,15 +101,36 @@ def _alone(files: Iterable[FileContent], problems: list[Problem]) -> Loaded:
     documents = 0
     for file in files:
         found, told = read_policy_file(file)
-        documents += len(found)
+        documents += sum(not isinstance(one, RouteDocument) for one in found)
         problems += told
     return Loaded(problems=tuple(sorted(problems)), documents=documents, alone=True)
 
 
-def _listed(paths: Iterable[Path], problems: list[Problem]) -> list[Path]:
+def _read(paths: Iterable[Path], reader: ContentReader, problems: list[Problem]) -> list[FileContent]:
+    """The files, as many as a control plane would read."""
+    files: list[FileContent] = []
+    left = POLICY_LIMIT_BYTES
+    for path in paths:
+        files.append(reader.read(path))
+        left -= len(files[-1].content)
+        if left < 0 or len(files) > POLICY_FILE_LIMIT:
+            message = f"more than {POLICY_FILE_LIMIT} files or {POLICY_LIMIT_BYTES} bytes up to here"
+            problems.append(Problem(str(path), 1, 1, message, "name fewer"))
+            break
+    return files
+
+
+def _listed(paths: Iterable[Path], reader: ContentReader, problems: list[Problem]) -> list[Path]:
     """The files that ``paths`` mean, each once, those of a folder in the order of their paths."""
     found: dict[Path, None] = {}
-    for path in paths:
+    for given in paths:
+        path, mesh_file = given, given / MESH_FILE
+        if mesh_file.is_file():
+            found[mesh_file] = None
+            named = policy_folder_named(reader.read(mesh_file).content)
+            if named is None:
+                continue
+            path = path / named
         try:
             files = list_files(path, POLICY_SUFFIXES, POLICY_FILE_LIMIT) if path.is_dir() else [path]
         except OSError as error:
@@ -115,7 +144,9 @@ def _listed(paths: Iterable[Path], problems: list[Problem]) -> list[Path]:
 
 
 def _is_mesh(file: FileContent) -> bool:
-    """Whether the first document says that it is of kind Mesh, however broken the rest of it is."""
+    """Whether it is called so, or its first document is of kind Mesh, however broken the rest of it is."""
+    if file.path.name == MESH_FILE:
+        return True
     if b"Mesh" not in file.content:
         return False
     nodes = load_yaml(file.content, str(file.path), [])

@@ -108,3 +108,4 @@ def test_who_only_asks_needs_no_secret_of_the_control_plane(tmp_path: Path) -> N
     assert result.exit_code == 1, result.output
     assert "caller_not_allowed" in result.stdout
     assert "/run/none/such" in CliRunner().invoke(policy, ["check", "--mesh", str(mesh)]).output
+    assert CliRunner().invoke(policy, ["check", "--mesh", str(mesh), "--no-secrets"]).exit_code == 0

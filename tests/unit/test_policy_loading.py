@@ -54,6 +54,19 @@ def test_documents_that_are_named_stand_in_for_those_of_the_folder(files: MeshFo
     assert [rule.name for one in orders.policy.allowlists for rule in one.rules] == ["from-web", "from-orders"]
 
 
+def test_a_folder_with_a_mesh_file_stands_for_that_and_its_policies(files: MeshFolder, tmp_path: Path) -> None:
+    files.allow("orders", "web")
+    (tmp_path / "cases.yaml").write_text("kind: SomethingElse\n")
+    more = tmp_path / "more.yaml"
+    more.write_text(allowlist_text("web", ["orders"], name="more"))
+    for paths in ([tmp_path], [tmp_path, more]):
+        loaded = load(paths)
+        assert loaded.problems == ()
+        assert loaded.documents == len(paths)
+    files.mesh_file.write_text("{")
+    assert {problem.file for problem in load([tmp_path]).problems} == {str(files.mesh_file)}
+
+
 def test_one_problem_and_there_is_no_world(files: MeshFolder) -> None:
     file = files.allow("orders", "web")
     file.write_text(file.read_text().replace("service: orders", "service: order"))
@@ -73,7 +86,7 @@ def test_without_a_mesh_file_it_is_said_what_to_give(tmp_path: Path) -> None:
 def test_of_two_mesh_files_one_must_be_named(files: MeshFolder, tmp_path: Path) -> None:
     second = tmp_path / "other.yaml"
     second.write_text(mesh_text())
-    assert [text.split(": ", 1)[1] for text in texts(tmp_path)] == [
+    assert [text.split(": ", 1)[1] for text in texts(tmp_path, second)] == [
         f"a second mesh file, after {files.mesh_file} (name one by --mesh)"
     ]
 
