@@ -208,7 +208,7 @@ def standing_lines(standing: Mapping[str, Any]) -> list[str]:
     if standing["ends_at"]:
         lines.append(_evidence_line(evidence))
         lines.extend(f"  {example}" for example in evidence["examples"])
-    lines.extend(standing["warnings"])
+    lines.extend(standing.get("warnings", ()))
     return lines
 
 

@@ -249,7 +249,7 @@ class Rollouts:
             if self._stop.is_set():
                 raise RefusedError(f"stopped by {self._stopped_by}")
             if evidence.denied > wish.tolerate:
-                raise RefusedError(f"{evidence.denied} calls that pass today would be refused")
+                raise RefusedError(f"calls that pass today would be refused, {evidence.denied} of them")
             async with self._busy:
                 self._standing = await self._commit(standing, folder, held, wanted)
         except RefusedError as error:

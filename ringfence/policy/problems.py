@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -81,6 +80,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like ``name``, whatever its case; None when none is near."""
     if len(name) > _COMPARED_CHARACTERS:
         return None
+    import difflib  # 140 KiB that a sidecar, which imports this module by a detour, need not hold
+
     by_lower = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None

@@ -103,7 +103,7 @@ async def test_what_would_refuse_calls_that_pass_is_given_up_and_nothing_written
     assert await process.tried(tolerate=2) is State.GIVEN_UP
     standing = process.rollouts.standing
     assert standing is not None
-    assert standing.detail == "3 calls that pass today would be refused"
+    assert standing.detail == "calls that pass today would be refused, 3 of them"
     assert standing.evidence.examples == ("web",)
     assert process.held == before
     assert len(process.rollouts.history.records) == 1
