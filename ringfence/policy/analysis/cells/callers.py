@@ -7,7 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ringfence.policy.analysis.cells.segments import SegmentPattern, SegmentRules, segment_classes
+from ringfence.policy.analysis.cells.segments import (
+    PatternIndex,
+    SegmentPattern,
+    SegmentRules,
+    segment_classes,
+)
 from ringfence.policy.model import (
     AuthenticatedCallers,
     Callers,
@@ -38,13 +43,24 @@ def named_of(callers: Callers) -> Named:
     return callers.callers if isinstance(callers, NarrowedCallers) else callers
 
 
-def is_among(identity: SpiffeId | None, callers: Named, trust_domain: TrustDomain) -> bool:
-    """Whether ``callers`` have that identity among them; ``trust_domain`` is the mesh's own."""
-    if identity is None:
-        return isinstance(callers, UnauthenticatedCallers)
-    if isinstance(callers, UnauthenticatedCallers) or not identity.path:
-        return False
-    return _pattern(callers, trust_domain).takes((identity.trust_domain.name, *identity.segments))
+class NamedIndex:
+    """Finds which of many callers an identity is among; each comes with the trust domain that is the mesh's own."""
+
+    __slots__ = ("_anonymous", "_index", "_positions")
+
+    def __init__(self, callers: Sequence[tuple[Named, TrustDomain]]) -> None:
+        self._anonymous = [at for at, (one, _) in enumerate(callers) if isinstance(one, UnauthenticatedCallers)]
+        self._positions = [at for at, (one, _) in enumerate(callers) if not isinstance(one, UnauthenticatedCallers)]
+        self._index = PatternIndex([_pattern(*callers[at]) for at in self._positions])
+
+    def matching(self, identity: SpiffeId | None) -> list[int]:
+        """The positions of the callers that ``identity`` is among."""
+        if identity is None:
+            return self._anonymous
+        if not identity.path:
+            return []
+        found = self._index.matching((identity.trust_domain.name, *identity.segments))
+        return sorted(self._positions[at] for at in found)
 
 
 def identities(
@@ -57,7 +73,12 @@ def identities(
     named = list(dict.fromkeys(callers))
     found = list(dict.fromkeys((*known, *_usual(named, own))))
     patterns = [_pattern(one, domain) for one, domain in named if not isinstance(one, UnauthenticatedCallers)]
-    seen = {_matched(identity.spiffe_id, patterns) for identity in found if identity.spiffe_id is not None}
+    index = PatternIndex(patterns)
+    seen = {
+        frozenset(index.matching((identity.spiffe_id.trust_domain.name, *identity.spiffe_id.segments)))
+        for identity in found
+        if identity.spiffe_id is not None
+    }
     for matched, word in segment_classes(patterns, _RULES).items():
         if matched in seen:
             continue
@@ -126,11 +147,6 @@ def _pattern(callers: Named, trust_domain: TrustDomain) -> SegmentPattern:
     if isinstance(callers, UnauthenticatedCallers):
         raise AssertionError("callers without an identity have no pattern")
     return SegmentPattern((callers.trust_domain.name,), rest=True)
-
-
-def _matched(spiffe_id: SpiffeId, patterns: Sequence[SegmentPattern]) -> frozenset[int]:
-    words = (spiffe_id.trust_domain.name, *spiffe_id.segments)
-    return frozenset(at for at, pattern in enumerate(patterns) if pattern.takes(words))
 
 
 # ----------------------------------------------------------------------------------------------------------- addresses

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from ringfence.policy.analysis.calls import Call
 from ringfence.policy.analysis.cells import requests, token_cuts
-from ringfence.policy.analysis.cells.callers import addresses, identities, in_any, named_of
+from ringfence.policy.analysis.cells.callers import addresses, identities, in_any
 from ringfence.policy.analysis.cells.dimensions import CALLER, GRPC_METHOD, PATH, PORT, Dimension, Kind, SideRule
 from ringfence.policy.analysis.cells.segments import SegmentPattern
 from ringfence.policy.analysis.cells.space import Chosen, Live, Space
@@ -26,6 +26,7 @@ class Value(NamedTuple):
 
     value: Any
     label: str
+    after: After | None = None  # what ``after`` answers of it, where that was found on the way
 
 
 # The rules that are left, and what else tells calls with that value from others with the same rules.
@@ -45,18 +46,13 @@ class Cut:
 
 
 def _caller_values(space: Space, _: Dimension, live: Live, __: Chosen) -> Iterator[Value]:
-    named = [
-        (named_of(callers), space.sides[space.rules[at].side].trust_domain)
-        for at in sorted(live)
-        for callers in space.rules[at].rule.callers
-    ]
     own = list(dict.fromkeys(side.trust_domain for side in space.sides))
-    for identity in identities(named, space.known, own):
+    for identity in identities(space.named(live), space.known, own):
         yield Value(identity.spiffe_id, identity.label)
 
 
 def _after_caller(space: Space, _: Dimension, live: Live, __: Chosen, value: SpiffeId | None) -> After:
-    naming = {at: callers for at in live if (callers := space.naming(at, value))}
+    naming = {at: callers for at, callers in space.naming(value).items() if at in live}
     narrowed = frozenset((at, tuple(callers)) for at, callers in naming.items() if _is_narrowed(callers))
     return frozenset(naming), (narrowed, value is None)
 
@@ -68,8 +64,9 @@ def _is_narrowed(callers: Iterable[object]) -> bool:
 def _cidrs(space: Space, dimension: Dimension, live: Live, chosen: Chosen) -> dict[int, list[str]]:
     """By rule, the networks from which its callers must call; rules that also name the caller without are left out."""
     found = {}
+    naming = space.naming(chosen[CALLER])
     for at in space.speaking(live, dimension):
-        callers = space.naming(at, chosen[CALLER])
+        callers = naming[at]
         if _is_narrowed(callers):
             found[at] = [cidr for one in callers if isinstance(one, NarrowedCallers) for cidr in one.cidrs]
     return found
@@ -141,10 +138,18 @@ def _enters(space: Space, at: int, entry: Entry, sides: frozenset[int]) -> bool:
 
 
 def _path_values(space: Space, dimension: Dimension, live: Live, _: Chosen) -> Iterator[Value]:
-    rules = [space.rules[at] for at in space.speaking(live, dimension)]
-    patterns = {pattern for rule in rules for pattern in (*rule.paths, *rule.calls)}
-    for path in requests.path_classes(patterns):
-        yield Value(path, path)
+    speaking = space.speaking(live, dimension)
+    by_path: dict[SegmentPattern, set[int]] = {}
+    by_call: dict[SegmentPattern, set[int]] = {}
+    for at in speaking:
+        for found, patterns in ((by_path, space.rules[at].paths), (by_call, space.rules[at].calls)):
+            for pattern in patterns:
+                found.setdefault(pattern, set()).add(at)
+    without = live.difference(speaking)
+    for path, taken in requests.path_classes({*by_path, *by_call}):
+        paths = frozenset(at for pattern in taken for at in by_path.get(pattern, ()))
+        calls = frozenset(at for pattern in taken for at in by_call.get(pattern, ())) - paths
+        yield Value(path, path, (without | paths | calls, calls))
     yield Value(requests.ASTERISK, requests.ASTERISK)
 
 

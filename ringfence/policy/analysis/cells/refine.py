@@ -31,7 +31,6 @@ from ringfence.policy.analysis.cells.dimensions import (
     Dimension,
     Kind,
     Side,
-    side_rules,
 )
 from ringfence.policy.analysis.cells.requests import ASTERISK, OPTIONS
 from ringfence.policy.analysis.cells.segments import TooManyClassesError
@@ -86,7 +85,7 @@ class _Walk:
     count: int = 0
 
     def __post_init__(self) -> None:
-        self.space = Space(sides=self.sides, rules=side_rules(self.sides), known=self.looking.known)
+        self.space = Space(self.sides, self.looking.known)
         self.verdicts = Verdicts(self.sides)
 
     def refine(self, live: Live, chosen: Chosen, options: Mapping[Dimension, Option]) -> Iterator[Cell]:

@@ -41,10 +41,12 @@ def grpc_patterns(rule: Rule) -> frozenset[SegmentPattern]:
     return frozenset(SegmentPattern((one.service, one.method)) for one in rule.grpc)
 
 
-def path_classes(patterns: Iterable[SegmentPattern]) -> list[str]:
-    """A path for each set of ``patterns`` that are exactly those that take some path, but for the asterisk."""
+def path_classes(patterns: Iterable[SegmentPattern]) -> list[tuple[str, list[SegmentPattern]]]:
+    """A path for each set of ``patterns`` that are exactly those that take some path, with that set; but for the
+    asterisk."""
     listed = sorted(patterns, key=lambda one: (one.rest, [word or "" for word in one.segments]))
-    return ["/" + "/".join(word) for word in segment_classes(listed, _PATHS).values()]
+    classes = segment_classes(listed, _PATHS)
+    return [("/" + "/".join(word), [listed[at] for at in took]) for took, word in classes.items()]
 
 
 def _fresh_segment(taken: frozenset[str]) -> str:

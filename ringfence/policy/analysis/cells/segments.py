@@ -38,6 +38,31 @@ class SegmentPattern:
         )
 
 
+class PatternIndex:
+    """Finds which of many patterns take a word without asking each: most begin with a literal, or have nothing else."""
+
+    __slots__ = ("_by_first", "_exact", "_others", "_patterns")
+
+    def __init__(self, patterns: Sequence[SegmentPattern]) -> None:
+        self._patterns = patterns
+        self._exact: dict[tuple[str | None, ...], list[int]] = {}
+        self._by_first: dict[str, list[int]] = {}
+        self._others: list[int] = []
+        for at, pattern in enumerate(patterns):
+            words = pattern.segments
+            if not pattern.rest and None not in words:
+                self._exact.setdefault(words, []).append(at)
+            elif words and words[0] is not None:
+                self._by_first.setdefault(words[0], []).append(at)
+            else:
+                self._others.append(at)
+
+    def matching(self, words: Sequence[str]) -> list[int]:
+        """The positions of the patterns that take ``words``, which has at least one segment."""
+        likely = (*self._by_first.get(words[0], ()), *self._others)
+        return [*self._exact.get(tuple(words), ()), *(at for at in likely if self._patterns[at].takes(words))]
+
+
 def _never(segment: str) -> bool:
     return False
 

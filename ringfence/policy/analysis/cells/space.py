@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ringfence.policy.analysis.cells.callers import Identity, is_among, named_of
-from ringfence.policy.analysis.cells.dimensions import Dimension, Side, SideRule
+from ringfence.policy.analysis.cells.callers import Identity, NamedIndex, named_of
+from ringfence.policy.analysis.cells.dimensions import Dimension, Side, side_rules
 from ringfence.policy.analysis.world import Effect
-from ringfence.policy.model import Callers, TokenMatch
-from ringfence.spiffe import SpiffeId
+from ringfence.policy.model import Callers, Named, TokenMatch
+from ringfence.spiffe import SpiffeId, TrustDomain
 
 # The rules, by position, that may still speak of a call; and what is known of the call so far.
 Live = frozenset[int]
 Chosen = Mapping[Dimension, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
     """``rules`` are those of all ``sides``; ``known`` the services of the mesh, as callers."""
 
-    sides: Sequence[Side]
-    rules: Sequence[SideRule]
-    known: Sequence[Identity]
+    __slots__ = ("_callers", "_index", "known", "rules", "sides")
+
+    def __init__(self, sides: Sequence[Side], known: Sequence[Identity]) -> None:
+        self.sides = sides
+        self.known = known
+        self.rules = side_rules(sides)
+        self._callers = [(at, one) for at, rule in enumerate(self.rules) for one in rule.rule.callers]
+        self._index = NamedIndex([(named_of(one), self._home(at)) for at, one in self._callers])
+
+    def _home(self, at: int) -> TrustDomain:
+        return self.sides[self.rules[at].side].trust_domain
+
+    def named(self, live: Live) -> list[tuple[Named, TrustDomain]]:
+        """Whom the live rules name, each with the trust domain that is the mesh's own where it is said."""
+        return [(named_of(one), self._home(at)) for at, one in self._callers if at in live]
 
     def speaking(self, live: Live, dimension: Dimension) -> list[int]:
         """The live rules that say something of ``dimension``."""
@@ -33,11 +43,13 @@ class Space:
         """Whether it is a rule of a denylist, for which what is not known speaks."""
         return self.rules[at].effect is Effect.DENY
 
-    def naming(self, at: int, identity: SpiffeId | None) -> list[Callers]:
-        """The callers of a rule that have ``identity`` among them."""
-        rule = self.rules[at]
-        home = self.sides[rule.side].trust_domain
-        return [one for one in rule.rule.callers if is_among(identity, named_of(one), home)]
+    def naming(self, identity: SpiffeId | None) -> dict[int, list[Callers]]:
+        """By rule, its callers that have ``identity`` among them; no rule without one."""
+        found: dict[int, list[Callers]] = {}
+        for position in self._index.matching(identity):
+            at, one = self._callers[position]
+            found.setdefault(at, []).append(one)
+        return found
 
     def token(self, at: int) -> TokenMatch:
         """What a rule wants of tokens; it must want something."""

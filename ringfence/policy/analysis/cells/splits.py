@@ -33,8 +33,8 @@ def split(space: Space, dimension: Dimension, live: Live, chosen: Chosen) -> lis
     """The branches of ``dimension``; values that no live rule can tell apart are one."""
     cut = CUTS[dimension.kind]
     merged: dict[tuple[Live, object], Option] = {}
-    for value, label in cut.values(space, dimension, live, chosen):
-        after, apart = cut.after(space, dimension, live, chosen, value)
+    for value, label, known in cut.values(space, dimension, live, chosen):
+        after, apart = known if known is not None else cut.after(space, dimension, live, chosen, value)
         option = merged.setdefault((after, apart), Option(after, apart, [], []))
         option.values.append(value)
         option.labels.append(label)
