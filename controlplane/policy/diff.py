@@ -10,10 +10,10 @@ from typing import Any, Final
 import click
 
 from controlplane.policy.flow_source import FlowWords, asks_of_flows, flows_asked
-from controlplane.policy.old_new import named_world
+from controlplane.policy.old_new import RUNNING, named_world
 from controlplane.policy.options import Moment, refuse
 from ringfence.kit.clock import SystemClock
-from ringfence.policy.analysis.cells.segments import TooManyClassesError
+from ringfence.policy.analysis.cells.segments import CellsError
 from ringfence.policy.analysis.changes import Comparing, compare
 from ringfence.policy.analysis.explained import printable
 from ringfence.policy.analysis.told_changes import comparison_document, told_comparison
@@ -25,7 +25,7 @@ _EPILOG: Final = """\b
 Example:
   ringfence policy diff policies candidate --mesh mesh.yaml
   ringfence policy diff git:main:policies policies --mesh mesh.yaml --json
-  ringfence policy diff policies candidate --since 7d --state .ringfence/shop
+  ringfence policy diff running candidate --mesh mesh.yaml --since 7d
 """
 
 
@@ -47,27 +47,34 @@ def command(
 ) -> None:
     """Which calls become permitted or denied from OLD to NEW, with an example and the rules responsible for each.
 
-    OLD and NEW are files or folders of policy, mesh files, or git:REV:PATH. It is complete: a call that no line speaks
-    of is judged alike by both. With --since, --flows, --state or --admin-socket it also tells how many calls that were
-    really made would be judged otherwise. Exit status: 0 no call is judged otherwise, 1 some are, 2 bad input.
+    OLD and NEW are files or folders of policy, mesh files, git:REV:PATH, or `running`: what a control plane has in
+    force. It is complete: a call that no line speaks of is judged alike by both. With --since or --flows it also tells
+    how many calls that were really made would be judged otherwise.
+
+    Exit status: 0 no call is judged otherwise, 1 some are, 2 bad input.
     """
-    before, after = named_world(old, mesh), named_world(new, mesh)
+    words = FlowWords(**said)
+    before, after = (named_world(name, mesh, words.admin_socket, words.state) for name in (old, new))
     comparing = Comparing(now=time if time is not None else SystemClock().now(), reasons=reasons)
     try:
         comparison = compare(before, after, comparing)
-    except TooManyClassesError as error:
+    except CellsError as error:
         refuse([str(error)])
     traffic = None
-    if any(value is not None for value in said.values()):
-        flows = flows_asked(FlowWords(**said)).file.flows
+    asked_of = words.admin_socket is not None or words.state is not None
+    if words.since is not None or words.flows is not None or (asked_of and RUNNING not in (old, new)):
+        flows = flows_asked(words).file.flows
         traffic = changed_traffic(flows, before, after, now=comparing.now)
     if as_json:
-        document = comparison_document(comparison)
+        document = comparison_document(comparison, before, after)
         if traffic is not None:
             document["traffic"] = traffic_document(traffic)
         click.echo(json.dumps(document, indent=2))
     else:
-        for line in (*told_comparison(comparison), *(traffic_lines(traffic) if traffic is not None else ())):
+        for line in (
+            *told_comparison(comparison, before, after),
+            *(traffic_lines(traffic) if traffic is not None else ()),
+        ):
             click.echo(printable(line))
     if comparison.changes:
         sys.exit(DIFFERS)

@@ -1,7 +1,7 @@
 """The two policies that ``ringfence policy diff`` compares, each as it is named on the command line. Blocking work.
 
-A file or folder; ``git:REV:PATH``, a path as a revision of the repository here has it; a folder or file of that kind is
-read as any other. What git says is taken as what somebody else wrote: bounded, and only regular files of it.
+A file or folder; ``git:REV:PATH``, a path as a revision of the repository here has it; or ``running``. What git says is
+taken as what somebody else wrote: bounded, and only regular files of it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from pathlib import Path
 from typing import Final
 
 from controlplane.policy.loading import load
-from controlplane.policy.options import refuse
+from controlplane.policy.options import Asked, refuse
 from ringfence.policy.analysis.world import World
 from ringfence.policy.problems import shown
 
 GIT: Final = "git:"
+RUNNING: Final = "running"  # a folder of that name is ./running
 LIMIT_ARCHIVE_BYTES: Final = 64 << 20
 _GIT_SECONDS: Final = 30
 
 
-def named_world(name: str, mesh: Path | None) -> World:
-    """The world of one policy; ends the command when there is none."""
+def named_world(name: str, mesh: Path | None, admin_socket: Path | None = None, state: Path | None = None) -> World:
+    """The world of one policy; ends the command when there is none. The last two say which mesh runs."""
+    if name == RUNNING:
+        return Asked(mesh=None, policies=(), running=True, admin_socket=admin_socket, state=state).world()
     if not name.startswith(GIT):
         return _world(Path(name), mesh)
     revision, colon, path = name.removeprefix(GIT).partition(":")

@@ -12,7 +12,7 @@ import click
 from controlplane.policy.options import Asked, Moment, asks, refuse
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.watch import ContentReader
-from ringfence.policy.analysis.cells.segments import TooManyClassesError
+from ringfence.policy.analysis.cells.segments import CellsError
 from ringfence.policy.analysis.claims import Invariant
 from ringfence.policy.analysis.explained import printable
 from ringfence.policy.analysis.invariants import read_invariants
@@ -51,7 +51,7 @@ def command(*, files: tuple[Path, ...], asked: Asked, enforced: bool, time: floa
     now = time if time is not None else SystemClock().now()
     try:
         answers = prove_all(world, invariants, Assuming(now=now, enforced=enforced))
-    except TooManyClassesError as error:
+    except CellsError as error:
         refuse([str(error)])
     if as_json:
         click.echo(json.dumps(answers_document(answers, world), indent=2))

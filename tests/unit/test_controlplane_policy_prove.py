@@ -70,7 +70,7 @@ def test_a_call_without_a_token_is_shown_where_one_is_required(tmp_path: Path) -
     assert (document["holds"], invariant["why"]) == (False, "a call is permitted without such a token")
     (hop,) = invariant["counterexample"]
     assert (hop["call"]["token"], hop["decision"]["rule"]) == (None, "shop/payments-callers/orders-pays")
-    assert (hop["place"]["line"], invariant["place"]["line"]) == (8, 3)
+    assert (hop["decision"]["place"]["line"], invariant["place"]["line"]) == (8, 3)
 
 
 def test_a_claim_that_hangs_on_a_condition_is_not_proved(tmp_path: Path, policies: Path) -> None:

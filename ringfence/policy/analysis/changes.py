@@ -67,7 +67,7 @@ class Comparison:
 
 
 def compare(old: World, new: World, comparing: Comparing) -> Comparison:
-    """Every change from ``old`` to ``new``; raises TooManyClassesError where a service cannot be looked at whole."""
+    """Every change from ``old`` to ``new``; raises CellsError where a service cannot be looked at whole."""
     looked_at = []
     count = 0
     changes: list[Change] = []

@@ -55,7 +55,7 @@ class Assuming:
 
 
 def prove(world: World, invariant: Invariant, assuming: Assuming) -> Answer:
-    """The answer; raises TooManyClassesError where a service cannot be looked at whole."""
+    """The answer; raises CellsError where a service cannot be looked at whole."""
     return _Prover(world, assuming).answer(invariant)
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ringfence.policy.analysis.changes import rule_of
-from ringfence.policy.analysis.explained import call_document, decision_document, place_document
+from ringfence.policy.analysis.explained import call_document, place_document
 from ringfence.policy.analysis.proving import Answer, Hop
 from ringfence.policy.analysis.told_cells import told_call, told_conditions
-from ringfence.policy.analysis.told_changes import told_decision
-from ringfence.policy.analysis.world import Effect, World
-from ringfence.policy.problems import Place
-from ringfence.policy.reasons import DenyReason
+from ringfence.policy.analysis.told_changes import judged_document, told_decision
+from ringfence.policy.analysis.world import World
 
 
 def told_answers(answers: Sequence[Answer], world: World) -> Iterator[str]:
@@ -41,16 +38,7 @@ def _told(answer: Answer, world: World) -> Iterator[str]:
 def _told_hop(hop: Hop, world: World) -> str:
     if hop.decision is None:
         return f"{hop.call.service} has no sidecar, so nobody enforces policy there"
-    place = rule_place(hop, world)
-    return told_decision(hop.decision) + (f" ({place})" if place is not None else "")
-
-
-def rule_place(hop: Hop, world: World) -> Place | None:
-    """Where the rule stands that is responsible for a hop."""
-    if hop.decision is None:
-        return None
-    denies = getattr(hop.decision, "reason", None) is DenyReason.DENYLISTED
-    return world.places.get((Effect.DENY if denies else Effect.ALLOW, rule_of(hop.decision)))
+    return told_decision(hop.decision, world)
 
 
 def answers_document(answers: Sequence[Answer], world: World) -> dict[str, object]:
@@ -73,10 +61,8 @@ def answers_document(answers: Sequence[Answer], world: World) -> dict[str, objec
 
 
 def _hop_document(hop: Hop, world: World) -> dict[str, object]:
-    decision = decision_document(hop.decision) if hop.decision is not None else None
     return {
         "call": call_document(hop.call),
-        "decision": decision,
-        "place": place_document(rule_place(hop, world)),
+        "decision": judged_document(hop.decision, world) if hop.decision is not None else None,
         "if": [{"when": one.text, "is": one.value} for one in hop.conditions],
     }

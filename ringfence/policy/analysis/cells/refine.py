@@ -11,7 +11,7 @@ the two ever differ, this model does not know all that the engine looks at, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,7 +33,7 @@ from ringfence.policy.analysis.cells.dimensions import (
     Side,
 )
 from ringfence.policy.analysis.cells.requests import ASTERISK, OPTIONS
-from ringfence.policy.analysis.cells.segments import TooManyClassesError
+from ringfence.policy.analysis.cells.segments import CellsError, TooManyClassesError
 from ringfence.policy.analysis.cells.space import Chosen, Live, Space
 from ringfence.policy.analysis.cells.splits import Option, split
 from ringfence.policy.analysis.cells.tokens import TokenParts, TokenState
@@ -42,6 +42,15 @@ from ringfence.policy.analysis.world import Effect
 
 LIMIT_CELLS: Final = 200_000
 _KIND_NAMES: Final = {Kind.AMR: "amr", Kind.ACR: "acr", Kind.AGE: "authenticated"}
+
+
+_SPOKEN_OF: Final = {
+    "scope": Kind.SCOPE,
+    "scp": Kind.SCOPE,
+    "acr": Kind.ACR,
+    "amr": Kind.AMR,
+    "auth_time": Kind.AGE,
+}
 
 
 class ModelError(Exception):
@@ -66,13 +75,23 @@ class Looking:
 def cells(service: str, sides: Sequence[Side], looking: Looking) -> Iterator[Cell]:
     """The cells of the calls to ``service`` (its full name), each with the verdict of each side.
 
-    Raises TooManyClassesError when there are more than can be looked at.
+    Raises CellsError when there are more than can be looked at.
     """
-    walk = _Walk(service, sides, looking)
     try:
+        walk = _Walk(service, sides, looking)
         yield from walk.refine(frozenset(range(len(walk.space.rules))), {}, {})
-    except TooManyClassesError as error:
-        raise TooManyClassesError(f"the policy of {service} cannot be looked at whole: {error}") from error
+    except CellsError as error:
+        raise CellsError(f"the policy of {service} cannot be looked at whole: {error}") from error
+
+
+def _refuse_double_words(rules: Iterable[frozenset[Dimension]]) -> None:
+    """A claim that another word of the language speaks of, too, would be two dimensions of which each says what the
+    other is: refused, as a part of the calls would not be looked at."""
+    dimensions = {dimension for rule in rules for dimension in rule}
+    kinds = {dimension.kind for dimension in dimensions}
+    for name, kind in _SPOKEN_OF.items():
+        if kind in kinds and Dimension(Kind.CLAIM, name) in dimensions:
+            raise CellsError(f"rules speak of the claim {name} under claims, and otherwise (write it in one way)")
 
 
 @dataclass(slots=True)
@@ -86,6 +105,7 @@ class _Walk:
 
     def __post_init__(self) -> None:
         self.space = Space(self.sides, self.looking.known)
+        _refuse_double_words(rule.dimensions for rule in self.space.rules)
         self.verdicts = Verdicts(self.sides)
 
     def refine(self, live: Live, chosen: Chosen, options: Mapping[Dimension, Option]) -> Iterator[Cell]:
@@ -134,8 +154,6 @@ class _Walk:
         if self.count > self.looking.limit_cells:
             raise TooManyClassesError(f"its words cut the calls into more than {self.looking.limit_cells} classes")
         token = _token(chosen, next(iter(self.space.issuers()), ""))
-        if not token.is_possible:
-            return
         entry: Entry = chosen[PORT]
         path = chosen.get(PATH, "/")
         call = Call(

@@ -16,7 +16,11 @@ LIMIT_STATES: Final = 100_000
 LIMIT_WORK: Final = 5_000_000
 
 
-class TooManyClassesError(ValueError):
+class CellsError(ValueError):
+    """The calls of a policy cannot be cut into cells; the message says why, with the mend."""
+
+
+class TooManyClassesError(CellsError):
     """The words of a policy cut the calls into more classes than can be looked at."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -33,12 +33,6 @@ class TokenParts:
     amr: list[str] = field(default_factory=list)
     age_seconds: int | None = None
 
-    @property
-    def is_possible(self) -> bool:
-        """Whether one token can say all of it: ``a`` cannot be both a word and an object with ``a.b`` in it."""
-        claims: dict[str, object] = {}
-        return all(_put(claims, name.split("."), values) for name, values in self.claims.items() if values)
-
     def token(self, now: float) -> Token:
         """The token that says just this."""
         if self.state is TokenState.NONE:
@@ -48,7 +42,7 @@ class TokenParts:
         claims: dict[str, object] = {}
         for name, values in sorted(self.claims.items()):
             if values:
-                _put(claims, name.split("."), values[0] if len(values) == 1 else list(values))
+                _put(claims, name, values[0] if len(values) == 1 else list(values))
         if self.scopes:
             claims["scope"] = " ".join(self.scopes)
         if self.acr:
@@ -85,12 +79,14 @@ def _flat(prefix: str, claims: Mapping[str, object]) -> Iterator[tuple[str, tupl
             yield prefix + name, tuple(one for one in value if isinstance(one, str))
 
 
-def _put(claims: dict[str, object], names: Sequence[str], value: object) -> bool:
-    """Set a claim within nested objects; False where another claim stands in its place."""
+def _put(claims: dict[str, object], name: str, value: object) -> None:
+    """Set a claim: within nested objects, or, where another claim stands in their place, under its very name, at which
+    the judge looks first."""
+    *outer, last = name.split(".")
     inner: object = claims
-    for name in names[:-1]:
-        inner = inner.setdefault(name, {}) if isinstance(inner, dict) else None
-    if not isinstance(inner, dict) or names[-1] in inner:
-        return False
-    inner[names[-1]] = value
-    return True
+    for word in outer:
+        inner = inner.setdefault(word, {}) if isinstance(inner, dict) else None
+    if isinstance(inner, dict) and last not in inner:
+        inner[last] = value
+    else:
+        claims[name] = value
