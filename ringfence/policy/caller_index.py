@@ -62,13 +62,14 @@ class NamedBy:
         return tuple(sorted(self.always | self.networks.positions(address)))
 
 
+_LIMIT_NAMED: Final = 4096
 NOBODY: Final = NamedBy(frozenset(), None, frozenset())
 
 
 class CallerIndex:
     """The callers of one list of rules."""
 
-    __slots__ = ("_patterns", "_trust_domain", "_unauthenticated", "_whole")
+    __slots__ = ("_named", "_patterns", "_trust_domain", "_unauthenticated", "_whole")
 
     def __init__(self, trust_domain: TrustDomain) -> None:
         """``trust_domain``: of a bare namespace."""
@@ -77,6 +78,8 @@ class CallerIndex:
         # Beside the patterns, not among them: whatever an identity looks like, it must not meet these rules.
         self._unauthenticated = Positions()
         self._whole: set[SpiffeIdPattern] = set()
+        # Callers of the same patterns share one: a list of ten thousand networks for everybody is indexed once.
+        self._named: dict[tuple[Positions, ...], NamedBy] = {}
 
     def add(self, callers: Callers, position: int) -> None:
         """The rule at ``position``, none before the last, names ``callers``; ValueError if nobody can be so named."""
@@ -112,16 +115,17 @@ class CallerIndex:
     def named(self, spiffe_id: SpiffeId | None) -> NamedBy:
         """The rules that name the caller of that identity; None: of none."""
         if spiffe_id is None:
-            found = [self._unauthenticated]
+            found: tuple[Positions, ...] = (self._unauthenticated,)
         else:
-            found = list(self._patterns.walk((spiffe_id.trust_domain.name, *spiffe_id.segments)))
+            found = tuple(self._patterns.walk((spiffe_id.trust_domain.name, *spiffe_id.segments)))
         if not found:
             return NOBODY
-        always = frozenset(position for positions in found for position in positions.numbers)
-        narrowed = [entry for positions in found for entry in positions.narrowed or () if entry[1] not in always]
-        if not narrowed:
-            return NamedBy(always, None, frozenset())
-        return NamedBy(always, AddressIndex(narrowed), frozenset(position for _, position in narrowed))
+        named = self._named.get(found)
+        if named is None:
+            if len(self._named) >= _LIMIT_NAMED:
+                self._named.clear()
+            named = self._named[found] = _named_by(found)
+        return named
 
     def nearest(self, spiffe_id: SpiffeId) -> int | None:
         """The position of the rule that comes nearest to naming a caller whom none names."""
@@ -129,6 +133,14 @@ class CallerIndex:
         if near is None:
             return None
         return near.numbers[0] if near.numbers else near.narrowed[0][1] if near.narrowed else None
+
+
+def _named_by(found: tuple[Positions, ...]) -> NamedBy:
+    always = frozenset(position for positions in found for position in positions.numbers)
+    narrowed = [entry for positions in found for entry in positions.narrowed or () if entry[1] not in always]
+    if not narrowed:
+        return NamedBy(always, None, frozenset())
+    return NamedBy(always, AddressIndex(narrowed), frozenset(position for _, position in narrowed))
 
 
 def _is_whole(pattern: SpiffeIdPattern) -> bool:

@@ -34,10 +34,10 @@ __all__ = ["CallerView", "Decision", "DecisionTable", "Deny", "DenyReason", "Kno
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much a table keeps: callers it knows, addresses of one of them, bytes of decisions it made before."""
+    """How much a table keeps: callers it knows, views of them by their addresses, bytes of decisions it made before."""
 
     callers: int = 4096
-    addresses: int = 1024
+    by_address: int = 16_384
     remembered_bytes: int = LIMIT_REMEMBERED_BYTES
     unauthenticated_bytes: int = 1 << 20
 
@@ -58,6 +58,7 @@ class DecisionTable:
 
     __slots__ = (
         "_allow",
+        "_by_address",
         "_callers",
         "_deny",
         "_fact_ports",
@@ -81,6 +82,7 @@ class DecisionTable:
         # A memory of its own: whoever needs no identity must not make the known ones' decisions be forgotten.
         self._unauthenticated_memory = Memory(limits.unauthenticated_bytes)
         self._callers: dict[SpiffeId, CallerView | _ByAddress] = {}
+        self._by_address = 0
         self._verdicts: dict[tuple[object, ...], Verdicts] = {}
         self._tables: dict[tuple[bool, tuple[int, ...]], RuleTables] = {}
         guarded = [rule for rule in (*allow.rules, *deny.rules) if rule.guard is not None]
@@ -141,10 +143,25 @@ class DecisionTable:
             allowing, denying = allow.at(known, unknown=False), deny.at(known, unknown=True)
             return self._verdicts_of(spiffe_id, allowing, denying, min(allow.narrowed, default=None))
 
-        first = verdicts_at("")
-        if not allow.narrowed and not deny.narrowed and not first.reads_source:
-            return self._view(first, spiffe_id, "")
-        return _ByAddress(lambda address: self._view(verdicts_at(address), spiffe_id, address), self._limits.addresses)
+        if not allow.narrowed and not deny.narrowed:
+            verdicts = verdicts_at("")
+            if not verdicts.reads_source:
+                return self._view(verdicts, spiffe_id, "")
+
+        def view_at(address: str) -> CallerView:
+            self._count_view()
+            return self._view(verdicts_at(address), spiffe_id, address)
+
+        return _ByAddress(view_at)
+
+    def _count_view(self) -> None:
+        """One more is to be kept by its address; when there are too many, all are found anew."""
+        if self._by_address >= self._limits.by_address:
+            self._by_address = 0
+            self._callers.clear()
+            if isinstance(self._unauthenticated, _ByAddress):
+                self._unauthenticated.views.clear()
+        self._by_address += 1
 
     def _view(self, verdicts: Verdicts, spiffe_id: SpiffeId | None, address: str) -> CallerView:
         if verdicts.view is not None:
@@ -210,18 +227,14 @@ class DecisionTable:
 class _ByAddress:
     """The views of one caller, by its address."""
 
-    __slots__ = ("_limit", "_make", "_views")
+    __slots__ = ("_make", "views")
 
-    def __init__(self, make: Callable[[str], CallerView], limit: int) -> None:
+    def __init__(self, make: Callable[[str], CallerView]) -> None:
         self._make = make
-        self._limit = limit
-        self._views: dict[str, CallerView] = {}
+        self.views: dict[str, CallerView] = {}
 
     def at(self, address: str) -> CallerView:
-        view = self._views.get(address)
+        view = self.views.get(address)
         if view is None:
-            view = self._make(address)
-            if len(self._views) >= self._limit:
-                self._views.clear()
-            self._views[address] = view
+            view = self.views[address] = self._make(address)
         return view

@@ -76,6 +76,7 @@ def test_a_condition_that_does_not_type_check_is_refused_with_its_place(text: st
         ("['ab'].map(v, v + v) == []", "joined within a loop"),
         ("[token.claims.a].map(v, v + v) == []", "joined within a loop"),
         ("[[1]].map(v, v + v) == []", "joined within a loop"),
+        ("token.scopes.exists(s, request.path.matches('a+b'))", "steps"),
         ("request.path.matches(request.headers['x-a'])", "not literal"),
         ("'a'.matches(source.spiffe_id + '+')", "not literal"),
         ("request.path.matches('(((a{999}){999}){999}')", "regular expression"),
@@ -90,6 +91,7 @@ def test_a_condition_that_costs_too_much_is_refused(text: str, told: str) -> Non
     "text",
     [
         "token.scopes.all(a, ['read', 'write'].exists(b, a == b))",
+        "['a+', 'b+'].size() == 2 && ['/a', '/b'].exists(p, request.path.matches('^/[ab]+$') && request.path == p)",
         "[1, 2, 3].map(v, v + 1) == [2, 3, 4]",
         "token.claims.groups.filter(g, g.startsWith('ops-')).size() > 0",
         "request.path.matches('^/orders/[0-9]+$')",

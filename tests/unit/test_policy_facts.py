@@ -289,12 +289,29 @@ def test_callers_without_identity_may_be_narrowed_too() -> None:
     assert reason(policy.caller(WEB, "10.0.0.1").request(80, b"GET", b"/")) == "caller_not_allowed"
 
 
-def test_the_addresses_held_of_one_caller_are_bounded() -> None:
-    narrowed = NarrowedCallers(callers=AuthenticatedCallers(), cidrs=("10.0.0.0/8",))
-    policy = table(rule("r", narrowed), limits=Limits(addresses=10))
+@pytest.mark.parametrize("callers", [(WEB,), (None,), (WEB, STRANGER, None)])
+def test_the_views_held_by_address_are_bounded_over_all_callers(callers: tuple[SpiffeId | None, ...]) -> None:
+    cidrs = ("10.0.0.0/8",)
+    policy = table(
+        rule("r", *(NarrowedCallers(callers=callers, cidrs=cidrs) for callers in ANYONE)),
+        limits=Limits(by_address=10),
+    )
+    found = []
     for number in range(100):
-        assert policy.caller(WEB, f"10.0.0.{number}").request(80, b"GET", b"/").permitted
-        assert len(policy._callers[WEB]._views) <= 10  # type: ignore[union-attr]
+        for caller in callers:
+            assert policy.caller(caller, f"10.0.0.{number}").request(80, b"GET", b"/").permitted
+        held = [*policy._callers.values(), policy._unauthenticated]
+        found.append(sum(len(each.views) for each in held))  # type: ignore[union-attr]
+    assert 5 < max(found) <= 10
+
+
+def test_a_list_of_networks_for_everybody_is_indexed_once() -> None:
+    narrowed = NarrowedCallers(callers=AuthenticatedCallers(), cidrs=("10.0.0.0/8",))
+    policy = table(rule("all"), deny=[rule("no", narrowed)])
+    for caller in (WEB, STRANGER):
+        assert reason(policy.caller(caller, "10.0.0.1").request(80, b"GET", b"/")) == "denylisted"
+    one, two = (policy._deny.callers.named(caller) for caller in (WEB, STRANGER))
+    assert one is two
 
 
 def test_whom_a_condition_tells_apart_share_rules_but_no_verdict() -> None:
