@@ -108,7 +108,7 @@ def _told(trial: Trial, verbose: bool, too_few: str) -> Iterator[str]:
     total = len(trial.exercises)
     percent = trial.exercised * 100 // total if total else 100
     yield f"{total} rules: {trial.exercised} exercised ({percent} %){too_few}"
-    missed = [one for one in trial.exercises if not one.cases]
+    missed = [one for one in trial.exercises if not one.is_exercised]
     for exercise in missed[:_LINES_TOLD]:
         where = f" ({exercise.place})" if exercise.place is not None else ""
         yield f"  no case speaks to {exercise.named.full_name}{where}"
@@ -146,6 +146,6 @@ def _document(trial: Trial, covered: bool) -> dict[str, object]:
             "rules": len(trial.exercises),
             "exercised": trial.exercised,
             "enough": covered,
-            "unexercised": [rule_document(one.named, one.place) for one in trial.exercises if not one.cases],
+            "unexercised": [rule_document(one.named, one.place) for one in trial.exercises if not one.is_exercised],
         },
     }

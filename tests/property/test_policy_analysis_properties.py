@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.policy.analysis.calls import Call
+from ringfence.policy.analysis.coverage import spoken_to
 from ringfence.policy.analysis.differing import Dimension, NearRule
 from ringfence.policy.analysis.explain import explain
 from ringfence.policy.analysis.graph import graph_of
 from ringfence.policy.analysis.matching import Matcher
 from ringfence.policy.analysis.nearest import near_rule
-from ringfence.policy.analysis.world import World, WorldPort, WorldService
+from ringfence.policy.analysis.world import World, WorldPort, WorldService, rules_of
 from ringfence.policy.compile import compile_policy
 from ringfence.policy.decision import Decision, Deny, Permit
 from ringfence.policy.facts import TokenRefused, VerifiedToken
@@ -303,3 +304,15 @@ def test_an_edge_without_conditions_is_one_that_calls_pass_along(world: World) -
                     continue
                 passed = by_engine(world, service.policy, near.mended)
                 assert passed is not None and passed.permitted
+
+
+@given(world=worlds(), calls=st.lists(CALLS, min_size=1, max_size=5))
+def test_rules_that_are_counted_as_exercised_are_those_that_speak_of_a_call(world: World, calls: list[Call]) -> None:
+    service = world.services[0]
+    matcher = Matcher(world, service)
+
+    assert spoken_to(matcher, calls) == {
+        (one.effect, one.full_name)
+        for one in rules_of(service.policy)
+        if any(matcher.matches(one, call) for call in calls)
+    }

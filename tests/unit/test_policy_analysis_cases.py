@@ -188,18 +188,18 @@ def test_a_case_passes_when_all_that_it_expects_is_so() -> None:
 def test_rules_that_no_case_speaks_to_are_counted_once_however_many_services_have_them() -> None:
     tried = trial("call: {from: web, to: orders, path: /orders/7}, expect: permit")
 
-    assert [(one.named.full_name, one.cases) for one in tried.exercises] == [
-        ("shop/callers/health", 0),
-        ("shop/callers/reads", 1),
+    assert [(one.named.full_name, one.is_exercised) for one in tried.exercises] == [
+        ("shop/callers/health", False),
+        ("shop/callers/reads", True),
     ]
     assert tried.exercises[0].place == Place("orders.yaml", 20, 7)
     assert (tried.covers(50), tried.covers(51)) == (True, False)
     both = trial(
         "call: {from: web, to: web, path: /healthz}, expect: permit", "call: {from: web, to: orders}, expect: deny"
     )
-    assert [(one.named.full_name, one.cases) for one in both.exercises] == [
-        ("shop/callers/health", 1),
-        ("shop/callers/reads", 0),
+    assert [(one.named.full_name, one.is_exercised) for one in both.exercises] == [
+        ("shop/callers/health", True),
+        ("shop/callers/reads", False),
     ]
 
 
@@ -225,3 +225,16 @@ def test_a_case_about_what_is_not_there_is_bad_input(case: str, told: str) -> No
 
     assert len(problems) == 1
     assert told in str(problems[0])
+
+
+def test_rules_that_lie_above_each_other_are_all_exercised_by_one_case() -> None:
+    many = tuple(Rule(name=f"r{at:02}", callers=IN_SHOP) for at in range(60))
+    deep = World(trust_domain=WORLD.trust_domain, services=(service("orders", *many), service("web")))
+    cases, problems = read_cases(
+        HEAD + "    - {name: a, call: {from: web, to: orders}, expect: permit}\n", "t.yaml", NOW
+    )
+    assert problems == []
+    tried, problems = try_cases(cases, deep)
+
+    assert problems == []
+    assert (len(tried.exercises), tried.exercised) == (60, 60)

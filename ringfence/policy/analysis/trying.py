@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ringfence.policy.analysis.calls import Call, Judge, UnknownServiceError
 from ringfence.policy.analysis.cases import TestCase, Verdict
+from ringfence.policy.analysis.coverage import spoken_to
 from ringfence.policy.analysis.matching import Matcher
 from ringfence.policy.analysis.naming import WordError, call_of, choose_among
 from ringfence.policy.analysis.world import NamedRule, World, rules_of
@@ -30,11 +31,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exercise:
-    """A rule, where it stands, and how many cases it speaks of; one that stands at several services counts once."""
+    """A rule, where it stands, and whether it speaks of some case; one that stands at several services counts once."""
 
     named: NamedRule
     place: Place | None
-    cases: int
+    is_exercised: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class Trial:
     @property
     def exercised(self) -> int:
         """How many rules some case speaks to."""
-        return sum(exercise.cases > 0 for exercise in self.exercises)
+        return sum(exercise.is_exercised for exercise in self.exercises)
 
     def covers(self, percent: int) -> bool:
         """Whether at least ``percent`` of all rules are exercised; of no rules all are."""
@@ -64,9 +65,7 @@ def try_cases(cases: Iterable[TestCase], world: World) -> tuple[Trial, list[Prob
     problems: list[Problem] = []
     judge = Judge(world)
     matchers = {service.full_name: Matcher(world, service) for service in world.services if service.has_sidecar}
-    rules = {name: rules_of(matcher.service.policy) for name, matcher in matchers.items()}
-    known = {one.full_name for named in rules.values() for one in named}
-    spoken: dict[NamedRule, int] = {one: 0 for named in rules.values() for one in named}
+    known = {one.full_name for matcher in matchers.values() for one in rules_of(matcher.service.policy)}
     outcomes: list[Outcome] = []
     for case in cases:
         wanted = case.expect.rule
@@ -83,23 +82,22 @@ def try_cases(cases: Iterable[TestCase], world: World) -> tuple[Trial, list[Prob
             problems.append(case.places["service"].problem(str(error), "try a service that has one"))
             continue
         outcomes.append(_outcome(case, call, decision))
-        matcher = matchers[call.service]
-        for one in rules[call.service]:
-            spoken[one] += matcher.matches(one, call)
-    exercises = [Exercise(named=one, place=world.place(one), cases=cases) for one, cases in spoken.items()]
-    exercises.sort(key=lambda exercise: (exercise.named.full_name, exercise.named.effect))
-    return Trial(outcomes=tuple(outcomes), exercises=_joined(exercises)), sorted(problems)
+    return Trial(outcomes=tuple(outcomes), exercises=_exercises(world, matchers, outcomes)), sorted(problems)
 
 
-def _joined(exercises: Sequence[Exercise]) -> tuple[Exercise, ...]:
-    """One for each name and effect: a rule that stands at several services may have been resolved to several."""
-    found: dict[tuple[str, str], Exercise] = {}
-    for one in exercises:
-        key = one.named.full_name, one.named.effect
-        held = found.get(key)
-        cases = one.cases + (held.cases if held is not None else 0)
-        found[key] = Exercise(named=one.named, place=one.place, cases=cases)
-    return tuple(found.values())
+def _exercises(world: World, matchers: Mapping[str, Matcher], outcomes: Iterable[Outcome]) -> tuple[Exercise, ...]:
+    """All rules in order of their names; one of several services may have been resolved differently at each."""
+    calls: dict[str, list[Call]] = {}
+    for outcome in outcomes:
+        calls.setdefault(outcome.call.service, []).append(outcome.call)
+    spoken = {key for service, made in calls.items() for key in spoken_to(matchers[service], made)}
+    named = {
+        (one.full_name, one.effect): one for matcher in matchers.values() for one in rules_of(matcher.service.policy)
+    }
+    return tuple(
+        Exercise(named=one, place=world.place(one), is_exercised=(effect, name) in spoken)
+        for (name, effect), one in sorted(named.items(), key=lambda item: item[0])
+    )
 
 
 def _outcome(case: TestCase, call: Call, decision: Decision) -> Outcome:
