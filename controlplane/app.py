@@ -53,7 +53,7 @@ from controlplane.rollout.making import make_rollouts, open_history, open_writer
 from controlplane.settings import ControlPlaneSettings
 from controlplane.start import Readings, StartRefusedError, open_authority, read_first
 from controlplane.state_folder import StateFolderError, hold_state_folder
-from controlplane.tokens.fetch import fetch_keys
+from controlplane.tokens.fetch import KeyFetcher
 from controlplane.tokens.keeper import KeyKeeper
 from controlplane.tokens.store import KeyStore
 from ringfence.kit.addresses import SocketAddress
@@ -129,8 +129,9 @@ class _Process:
         )
         self._readiness = ReadinessBoard(changed=lambda: self._readying.changed())
         self._ledger_file = LedgerFile(settings.state / "revisions.json")
+        self._fetcher = KeyFetcher()
         self._keys = KeyKeeper(
-            fetch=fetch_keys,
+            fetch=self._fetcher.fetch,
             store=KeyStore(settings.state / "token-issuers.json"),
             changed=lambda: self._applier.again(),
             metrics=self._metrics,
@@ -244,6 +245,7 @@ class _Process:
         finally:
             await self._rollouts.close()
             await asyncio.gather(joining.stop(None), mesh.stop(None))
+            self._fetcher.close()
             await self._applier.settle()
             if self._flows is not None:
                 self._flows.close()

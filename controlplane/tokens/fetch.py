@@ -9,7 +9,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -21,7 +25,12 @@ from ringfence.policy.tokens.keys import KEY_SET_LIMIT_BYTES
 
 FETCH_SECONDS: Final = 10.0
 _CHUNK_BYTES: Final = 16 * 1024
+_RESOLVERS: Final = 4
 REASONS: Final = ("not_allowed", "unreachable", "tls", "timeout", "redirect", "status", "too_large", "bad_keys")
+
+Resolve = Callable[..., list[Any]]
+"""As ``socket.getaddrinfo``."""
+Addresses = Callable[[str, int], Awaitable[list[tuple[socket.AddressFamily, int, str]]]]
 
 
 class FetchError(Exception):
@@ -33,21 +42,48 @@ class FetchError(Exception):
         self.detail = detail
 
 
-async def fetch_keys(url: str, rules: TokenIssuerRules, *, seconds: float = FETCH_SECONDS) -> KeySet:
-    """The key set at ``url``; raises FetchError."""
+class KeyFetcher:
+    """Fetches key sets. Names are resolved in threads of its own: a resolver that hangs must not hold up what else the
+    process does in threads, as recording revisions."""
+
+    def __init__(self, *, seconds: float = FETCH_SECONDS, resolve: Resolve = socket.getaddrinfo) -> None:
+        self._seconds = seconds
+        self._resolve = resolve
+        self._threads = ThreadPoolExecutor(_RESOLVERS, "resolver")
+
+    def close(self) -> None:
+        """Resolve no more names."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def fetch(self, url: str, rules: TokenIssuerRules) -> KeySet:
+        """The key set at ``url``; raises FetchError."""
+        try:
+            allowed = allowed_url(url, rules)
+        except UrlRefusedError as error:
+            raise FetchError("not_allowed", str(error)) from None
+        async with _told():
+            async with asyncio.timeout(self._seconds):
+                body = await _body(allowed, rules, self._addresses)
+                # Some milliseconds of arithmetic for a large set.
+                return await asyncio.to_thread(read_key_set, body)
+
+    async def _addresses(self, host: str, port: int) -> list[tuple[socket.AddressFamily, int, str]]:
+        """Family, protocol and address of each that ``host`` stands for."""
+        loop = asyncio.get_running_loop()
+        ask = partial(self._resolve, host, port, type=socket.SOCK_STREAM)
+        found = await loop.run_in_executor(self._threads, ask)
+        return [(family, protocol, str(address[0])) for family, _, protocol, _, address in found]
+
+
+@asynccontextmanager
+async def _told() -> AsyncIterator[None]:
+    """Maps what can go wrong, once."""
     try:
-        allowed = allowed_url(url, rules)
-    except UrlRefusedError as error:
-        raise FetchError("not_allowed", str(error)) from None
-    try:
-        async with asyncio.timeout(seconds):
-            body = await _body(allowed, rules)
-            # Some milliseconds of arithmetic for a large set.
-            return await asyncio.to_thread(read_key_set, body)
+        yield
     except KeySetError as error:
         raise FetchError("bad_keys", str(error)) from None
     except TimeoutError:
-        raise FetchError("timeout", f"no key set within {seconds:g} s") from None
+        raise FetchError("timeout", "no key set in time") from None
     except (aiohttp.ClientSSLError, ssl.SSLError) as error:
         raise FetchError("tls", _words(error)) from error
     except _AddressRefusedError as error:
@@ -56,9 +92,9 @@ async def fetch_keys(url: str, rules: TokenIssuerRules, *, seconds: float = FETC
         raise FetchError("unreachable", _words(error)) from error
 
 
-async def _body(allowed: AllowedUrl, rules: TokenIssuerRules) -> bytes:
+async def _body(allowed: AllowedUrl, rules: TokenIssuerRules, addresses: Addresses) -> bytes:
     context = await asyncio.to_thread(_tls, rules.ca_file) if allowed.tls else False
-    resolver = _CheckedResolver(rules, tls=allowed.tls)
+    resolver = _CheckedResolver(rules, addresses, tls=allowed.tls)
     connector = aiohttp.TCPConnector(resolver=resolver, ssl=context or True, use_dns_cache=False, force_close=True)
     headers = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
     async with (
@@ -94,20 +130,19 @@ class _AddressRefusedError(Exception):
 
 
 class _CheckedResolver(AbstractResolver):
-    """The system's resolver, but for addresses that may not be connected to."""
+    """Resolves, but for addresses that may not be connected to."""
 
-    def __init__(self, rules: TokenIssuerRules, *, tls: bool) -> None:
+    def __init__(self, rules: TokenIssuerRules, addresses: Addresses, *, tls: bool) -> None:
         self._rules = rules
+        self._addresses = addresses
         self._tls = tls
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
         taken: list[ResolveResult] = []
         refused: list[str] = []
-        for address_family, _, protocol, _, address in found:
-            text = str(address[0])
+        for address_family, protocol, text in await self._addresses(host, port):
             why = refused_address(text, self._rules, tls=self._tls)
             if why:
                 refused.append(f"{text} is {why}")

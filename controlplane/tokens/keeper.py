@@ -133,8 +133,9 @@ class KeyKeeper:
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(url), name="key set of an issuer") for url in urls]
-        if any(task.result() for task in tasks):
-            self._untold = True
+            for done in asyncio.as_completed(tasks):
+                if await done or self._untold:  # at once: others may keep us waiting
+                    self._untold = not await self._changed()
         if any(self._wanted[url].failures == 0 for url in urls if url in self._wanted):
             await self._keep()
         self._show()

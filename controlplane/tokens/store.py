@@ -6,6 +6,7 @@ now when they are loaded: what is not lawful any more is not there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,12 +53,12 @@ class KeyStore:
             document = json.loads(content)
             if document["version"] != _VERSION:
                 raise ValueError(f"version {document['version']!r}")
-            return {
-                str(url): HeldKeys(text=read_key_set(held["keys"]).text, fetched_at=float(held["fetchedAt"]))
-                for url, held in document["issuers"].items()
-            }
-        except KeySetError as error:
-            raise StoreDamagedError(str(error)) from error
+            found: dict[str, HeldKeys] = {}
+            for url, held in document["issuers"].items():
+                fetched_at = float(held["fetchedAt"])
+                with contextlib.suppress(KeySetError):
+                    found[str(url)] = HeldKeys(text=read_key_set(held["keys"]).text, fetched_at=fetched_at)
+            return found
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise StoreDamagedError(f"no store of key sets: {error}") from error
 

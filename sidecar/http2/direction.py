@@ -211,6 +211,11 @@ class Direction(FrameDispatch):
         """Requests wait for their verdict."""
         return False
 
+    @property
+    def taken_id(self) -> int:
+        """The highest stream whose request has a verdict."""
+        return self.shared.last_id
+
     def _part(self) -> None:
         """Be out of step from here on, whatever the next blocks are."""
         if self.in_step:

@@ -147,9 +147,11 @@ class RequestDirection(Direction):
     def _open(self, stream_id: int, end: bool, block: bytes, entry: Entry) -> bytes | None:
         """As `take_block` for a block that was read and opens a stream."""
         shared = self.shared
-        if shared.turning_away or len(self.streams) >= STREAM_LIMIT:
+        # What was held when the client was told that no more is taken had been taken (`goaway_last_id`).
+        away = shared.turning_away and stream_id > shared.goaway_last_id
+        if away or len(self.streams) >= STREAM_LIMIT:
             self.withhold(entry)
-            self._turn_away(stream_id, end)
+            self._turn_away(stream_id, end, ignored=away)
             return b""
         head = entry.request
         if head is None or not head.bare:
@@ -197,10 +199,10 @@ class RequestDirection(Direction):
         self.ended(exchange)
         return self.passed_block(stream_id, end, block, entry, trailers, b"")
 
-    def _turn_away(self, stream_id: int, end: bool) -> None:
+    def _turn_away(self, stream_id: int, end: bool, *, ignored: bool) -> None:
         """Leave a request unprocessed; the client may try it again elsewhere, or later."""
         shared = self.shared
-        if shared.turning_away:
+        if ignored:
             if not end:
                 self.remember_late(stream_id, passes=False)
             return
@@ -212,6 +214,10 @@ class RequestDirection(Direction):
     @property
     def holds(self) -> bool:
         return bool(self._held)
+
+    @property
+    def taken_id(self) -> int:
+        return max(0, self._held.from_id - 2) if self._held else self.shared.last_id
 
     @property
     def held_bytes(self) -> int:
@@ -293,6 +299,6 @@ class RequestDirection(Direction):
         if not shared.turning_away:
             shared.turning_away = True
             shared.goaway_client(shared.last_id, h2.NO_ERROR)
-            if not self.streams:
+            if not self.streams and not self._held:
                 shared.shut()
         return True

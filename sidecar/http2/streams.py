@@ -255,5 +255,5 @@ class Streams:
                 if not told.ours:
                     self.responses.put(h2.SETTINGS_ACK)
             self.requests.unacked.clear()
-            self.goaway_client(self.last_id, h2.NO_ERROR)
+            self.goaway_client(self.requests.taken_id, h2.NO_ERROR)  # what waits for its verdict may be sent elsewhere
         self.shut()

@@ -12,7 +12,7 @@ from typing import Final
 from ringfence.policy.facts import TokenRefused, VerifiedToken
 
 TOKENS_LIMIT: Final = 2048
-BYTES_LIMIT: Final = 4 * 1024 * 1024
+BYTES_LIMIT: Final = 1024 * 1024
 
 
 class TokenMemory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from controlplane.mesh.model import TokenIssuerRules
-from controlplane.tokens.fetch import FetchError, fetch_keys
+from controlplane.tokens.fetch import FetchError, KeyFetcher
+from ringfence.policy.tokens import KeySet
 from tests.issuers import LocalIssuer, local_issuer, never
 from tests.jwts import ec_key, key_set, public
 from tests.ports import free_port
@@ -27,9 +29,17 @@ def rules(issuer: LocalIssuer, **changed: Any) -> TokenIssuerRules:
     return TokenIssuerRules(**allowed)
 
 
-async def reason(url: str, by: TokenIssuerRules, seconds: float = 10.0) -> str:
+async def fetch_keys(url: str, by: TokenIssuerRules, **options: Any) -> KeySet:
+    fetcher = KeyFetcher(**options)
+    try:
+        return await fetcher.fetch(url, by)
+    finally:
+        fetcher.close()
+
+
+async def reason(url: str, by: TokenIssuerRules, **options: Any) -> str:
     with pytest.raises(FetchError) as caught:
-        await fetch_keys(url, by, seconds=seconds)
+        await fetch_keys(url, by, **options)
     return caught.value.reason
 
 
@@ -53,44 +63,46 @@ async def test_redirects_to_metadata_are_not_followed(tmp_path: Path) -> None:
         assert len(issuer.asked) == 15
 
 
-async def test_a_name_that_stands_for_a_private_address_is_not_connected_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_name_that_stands_for_a_private_address_is_not_connected_to(tmp_path: Path) -> None:
     async with local_issuer(tmp_path) as issuer:
         issuer.keys = key_set(ec_key())
         assert await reason(issuer.url, rules(issuer, private_networks=())) == "not_allowed"
         assert await reason(issuer.url, rules(issuer, hosts=("login.example.org",))) == "not_allowed"
-        asked: list[str] = []
+        for inside in ("169.254.169.254", "10.0.0.1", "::1", "fe80::1%1", "::ffff:169.254.169.254"):
+            asked: list[str] = []
 
-        async def rebound(host: str, port: int, **_: object) -> list[tuple[Any, ...]]:
-            asked.append(host)
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", port))]
+            def rebound(host: str, port: int, inside: str = inside, asked: list[str] = asked, **_: object) -> list[Any]:
+                asked.append(host)
+                return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (inside, port))]
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", rebound, raising=False)
-        assert await reason("https://localhost/keys", rules(issuer)) == "not_allowed"
-        assert asked == ["localhost"]
+            assert await reason("https://localhost/keys", rules(issuer), resolve=rebound) == "not_allowed"
+            assert asked == ["localhost"]
         assert issuer.asked == []
 
 
-async def test_the_address_that_was_checked_is_the_one_connected_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_address_that_was_checked_is_the_one_connected_to(tmp_path: Path) -> None:
     """A name that stands for another address at each question is asked once, and never again by the connection."""
     async with local_issuer(tmp_path) as issuer:
         issuer.keys = key_set(ec_key())
-        loop = asyncio.get_running_loop()
-        real = loop.getaddrinfo
-        names: list[object] = []
+        answers = ["127.0.0.1", "169.254.169.254"]
 
-        async def counted(host: Any, port: Any, **options: Any) -> Any:
-            if host == "localhost":
-                names.append(host)
-                return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-            return await real(host, port, **options)
+        def changing(host: str, port: int, **_: object) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answers.pop(0), port))]
 
-        monkeypatch.setattr(loop, "getaddrinfo", counted, raising=False)
-        await fetch_keys(issuer.url, rules(issuer))
-        assert names == ["localhost"]
+        await fetch_keys(issuer.url, rules(issuer), resolve=changing)
+        assert answers == ["169.254.169.254"]
+
+
+async def test_a_resolver_that_hangs_is_given_up(tmp_path: Path) -> None:
+    let_go = threading.Event()
+
+    def hangs(*_: object, **__: object) -> list[Any]:
+        let_go.wait()
+        return []
+
+    async with local_issuer(tmp_path) as issuer:
+        assert await reason(issuer.url, rules(issuer), resolve=hangs, seconds=0.2) == "timeout"
+    let_go.set()
 
 
 async def test_a_certificate_of_nobody_or_of_another_host_is_refused(tmp_path: Path) -> None:

@@ -172,7 +172,6 @@ def test_the_store_is_private_and_keeps_what_it_was_given(tmp_path: Path) -> Non
         json.dumps({"version": 2, "issuers": {}}).encode(),
         json.dumps({"version": 1, "issuers": []}).encode(),
         json.dumps({"version": 1, "issuers": {URL: {"keys": FIRST.text}}}).encode(),
-        json.dumps({"version": 1, "issuers": {URL: {"keys": key_set(), "fetchedAt": 1}}}).encode(),
     ],
 )
 def test_a_store_that_cannot_be_believed_gives_no_keys(tmp_path: Path, content: bytes) -> None:
@@ -183,3 +182,29 @@ def test_a_store_that_cannot_be_believed_gives_no_keys(tmp_path: Path, content: 
     issuers = Issuers()
     assert issuers.keeper(tmp_path).keys == {}
     assert "cannot be believed" in issuers.log.getvalue()
+
+
+def test_of_a_store_only_sets_that_are_lawful_now_are_taken(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path / "token-issuers.json")
+    other = "https://other.example.org/keys"
+    store.save({URL: HeldKeys(text=key_set(), fetched_at=1.0), other: HeldKeys(text=FIRST.text, fetched_at=1.0)})
+    assert set(store.load()) == {other}
+
+
+async def test_an_issuer_that_does_not_answer_holds_up_no_other(tmp_path: Path) -> None:
+    issuers = Issuers()
+    issuers.answers[URL] = FIRST
+    hangs = asyncio.Event()
+    slow = "https://slow.example.org/keys"
+    real = issuers.fetch
+
+    async def fetch(url: str, rules: TokenIssuerRules) -> KeySet:
+        if url == slow:
+            await hangs.wait()
+        return await real(url, rules)
+
+    issuers.fetch = fetch  # type: ignore[method-assign]
+    async with issuers.running(tmp_path) as keeper:
+        keeper.want([slow, URL], TokenIssuerRules())
+        await until(lambda: issuers.told)
+        assert issuers.told == [{URL: FIRST.text}]
