@@ -17,7 +17,14 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "policy-tools.md").read_text()
 SHOP = ROOT / "examples" / "shop"
 CONSOLE = re.findall(r"```console\n\$ ringfence policy (.*)\n((?:.*\n)*?)\[(\d)\]\n```", PAGE)
-EXPLAIN, TEST, GRAPH = (json.loads(text) for text in re.findall(r"```json\n((?:.*\n)*?)```", PAGE))
+EXPLAIN, TEST, GRAPH, DIFF, PROVE = (json.loads(text) for text in re.findall(r"```json\n((?:.*\n)*?)```", PAGE))
+
+VIOLATED = """\
+apiVersion: ringfence.io/v1alpha1
+kind: Invariant
+metadata: {name: i, namespace: shop}
+spec: {service: ledger, noPath: {from: [web]}}
+"""
 
 
 @pytest.mark.parametrize(("words", "output", "status"), CONSOLE, ids=[words for words, _, _ in CONSOLE])
@@ -31,7 +38,7 @@ def test_a_command_prints_what_the_page_says(
 
 
 def test_the_page_has_its_examples() -> None:
-    assert len(CONSOLE) == PAGE.count("```console") == 4
+    assert len(CONSOLE) == PAGE.count("```console") == 6
 
 
 def keys(shown: Any, found: Any) -> None:
@@ -50,13 +57,18 @@ def keys(shown: Any, found: Any) -> None:
         (EXPLAIN, ["explain", "--from", "web", "--to", "orders", "--method", "PUT"]),
         (TEST, ["test", "policy-tests.yaml"]),
         (GRAPH, ["graph"]),
+        (DIFF, ["diff", "policies", "policies/orders.yaml"]),
+        (PROVE, ["prove", "{violated}", "--mesh", "mesh.yaml"]),
     ],
-    ids=["explain", "test", "graph"],
+    ids=["explain", "test", "graph", "diff", "prove"],
 )
 def test_json_has_the_keys_that_the_page_shows(
     shown: dict[str, Any], words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(SHOP)
+    violated = tmp_path / "violated.yaml"
+    violated.write_text(VIOLATED)
+    words = [word.format(violated=violated) for word in words]
     found = json.loads(CliRunner().invoke(policy, [*words, "--json"]).stdout)
     # What the shop has none of is shown by example.
     for name in ("denying", "notes"):
@@ -67,7 +79,7 @@ def test_json_has_the_keys_that_the_page_shows(
     if "call" in shown:
         shown["call"]["token"] = None
 
-    assert all(found[name] for name in ("nearest", "cases", "nodes", "edges") if name in shown)
+    assert all(found[name] for name in ("nearest", "cases", "nodes", "edges", "changes", "invariants") if name in shown)
     keys(shown, found)
 
 
@@ -75,3 +87,9 @@ def test_every_dimension_is_on_the_page() -> None:
     from ringfence.policy.analysis.differing import Dimension
 
     assert [one for one in Dimension if f"`{one}`" not in PAGE] == []
+
+
+def test_every_claim_is_on_the_page() -> None:
+    from ringfence.policy.analysis.invariants import FORMS
+
+    assert [one for one in FORMS if f"| `{one}: " not in PAGE] == []

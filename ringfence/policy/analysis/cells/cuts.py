@@ -110,10 +110,12 @@ def reached_sides(space: Space, caller: SpiffeId | None, entry: Entry) -> frozen
 
 
 def _port_values(space: Space, _: Dimension, __: Live, chosen: Chosen) -> Iterator[Value]:
-    for number in sorted({port.port for side in space.sides if side.service for port in side.service.ports}):
+    ports = [port for side in space.sides if side.service is not None for port in side.service.ports]
+    both = {port.port for port in ports if port.may_be_http}
+    for number in sorted({port.port for port in ports}):
         for entry in (Entry(number, False), Entry(number, True)):
             if reached_sides(space, chosen[CALLER], entry):
-                yield Value(entry, f"{number} unread" if entry.opaque else str(number))
+                yield Value(entry, f"{number} unread" if entry.opaque and number in both else str(number))
 
 
 def _after_port(space: Space, _: Dimension, live: Live, chosen: Chosen, value: Entry) -> After:
