@@ -21,6 +21,7 @@ from ringfence.policy.paths import judged_path
 from sidecar.flows.alike import LIMIT_BYTES, alike
 from sidecar.flows.places import Met, Places
 from sidecar.flows.rows import Row, RowKey, key_of
+from sidecar.http1.lines import METHODS
 
 LIMIT_ROWS: Final = 4096  # of calls that passed, and as many of calls that were refused
 LIMIT_CALLER_ROWS: Final = 512  # of one caller, of each kind
@@ -28,13 +29,6 @@ LIMIT_CALLERS: Final = 2048
 LIMIT_KNOWN: Final = 2048  # calls of one caller that are found by a look-up
 LIMIT_KNOWN_OF_ALL: Final = 65_536
 LIMIT_LOOKS: Final = 8192  # at calls of one caller that are not, between two reports
-
-_METHODS: Final = frozenset(
-    (
-        b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT QUERY "
-        b"PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK REPORT SEARCH"
-    ).split()
-)
 
 
 class CallerFlows:
@@ -141,7 +135,7 @@ class CallerFlows:
         if self._looks >= LIMIT_LOOKS:
             return None
         self._looks += 1
-        name = method.decode("ascii") if method in _METHODS else OTHER_METHOD
+        name = method.decode("ascii") if method in METHODS else OTHER_METHOD
         path = judged_path(target)
         segments: tuple[str, ...] | None = None
         if path == b"*":

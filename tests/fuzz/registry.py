@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from tests.fuzz import http1_targets, http2_targets, mesh_targets, proxy_targets, split_targets, text_targets
+from tests.fuzz import (
+    flow_targets,
+    http1_targets,
+    http2_targets,
+    mesh_targets,
+    proxy_targets,
+    split_targets,
+    text_targets,
+)
 from tests.fuzz.target import Target
 
 TARGETS: Final[dict[str, Target]] = {
     target.name: target
-    for module in (http1_targets, http2_targets, split_targets, mesh_targets, proxy_targets, text_targets)
+    for module in (flow_targets, http1_targets, http2_targets, split_targets, mesh_targets, proxy_targets, text_targets)
     for target in module.TARGETS
 }
 CORPUS: Final = Path(__file__).parent / "corpus"

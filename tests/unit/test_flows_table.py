@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from ringfence.policy.decision import Deny, Permit
 from ringfence.policy.learning.flow import Verdict
+from ringfence.policy.lists import METHODS as DOCUMENT_METHODS
 from ringfence.policy.paths import judged_path
 from ringfence.policy.reasons import DenyReason
 from sidecar.flows import table as limits
 from sidecar.flows.places import LIMIT_PLACES, LIMIT_WORDS
 from sidecar.flows.rows import Row
 from sidecar.flows.table import FlowTable
+from sidecar.http1.lines import METHODS
 
 PERMIT = Permit("shop/orders-callers", "web-reads")
 OBSERVED = Permit("", "", DenyReason.PATH_NOT_ALLOWED, "shop/orders-callers/web-reads")
@@ -263,3 +265,7 @@ def test_short_cuts_lead_to_the_shape_that_a_look_finds(paths: list[bytes]) -> N
         plain.of(WEB, 8080, "http").seen(decision, b"GET", path)
     counts = [{key: row.count for key, row in taken(one).items()} for one in (table, plain)]
     assert counts[0] == counts[1]
+
+
+def test_the_methods_that_are_kept_are_those_that_a_rule_can_name() -> None:
+    assert {method.decode() for method in METHODS} == set(DOCUMENT_METHODS)

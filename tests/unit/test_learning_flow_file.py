@@ -100,6 +100,8 @@ def changed(**changes: object) -> str:
         ([HEAD, changed(missed=4)], "flows.jsonl:2:1: missed '4' is not from 0 to count"),
         ([HEAD, changed(verdict="maybe")], "flows.jsonl:2:1: verdict 'maybe' is unknown"),
         ([HEAD, changed(path="/a/../b")], "flows.jsonl:2:1: path '/a/../b' is not as the judge spells it"),
+        ([HEAD, changed(path="/a/x{id}")], "flows.jsonl:2:1: path '/a/x{id}' is not as the judge spells it"),
+        ([HEAD, changed(path="/{rest}/a")], "flows.jsonl:2:1: path '/{rest}/a' has {rest} before its end"),
         ([HEAD, changed(method="get")], "flows.jsonl:2:1: method 'get' is no upper-case word"),
         ([HEAD, changed(first_seen="2026-03-01")], "flows.jsonl:2:1: first_seen '2026-03-01' is no time"),
         ([HEAD, changed(last_seen="1999-03-01T12:00:00Z")], "flows.jsonl:2:1: last_seen"),

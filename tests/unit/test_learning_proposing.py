@@ -136,6 +136,8 @@ def test_long_lists_of_paths_become_several_rules() -> None:
         ({"caller": None}, LeftOut.NOT_PERMISSIVE),
         ({"caller": None, "port": 8081}, LeftOut.NO_IDENTITY),
         ({"method": "{other}"}, LeftOut.ODD_METHOD),
+        ({"method": "BREW"}, LeftOut.ODD_METHOD),
+        ({"protocol": "grpc", "port": 9090, "path": "/shop.Orders/Get"}, LeftOut.ODD_METHOD),
         ({"method": "OPTIONS", "path": "*"}, LeftOut.ODD_PATH),
         ({"path": "/files/*"}, LeftOut.ODD_PATH),
         ({"path": "/**"}, LeftOut.ODD_PATH),

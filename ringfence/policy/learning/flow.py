@@ -68,7 +68,7 @@ class Flow:
 
     def example_target(self) -> str:
         """A target that such a call may have had: a word in the place of each segment that is not known."""
-        return self.path.replace(PARAMETER, "0").replace(MERGED, "0").replace(REST, "0")
+        return "/".join("0" if word in (PARAMETER, MERGED, REST) else word for word in self.path.split("/"))
 
 
 def caller_words(caller: SpiffeId | None) -> str:

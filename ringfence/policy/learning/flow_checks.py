@@ -7,6 +7,7 @@ from typing import Final
 
 from ringfence.kit.addresses import PORT_MAXIMUM
 from ringfence.policy.learning.flow import OTHER_METHOD, Flow, Verdict
+from ringfence.policy.learning.shapes import REST
 from ringfence.policy.paths import judged_path
 from ringfence.policy.reasons import DenyReason
 
@@ -51,6 +52,9 @@ def _call_fault(flow: Flow) -> tuple[str, str] | None:
         return None
     if len(flow.path) > PATH_LIMIT_CHARACTERS or not _PATH.fullmatch(flow.path):
         return "path", f"is no path of printable ASCII within {PATH_LIMIT_CHARACTERS} characters"
+    if REST in flow.path.split("/")[:-1]:
+        return "path", f"has {REST} before its end"
+    # Braces that are no whole word of ours stay, and no judged path has any.
     target = flow.example_target().encode("ascii")
     if judged_path(target) != target:
         return "path", "is not as the judge spells it, and without query"

@@ -14,9 +14,10 @@ from typing import Final
 
 from ringfence.policy.analysis.world import World, WorldService
 from ringfence.policy.learning.conditions import UNCONDITIONAL, Conditions, conditions_of
-from ringfence.policy.learning.flow import OTHER_METHOD, Flow, Verdict
+from ringfence.policy.learning.flow import Flow, Verdict
 from ringfence.policy.learning.settings import LearnSettings
 from ringfence.policy.learning.shapes import MERGED, REST
+from ringfence.policy.lists import METHODS
 from ringfence.policy.model import Rule
 from ringfence.policy.reasons import DenyReason
 from ringfence.policy.words import is_grpc_method, is_grpc_service
@@ -47,7 +48,7 @@ class LeftOut(StrEnum):
     RULE_GONE = "the rule that permitted it is not in force any more, so that what it asked is not known"
     NO_IDENTITY = "the caller has no identity"
     NOT_PERMISSIVE = "the caller has no identity, and the port takes none without"
-    ODD_METHOD = "the method is not well known"
+    ODD_METHOD = "no rule can name the method there"
     ODD_PATH = "no path template can say the path"
     NOT_KEPT = "the tail of the path was not kept"
     MISSED = "the app knows no such thing, as where somebody probes"
@@ -130,7 +131,7 @@ def _reason(flow: Flow, service: WorldService, settings: LearnSettings, rules: M
 
 def _request_reason(flow: Flow, settings: LearnSettings) -> LeftOut | None:
     segments = flow.path[1:].split("/")
-    if flow.method == OTHER_METHOD:
+    if flow.method not in METHODS or (flow.protocol == "grpc" and flow.method != "POST"):
         return LeftOut.ODD_METHOD
     if not flow.path or "*" in flow.path:
         return LeftOut.ODD_PATH
