@@ -11,6 +11,8 @@ A file that was changed on the disk and refused, or not read yet, is told as it 
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,15 +44,19 @@ class SourcesApi:
         held = self._held()
         if held is None:
             return web.json_response({"error": "no configuration is in force yet"}, status=503)
-        tried = self._tried()
-        return web.json_response(
-            {
-                "revision": self._revision(),
-                "mesh": _file(held.mesh),
-                "policies": _folder(held.policies or PolicyFolder(path=Path())),
-                "tried": _folder(tried) if tried is not None else None,
-            }
-        )
+        # Off the loop: a large mesh has megabytes of policy.
+        body = await asyncio.to_thread(_body, held, self._tried(), self._revision())
+        return web.Response(body=body, content_type="application/json", charset="utf-8")
+
+
+def _body(held: SourceFiles, tried: PolicyFolder | None, revision: int) -> bytes:
+    document = {
+        "revision": revision,
+        "mesh": _file(held.mesh),
+        "policies": _folder(held.policies or PolicyFolder(path=Path())),
+        "tried": _folder(tried) if tried is not None else None,
+    }
+    return json.dumps(document).encode()
 
 
 def _folder(folder: PolicyFolder) -> dict[str, object]:
