@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +44,7 @@ VERSION: Final = 1
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR
 _WAIT_SECONDS: Final = 5.0
+_WRITES: Final = "ringfence_writes"
 
 _METADATA: Final = MetaData()
 _KEYS: Final = ("service", "caller", "port", "protocol", "method", "path", "verdict", "rule", "reason", "shadow")
@@ -192,8 +193,10 @@ class FlowStore:
             connection.execute(delete(_FLOWS).where(of_day))
             connection.execute(insert(_FLOWS), rows)
 
-    def _transaction(self) -> AbstractContextManager[Connection]:
-        return self._engine.begin()
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection, connection.execution_options(**{_WRITES: True}).begin():
+            yield connection
 
     def _failed(self, error: Exception) -> FlowStoreError:
         cause = getattr(error, "orig", None) or error
@@ -220,7 +223,8 @@ def _engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        # Who only reads keeps no writer waiting.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
 
     return engine
 

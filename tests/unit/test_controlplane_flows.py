@@ -201,6 +201,16 @@ def test_rows_in_all_are_bounded_by_letting_the_oldest_go(tmp_path: Path) -> Non
     store.close()
 
 
+def test_a_question_and_a_report_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    store = FlowStore(tmp_path / "flows.sqlite")
+    store.add("shop/orders", [made()], 0, NOW)
+    with store._transaction() as connection:
+        connection.exec_driver_sql("DELETE FROM flows")
+        assert len(store.ask(FlowQuery()).flows) == 1
+    assert store.ask(FlowQuery()).flows == ()
+    store.close()
+
+
 class _BrokenStore:
     limits = FlowLimits()
 

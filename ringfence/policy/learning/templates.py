@@ -58,12 +58,12 @@ def widest(templates: Mapping[Segments, frozenset[str]]) -> dict[Segments, Segme
     found: dict[Segments, Segments] = {}
     # Those with most parameters first: what covers another has at least as many.
     order = sorted(templates, key=lambda one: (one[-1] != REST, -sum(word == _ANY for word in one), len(one), one))
-    kept: list[Segments] = []
+    wide: list[Segments] = []  # those that are no other's, and could be in the place of others
     for template in order:
-        cover = next((one for one in kept if covers(one, template) and templates[template] <= templates[one]), None)
+        cover = next((one for one in wide if covers(one, template) and templates[template] <= templates[one]), None)
         found[template] = cover if cover is not None else template
-        if cover is None:
-            kept.append(template)
+        if cover is None and (_ANY in template or template[-1] == REST):
+            wide.append(template)
     return found
 
 
