@@ -31,6 +31,9 @@ class Judged(Remarked, Protocol):
 
     fields: Any  # RequestHeadFields, of either version
 
+    def withhold(self, plain: frozenset[bytes]) -> None:
+        """Forward no field of these names (`plain_name`), in its head or behind its body."""
+
 
 class Known(Protocol):
     """A caller, as far as judging it takes."""
@@ -111,11 +114,15 @@ class Judging:
         own_fields = self._tokens.own_fields
         if own_fields:
             caller.claims = ()
-            request.fields = request.fields.without_any(own_fields)
+            request.withhold(own_fields)
         facts = self._facts(caller, request, told)
-        if own_fields and isinstance(token := facts.token(), VerifiedToken):
-            caller.claims = self._tokens.told(token)
         decision = _certain(caller.view.request(port, method, target, facts), facts)
+        if own_fields and decision.permitted:
+            # Not before: whoever is refused anyway has no token verified, nor an issuer asked.
+            if request.fields.drops_any(own_fields):
+                decision = _AMBIGUOUS
+            elif isinstance(token := facts.token(), VerifiedToken):
+                caller.claims = self._tokens.told(token)
         if facts.waits is not None:
             # Also where it is permitted: a denylist's condition may have read the token, too.
             caller.waits = facts.waits

@@ -144,7 +144,7 @@ class Reference:
             (denylist.full_name, rule.name)
             for denylist in self.policy.denylists
             for rule in denylist.rules
-            if rule.speaks_http
+            if (rule.speaks_http or any(word in rule.when for word in ("request.", "token")))
             and (not rule.ports or asked.port in rule.ports)
             and any(self.names(callers, asked) and self.near(callers, asked, unknown=True) for callers in rule.callers)
         ]

@@ -333,16 +333,16 @@ class Brute:
         """Every call with every outcome of the conditions."""
         axis = self.axis
         conditions = self._conditions()
-        met_by = {opaque: [(true, self._met(true, opaque)) for true in conditions] for opaque in (False, True)}
         said = self._said()
         verdicts: dict[int, tuple[bool, ...]] = {}
         for caller, address in itertools.product(axis.callers, axis.addresses):
             by_caller = self._calling(caller, address)
             for port, opaque in self._entries(caller):
                 start = by_caller & self._entering(port, opaque)
+                met_by = [(true, self._met(true, opaque, port)) for true in conditions]
                 call = Call(caller=caller, service=self.service, port=port, address=address, opaque=opaque, time=NOW)
                 for request, mask in [(call, start)] if opaque else self._requests(call, start, said):
-                    for true, met in met_by[opaque]:
+                    for true, met in met_by:
                         if mask & met not in verdicts:
                             verdicts[mask & met] = self._verdicts(mask & met)
                         yield Judged(request, true, verdicts[mask & met])
@@ -355,7 +355,7 @@ class Brute:
             masks = {one & self._entering(port, opaque) for one in calling}
             for said in [{-1}] if opaque else self._masks():
                 masks = {one & other for one in masks for other in said}
-            met = {self._met(true, opaque) for true in self._conditions()}
+            met = {self._met(true, opaque, port) for true in self._conditions()}
             found |= {one & other for one in masks for other in met}
         return {self._verdicts(mask) for mask in found}
 
@@ -373,7 +373,7 @@ class Brute:
             mask &= self._mask(lambda refuses, rule: _asks(rule, call.host, refuses))
             mask &= self._mask(lambda refuses, rule: _carries(rule, call, refuses))
             mask &= self._mask(lambda _, rule: _shows(rule, call.token))
-        return self._verdicts(mask & self._met(true, call.opaque))
+        return self._verdicts(mask & self._met(true, call.opaque, call.port))
 
     def _calling(self, caller: SpiffeId | None, address: str) -> int:
         reference = Reference(policy=PolicySet(), trust_domain=OWN)
@@ -396,8 +396,16 @@ class Brute:
 
         return self._mask(takes)
 
-    def _met(self, true: frozenset[str], opaque: bool) -> int:
-        return self._mask(lambda refuses, rule: rule.when in ("", *true) or (opaque and refuses and rule.speaks_http))
+    def _met(self, true: frozenset[str], opaque: bool, port: int) -> int:
+        def met(refuses: bool, rule: Rule) -> bool:
+            unread = opaque and refuses and port == 95
+            return (
+                rule.when in ("", *true)
+                or (opaque and refuses and rule.speaks_http)
+                or (unread and any(word in rule.when for word in ("request.", "token")))
+            )
+
+        return self._mask(met)
 
     @staticmethod
     def _entries(caller: SpiffeId | None) -> Iterator[tuple[int, bool]]:

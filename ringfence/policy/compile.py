@@ -161,6 +161,7 @@ def _compile_rule(entry: _Entry, rule: Rule, words: _Words) -> CompiledRule:
         guard=guard,
         # What a condition reads of a request is empty on opaque TCP, which must not make it permit that.
         opaque=not rule.speaks_http and not (reads_call and isinstance(entry.answer, Permit)),
+        requests=rule.speaks_http or reads_call,
     )
 
 

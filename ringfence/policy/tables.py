@@ -27,7 +27,8 @@ class CompiledRule:
 
     ``number``: its place in the order of names. ``answer``: the shared decision that names it. ``ports``: none: all.
     ``places``: path patterns, each with its methods (none: all); none: all paths, by ``methods``. ``guard``: what it
-    asks of facts; None for a plain rule. ``opaque``: whether it may speak of opaque TCP.
+    asks of facts; None for a plain rule. ``opaque``: whether it may speak of opaque TCP. ``requests``: whether it reads
+    what only requests have, in its words or in its condition.
     """
 
     number: int
@@ -38,6 +39,7 @@ class CompiledRule:
     hosts: tuple[str, ...] = ()
     guard: Guard | None = None
     opaque: bool = False
+    requests: bool = False
 
 
 Candidates = HostIndex[CompiledRule]
@@ -215,8 +217,7 @@ class PortTable:
     """What one set of rules says of one port.
 
     ``opaque``: what plain rules say of opaque TCP, if one of them does; ``opaque_guarded``: those that may, by facts.
-    ``nearest``: the name of the first rule; ``reads_http``: of the first that speaks of requests alone, None if none
-    does.
+    ``nearest``: the name of the first rule; ``reads_http``: of the first that reads requests, None if none does.
     """
 
     __slots__ = (
@@ -238,7 +239,7 @@ class PortTable:
         self._all: PlainTable | None = None
         self.nearest = rule_name(rules[0].answer)
         self.not_http = Deny(DenyReason.NOT_HTTP, self.nearest)
-        self.reads_http = next((rule_name(rule.answer) for rule in rules if not rule.opaque), None)
+        self.reads_http = next((rule_name(rule.answer) for rule in rules if rule.requests), None)
         self.opaque: Decision | None = None
         self.opaque_guarded = tuple(rule for rule in rules if rule.opaque and rule.guard is not None)
         for rule in rules:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol
 
-from sidecar.http1.fields import FieldNames, read_block
+from sidecar.http1.fields import FieldNames, plain_name, read_block
 from sidecar.http1.framing import CHUNKED, LENGTH_LIMIT, UNTIL_CLOSE
 from sidecar.http1.head import Heads
 from sidecar.http1.reasons import Malformed, MalformedError, shown
@@ -43,6 +43,9 @@ class Body(Protocol):
     endless: bool
     """Only the end of the connection ends it."""
 
+    def withhold(self, plain: frozenset[bytes]) -> None:
+        """Refuse trailers with fields of these names (`plain_name`), too."""
+
     def take(self, data: bytes, pos: int, out: list[bytes]) -> int:
         """Consume from ``data[pos:]``; raises `MalformedError`."""
 
@@ -63,6 +66,9 @@ class CountedBody:
     def __init__(self, length: int) -> None:
         self.remaining = length
         self.ended = length == 0
+
+    def withhold(self, plain: frozenset[bytes]) -> None:
+        """There are no trailers."""
 
     def take(self, data: bytes, pos: int, out: list[bytes]) -> int:
         size = len(data) - pos
@@ -86,6 +92,9 @@ class EndlessBody:
     def __init__(self) -> None:
         self.ended = False
 
+    def withhold(self, plain: frozenset[bytes]) -> None:
+        """There are no trailers."""
+
     def take(self, data: bytes, pos: int, out: list[bytes]) -> int:
         out.append(data[pos:] if pos else data)
         return len(data)
@@ -101,7 +110,7 @@ class ChunkedBody:
     """A chunked body: sizes of 1 to 16 hexadecimal digits, no extensions, exact CR LF, bounded and harmless
     trailers."""
 
-    __slots__ = ("_heads", "_held", "_remaining", "_step", "ended")
+    __slots__ = ("_heads", "_held", "_remaining", "_step", "_withheld", "ended")
     endless = False
 
     def __init__(self, heads: Heads) -> None:
@@ -109,7 +118,11 @@ class ChunkedBody:
         self._held = b""
         self._remaining = 0
         self._step = _IN_SIZE
+        self._withheld: frozenset[bytes] = frozenset()
         self.ended = False
+
+    def withhold(self, plain: frozenset[bytes]) -> None:
+        self._withheld = plain
 
     def take(self, data: bytes, pos: int, out: list[bytes]) -> int:
         if self._held:
@@ -201,7 +214,8 @@ class ChunkedBody:
         named, _ = read_block(data[pos : end + 4], _TRAILER_NAMES)
         for line in data[pos:end].split(b"\r\n"):
             name = line.partition(b":")[0].lower()
-            if name in named or name.startswith(b"x-forwarded-") or self._heads.is_private(name):
+            foreign = name in named or name.startswith(b"x-forwarded-") or self._heads.is_private(name)
+            if foreign or (self._withheld and plain_name(name) in self._withheld):
                 raise MalformedError(Malformed.BAD_TRAILER, f"trailer field {shown(name)}")
         self.ended = True
         return end + 4

@@ -41,6 +41,7 @@ _RESPONSE_NAMES: Final = frozenset({LENGTH_NAME, CODING_NAME, b"connection", b"u
 _PROTECTED: Final = frozenset(
     {HOST, LENGTH_NAME, CODING_NAME, b"content-type", b"content-encoding", b"authorization", b"cookie", b"forwarded"}
 )
+_OF_CONNECTION: Final = frozenset({b"upgrade", b"te", b"keep-alive", b"http2-settings"})
 _OFFER_NAMES: Final = frozenset({b"upgrade", b"http2-settings", b"connection"})
 _USUAL_OPTIONS: Final = {
     b" close": [b"close"],
@@ -115,9 +116,12 @@ class RequestFields:
 
     def has_alike(self, name: bytes) -> bool:
         """Whether a field that is forwarded is named as ``name`` but in another spelling, like ``x_team`` for
-        ``x-team``, so that applications may take it for that one."""
+        ``x-team``, so that applications may take it for that one; or whether one in any spelling is named by a
+        connection option, so that some do not see it at all."""
         self.values(name)
         named = self._named or {}
+        if b"connection" in named and name not in _OF_CONNECTION and self.drops_any(frozenset((plain_name(name),))):
+            return True
         if self._plain is None:
             self._plain = all(map(is_plain, named))
         return not (self._plain and is_plain(name)) and has_alike(name, named)
@@ -158,6 +162,12 @@ class RequestFields:
         names = (line.partition(b":")[0].lower() for line in lines)
         found = frozenset(name for name in names if plain_name(name) in plain)
         return self.without(found) if found else self
+
+    def drops_any(self, plain: frozenset[bytes]) -> bool:
+        """Whether a connection option names one of these fields (`plain_name`), so that a hop behind us takes it out
+        (RFC 9110 section 7.6.1)."""
+        values = self.values(b"connection")
+        return bool(values) and any(plain_name(option) in plain for option in tokens(list(values)))
 
     def first(self, name: bytes) -> bytes | None:
         """The first value of field ``name`` as the client sent it, private or not; None if absent. Not for the hot

@@ -132,6 +132,8 @@ class RequestSide(Outstanding):
             else:
                 self._refused(exchange)
             return
+        if exchange.withheld and length:
+            self._body.withhold(exchange.withheld)
         out.append(b"%b %b %b\r\n%b%b" % (method, target, version, inserted, exchange.fields.forward))
         if not length:
             self._request_ended(exchange)

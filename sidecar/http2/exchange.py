@@ -37,6 +37,7 @@ class Exchange:
         "status",
         "stream_id",
         "target",
+        "withheld",
     )
 
     def __init__(self, stream_id: int, fields: RequestHead, request_bytes: int) -> None:
@@ -71,6 +72,14 @@ class Exchange:
         """The judge's."""
         self.note: Span | None = None
         """The judge's: what it times this request by, if it does."""
+        self.withheld: frozenset[bytes] = frozenset()
+        """Names that its trailers may not have, either."""
+
+    def withhold(self, plain: frozenset[bytes]) -> None:
+        """Forward no field of these names (`plain_name`), in whatever spelling: those in the head go, one in the
+        trailers refuses them. Only from within `Judge.request`."""
+        self.withheld = plain
+        self.fields = self.fields.without_any(plain)
 
     @property
     def host(self) -> bytes:

@@ -162,6 +162,10 @@ class RequestHead:
         found = frozenset(name for name, _ in fields if name[:1] != b":" and plain_name(name) in plain)
         return self.without(found) if found else self
 
+    def drops_any(self, plain: frozenset[bytes]) -> bool:
+        """False: HTTP/2 has no connection options."""
+        return False
+
     def first(self, name: bytes) -> bytes | None:
         """The first value of field ``name`` as the client sent it, private or not; None if absent."""
         return next((value for key, value in self.fields if key == name), None)

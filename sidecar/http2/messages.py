@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from sidecar.http1.fields import plain_name
+from sidecar.http1.reasons import shown
 from sidecar.http2 import frames as h2
 from sidecar.http2.exchange import Exchange
 from sidecar.http2.head import UNANNOUNCED_LEFT, RequestHead, ResponseHead
@@ -36,6 +38,10 @@ def request_trailers(heads: Heads, exchange: Exchange, entry: Entry, end: bool) 
     if not end:
         raise MalformedError(Malformed.BAD_TRAILER, "trailers that do not end the stream")
     trailers = entry.request_trailers or heads.request_trailers(entry)
+    if exchange.withheld:
+        for name, _ in entry.fields:
+            if plain_name(name) in exchange.withheld:
+                raise MalformedError(Malformed.BAD_TRAILER, f"trailer field {shown(name)}")
     if 0 < exchange.request_left < UNANNOUNCED_LEFT:
         raise MalformedError(Malformed.LENGTH_MISMATCH, f"{exchange.request_left} bytes missing")
     return trailers

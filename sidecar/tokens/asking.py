@@ -28,6 +28,7 @@ _HEAD_LIMIT_BYTES: Final = 32 * 1024
 _CHUNK_BYTES: Final = 16 * 1024
 _ADDRESSES: Final = 4
 _NEVER: Final = tuple(ipaddress.ip_network(one) for one in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32"))
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/32")  # RFC 6052, and RFC 8215
 
 
 class HttpsAsking:
@@ -124,9 +125,7 @@ async def _checked_addresses(host: str, port: int, *, loopback: bool) -> list[st
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     taken: list[str] = []
     for *_, address in found:
-        parsed = ipaddress.ip_address(str(address[0]).partition("%")[0])
-        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
+        parsed = _true_target(ipaddress.ip_address(str(address[0]).partition("%")[0]))
         never = any(parsed.version == one.version and parsed in one for one in _NEVER)
         if never or parsed.is_multicast or parsed.is_unspecified or (loopback and not parsed.is_loopback):
             continue
@@ -134,3 +133,14 @@ async def _checked_addresses(host: str, port: int, *, loopback: bool) -> list[st
     if not taken:
         raise AskError(f"host {host} has no address that may be asked")
     return taken[:_ADDRESSES]
+
+
+def _true_target(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one stands for, where it does: as such, through a gateway, or by 6to4."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour or address

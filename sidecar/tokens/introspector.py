@@ -98,12 +98,15 @@ class Introspector:
     async def _answered(self, issuer: TokenIssuer, memory: TokenMemory, token: str, digest: bytes) -> None:
         found: VerifiedToken | TokenRefused
         outcome, detail, until = "failed", "", self._clock.now() + _REMEMBERED_AT_LEAST_SECONDS
+        size = len(token)
         found = TokenRefused("its issuer could not be asked")
         try:
             async with asyncio.timeout(self._seconds), self._places:
                 body = await self._ask(issuer, token)
             now = self._clock.now()
             found = read_answer(issuer, body, now)
+            if isinstance(found, VerifiedToken):
+                size += len(body)  # the claims are kept
             until = max(now + _REMEMBERED_AT_LEAST_SECONDS, self._until(issuer, found, now))
             outcome = "active" if isinstance(found, VerifiedToken) else "inactive"
         except TimeoutError:
@@ -112,7 +115,7 @@ class Introspector:
             detail = str(error)
         except Exception as error:  # a border: whoever waits must get an answer
             detail = repr(error)
-        memory.put(digest, found, until, len(token))
+        memory.put(digest, found, until, size)
         self._tally.introspected(issuer.name, outcome, detail)
 
     @staticmethod

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
+import h2.exceptions
 import pytest
 
 from ringfence.kit.clock import SystemClock
@@ -150,4 +152,65 @@ async def test_nothing_is_let_through_where_there_is_nothing_to_put_in() -> None
         for _ in range(2):
             assert (await client.ask("GET", "/a", headers="x-user: mallory\r\n")).status == 200
             assert b"mallory" not in seen[-1]
+        client.close()
+
+
+@pytest.mark.parametrize("trailer", ["x-user: mallory", "X_User: mallory"])
+async def test_no_trailer_claims_what_no_header_may(trailer: str) -> None:
+    seen: list[bytes] = []
+    async with http_app(seen) as port, Mesh(http_app=port) as mesh:
+        mesh.put(OPEN, tokens=reader(mesh))
+        client = await HttpClient.to(mesh.http_listen)
+        head = (
+            f"POST /a HTTP/1.1\r\nhost: api\r\nauthorization: Bearer {bearer()}\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        client.writer.write(f"{head}1\r\na\r\n0\r\n{trailer}\r\n\r\n".encode())
+        assert (await client.reply()).status == 400
+        client.close()
+
+
+class PatientApp(ToldApp):
+    """May be too late to answer."""
+
+    def _answer(self, end: Any, event: Any) -> None:
+        with contextlib.suppress(h2.exceptions.StreamClosedError):
+            super()._answer(end, event)
+
+
+async def test_no_trailer_of_http2_claims_what_no_header_may() -> None:
+    app = PatientApp()
+    async with serving(app.serve) as port, Mesh(http_app=port, http=Protocol.HTTP2) as mesh:
+        client = H2Client(*await asyncio.open_connection("127.0.0.1", mesh.http_listen))
+        mesh.put(OPEN, tokens=reader(mesh))
+        for name, refused in (("x-users", False), ("x-user", True), ("x_user", True)):
+            stream_id = client.ask("/a")
+            client.end.send_headers(stream_id, [(name, "mallory")], end_stream=True)
+            client.writer.write(client.end.data_to_send())
+            await client.ended(stream_id)
+            assert (stream_id in client.resets) is refused, name
+        client.writer.close()
+
+
+async def test_no_connection_option_takes_out_what_the_app_is_told() -> None:
+    seen: list[bytes] = []
+    async with http_app(seen) as port, Mesh(http_app=port) as mesh:
+        mesh.put(OPEN, tokens=reader(mesh))
+        client = await HttpClient.to(mesh.http_listen)
+        token = f"authorization: Bearer {bearer()}\r\n"
+        assert (await client.ask("GET", "/a", headers=f"{token}connection: x-users\r\n")).status == 200
+        assert (await client.ask("GET", "/a", headers=f"{token}connection: X-User\r\n")).status == 403
+        client.close()
+
+
+async def test_the_token_of_a_call_that_is_refused_anyway_is_not_looked_at() -> None:
+    """Else whoever may do nothing could have issuers asked about tokens of their making."""
+    nobody = PolicySet(allowlists=(Allowlist(namespace="shop", name="api", rules=(rule("one", paths=("/only",)),)),))
+    async with http_app() as port, Mesh(http_app=port) as mesh:
+        mesh.put(nobody, tokens=reader(mesh))
+        client = await HttpClient.to(mesh.http_listen)
+        headers = f"authorization: Bearer {bearer()}\r\n"
+        assert (await client.ask("GET", "/a", headers=headers)).status == 403
+        assert mesh.api.metrics.tokens.at("verified").value == 0
+        assert (await client.ask("GET", "/only", headers=headers)).status == 200
+        assert mesh.api.metrics.tokens.at("verified").value == 1
         client.close()

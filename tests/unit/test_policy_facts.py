@@ -538,3 +538,21 @@ def test_what_cannot_be_enforced_is_refused_with_its_names(parts: dict[str, Any]
 def test_a_denylist_asks_for_no_token() -> None:
     with pytest.raises(PolicyError, match="rule bad of denylist shop/out: a denylist cannot ask for a token"):
         table(deny=[rule("bad", token=TokenMatch())])
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        ("request.path.startsWith('/admin')", "not_http"),
+        ("request.method == 'DELETE'", "not_http"),
+        ("token != null && token.subject == 'mallory'", "not_http"),
+        ("source.namespace == 'elsewhere'", "permit"),
+    ],
+)
+def test_bytes_that_nobody_reads_evade_no_denied_request_by_its_condition(when: str, expected: str) -> None:
+    denied = (rule("bad", when=when),)
+    auto = table(rule("all"), deny=denied, http_ports=(), maybe_http_ports=(90,))
+    assert reason(auto.caller(WEB, "10.0.0.1").connection(90, FACTS)) == expected
+    # Where there are no requests at all, there is nothing to evade.
+    tcp = table(rule("all"), deny=denied, http_ports=())
+    assert reason(tcp.caller(WEB, "10.0.0.1").connection(90, FACTS)) == "permit"

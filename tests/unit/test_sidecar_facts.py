@@ -155,3 +155,12 @@ def test_a_field_that_an_app_may_take_for_another_is_known(name: bytes, other: s
         assert not facts.ambiguous
         facts.header(name)
         assert facts.ambiguous is alike
+
+
+@pytest.mark.parametrize(
+    ("option", "alike"), [("x-team", True), ("X-Team", True), ("x_team", True), ("x-teams", False)]
+)
+def test_a_header_that_a_connection_option_takes_out_is_one_that_some_apps_do_not_see(option: str, alike: bool) -> None:
+    fields = http1("x-team: a", f"connection: keep-alive, {option}")
+    assert fields.has_alike(b"x-team") is alike
+    assert not http1("connection: upgrade", "upgrade: websocket").has_alike(b"upgrade")

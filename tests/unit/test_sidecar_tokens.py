@@ -333,7 +333,18 @@ async def test_an_issuer_whose_certificate_is_nobodys_is_shown_no_token(tmp_path
         assert issuer.tokens == []
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "0.0.0.0", "::ffff:169.254.169.254"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "fe80::1",
+        "0.0.0.0",
+        "::ffff:169.254.169.254",
+        "::169.254.169.254",
+        "64:ff9b::169.254.169.254",
+        "2002:a9fe:a9fe::1",
+    ],
+)
 async def test_no_name_leads_to_the_credentials_of_this_machine(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def rebound(host: str, port: int, **_: object) -> list[object]:
         return [(2, 1, 6, "", (address, port))]
@@ -341,6 +352,17 @@ async def test_no_name_leads_to_the_credentials_of_this_machine(address: str, mo
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", rebound, raising=False)
     with pytest.raises(AskError, match="no address"):
         await HttpsAsking()(OPAQUE, "t")
+
+
+async def test_what_an_issuer_tells_counts_with_the_token_it_tells_of() -> None:
+    side = Side(OPAQUE)
+    side.told = {"active": True, "aud": AUDIENCE, "roles": ["r" * 60_000]}
+    memory = TokenMemory(size_bytes=200_000)
+    introspector = Introspector(side.ask, tally=side.tally, clock=side.clock)
+    for at in range(5):
+        question = introspector.ask(OPAQUE, memory, f"t{at}", bytes([at]))
+        await until(lambda question=question: question.ended)
+    assert len(memory) == 3
 
 
 def test_memory_is_bounded_by_number_and_size() -> None:

@@ -273,7 +273,7 @@ def open_of(rule: SideRule, chosen: Chosen) -> frozenset[Dimension]:
     entry = chosen.get(PORT)
     if entry is None or not entry.opaque:
         return rule.dimensions - chosen.keys()
-    if rule.reads_requests:
+    if rule.reads_requests or entry.port in rule.refuses_unread:
         return frozenset()
     return frozenset(one for one in rule.dimensions - chosen.keys() if one.kind is Kind.WHEN)
 

@@ -71,6 +71,8 @@ class SideRule:
     """A rule of the side at ``side``, with the dimensions in which it says something.
 
     ``calls``: the paths of its gRPC methods. ``reads_requests``: it speaks of requests alone.
+    ``refuses_unread``: the ports at which it refuses whatever nobody reads, since that may be a request which its
+    condition refuses.
     """
 
     side: int
@@ -79,6 +81,7 @@ class SideRule:
     paths: frozenset[SegmentPattern]
     calls: frozenset[SegmentPattern]
     reads_requests: bool
+    refuses_unread: frozenset[int]
     dimensions: frozenset[Dimension]
 
 
@@ -97,10 +100,17 @@ def side_rules(sides: Iterable[Side]) -> tuple[SideRule, ...]:
                             paths=path_patterns(rule),
                             calls=grpc_patterns(rule),
                             reads_requests=rule.speaks_http or (effect is Effect.ALLOW and reads_requests(rule.when)),
+                            refuses_unread=_unread(side, rule) if effect is Effect.DENY else frozenset(),
                             dimensions=frozenset(_dimensions(rule)),
                         )
                     )
     return tuple(found)
+
+
+def _unread(side: Side, rule: Rule) -> frozenset[int]:
+    if side.service is None or not reads_requests(rule.when):
+        return frozenset()
+    return frozenset(port.port for port in side.service.ports if port.may_be_http and not port.is_http)
 
 
 @lru_cache(maxsize=10_000)

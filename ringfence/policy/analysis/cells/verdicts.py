@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import Enum, auto
 from typing import Final
 
 from ringfence.policy.analysis.calls import Call, compile_for, decide
@@ -23,12 +24,20 @@ _FALSE: Final = "false"
 _NO_SERVICE: Final = Deny(DenyReason.NOT_OWN_ADDRESS)
 
 
+class Kind(Enum):
+    """``UNREAD``: bytes that nobody reads, on a port where they may be a request; ``OPAQUE``: elsewhere."""
+
+    REQUEST = auto()
+    UNREAD = auto()
+    OPAQUE = auto()
+
+
 class Verdicts:
     """Asks the engine; one table for each side and each set of conditions that are true."""
 
     def __init__(self, sides: Sequence[Side]) -> None:
         self._sides = sides
-        self._tables: dict[tuple[int, frozenset[str], bool], DecisionTable] = {}
+        self._tables: dict[tuple[int, frozenset[str], Kind], DecisionTable] = {}
         self._conditions = [frozenset(_conditions(side.policy)) for side in sides]
 
     def decide(self, call: Call, true: frozenset[str]) -> tuple[Decision, ...]:
@@ -40,29 +49,35 @@ class Verdicts:
         if side.service is None or not side.service.has_sidecar:
             return _NO_SERVICE
         true &= self._conditions[at]
-        key = at, true, call.opaque
+        port = side.service.port(call.port)
+        kind = (
+            Kind.REQUEST if not call.opaque else Kind.UNREAD if port is not None and port.may_be_http else Kind.OPAQUE
+        )
+        key = at, true, kind
         table = self._tables.get(key)
         if table is None:
             if len(self._tables) >= LIMIT_TABLES:
                 self._tables.clear()
-            policy = settled(side.policy, true, opaque=call.opaque) if self._conditions[at] else side.policy
+            policy = settled(side.policy, true, kind) if self._conditions[at] else side.policy
             table = self._tables[key] = compile_for(side.service, policy, side.trust_domain)
         return decide(table, side.service, call)
 
 
-def settled(policy: PolicySet, true: frozenset[str], *, opaque: bool) -> PolicySet:
-    """The policy as it is where just the conditions ``true`` are; ``opaque``: for connections that are no requests."""
+def settled(policy: PolicySet, true: frozenset[str], kind: Kind) -> PolicySet:
+    """The policy as it is for calls of a kind where just the conditions ``true`` are."""
 
     def allowing(rule: Rule) -> Rule:
         # One that permits and reads requests never speaks of opaque TCP; one that refuses sees them empty there.
-        return rule if opaque and reads_requests(rule.when) else _settled(rule, true)
+        return rule if kind is not Kind.REQUEST and reads_requests(rule.when) else _settled(rule, true)
+
+    def denying(rule: Rule) -> Rule:
+        # Unread bytes may yet be the request that it refuses, so it refuses all of them.
+        return replace(rule, when="") if kind is Kind.UNREAD and reads_requests(rule.when) else _settled(rule, true)
 
     return replace(
         policy,
         allowlists=tuple(replace(one, rules=tuple(map(allowing, one.rules))) for one in policy.allowlists),
-        denylists=tuple(
-            replace(one, rules=tuple(_settled(rule, true) for rule in one.rules)) for one in policy.denylists
-        ),
+        denylists=tuple(replace(one, rules=tuple(map(denying, one.rules))) for one in policy.denylists),
     )
 
 
