@@ -13,12 +13,22 @@ from tests.fuzz import (
     proxy_targets,
     split_targets,
     text_targets,
+    tool_targets,
 )
 from tests.fuzz.target import Target
 
 TARGETS: Final[dict[str, Target]] = {
     target.name: target
-    for module in (flow_targets, http1_targets, http2_targets, split_targets, mesh_targets, proxy_targets, text_targets)
+    for module in (
+        flow_targets,
+        http1_targets,
+        http2_targets,
+        split_targets,
+        mesh_targets,
+        proxy_targets,
+        text_targets,
+        tool_targets,
+    )
     for target in module.TARGETS
 }
 CORPUS: Final = Path(__file__).parent / "corpus"
