@@ -47,7 +47,10 @@ class FlowReporting:
             now = self._clock.monotonic()
             if (now - last >= REPORT_SECONDS or self._table.crowded) and self._takes():
                 last = now
-                await self.flush()
+                try:
+                    await self.flush()
+                except Exception as error:  # the border of this task: no evidence is worth the sidecar
+                    self._log.error("flows not reported", error=f"{type(error).__name__}: {error}")
 
     async def flush(self) -> None:
         """Send what there is."""

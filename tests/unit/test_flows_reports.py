@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from ringfence.kit.log import Logger
@@ -122,6 +124,36 @@ async def test_a_report_goes_out_now_and_then_and_none_while_nobody_takes_it() -
     at, dropped = await reported(FlowTable(clock.now), clock, takes=lambda now: now > 15)
     assert at == [16.0, 16.0 + REPORT_SECONDS]
     assert dropped == 0
+
+
+async def test_a_fault_in_reporting_ends_neither_the_reports_nor_the_sidecar() -> None:
+    clock, log = Clock(), io.StringIO()
+    tries = 0
+
+    async def send(report: pb.FlowReport) -> bool:
+        nonlocal tries
+        tries += 1
+        raise ValueError("cannot be")
+
+    async def wait(seconds: float) -> None:
+        clock.passed += seconds
+        table.of(WEB, 8080, "http").seen(PERMIT, b"GET", b"/orders")
+        if clock.passed > 35:
+            raise Stop
+
+    table = FlowTable(clock.now)
+    reporting = FlowReporting(
+        table,
+        takes=lambda: True,
+        send=send,
+        clock=clock,  # type: ignore[arg-type]
+        log=Logger("test", stream=log),
+        wait=wait,
+    )
+    with pytest.raises(Stop):
+        await reporting.run()
+    assert tries == 3
+    assert log.getvalue().count("flows not reported") == 3
 
 
 async def test_a_lost_report_is_told_of_in_the_next() -> None:
