@@ -41,6 +41,7 @@ Example:
 @click.option(
     "--root", default="ringfence-system", show_default=True, metavar="NAMESPACE", help="The root namespace here."
 )
+@click.option("--permissive", is_flag=True, help="Name callers without an identity, too, where ports are permissive.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write a file for each document there.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
@@ -50,6 +51,7 @@ def command(
     trust_domain: str | None,
     istio_root: str,
     root: str,
+    permissive: bool,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -63,7 +65,9 @@ def command(
             trust_domain = TrustDomain.parse(trust_domain).name
         except SpiffeIdError as error:
             refuse([f"--trust-domain: {error}"])
-    circumstances = Circumstances(trust_domain=trust_domain or "", mesh_namespace=istio_root, root_namespace=root)
+    circumstances = Circumstances(
+        trust_domain=trust_domain or "", mesh_namespace=istio_root, root_namespace=root, permissive=permissive
+    )
     made = import_objects(_read(files).objects, Origin(origin), circumstances)
     if output is not None:
         _write(made, output)

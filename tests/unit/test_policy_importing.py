@@ -10,7 +10,7 @@ import yaml
 from ringfence.policy.importing.imported import Import
 from ringfence.policy.importing.reading import Circumstances, Files, Origin, import_objects
 
-SHOP = Circumstances(trust_domain="shop.example")
+SHOP = Circumstances(trust_domain="shop.example", permissive=True)
 
 
 def imported(origin: Origin, *texts: str, circumstances: Circumstances = SHOP) -> Import:
@@ -471,3 +471,17 @@ def test_egress_is_listed_as_what_may_pass_here() -> None:
 
     assert documents(made) == []
     assert made.is_weaker
+
+
+def test_callers_without_an_identity_are_named_only_where_ports_take_them() -> None:
+    strict = Circumstances(trust_domain="shop.example")
+    made = imported(Origin.ISTIO, policy("{rules: [{}]}"), circumstances=strict)
+
+    (one,) = documents(made)
+    assert one["spec"]["rules"][0]["from"] == [{"authenticated": True}]
+    assert [weight for weight, _ in told(made)] == ["allow"]
+    assert "--permissive" in told(made)[0][1]
+    made = imported(Origin.NETWORK_POLICY, network_policy("{ingress: [{}]}"), circumstances=strict)
+    assert documents(made)[0]["spec"]["rules"][0]["from"] == [{"authenticated": True}]
+    made = imported(Origin.ISTIO, policy("{action: DENY, rules: [{}]}"), circumstances=strict)
+    assert (documents(made)[0]["spec"]["rules"][0]["from"], told(made)) == ([{"anyone": True}], [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ Words = dict[str, Any]
 """A part of a document, as YAML has it."""
 
 _FILE: Final = "imported"
+_PLAINTEXT: Final = "callers without an identity are left out, as only permissive ports take them (give --permissive)"
 
 
 class _Plain(yaml.SafeDumper):
@@ -78,8 +79,9 @@ class Made:
 
 @dataclass(slots=True, kw_only=True)
 class Import:
-    """Filled object by object."""
+    """Filled object by object. ``permissive``: some ports of the mesh take callers without an identity."""
 
+    permissive: bool = False
     documents: list[Made] = field(default_factory=list)
     unsaid: list[Unsaid] = field(default_factory=list)
 
@@ -88,14 +90,26 @@ class Import:
         """Whether something is refused there that may pass here."""
         return any(one.weight is Weight.DENY for one in self.unsaid)
 
-    def add(self, made: Made) -> None:
-        """Keep a document, under a name that no other of its kind has in its namespace."""
+    def add(self, made: Made, place: Place, source: str) -> None:
+        """Keep a document, under a name that no other of its kind has in its namespace.
+
+        Where no port takes them, a document that names callers without an identity would be refused as a slip.
+        """
+        if made.kind == "Allowlist" and not self.permissive:
+            rules = [_identified(rule) for rule in made.spec["rules"]]
+            if rules != made.spec["rules"]:
+                made = replace(made, spec={**made.spec, "rules": rules})
+                self.unsaid.append(Unsaid(place=place, source=source, why=_PLAINTEXT, weight=Weight.ALLOW))
         taken = {(one.kind, one.namespace, one.name) for one in self.documents}
         name, number = made.name, 1
         while (made.kind, made.namespace, name) in taken:
             number += 1
             name = f"{made.name}-{number}"
         self.documents.append(Made(kind=made.kind, namespace=made.namespace, name=name, spec=made.spec))
+
+
+def _identified(rule: Words) -> Words:
+    return {**rule, "from": [caller for caller in rule["from"] if "unauthenticated" not in caller]}
 
 
 def selector_of(labels: Mapping[str, str]) -> Words:

@@ -103,7 +103,7 @@ def _import_policy(found: KubeObject, names: Names, roots: Mapping[str, str], ma
         if kind == "Allowlist" or rules:
             namespace = roots.get(found.namespace, found.namespace)
             document = Made(kind=kind, namespace=namespace, name=found.name, spec={**selector, "rules": rules})
-            made.add(checked(document, found.place))
+            made.add(checked(document, found.place), found.place, str(found))
     except CannotSayError as error:
         found.problems.clear()
         policy.unsaid(error)

@@ -44,7 +44,7 @@ def read_issuers(found: KubeObject, selector: Words | CannotSayError, namespace:
             rule.finish()
             found.take_problem()
             document = checked(Made(kind="TokenIssuer", namespace=namespace, name=name, spec=spec), rule.place())
-            made.add(document)
+            made.add(document, rule.place(), str(found))
             issuers[spec["issuer"]] = f"{namespace}/{name}"
         except CannotSayError as error:
             found.problems.clear()

@@ -69,7 +69,8 @@ def _import(found: KubeObject, known: Known, trust_domain: str, made: Import) ->
         rule: Words = {"name": f"rule-{number}", "from": callers} | ({"to": call} if call else {})
         rules.append(checked_rule("Allowlist", rule, found.place))
     spec = {**target.selector, "rules": rules}
-    made.add(checked(Made(kind="Allowlist", namespace=found.namespace, name=found.name, spec=spec), found.place))
+    document = Made(kind="Allowlist", namespace=found.namespace, name=found.name, spec=spec)
+    made.add(checked(document, found.place), found.place, str(found))
 
 
 def _find(reference: MappingReader, namespace: str, known: Known) -> KubeObject:

@@ -76,7 +76,7 @@ def _import(found: KubeObject, trust_domain: str, made: Import) -> None:
     try:
         spec_made = {**selector, "rules": rules}
         document = Made(kind="Allowlist", namespace=found.namespace, name=found.name, spec=spec_made)
-        made.add(checked(document, found.place))
+        made.add(checked(document, found.place), found.place, str(found))
     except CannotSayError as error:
         unsaid(error)
     return None

@@ -23,11 +23,12 @@ class Origin(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
     """What the files do not tell. ``trust_domain``: the mesh's, "" if not told. ``mesh_namespace``: Istio's root
-    namespace; ``root_namespace``: ours."""
+    namespace; ``root_namespace``: ours. ``permissive``: some ports take callers without an identity."""
 
     trust_domain: str = ""
     mesh_namespace: str = "istio-system"
     root_namespace: str = "ringfence-system"
+    permissive: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +54,7 @@ _GROUPS = {
 
 def import_objects(objects: Iterable[KubeObject], origin: Origin, circumstances: Circumstances) -> Import:
     """Say what the objects of ``origin`` say; others are listed."""
-    made = Import()
+    made = Import(permissive=circumstances.permissive)
     own: list[KubeObject] = []
     for one in objects:
         route = origin is Origin.LINKERD and one.kind == "HTTPRoute"
