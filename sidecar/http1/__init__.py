@@ -11,9 +11,10 @@ Reading order: `reasons`, `lines`, `fields`, `framing`, `head`, `body`, `exchang
 
 from sidecar.http1.exchange import Exchange, Judge
 from sidecar.http1.framing import CHUNKED, UNTIL_CLOSE
-from sidecar.http1.head import Heads, RequestFields, ResponseFields
+from sidecar.http1.head import Heads
 from sidecar.http1.inspector import Inspector
 from sidecar.http1.reasons import Malformed, MalformedError
+from sidecar.http1.verdicts import RequestFields, ResponseFields
 
 __all__ = [
     "CHUNKED",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sidecar.http1.head import RequestFields
 from sidecar.http1.reasons import Malformed
+from sidecar.http1.verdicts import RequestFields
 from sidecar.trace_context import Span
 
 

@@ -7,10 +7,10 @@ from typing import Final
 from sidecar.http1.body import body_for
 from sidecar.http1.ending import head_end
 from sidecar.http1.exchange import Exchange
-from sidecar.http1.head import RequestFields
 from sidecar.http1.lines import origin_form, read_request_line, starts_like_method
 from sidecar.http1.outstanding import BODY, DEAD, HEAD, HOLD, OUTSTANDING_LIMIT, RAW, SWALLOW, Outstanding
 from sidecar.http1.reasons import Malformed, MalformedError, shown
+from sidecar.http1.verdicts import RequestFields
 
 SWALLOW_LIMIT_BYTES: Final = 64 * 1024
 """A refused request's body up to this is read and dropped, and the connection lives on."""

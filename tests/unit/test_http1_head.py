@@ -7,7 +7,8 @@ import pytest
 
 from sidecar.http1 import CHUNKED, UNTIL_CLOSE, Heads, Malformed, MalformedError
 from sidecar.http1 import head as head_module
-from sidecar.http1.head import REMEMBERED_BLOCK_BYTES, REMEMBERED_BLOCKS, REMEMBERED_BYTES, RequestFields
+from sidecar.http1.head import REMEMBERED_BLOCK_BYTES, REMEMBERED_BLOCKS, REMEMBERED_BYTES
+from sidecar.http1.verdicts import RequestFields
 
 
 def key(*lines: bytes, version: bytes = b"1.1") -> bytes:

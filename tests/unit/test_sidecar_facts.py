@@ -8,7 +8,7 @@ from ringfence.policy.facts import Token, TokenRefused
 from ringfence.snapshot import ForwardedFor
 from sidecar import forwarded
 from sidecar.facts import ConnectionFacts, From, RequestFacts, host_asked
-from sidecar.http1.head import RequestFields
+from sidecar.http1.verdicts import RequestFields
 from sidecar.http2.head import RequestHead
 from sidecar.http2.literal import encode
 from sidecar.tokens import NO_TOKENS, TokenRequest
