@@ -43,7 +43,12 @@ class FlowKeeper:
 
     def take(self, service: str, report: control_pb2.FlowReport) -> None:
         """A report on calls to ``service``; returns at once."""
-        flows, unrecorded = flows_of(report, service=service, now=self._clock.now())
+        try:
+            flows, unrecorded = flows_of(report, service=service, now=self._clock.now())
+        except Exception as error:  # the stream that brought it carries policy, and is not to end for evidence
+            self._metrics.task_failures.labels("flows").inc()
+            self._log.error("flow report not read", service=service, error=repr(error))
+            return
         for flow in flows:
             if flow.shadow:
                 self._shadowed[(flow.shadow == "permit") is (flow.verdict is Verdict.DENY)].append(flow)

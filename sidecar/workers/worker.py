@@ -223,8 +223,11 @@ class _Worker:
         if self._channel.full:
             return
         self._flows_told = self._clock.monotonic()
-        for report in take_reports(self._recorder.flows):
-            self._channel.send(Flowed(blob=report.SerializeToString()))
+        try:
+            for report in take_reports(self._recorder.flows):
+                self._channel.send(Flowed(blob=report.SerializeToString()))
+        except Exception as error:  # no evidence is worth the counts that are told by the same task
+            self.log.error("flows not reported", error=f"{type(error).__name__}: {error}")
 
     # -- what the parent says -----------------------------------------------------------------------------------------
 

@@ -244,6 +244,18 @@ async def test_a_disk_that_fails_costs_evidence_that_is_told_of_and_nothing_else
     assert b"flow_calls_lost_total 3.0" in metrics.text()
 
 
+async def test_a_fault_in_reading_a_report_is_told_and_ends_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("controlplane.flows.keeping.flows_of", faulty)
+    log, metrics = io.StringIO(), ControlPlaneMetrics(dict)
+    keeper = FlowKeeper(_BrokenStore(), metrics=metrics, clock=SystemClock(), log=Logger("test", stream=log))  # type: ignore[arg-type]
+    keeper.take("shop/orders", pb.FlowReport(flows=[told()]))
+    assert "flow report not read" in log.getvalue()
+    assert b'task_failures_total{task="flows"} 1.0' in metrics.text()
+
+
 async def test_what_a_shadow_policy_said_lately_is_at_hand_without_a_disk() -> None:
     keeper = FlowKeeper(_BrokenStore(), metrics=ControlPlaneMetrics(dict), clock=SystemClock(), log=Logger("test"))  # type: ignore[arg-type]
     now = SystemClock().now()
