@@ -280,8 +280,8 @@ def policies(draw: st.DrawFn, language: Language) -> PolicySet:
     return PolicySet(allowlists=allowlists, denylists=denylists, observe_until=until)
 
 
-def world(given: Mapping[str, PolicySet]) -> World:
-    """Three services; those that ``given`` does not speak of permit nothing."""
+def world(given: Mapping[str, PolicySet], issuers: Sequence[str] = ISSUERS) -> World:
+    """Three services; those that ``given`` does not speak of permit nothing. Each believes tokens of ``issuers``."""
     services = tuple(
         WorldService(
             namespace="n",
@@ -290,7 +290,7 @@ def world(given: Mapping[str, PolicySet]) -> World:
             ports=PORTS,
             policy=given.get(name, PolicySet()),
             token_issuers=tuple(
-                TokenIssuer(name=issuer, issuer=f"https://{issuer}.test", audiences=("mesh",)) for issuer in ISSUERS
+                TokenIssuer(name=issuer, issuer=f"https://{issuer}.test", audiences=("mesh",)) for issuer in issuers
             ),
         )
         for name in NAMES
@@ -317,6 +317,7 @@ class Brute:
     sets: Sequence[PolicySet]
     axis: Axis
     service: str = "n/ledger"
+    believed: Sequence[Sequence[str]] = ()  # whose tokens, by policy; without: everybody's
     _rules: list[tuple[int, bool, Rule]] = field(init=False)
     _said_masks: list[set[int]] | None = field(init=False, default=None)
 
@@ -372,7 +373,7 @@ class Brute:
             mask &= self._mask(lambda _, rule: any(True for _ in places(rule, call.path, call.method)))
             mask &= self._mask(lambda refuses, rule: _asks(rule, call.host, refuses))
             mask &= self._mask(lambda refuses, rule: _carries(rule, call, refuses))
-            mask &= self._mask(lambda _, rule: _shows(rule, call.token))
+            mask &= self._showing(call.token)
         return self._verdicts(mask & self._met(true, call.opaque, call.port))
 
     def _calling(self, caller: SpiffeId | None, address: str) -> int:
@@ -395,6 +396,14 @@ class Brute:
             return not opaque or not (rule.speaks_http or "request." in rule.when)
 
         return self._mask(takes)
+
+    def _showing(self, token: Token) -> int:
+        """A token of whom a policy does not believe is none."""
+        found = 0
+        for at, (side, _, rule) in enumerate(self._rules):
+            unknown = isinstance(token, VerifiedToken) and self.believed and token.issuer not in self.believed[side]
+            found |= _shows(rule, None if unknown else token) << at
+        return found
 
     def _met(self, true: frozenset[str], opaque: bool, port: int) -> int:
         def met(refuses: bool, rule: Rule) -> bool:
@@ -442,7 +451,7 @@ class Brute:
                 (call.headers, self._mask(lambda refuses, rule, call=call: _carries(rule, call, refuses)))
                 for call in itertools.starmap(carrying, itertools.product(axis.lines, axis.other_lines))
             ],
-            [(token, self._mask(lambda _, rule, token=token: _shows(rule, token))) for token in axis.tokens],
+            [(token, self._showing(token)) for token in axis.tokens],
         )
 
     @staticmethod

@@ -14,10 +14,13 @@ from ringfence.policy.analysis.cells.cuts import CUTS
 from ringfence.policy.analysis.cells.dimensions import Dimension, Kind
 from ringfence.policy.analysis.changes import Became, Comparing, compare, service_cells
 from ringfence.policy.model import PolicySet
-from tests.small_world import COMPLETE, LANGUAGES, NAMES, NOW, WHOLE, Brute, Judged, Language, policies, world
+from tests.small_world import COMPLETE, ISSUERS, LANGUAGES, NAMES, NOW, WHOLE, Brute, Judged, Language, policies, world
 
 # Explaining a failure costs a trace of every line in all that passes.
 WITHOUT_TRACING = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+
+
+BELIEVED = st.sampled_from([ISSUERS, ISSUERS, ISSUERS[:1], ISSUERS[1:], ()])
 
 
 class Values:
@@ -103,12 +106,14 @@ def test_cells_and_diff_agree_with_brute_force(language: Language, data: st.Data
 
 
 @settings(max_examples=60, deadline=None, phases=WITHOUT_TRACING)
-@given(old=policies(WHOLE), new=policies(WHOLE))
-def test_cells_have_every_outcome_that_calls_can_have_and_no_other(old: PolicySet, new: PolicySet) -> None:
+@given(old=policies(WHOLE), new=policies(WHOLE), believed=st.tuples(BELIEVED, BELIEVED))
+def test_cells_have_every_outcome_that_calls_can_have_and_no_other(
+    old: PolicySet, new: PolicySet, believed: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
     """With all words of the language at once, over values of which every class that rules can tell apart has one."""
-    before, after = world({"ledger": old}), world({"ledger": new})
+    before, after = world({"ledger": old}, believed[0]), world({"ledger": new}, believed[1])
     found = list(service_cells(before, after, "n/ledger", Comparing(now=NOW)))
-    brute = Brute([old, new], COMPLETE)
+    brute = Brute([old, new], COMPLETE, believed=believed)
     for caller in (None, *(service.spiffe_id for service in before.services)):
         outcomes = {
             tuple(decision.permitted for decision in cell.decisions)

@@ -75,6 +75,7 @@ def test_a_change_that_hangs_on_a_condition_says_so(tmp_path: Path) -> None:
     result = run(SHOP / "policies", folder)
 
     assert result.exit_code == 1, result.output
+    assert "(no call was found" not in result.stdout
     assert "method GET, if \"request.headers['x-debug'] == 'yes'\" is false" in result.stdout
     assert "after:  denied: condition_not_met" in result.stdout
 

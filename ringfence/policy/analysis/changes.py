@@ -6,14 +6,14 @@ Both are cut into cells together, so what is not named as a change does not chan
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ringfence.policy.analysis.calls import compile_for, decide
 from ringfence.policy.analysis.cells.callers import Identity
 from ringfence.policy.analysis.cells.cell import Cell
 from ringfence.policy.analysis.cells.dimensions import Side
 from ringfence.policy.analysis.cells.refine import Looking, cells
+from ringfence.policy.analysis.realising import Realiser
 from ringfence.policy.analysis.world import World, WorldService
 from ringfence.policy.decision import Decision, Deny, Permit
 from ringfence.policy.model import PolicySet
@@ -59,29 +59,35 @@ class Comparing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All that differs. ``looked_at``: the services whose calls were cut into ``cells``; others are the same."""
+    """All that differs. ``looked_at``: the services whose calls were cut into ``cells``; others are the same.
+    ``notes``: what differs and is not seen in calls."""
 
     looked_at: tuple[str, ...]
     cells: int
     changes: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
 
 
 def compare(old: World, new: World, comparing: Comparing) -> Comparison:
     """Every change from ``old`` to ``new``; raises CellsError where a service cannot be looked at whole."""
-    looked_at = []
+    looked_at: list[str] = []
+    notes: list[str] = []
     count = 0
     changes: list[Change] = []
     for name in sorted({service.full_name for world in (old, new) for service in world.services}):
         if old.trust_domain == new.trust_domain and _is_same(old.service(name), new.service(name)):
             continue
         looked_at.append(name)
+        notes += _issuers_that_differ(name, old.service(name), new.service(name))
+        realiser = Realiser(sides_of(old, new, name))
         for cell in service_cells(old, new, name, comparing):
             count += 1
             became = _became(cell, comparing.reasons)
             if became is not None:
-                certain = not cell.conditions or _is_certain(cell, sides_of(old, new, name))
-                changes.append(Change(service=name, became=became, cell=cell, certain=certain))
-    return Comparison(looked_at=tuple(looked_at), cells=count, changes=tuple(changes))
+                call = realiser.call(cell)
+                found = replace(cell, call=call) if call is not None else cell
+                changes.append(Change(service=name, became=became, cell=found, certain=call is not None))
+    return Comparison(looked_at=tuple(looked_at), cells=count, changes=tuple(changes), notes=tuple(notes))
 
 
 def service_cells(old: World, new: World, name: str, comparing: Comparing) -> Iterator[Cell]:
@@ -123,6 +129,16 @@ def _is_same(old: WorldService | None, new: WorldService | None) -> bool:
     )
 
 
+def _issuers_that_differ(name: str, old: WorldService | None, new: WorldService | None) -> Iterator[str]:
+    """Whose tokens are believed is compared; by which keys, audiences and headers a token is found valid is not."""
+    if old is None or new is None:
+        return
+    before = {issuer.name: issuer for issuer in old.token_issuers}
+    for issuer in new.token_issuers:
+        if before.get(issuer.name, issuer) != issuer:
+            yield f"{name}: TokenIssuer {issuer.name} is another; which of its tokens are valid is not compared"
+
+
 def _became(cell: Cell, reasons: bool) -> Became | None:
     old, new = cell.decisions
     if old.permitted != new.permitted:
@@ -142,14 +158,3 @@ def rule_of(decision: Decision) -> str:
     if isinstance(decision, Permit) and decision.would_deny is None:
         return decision.rule_name
     return decision.nearest or ""
-
-
-def _is_certain(cell: Cell, sides: tuple[Side, Side]) -> bool:
-    """Whether the example is judged as the cell says with the conditions evaluated, and not assumed."""
-    for side, expected in zip(sides, cell.decisions, strict=True):
-        if side.service is None or not side.service.has_sidecar:
-            continue
-        table = compile_for(side.service, side.policy, side.trust_domain)
-        if decide(table, side.service, cell.call).permitted != expected.permitted:
-            return False
-    return True

@@ -57,6 +57,7 @@ def told_comparison(comparison: Comparison, old: World | None = None, new: World
         yield from _told_group(group, old, new)
     differing = len(comparison.looked_at)
     examined = f"{comparison.cells} classes of calls to {differing} service{'s' * (differing != 1)} of another policy"
+    yield from (f"note: {note}" for note in comparison.notes)
     if not groups:
         yield f"no call is judged otherwise ({examined})"
         return
@@ -110,6 +111,7 @@ def comparison_document(
         "differs": bool(comparison.changes),
         "services": list(comparison.looked_at),
         "cells": comparison.cells,
+        "notes": list(comparison.notes),
         "changes": [
             {
                 "service": change.service,

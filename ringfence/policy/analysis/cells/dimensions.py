@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -65,6 +65,11 @@ class Side:
     service: WorldService | None
     policy: PolicySet
 
+    @property
+    def issuers(self) -> frozenset[str]:
+        """Whose tokens are believed; a token of anybody else is as good as none."""
+        return frozenset(one.name for one in self.service.token_issuers) if self.service is not None else frozenset()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideRule:
@@ -85,9 +90,10 @@ class SideRule:
     dimensions: frozenset[Dimension]
 
 
-def side_rules(sides: Iterable[Side]) -> tuple[SideRule, ...]:
+def side_rules(sides: Sequence[Side]) -> tuple[SideRule, ...]:
     """The rules of all sides."""
     found = []
+    differ = len({side.issuers for side in sides}) > 1
     for at, side in enumerate(sides):
         for effect, lists in ((Effect.DENY, side.policy.denylists), (Effect.ALLOW, side.policy.allowlists)):
             for one in lists:
@@ -101,7 +107,7 @@ def side_rules(sides: Iterable[Side]) -> tuple[SideRule, ...]:
                             calls=grpc_patterns(rule),
                             reads_requests=rule.speaks_http or (effect is Effect.ALLOW and reads_requests(rule.when)),
                             refuses_unread=_unread(side, rule) if effect is Effect.DENY else frozenset(),
-                            dimensions=frozenset(_dimensions(rule)),
+                            dimensions=frozenset(_dimensions(rule, issuers_differ=differ)),
                         )
                     )
     return tuple(found)
@@ -119,7 +125,7 @@ def reads_requests(when: str) -> bool:
     return bool(when) and Conditions().compile(when).reads_call
 
 
-def _dimensions(rule: Rule) -> Iterable[Dimension]:
+def _dimensions(rule: Rule, *, issuers_differ: bool) -> Iterable[Dimension]:
     yield CALLER
     yield PORT
     if any(isinstance(callers, NarrowedCallers) for callers in rule.callers):
@@ -135,7 +141,7 @@ def _dimensions(rule: Rule) -> Iterable[Dimension]:
     token = rule.token
     if token is not None:
         yield TOKEN
-        if token.issuers:
+        if token.issuers or issuers_differ:
             yield ISSUER
         yield from (Dimension(Kind.SCOPE, scope) for scope in token.scopes)
         yield from (Dimension(Kind.CLAIM, name) for name, _ in token.claims)

@@ -59,7 +59,11 @@ class Space:
         return token
 
     def issuers(self) -> list[str]:
-        """Who may vouch for a token: whom a service knows, and whom a rule names."""
-        known = [one.name for side in self.sides if side.service is not None for one in side.service.token_issuers]
-        named = [name for rule in self.rules if rule.rule.token is not None for name in rule.rule.token.issuers]
-        return list(dict.fromkeys((*known, *sorted(named))))
+        """Who may vouch for a token at any side."""
+        return list(dict.fromkeys(name for side in self.sides for name in sorted(side.issuers)))
+
+    def vouching(self, at: int) -> frozenset[str]:
+        """Whose tokens a rule takes, as far as its side believes them at all."""
+        known = self.sides[self.rules[at].side].issuers
+        named = self.token(at).issuers
+        return known.intersection(named) if named else known

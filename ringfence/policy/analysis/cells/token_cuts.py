@@ -41,7 +41,7 @@ def _issuers(space: Space, _: Dimension, __: Live) -> Iterator[tuple[Any, str]]:
 
 
 def _after_issuer(space: Space, dimension: Dimension, live: Live, value: str) -> _After:
-    return live - {at for at in space.speaking(live, dimension) if value not in space.token(at).issuers}, None
+    return live - {at for at in space.speaking(live, dimension) if value not in space.vouching(at)}, None
 
 
 def _flags(_: Space, __: Dimension, ___: Live) -> Iterator[tuple[Any, str]]:

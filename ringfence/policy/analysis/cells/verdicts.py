@@ -16,6 +16,7 @@ from ringfence.policy.analysis.cells.dimensions import Side, reads_requests
 from ringfence.policy.analysis.world import rules_of
 from ringfence.policy.decide import DecisionTable
 from ringfence.policy.decision import Decision, Deny
+from ringfence.policy.facts import VerifiedToken
 from ringfence.policy.model import PolicySet, Rule
 from ringfence.policy.reasons import DenyReason
 
@@ -60,6 +61,8 @@ class Verdicts:
                 self._tables.clear()
             policy = settled(side.policy, true, kind) if self._conditions[at] else side.policy
             table = self._tables[key] = compile_for(side.service, policy, side.trust_domain)
+        if isinstance(call.token, VerifiedToken) and call.token.issuer not in side.issuers:
+            call = replace(call, token=None)
         return decide(table, side.service, call)
 
 
