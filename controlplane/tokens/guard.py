@@ -81,13 +81,22 @@ def refused_address(text: str, rules: TokenIssuerRules, *, tls: bool) -> str:
         address = address.ipv4_mapped
     if not tls and not address.is_loopback:
         return "without TLS not on this machine"
-    if any(address.version == never.version and address in never for never in NEVER):
+    if any(one.version == never.version and one in never for never in NEVER for one in (address, *_within(address))):
         return "link-local"
     if address.is_multicast or address.is_unspecified or address.is_reserved:
         return "no host's"
     if any(address in ipaddress.ip_network(one) for one in rules.private_networks):
         return ""
     return "" if _public(address) else "private, and not in tokenIssuers.privateNetworks"
+
+
+def _within(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 address at which a packet to ``address`` may end: through a gateway, or by 6to4."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    if address in _NAT64:
+        return [ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)]
+    return [address.sixtofour] if address.sixtofour is not None else []
 
 
 def _public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

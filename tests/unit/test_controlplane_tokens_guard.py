@@ -130,6 +130,14 @@ def test_addresses_of_the_inside_are_refused(address: str) -> None:
     assert refused_address(address, RULES, tls=True)
 
 
+@pytest.mark.parametrize("address", ["64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe", "2002:a9fe:a9fe::1"])
+def test_no_listed_network_leads_to_link_local_addresses_behind_a_gateway(address: str) -> None:
+    rules = TokenIssuerRules(private_networks=("64:ff9b::/32", "2002::/16"))
+    assert refused_address(address, rules, tls=True) == "link-local"
+    assert refused_address("2002:a01:1::1", rules, tls=True) == ""
+    assert refused_address("2606:4700::a9fe:a9fe", rules, tls=True) == ""
+
+
 def rules_of(text: str) -> tuple[TokenIssuerRules | None, list[str]]:
     document, problems = read_mesh(mesh_text(extra=f"tokenIssuers: {text}"), "mesh.yaml")
     return (document.mesh.token_issuers if document else None), [str(problem) for problem in problems]

@@ -62,6 +62,17 @@ def test_a_right_token_holds(signer: Signer) -> None:
     assert refusal(verify(f"{head}.{payload}.{'A' * len(signature)}")) == "its signature does not hold"
 
 
+def test_ed25519_is_taken_by_either_of_its_names_and_by_none_that_the_issuer_does_not_use() -> None:
+    for name in ("EdDSA", "Ed25519"):
+        signer = Signer(key=ed_key(), algorithm=name)
+        assert isinstance(verify(signer.token(), keys=key_set(public(ed_key(), alg="Ed25519"))), VerifiedToken)
+        refused = verify(signer.token(), replace(TRUSTED, algorithms=("ES256",)))
+        assert refusal(refused) == "its algorithm is none of the issuer's"
+    assert refusal(verify(Signer(key=ed_key(), algorithm="Ed25519").token({"kid": "ec-1"}))) == (
+        "its algorithm does not fit the key of its kid"
+    )
+
+
 def test_alg_none_is_refused() -> None:
     for spelling in ("none", "None", "NONE", ""):
         token = BY.token({"alg": spelling})

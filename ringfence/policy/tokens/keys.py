@@ -50,6 +50,11 @@ _FITS: Final[Mapping[str, tuple[str, str]]] = {
 ALGORITHMS: Final = frozenset(_FITS)
 
 
+def plain_algorithm(name: object) -> object:
+    """``EdDSA`` also for the name that RFC 9864 gives to the one curve that is taken here."""
+    return "EdDSA" if name == "Ed25519" else name
+
+
 class KeySetError(ValueError):
     """A key set that is refused: ``message`` says what is wrong with it, ``mend`` what to do; neither holds a key."""
 
@@ -143,7 +148,7 @@ def _key(where: str, found: object) -> PublicKey | None:
         return None
     if found.get("use", "sig") != "sig" or not _verifies(found.get("key_ops")):
         return None
-    algorithm = found.get("alg", "")
+    algorithm = plain_algorithm(found.get("alg", ""))
     if not isinstance(algorithm, str) or (algorithm and _FITS.get(algorithm, ("", ""))[0] != kind):
         return None
     kid = found.get("kid", "")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ringfence.policy.facts import TokenRefused, VerifiedToken
 from ringfence.policy.model import TokenIssuer
 from ringfence.policy.tokens.claims import check_claims
-from ringfence.policy.tokens.keys import ALGORITHMS, KeySet, PublicKey
+from ringfence.policy.tokens.keys import ALGORITHMS, KeySet, PublicKey, plain_algorithm
 from ringfence.policy.tokens.strict_json import StrictJsonError, read_object
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class JwtVerifier:
 
     def _key(self, header: dict[str, object]) -> PublicKey | TokenRefused:
         """The one key that may have signed a token with this header."""
-        algorithm = header.get("alg")
+        algorithm = plain_algorithm(header.get("alg"))
         if not isinstance(algorithm, str) or algorithm not in ALGORITHMS or algorithm not in self._issuer.algorithms:
             return TokenRefused("its algorithm is none of the issuer's")
         kind = header.get("typ", "JWT")
@@ -129,7 +129,7 @@ def _registry() -> JWSRegistry:
 
         def get_alg(self, name: str):  # type: ignore[no-untyped-def]
             """As the library does, but without its warning of ``EdDSA``, by which issuers call Ed25519."""
-            if name not in ALGORITHMS:
+            if plain_algorithm(name) not in ALGORITHMS:
                 raise ValueError("algorithm")
             return self.algorithms[name]
 
