@@ -61,7 +61,7 @@ class MeshFolder:
     def __init__(self, folder: Path, *services: str, extra: str = "") -> None:
         self.mesh_file = folder / "mesh.yaml"
         self.policies = folder / "policies"
-        self.policies.mkdir()
+        self.policies.mkdir(exist_ok=True)
         self.write_mesh(mesh_text(*services, extra=extra))
 
     def write_mesh(self, text: str) -> None:

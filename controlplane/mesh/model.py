@@ -189,11 +189,13 @@ class IdentityLifetimes:
 class TokenIssuerRules:
     """``hosts``: patterns of those that may be asked. ``private_networks``: canonical; addresses outside the public
     internet that they may have. ``ca_file``: by whom their certificates must be signed; empty: by the system's
-    authorities. ``plain_http``: without TLS from this machine itself, for trials. ``refresh_seconds``: how often."""
+    authorities. ``plain_http``: without TLS from this machine itself, for trials. ``refresh_seconds``: how often.
+    ``secret_folders``: where documents may have secrets, beside the folders that they lie in themselves."""
 
     hosts: tuple[str, ...] = ()
     private_networks: tuple[str, ...] = ()
     ca_file: str = ""
+    secret_folders: tuple[str, ...] = ()
     plain_http: bool = False
     refresh_seconds: float = 60.0
 

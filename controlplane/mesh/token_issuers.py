@@ -1,7 +1,8 @@
 """``tokenIssuers`` of the mesh file: from where the control plane may fetch what verifies tokens. Pure.
 
 Documents name URLs, and whoever may write one could make the control plane ask any machine that it can reach. So the
-owner of the mesh says which hosts may be asked, and which of them may have an address inside.
+owner of the mesh says which hosts may be asked, and which of them may have an address inside. Documents name files,
+too, and what is in them goes to sidecars: so the owner says in which folders those may lie.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def read_token_issuers(fields: Fields, spec: MappingReader) -> TokenIssuerRules:
         hosts=fields.distinct(reader, "allowedHosts", HOST_LIMIT, _host, "remove it, or name a host"),
         private_networks=fields.distinct(reader, "privateNetworks", HOST_LIMIT, _network, "remove it, or write one"),
         ca_file=reader.text("caFile", default=""),
+        secret_folders=fields.distinct(reader, "secretFolders", HOST_LIMIT, _folder, "remove it, or name a folder"),
         plain_http=reader.boolean("plainHttpFromThisMachine", default=False),
         refresh_seconds=standard.refresh_seconds if refresh is None else refresh,
     )
@@ -55,6 +57,14 @@ def _host(item: ValueReader) -> str | None:
     except HostPatternError as error:
         item.problem(error.message, error.mend)
         return None
+
+
+def _folder(item: ValueReader) -> str | None:
+    text = item.text()
+    if text and not text.isprintable():
+        item.problem("a path of characters that cannot be seen", "write it like /run/secrets/issuers")
+        return None
+    return text or None
 
 
 def _network(item: ValueReader) -> str | None:

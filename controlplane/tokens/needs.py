@@ -17,9 +17,9 @@ from controlplane.tokens.guard import UrlRefusedError, allowed_url
 from controlplane.tokens.secrets import SecretFileError, read_secret
 from ringfence.policy.bound import Policies
 from ringfence.policy.model import TokenIssuer
-from ringfence.policy.problems import Problem
+from ringfence.policy.problems import Problem, shown
 from ringfence.policy.tokens import KeySetError, read_key_set
-from ringfence.policy.written import PolicyDocument, TokenIssuerDocument
+from ringfence.policy.written import Placed, PolicyDocument, TokenIssuerDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +63,7 @@ def needs_of(
             if issuer.introspection is not None and document.secret_file is not None:
                 allowed_url(issuer.introspection.url, rules)
                 if here:
-                    file = Path(document.secret_file.place.file).parent / document.secret_file.value
-                    secrets[name] = read_secret(file)
+                    secrets[name] = read_secret(_secret_of(document.secret_file, mesh))
         except KeySetError:
             continue  # told where it stands, by the reader of documents
         except UrlRefusedError as error:
@@ -74,6 +73,20 @@ def needs_of(
             assert document.secret_file is not None
             problems.append(document.secret_file.place.problem(error.message, error.mend))
     return IssuerNeeds(inline=inline, urls=urls, secrets=secrets, rules=rules), problems
+
+
+def _secret_of(named: Placed[str], mesh: MeshDocument) -> Path:
+    """The file that a document names; raises SecretFileError. Its content goes to sidecars of whoever wrote that, so
+    it must be none of the control plane's own: it lies with the document, or where the owner of the mesh keeps such."""
+    beside = Path(named.place.file).parent
+    file = (beside / named.value).resolve()
+    folders = (beside, *(Path(mesh.file).parent / one for one in mesh.mesh.token_issuers.secret_folders))
+    if any(file.is_relative_to(one.resolve()) for one in folders):
+        return file
+    raise SecretFileError(
+        f"secret file {shown(named.value)} does not lie in the folder of its document",
+        "put it there, or have its folder named by tokenIssuers.secretFolders of the mesh file",
+    )
 
 
 def _flaw_of(ca_file: Path) -> str:

@@ -90,6 +90,28 @@ def test_a_secret_is_read_beside_its_document_and_never_shown(tmp_path: Path) ->
     assert "very-secret" not in repr(needs)
 
 
+@pytest.mark.parametrize("by", ["path", "dots", "link"])
+def test_a_document_names_no_secret_of_the_control_plane(tmp_path: Path, by: str) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    own = state / "token"
+    own.write_text("of the control plane")
+    own.chmod(0o600)
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "link").symlink_to(own)
+    named = {"path": str(own), "dots": "../state/token", "link": "link"}[by]
+    document = COMMON + ASKED.replace("secretFile: secret", f"secretFile: {named}")
+    needs, problems = judged(tmp_path, document)
+    assert needs is None
+    assert problems[0].startswith("/policies/login.yaml:7:")
+    assert "does not lie in the folder of its document" in problems[0]
+    rules = "tokenIssuers: {allowedHosts: [login.example.org], secretFolders: [state]}"
+    needs, problems = judged(tmp_path, document, rules)
+    assert not problems
+    assert needs is not None
+    assert needs.secrets == {"shop/login": "of the control plane"}
+
+
 def test_a_secret_that_is_not_there_refuses_the_change(tmp_path: Path) -> None:
     needs, problems = judged(tmp_path, COMMON + ASKED)
     assert needs is None

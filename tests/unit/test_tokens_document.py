@@ -22,11 +22,14 @@ def test_the_documents_of_the_page_can_be_put_in_force(tmp_path: Path) -> None:
     documents, rules, opaque = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "tokens.yaml").write_text(documents)
-    secret = tmp_path / "secret"
+    secret = tmp_path / "secrets" / "orders"
+    secret.parent.mkdir()
     secret.write_text("s3cret\n")
     secret.chmod(0o600)
-    (tmp_path / "policies" / "opaque.yaml").write_text(HEAD + opaque.replace("/run/secrets/orders", str(secret)))
-    extra = textwrap.indent(textwrap.dedent(rules), "  ").strip()
+    (tmp_path / "policies" / "opaque.yaml").write_text(
+        HEAD + opaque.replace("/run/secrets/issuers", str(secret.parent))
+    )
+    extra = textwrap.indent(textwrap.dedent(rules), "  ").strip().replace("/run/secrets/issuers", "secrets")
     trustme.CA().cert_pem.write_to_path(tmp_path / "login-ca.pem")
     (tmp_path / "mesh.yaml").write_text(mesh_text(extra=extra))
     reader = ContentReader(clock=SystemClock(), limit_bytes=1 << 20)
