@@ -25,7 +25,7 @@ from ringfence.policy.reasons import DenyReason
 OPEN: Final = Rule(name="part", callers=(AuthenticatedCallers(), UnauthenticatedCallers()))
 """Takes every call; to be given the one part that is asked for."""
 
-_LIMIT_TABLES: Final = 50_000
+_LIMIT_TABLES: Final = 1_000
 
 
 class Matcher:
