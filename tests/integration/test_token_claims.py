@@ -27,8 +27,9 @@ from ringfence.snapshot import ForwardedFor, PortMode, Protocol
 from sidecar.tokens import NO_TOKENS
 from sidecar.tokens.opening import TokenReaders
 from sidecar.tokens.reader import TokenReader
-from tests.data_path import HTTP_PORT, HttpClient, Mesh, http_app, rule, serving
+from tests.data_path import HTTP_PORT, HttpClient, Mesh, http_app, rule, serving, until
 from tests.integration.test_call_deadlines import H2App, H2Client
+from tests.integration.test_policy_words import Shifted
 from tests.jwts import AUDIENCE, ISSUER, Signer, ec_key, key_set
 
 BY = Signer(key=ec_key())
@@ -214,3 +215,26 @@ async def test_the_token_of_a_call_that_is_refused_anyway_is_not_looked_at() -> 
         assert (await client.ask("GET", "/only", headers=headers)).status == 200
         assert mesh.api.metrics.tokens.at("verified").value == 1
         client.close()
+
+
+async def test_a_call_ends_with_its_token_and_one_whose_token_lives_goes_on() -> None:
+    app, clock = H2App(), Shifted()
+    guarded = replace(rule("token", paths=["/test/begun"]), token=TokenMatch())
+    policy = PolicySet(allowlists=(Allowlist(namespace="shop", name="api", rules=(guarded,)),))
+    async with serving(app.serve) as port, Mesh(http_app=port, http=Protocol.GRPC, clock=clock) as mesh:
+        mesh.put(policy, tokens=reader(mesh))
+        client = H2Client(*await asyncio.open_connection("127.0.0.1", mesh.http_listen))
+        short, long = (BY.token(exp=clock.now() + seconds) for seconds in (100, 10_000))
+        ends, lives = (client.ask("/test/begun", ("authorization", f"Bearer {token}")) for token in (short, long))
+        while not {ends, lives} <= client.heads.keys():
+            await client._read()
+        clock.ahead = 129.0
+        await mesh.api.inbound.look_at_time()
+        clock.ahead = 131.0  # behind the leeway
+        await mesh.api.inbound.look_at_time()
+        await client.ended(ends)
+        assert client.trailers[ends]["grpc-status"] == "16"
+        assert client.trailers[ends]["grpc-message"].startswith("token_invalid")
+        await until(lambda: app.resets == 1)
+        assert lives not in client.over
+        client.writer.close()

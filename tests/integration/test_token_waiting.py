@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from ringfence.kit.clock import SystemClock
+from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.log import Logger
 from ringfence.policy.model import Allowlist, Introspection, PolicySet, Rule, TokenIssuer, TokenMatch
 from ringfence.snapshot import Protocol
@@ -21,6 +20,7 @@ from sidecar.tokens.requests import RequestTokens
 from sidecar.tokens.tally import TokenTally
 from tests.data_path import HttpClient, Mesh, http_app, rule, serving, until
 from tests.integration.test_call_deadlines import H2App, H2Client
+from tests.integration.test_policy_words import Shifted
 
 OPAQUE = TokenIssuer(
     name="shop/opaque",
@@ -38,8 +38,9 @@ def guarded_rule(**parts: Any) -> Rule:
 class Issuer:
     """Answers when the test says so: each token that begins with ``good`` is active."""
 
-    def __init__(self, mesh: Mesh) -> None:
-        clock = SystemClock()
+    def __init__(self, mesh: Mesh, clock: Clock | None = None) -> None:
+        self.clock = clock = clock or SystemClock()
+        self.good = "good"
         tally = TokenTally(mesh.api.metrics, Logger("tokens", stream=mesh.api.lines), clock)
         self.asked: list[str] = []
         self.open = asyncio.Event()
@@ -53,7 +54,9 @@ class Issuer:
     async def _ask(self, issuer: TokenIssuer, token: str) -> bytes:
         self.asked.append(token)
         await self.open.wait()
-        return json.dumps({"active": token.startswith("good"), "aud": "api", "exp": time.time() + 60}).encode()
+        return json.dumps(
+            {"active": token.startswith(self.good), "aud": "api", "exp": self.clock.now() + 3600}
+        ).encode()
 
     async def was_asked(self, *tokens: str) -> None:
         await until(lambda: self.asked == list(tokens))
@@ -187,4 +190,32 @@ async def test_streams_that_are_open_go_on_while_another_waits() -> None:
             told = client.heads[stream_id]
             assert (told[":status"], told["grpc-status"], told["www-authenticate"]) == ("200", "16", challenge)
         assert app.asked == ["/test/begun", "/test/whole", "/test/whole"]
+        client.writer.close()
+
+
+async def test_a_call_whose_token_is_asked_about_again_goes_on_until_there_is_an_answer() -> None:
+    app, clock = H2App(), Shifted()
+    policy = PolicySet(
+        allowlists=(Allowlist(namespace="shop", name="api", rules=(guarded_rule(paths=["/test/begun"]),)),)
+    )
+    async with serving(app.serve) as port, Mesh(http_app=port, http=Protocol.GRPC, clock=clock) as mesh:
+        issuer = Issuer(mesh, clock)
+        mesh.put(policy, tokens=issuer.tokens)
+        issuer.open.set()
+        client = H2Client(*await asyncio.open_connection("127.0.0.1", mesh.http_listen))
+        calls = [client.ask("/test/begun", ("authorization", f"Bearer good-{at}")) for at in (1, 2)]
+        while not set(calls) <= client.heads.keys():
+            await client._read()
+        issuer.open.clear()
+        clock.ahead = 61.0  # behind ``cache``
+        await mesh.api.inbound.look_at_time()
+        await until(lambda: len(issuer.asked) == 4)
+        assert app.resets == 0
+        issuer.good = "good-2"
+        issuer.open.set()
+        await client.ended(calls[0])
+        assert client.trailers[calls[0]]["grpc-status"] == "16"
+        await until(lambda: app.resets == 1)
+        await mesh.api.inbound.look_at_time()
+        assert calls[1] not in client.over
         client.writer.close()
