@@ -48,9 +48,10 @@ class Open:
 
     def decide(self, asked: Asked) -> Decision:
         host = asked.facts.host
+        plain_host = host.removesuffix(b".")
         for index in self._denying:
             # A request without a host may reach whichever one the app takes for its own.
-            for rule in index.find(host.removesuffix(b".")) if host else index.rules:
+            for rule in index.find(plain_host) if plain_host else index.rules:
                 assert rule.guard is not None
                 if rule.guard.speaks(asked):
                     return rule.answer

@@ -96,6 +96,7 @@ def test_hosts(host: bytes, expected: str) -> None:
         (b"orders.example.", "denylisted"),
         (b"a.wild.example", "denylisted"),
         (b"", "denylisted"),
+        (b".", "denylisted"),
         (b"other.example", "permit"),
     ],
 )
