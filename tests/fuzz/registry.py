@@ -13,6 +13,7 @@ from tests.fuzz import (
     proxy_targets,
     split_targets,
     text_targets,
+    token_targets,
     tool_targets,
 )
 from tests.fuzz.target import Target
@@ -27,6 +28,7 @@ TARGETS: Final[dict[str, Target]] = {
         mesh_targets,
         proxy_targets,
         text_targets,
+        token_targets,
         tool_targets,
     )
     for target in module.TARGETS
