@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from ringfence.policy.analysis.claims import Claim, Denied, Invariant, NoPath, Only, Permitted, Requires
 from ringfence.policy.analysis.invariants import EVERYBODY
 from ringfence.policy.analysis.proving import Answer, Assuming, Hop, prove
-from ringfence.policy.model import Allowlist, Callers, PolicySet, Rule, TokenMatch
+from ringfence.policy.model import Allowlist, Callers, PolicySet, Rule, SpiffeIdPattern, TokenMatch, TrustDomainCallers
 from ringfence.policy.problems import Place
 from ringfence.spiffe import SpiffeId
 from tests.reference_policy import Asked, Reference
 from tests.small_world import (
     COMPLETE,
+    FOREIGN,
     HEADERS,
     NAMED,
     NAMES,
@@ -126,6 +127,39 @@ def test_a_way_is_found_just_where_calls_make_one(
         assert is_permitted(hop, given_policies[hop.call.service.removeprefix("n/")])
         if number and hop.call.caller is not None:
             assert hop.call.caller == identity(ends[number - 1])
+
+
+def test_a_service_does_not_stand_for_others_of_its_account() -> None:
+    """Nobody but the target itself is known of these callers; another of them may call it all the same."""
+    of_that_account = SpiffeIdPattern(trust_domain=OWN, segments=("ns", "*", "sa", "orders"))
+    anybody = only(Rule(name="r", callers=(TrustDomainCallers(trust_domain=OWN),)))
+    answer = answered(NoPath(callers=(of_that_account,)), {"orders": anybody}, "n/orders")
+
+    assert [str(hop.call.caller) for hop in answer.counterexample] == ["spiffe://own.example/ns/other/sa/orders"]
+
+
+def test_a_service_without_a_sidecar_permits_everything_as_far_as_anybody_knows() -> None:
+    by_orders = only(
+        Rule(name="r", callers=(SpiffeIdPattern(trust_domain=OWN, segments=identity("n/orders").segments),))
+    )
+    one = world({"ledger": by_orders})
+    bare = replace(
+        one, services=tuple(replace(each, has_sidecar=each.full_name != "n/orders") for each in one.services)
+    )
+    foreigner = (TrustDomainCallers(trust_domain=FOREIGN),)
+
+    def answer(claim: Claim, service: str) -> Answer:
+        invariant = Invariant(name="n/i", place=Place("i.yaml", 1, 1), services=(service,), claim=claim)
+        return prove(bare, invariant, Assuming(now=NOW))
+
+    found = answer(NoPath(callers=foreigner), "n/ledger")
+    assert [(hop.call.service, hop.decision is None) for hop in found.counterexample] == [
+        ("n/orders", True),
+        ("n/ledger", False),
+    ]
+    assert answer(NoPath(callers=foreigner, through=("n/orders",)), "n/ledger").holds
+    denied = answer(Denied(scope=Rule(name="scope", callers=EVERYBODY)), "n/orders")
+    assert (denied.holds, denied.why) == (False, "n/orders has no sidecar, so nobody enforces policy there")
 
 
 def identity(service: str) -> SpiffeId:

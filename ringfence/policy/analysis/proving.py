@@ -19,7 +19,7 @@ from ringfence.policy.analysis.claims import Claim, Denied, Invariant, NoPath, O
 from ringfence.policy.analysis.ways import Step, ways_to
 from ringfence.policy.analysis.world import World, WorldService
 from ringfence.policy.decision import Decision
-from ringfence.policy.model import Allowlist, Callers, PolicySet, Rule
+from ringfence.policy.model import Allowlist, Callers, PolicySet, Rule, SpiffeIdPattern
 
 _SCOPE: Final = 1
 _MUST: Final = 2
@@ -84,33 +84,33 @@ class _Prover:
         return Answer(invariant=invariant, holds=True, cells=self._count)
 
     def _answer_no_path(self, invariant: Invariant, claim: NoPath) -> Answer:
-        targets = frozenset(invariant.services)
-        steps = self._steps(claim.callers)
-        way = ways_to(self._world, steps, targets, frozenset(claim.through))
+        targets, through = frozenset(invariant.services), frozenset(claim.through)
+        steps = self._steps(claim.callers, targets | through)
+        way = ways_to(self._world, steps, targets, through)
         if way is None:
             return Answer(invariant=invariant, holds=True, cells=self._count)
         return self._fails(invariant, tuple(_hop_of(step) for step in way), "there is a way")
 
-    def _steps(self, origins: tuple[Callers, ...]) -> list[Step]:
-        """Who may call which service; where a way may begin is said with each."""
-        found: list[Step] = []
-        whole = Rule(name="origin", callers=origins)
-        for service in self._world.services:
-            if not service.has_sidecar:
-                found += self._steps_without_sidecar(service, whole)
-                continue
-            for cell in self._cells(service, _only(whole), focus=None):
-                if cell.decisions[0].permitted:
-                    begins = cell.decisions[_SCOPE].permitted
-                    found += [Step(service.full_name, identity, begins, cell) for identity in cell.callers]
-        return found
+    def _steps(self, origins: tuple[Callers, ...], apart: frozenset[str]) -> list[Step]:
+        """Who may call which service; where a way may begin is said with each.
 
-    def _steps_without_sidecar(self, service: WorldService, origin: Rule) -> Iterator[Step]:
-        """Anybody may call it, as far as anybody knows."""
-        assumed = replace(service, has_sidecar=True)
-        for cell in self._cells(assumed, _only(origin), focus=None):
-            begins = cell.decisions[_SCOPE].permitted
-            yield from (Step(service.full_name, identity, begins, cell, judged=False) for identity in cell.callers)
+        A way begins in none of the services ``apart``. So these are kept from callers that rules cannot tell from them:
+        such a service must not stand for others, with which a way may begin.
+        """
+        found: list[Step] = []
+        policies = [_only(Rule(name="origin", callers=origins))]
+        identities = [service.spiffe_id for service in self._world.services if service.full_name in apart]
+        if identities:
+            exact = (SpiffeIdPattern(trust_domain=one.trust_domain, segments=one.segments) for one in identities)
+            policies.append(_only(Rule(name="apart", callers=tuple(exact))))
+        for service in self._world.services:
+            # Without a sidecar anybody may call it, as far as anybody knows.
+            judged = service.has_sidecar
+            for cell in self._cells(replace(service, has_sidecar=True), *policies, focus=None):
+                if cell.decisions[0].permitted or not judged:
+                    begins = cell.decisions[_SCOPE].permitted
+                    found += [Step(service.full_name, one, begins, cell, judged) for one in cell.callers]
+        return found
 
     def _cells(self, service: WorldService, *others: PolicySet, focus: int | None = _SCOPE) -> Iterator[Cell]:
         policy = replace(service.policy, observe_until=None) if self._assuming.enforced else service.policy
