@@ -154,7 +154,7 @@ IDS = [
 ]
 TARGETS = [
     b"/", b"/a", b"/a/", b"/b", b"/a/a", b"/a/b", b"/b/c", b"/a/b/", b"/c/a/b", b"/%61/b?q=1", b"/a/../b", b"*",
-    b"/p.S/M", b"/p.S/N", b"/p.S/N/x",
+    b"/p.S/M", b"/p.S/N", b"/p.S/N/x", b"/a;v=1", b"/a/b%3Bv", b"/p.S/M;v",
 ]  # fmt: skip
 CLAIMS: dict[str, list[object]] = {
     "sub": ["me", 7],

@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import functools
 import ipaddress
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -104,7 +105,7 @@ class Reference:
 
     def refusing(self, asked: Asked, path: str | None) -> str | None:
         """The full name of the rule of a denylist that speaks of the call; whatever is not known speaks for it."""
-        found: list[tuple[bool, Rank, str, str]] = []
+        found: list[tuple[bool, bool, Rank, str, str]] = []
         for denylist in self.policy.denylists:
             for rule in denylist.rules:
                 if not any(
@@ -113,26 +114,29 @@ class Reference:
                     continue
                 if rule.ports and asked.port not in rule.ports:
                     continue
-                rank = PATHLESS
+                rank, as_cut = PATHLESS, False
                 if path is None:
                     if rule.speaks_http:
                         continue
                 else:
                     ranks = list(places(rule, path, asked.method))
+                    as_cut = not ranks
+                    ranks = ranks or list(places(rule, cut(path), asked.method))
                     if not ranks:
                         continue
                     rank = min(ranks)
-                    host = asked.facts.host.decode("latin-1").removesuffix(".")
+                    host = asked.facts.host.decode("latin-1").rstrip(".")
                     if rule.hosts and host and not any(host_matches(wanted, host) for wanted in rule.hosts):
                         continue
                     if not all(header_speaks(match, asked.facts) for match in rule.headers):
                         continue
-                if rule.when and self.condition(rule.when, asked, path) is False:
+                readings = [path] if path is None else [path, cut(path)]
+                if rule.when and all(self.condition(rule.when, asked, one) is False for one in readings):
                     continue
-                found.append((needs_facts(rule), rank, denylist.full_name, rule.name))
+                found.append((needs_facts(rule), as_cut, rank, denylist.full_name, rule.name))
         if not found:
             return None
-        _, _, policy, name = min(found)
+        *_, policy, name = min(found)
         return f"{policy}/{name}"
 
     def evaded(self, asked: Asked) -> str | None:
@@ -325,6 +329,11 @@ class AllHeaders:
 def needs_facts(rule: Rule) -> bool:
     """Whether it says more than callers, ports, methods and paths; of rules that permit, one that does not is named."""
     return bool(rule.hosts or rule.headers or rule.token is not None or rule.when)
+
+
+def cut(path: str) -> str:
+    """The path to a server that takes no parameters."""
+    return re.split(";|%3B", path, maxsplit=1)[0]
 
 
 def places(rule: Rule, path: str, method: str | None) -> Iterator[Rank]:

@@ -15,6 +15,7 @@ from ringfence.policy.claims import scopes_of, token_lacks
 from ringfence.policy.conditions import LIMIT_ELEMENTS, Condition, ConditionFailedError
 from ringfence.policy.facts import Facts, VerifiedToken
 from ringfence.policy.model import TokenMatch
+from ringfence.policy.paths import other_reading
 from ringfence.policy.reasons import DenyReason
 
 _END_OF_TIME: Final = 253_402_300_800  # the year 10,000, which CEL's timestamps do not reach
@@ -51,6 +52,10 @@ class Asked:
         self.port = port
         self.method = call[0] if call is not None else b""
         self.path = call[1] if call is not None else None
+
+    def at(self, path: bytes) -> Asked:
+        """The same call, were its path this one."""
+        return Asked(self.facts, self.known, self.failed, self.port, (self.method, path))
 
     def values(self, condition: Condition) -> dict[str, object]:
         """Values of the variables that ``condition`` reads, as far as they are known."""
@@ -159,7 +164,12 @@ class Guard:
                     return False
             elif bool(given) is not header.present:
                 return False
-        return self.condition is None or self._holds(asked, otherwise=True)
+        if self.condition is None or self._holds(asked, otherwise=True):
+            return True
+        if asked.path is None or "request.path" not in self.condition.reads:
+            return False
+        other = other_reading(asked.path)
+        return other is not None and self._holds(asked.at(other), otherwise=True)
 
     def _holds(self, asked: Asked, *, otherwise: bool) -> bool:
         assert self.condition is not None

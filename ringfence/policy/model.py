@@ -103,8 +103,9 @@ class Rule:
     ``methods``, ``paths``, ``hosts``, ``headers``, ``grpc`` and ``token`` are HTTP words: a rule that has one of them
     never speaks of opaque TCP. ``paths`` and ``grpc`` are alternatives to each other: one of either suffices.
     ``hosts``: lower case, without port; ``*.`` before a name stands for one or more labels; a denylist's speak of a
-    request without a host, too, and of a host with a dot at its end as of one without. ``when``: a CEL expression; one
-    that cannot be evaluated is false, in a denylist true.
+    request without a host, too, of a host with dots at its end as of one without, and of a path with parameters in its
+    last segment as of one without. ``when``: a CEL expression; one that cannot be evaluated is false, in a denylist
+    true.
     """
 
     name: str

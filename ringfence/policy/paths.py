@@ -26,6 +26,7 @@ _PLAIN: Final = bytes(sorted(_UNRESERVED)) + b"/!$&'()*+,=:@"
 _REFUSED: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})|%2[Ff]|%5[Cc]|%00|[\x00-\x20\x7f-\xff\\#]|//")
 _RESPELLED: Final = re.compile(rb'%([0-9A-Fa-f]{2})|["<>\[\]^`{|}]')
 _NAMELESS: Final = re.compile(rb"\.{0,2}(?:;|%3B)")
+_PARAMETERS: Final = re.compile(rb"(?:;|%3B)")
 _VARIABLE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_-]*)\}")
 
 
@@ -50,8 +51,8 @@ def _judged_slowly(path: bytes, target: bytes) -> bytes | None:
     spelled = _RESPELLED.sub(_respell, path)
     if b"/." in spelled and any(segment in (b".", b"..") for segment in spelled.split(b"/")):
         return None
-    # Parameters before a slash are cut by some servers and kept by others; those of the last segment are harmless,
-    # unless what is left without them is a dot segment or nothing.
+    # Parameters before a slash are cut by some servers and kept by others; those of the last one permit nothing more,
+    # unless what is left without them is a dot segment or nothing (of refusals see ``other_reading``).
     last = spelled.rfind(b"/") + 1
     if 0 <= spelled.find(b";") < last or _NAMELESS.match(spelled, last):
         return None
@@ -64,6 +65,13 @@ def _respell(match: re.Match[bytes]) -> bytes:
         return b"%%%02X" % ord(match[0])
     value = int(digits, 16)
     return bytes((value,)) if value in _UNRESERVED else b"%" + digits.upper()
+
+
+def other_reading(path: bytes) -> bytes | None:
+    """What some servers take a judged path for, those that cut the parameters off its last segment (``/admin;v=1`` is
+    ``/admin`` to them); None if all read it as it is. What refuses a path must refuse this one, too."""
+    found = _PARAMETERS.search(path)
+    return path[: found.start()] if found is not None else None
 
 
 class TemplateError(ValueError):

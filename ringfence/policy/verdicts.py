@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ringfence.policy.decision import Decision, Deny, StepUp
 from ringfence.policy.guards import Asked
 from ringfence.policy.memory import Memory, Remembered
-from ringfence.policy.paths import judged_path
+from ringfence.policy.paths import judged_path, other_reading
 from ringfence.policy.reasons import DenyReason
 from ringfence.policy.tables import Candidates, CompiledRule, PortTable, RuleTables, rule_name
 
@@ -48,7 +48,7 @@ class Open:
 
     def decide(self, asked: Asked) -> Decision:
         host = asked.facts.host
-        plain_host = host.removesuffix(b".")
+        plain_host = host.rstrip(b".")
         for index in self._denying:
             # A request without a host may reach whichever one the app takes for its own.
             for rule in index.find(plain_host) if plain_host else index.rules:
@@ -136,8 +136,7 @@ class Verdicts:
         elif self._deny is None:
             answer = self._allowed(port, method, judged, ())
         else:
-            table = self._deny.table(port)
-            refused, denying = table.find(method, judged) if table is not None else (None, ())
+            refused, denying = self._denying(port, method, judged)
             answer = refused if refused is not None else self._allowed(port, method, judged, denying)
         if self._memory is not None and path[:1] == b"/":
             if self.guarded and isinstance(answer, Open):
@@ -145,6 +144,18 @@ class Verdicts:
             else:
                 self._memory.remember(self.remembered, port, method, path, answer)
         return answer
+
+    def _denying(self, port: int, method: bytes, judged: bytes) -> tuple[Decision | None, tuple[Candidates, ...]]:
+        """The refusal that needs no facts, if there is one, and those whose guards are to be asked."""
+        table = self._table(self._deny, port)
+        if table is None:
+            return None, ()
+        refused, denying = table.find(method, judged)
+        other = other_reading(judged) if refused is None else None
+        if other is not None:
+            refused, more = table.find(method, other)
+            denying = tuple(dict.fromkeys((*denying, *more)))
+        return refused, denying
 
     def _allowed(self, port: int, method: bytes, judged: bytes, denying: tuple[Candidates, ...]) -> Decision | Open:
         table = self._allow.table(port) if self._allow is not None else None

@@ -557,3 +557,23 @@ def test_bytes_that_nobody_reads_evade_no_denied_request_by_its_condition(when: 
     # Where there are no requests at all, there is nothing to evade.
     tcp = table(rule("all"), deny=denied, http_ports=())
     assert reason(tcp.caller(WEB, "10.0.0.1").connection(90, FACTS)) == "permit"
+
+
+@pytest.mark.parametrize(
+    "target", [b"/admin", b"/admin;v=1", b"/admin%3bv=1", b"/admin;v=1?q", b"/admin;", b"/%61dmin;x"]
+)
+@pytest.mark.parametrize("words", [{"paths": ("/admin",)}, {"when": "request.path == '/admin'"}])
+def test_a_denied_path_is_not_evaded_by_parameters_that_servers_cut_off(target: bytes, words: dict[str, Any]) -> None:
+    guarded = {**words, "headers": (HeaderMatch(name="x-a", present=False),)}
+    for parts in (words, guarded):
+        assert reason(get(table(rule("all"), deny=[rule("bad", **parts)]), target=target)) == "denylisted"
+        assert reason(get(table(rule("all"), deny=[rule("bad", **parts)]), target=b"/admins;v=1")) == "permit"
+    allowed = table(rule("only", paths=("/admin",)))
+    assert reason(get(allowed, target=target)) == (
+        "permit" if b";" not in target and b"%3b" not in target else "path_not_allowed"
+    )
+
+
+def test_a_denied_host_is_not_evaded_by_many_dots() -> None:
+    policy = table(rule("all"), deny=[rule("bad", hosts=("orders.example",))])
+    assert reason(get(policy, replace(FACTS, host=b"orders.example..."))) == "denylisted"
