@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 
 import grpc
 import pytest
@@ -29,8 +30,13 @@ POLICY = PolicySet(allowlists=(Allowlist(namespace="shop", name="api", rules=(TO
 class Reader:
     """``Bearer SCOPE SECONDS``: a good token with this scope that ends so long after the tests began."""
 
+    own_fields: frozenset[bytes] = frozenset()
+
     def __init__(self) -> None:
         self.began = time.time()
+
+    def told(self, token: VerifiedToken) -> Sequence[tuple[bytes, bytes]]:
+        return ()
 
     def token(self, request: TokenRequest) -> Token:
         values = request.header(b"authorization")
