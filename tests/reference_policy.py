@@ -15,8 +15,8 @@ import datetime
 import functools
 import ipaddress
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from cel_expr_python import cel
 
@@ -130,8 +130,7 @@ class Reference:
                         continue
                     if not all(header_speaks(match, asked.facts) for match in rule.headers):
                         continue
-                readings = [path] if path is None else [path, cut(path)]
-                if rule.when and all(self.condition(rule.when, asked, one) is False for one in readings):
+                if rule.when and all(self.condition(rule.when, *one) is False for one in readings(asked, path)):
                     continue
                 found.append((needs_facts(rule), as_cut, rank, denylist.full_name, rule.name))
         if not found:
@@ -329,6 +328,26 @@ class AllHeaders:
 def needs_facts(rule: Rule) -> bool:
     """Whether it says more than callers, ports, methods and paths; of rules that permit, one that does not is named."""
     return bool(rule.hosts or rule.headers or rule.token is not None or rule.when)
+
+
+class Picked:
+    """Facts as an app reads them that looks at one of several values of a header."""
+
+    def __init__(self, facts: Facts, at: int) -> None:
+        self.now, self.host, self.token = facts.now, facts.host, facts.token
+        self.all, self.at = facts.header, at
+
+    def header(self, name: bytes) -> Sequence[bytes]:
+        return [self.all(name)[self.at]] if self.all(name) else []
+
+
+def readings(asked: Asked, path: str | None) -> Iterator[tuple[Asked, str | None]]:
+    """All that an app may take a call for."""
+    yield asked, path
+    if path is not None:
+        for facts in (asked.facts, Picked(asked.facts, 0), Picked(asked.facts, -1)):
+            yield replace(asked, facts=facts), path
+            yield replace(asked, facts=facts), cut(path)
 
 
 def cut(path: str) -> str:

@@ -7,13 +7,14 @@ a condition that cannot be evaluated matches, and a header that is there twice h
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ringfence.policy.claims import scopes_of, token_lacks
 from ringfence.policy.conditions import LIMIT_ELEMENTS, Condition, ConditionFailedError
-from ringfence.policy.facts import Facts, VerifiedToken
+from ringfence.policy.facts import Facts, Token, VerifiedToken
 from ringfence.policy.model import TokenMatch
 from ringfence.policy.paths import other_reading
 from ringfence.policy.reasons import DenyReason
@@ -53,9 +54,21 @@ class Asked:
         self.method = call[0] if call is not None else b""
         self.path = call[1] if call is not None else None
 
-    def at(self, path: bytes) -> Asked:
-        """The same call, were its path this one."""
-        return Asked(self.facts, self.known, self.failed, self.port, (self.method, path))
+    def readings(self, condition: Condition) -> Iterator[Asked]:
+        """The call as it is, then as apps may read it otherwise, as far as ``condition`` reads that: by a path without
+        parameters, by the first or the last value of a header that is there more than once."""
+        yield self
+        if self.path is None:
+            return
+        paths, facts = [self.path], [self.facts]
+        other = other_reading(self.path) if "request.path" in condition.reads else None
+        if other is not None:
+            paths.append(other)
+        if any(len(self.facts.header(name.encode("ascii"))) > 1 for name in condition.headers):
+            facts += [_OneValue(self.facts, 0), _OneValue(self.facts, -1)]
+        for path, given in itertools.product(paths, facts):
+            if path is not self.path or given is not self.facts:
+                yield Asked(given, self.known, self.failed, self.port, (self.method, path))
 
     def values(self, condition: Condition) -> dict[str, object]:
         """Values of the variables that ``condition`` reads, as far as they are known."""
@@ -81,6 +94,31 @@ class Asked:
         if any(name.startswith("token") for name in reads):
             _put_token(values, condition, facts)
         return values
+
+
+class _OneValue:
+    """Facts of which a header has one value alone, the one at ``at``."""
+
+    __slots__ = ("_at", "_facts")
+
+    def __init__(self, facts: Facts, at: int) -> None:
+        self._facts = facts
+        self._at = at
+
+    @property
+    def now(self) -> float:
+        return self._facts.now
+
+    @property
+    def host(self) -> bytes:
+        return self._facts.host
+
+    def header(self, name: bytes) -> Sequence[bytes]:
+        given = self._facts.header(name)
+        return (given[self._at],) if len(given) > 1 else given
+
+    def token(self) -> Token:
+        return self._facts.token()
 
 
 def _put_headers(values: dict[str, object], condition: Condition, facts: Facts) -> None:
@@ -164,12 +202,9 @@ class Guard:
                     return False
             elif bool(given) is not header.present:
                 return False
-        if self.condition is None or self._holds(asked, otherwise=True):
+        if self.condition is None:
             return True
-        if asked.path is None or "request.path" not in self.condition.reads:
-            return False
-        other = other_reading(asked.path)
-        return other is not None and self._holds(asked.at(other), otherwise=True)
+        return any(self._holds(reading, otherwise=True) for reading in asked.readings(self.condition))
 
     def _holds(self, asked: Asked, *, otherwise: bool) -> bool:
         assert self.condition is not None

@@ -577,3 +577,13 @@ def test_a_denied_path_is_not_evaded_by_parameters_that_servers_cut_off(target: 
 def test_a_denied_host_is_not_evaded_by_many_dots() -> None:
     policy = table(rule("all"), deny=[rule("bad", hosts=("orders.example",))])
     assert reason(get(policy, replace(FACTS, host=b"orders.example..."))) == "denylisted"
+
+
+@pytest.mark.parametrize("values", [(b"prod",), (b"prod", b"x"), (b"x", b"prod"), (b"prod", b"prod")])
+def test_a_condition_of_a_denylist_is_not_evaded_by_a_second_header(values: tuple[bytes, ...]) -> None:
+    when = "'x-env' in request.headers && request.headers['x-env'] == 'prod'"
+    policy = table(rule("all"), deny=[rule("bad", when=when)])
+    assert reason(get(policy, replace(FACTS, headers={b"x-env": values}))) == "denylisted"
+    assert reason(get(policy, replace(FACTS, headers={b"x-env": (b"x", b"y")}))) == "permit"
+    both = table(rule("all"), deny=[rule("bad", when=f"{when} && request.path == '/admin'")])
+    assert reason(get(both, replace(FACTS, headers={b"x-env": values}), target=b"/admin;v")) == "denylisted"
