@@ -1,4 +1,4 @@
-"""What authors bring to the tools of policy: cases of calls, and policies of others."""
+"""What authors bring to the tools of policy: cases of calls, invariants, and policies of others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 
 from ringfence.policy.analysis.cases import read_cases
 from ringfence.policy.analysis.explain import explain
-from ringfence.policy.analysis.explained import explanation_document, told
+from ringfence.policy.analysis.explained import explanation_document, printable, told
+from ringfence.policy.analysis.invariants import read_invariants
+from ringfence.policy.analysis.proving import Assuming, prove
+from ringfence.policy.analysis.told_answers import answers_document, told_answers
 from ringfence.policy.analysis.trying import try_cases
 from ringfence.policy.documents import read_documents
 from ringfence.policy.importing.reading import Circumstances, Files, Origin, import_objects
@@ -72,4 +75,20 @@ def policy_import(data: bytes) -> None:
             expect(not problems, f"{problems[:1]} in {document.as_yaml()}")
 
 
-TARGETS = (Target(name="policy_test", run=policy_test), Target(name="policy_import", run=policy_import))
+def policy_prove(data: bytes) -> None:
+    """Invariants are read or refused with places; each that is read is answered, and a counterexample can be told."""
+    invariants, problems = read_invariants(data, "i.yaml", _WORLD)
+    _one_line(problems, "i.yaml")
+    for invariant in invariants:
+        answer = prove(_WORLD, invariant, Assuming(now=1_700_000_000.0))
+        expect(answer.holds != bool(answer.why), "an answer that is neither")
+        json.dumps(answers_document([answer], _WORLD))
+        for line in told_answers([answer], _WORLD):
+            expect(printable(line).isprintable(), "a line that is more than one")
+
+
+TARGETS = (
+    Target(name="policy_test", run=policy_test),
+    Target(name="policy_import", run=policy_import),
+    Target(name="policy_prove", run=policy_prove),
+)
