@@ -25,6 +25,14 @@ connection content-length expect host keep-alive proxy-connection te trailer tra
 """
 FRAMING_HEADERS: Final = frozenset(_FRAMING.split())
 
+# What the app is told by the sidecar alone, or reads as something of the caller's own: no claim may stand there.
+_TOLD: Final = """
+authorization content-encoding content-type cookie forwarded http2-settings proxy-authorization x-real-ip
+x-forwarded-client-cert
+"""
+_TAKEN_HEADERS: Final = FRAMING_HEADERS | frozenset(_TOLD.split())
+_TAKEN_PREFIXES: Final = ("x-forwarded-", "x-ringfence-")
+
 HEADER_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,253}")  # RFC 9110 section 5.1, in lower case
 HEADER_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,2046}[!-~])?")
 COOKIE_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,253}")  # RFC 6265 section 4.1.1
@@ -41,6 +49,13 @@ _LIMIT_CHARACTERS: Final = 253
 def is_header_name(text: str) -> bool:
     """A field name of HTTP in lower case; no pseudo-header."""
     return HEADER_NAME.fullmatch(text) is not None
+
+
+def takes_claim(header: str) -> bool:
+    """Whether a claim may be told under this name (lower case). Whatever is no letter and no digit counts as ``-``, as
+    applications behind CGI and WSGI see it: ``x_real_ip`` is ``x-real-ip`` to them."""
+    plain = re.sub("[^a-z0-9]", "-", header)
+    return plain not in _TAKEN_HEADERS and not plain.startswith(_TAKEN_PREFIXES)
 
 
 def is_header_value(text: str) -> bool:

@@ -15,7 +15,6 @@ from ringfence.policy.bounds import ISSUER_LIMIT, TOKEN_WORD_LIMIT
 from ringfence.policy.model import Introspection, TokenIssuer, TokenMatch
 from ringfence.policy.words import (
     ALGORITHMS,
-    FRAMING_HEADERS,
     LIMIT_AGE_SECONDS,
     LIMIT_CACHE_SECONDS,
     LIMIT_KEYS_CHARACTERS,
@@ -24,6 +23,7 @@ from ringfence.policy.words import (
     is_cookie_name,
     is_header_name,
     is_scope,
+    takes_claim,
 )
 from ringfence.wire.fields import (
     WireError,
@@ -165,8 +165,8 @@ def _keys(path: str, text: str) -> str:
 
 def _claim_header(path: str, message: control_pb2.ClaimHeader) -> tuple[str, str]:
     header = read_checked(f"{path}.header", message.header, is_header_name)
-    if header in FRAMING_HEADERS:
-        raise WireError(f"{path}.header: {header} frames the message, and no claim may write it")
+    if not takes_claim(header):
+        raise WireError(f"{path}.header: {header} means something else, and no claim may write it")
     return header, read_checked(f"{path}.claim", message.claim, is_claim_name)
 
 

@@ -48,6 +48,8 @@ REFUSED: list[tuple[str, Change]] = [
     (f"{JWT}.claim_headers[0].header", put(f"{JWT}.claim_headers[0].header", "X-User")),
     (f"{JWT}.claim_headers[0].header", put(f"{JWT}.claim_headers[0].header", "content-length")),
     (f"{JWT}.claim_headers[0].header", put(f"{JWT}.claim_headers[0].header", "host")),
+    (f"{JWT}.claim_headers[0].header", put(f"{JWT}.claim_headers[0].header", "x_forwarded_client_cert")),
+    (f"{JWT}.claim_headers[0].header", put(f"{JWT}.claim_headers[0].header", "x-real-ip")),
     (f"{JWT}.claim_headers[0].claim", put(f"{JWT}.claim_headers[0].claim", "")),
     (f"{JWT}.leeway_seconds", put(f"{JWT}.leeway_seconds", 301)),
     (f"{OPAQUE}.introspection.url", put(f"{OPAQUE}.introspection.url", "http://staff.example/introspect")),

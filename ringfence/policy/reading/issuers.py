@@ -40,6 +40,7 @@ from ringfence.policy.words import (
     LIMIT_LEEWAY_SECONDS,
     is_claim_name,
     is_cookie_name,
+    takes_claim,
 )
 from ringfence.policy.written import Placed, TokenIssuerDocument
 from ringfence.policy.yamlnodes import MappingReader, ValueReader
@@ -48,8 +49,6 @@ LIMIT_URL_CHARACTERS: Final = 2_048
 LIMIT_PATH_CHARACTERS: Final = 4_096
 _STANDARD: Final = TokenIssuer(name="", issuer="", audiences=())
 _URL: Final = re.compile(r"(https?)://([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(?::([0-9]{1,5}))?(?:[/?][!$-~]*)?")
-# A claim may be told to the app under no header that already means something to it or to the sidecar.
-_TAKEN_HEADERS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "forwarded", "content-type"})
 
 
 def read_token_issuer(spec: MappingReader, context: Context) -> TokenIssuerDocument:
@@ -231,7 +230,7 @@ def _read_claim_headers(spec: MappingReader, context: Context) -> tuple[tuple[st
 def _read_claim_header(reader: MappingReader, written: str) -> str | None:
     try:
         name = parse_header_name(written)
-        if name in _TAKEN_HEADERS:
+        if not takes_claim(name):
             raise HeaderNameError(f"header {name} means something else to the app", "write it like x-user")
         return name
     except HeaderNameError as error:
