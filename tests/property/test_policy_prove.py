@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from ringfence.policy.analysis.claims import Claim, Denied, Invariant, NoPath, Only, Permitted, Requires
 from ringfence.policy.analysis.invariants import EVERYBODY
 from ringfence.policy.analysis.proving import Answer, Assuming, Hop, prove
-from ringfence.policy.model import Allowlist, Callers, PolicySet, Rule, SpiffeIdPattern, TokenMatch, TrustDomainCallers
+from ringfence.policy.model import (
+    Allowlist,
+    Callers,
+    NamespaceCallers,
+    PolicySet,
+    Rule,
+    SpiffeIdPattern,
+    TokenMatch,
+    TrustDomainCallers,
+    UnauthenticatedCallers,
+)
 from ringfence.policy.problems import Place
 from ringfence.spiffe import SpiffeId
 from tests.reference_policy import Asked, Reference
@@ -136,6 +146,13 @@ def test_a_service_does_not_stand_for_others_of_its_account() -> None:
     answer = answered(NoPath(callers=(of_that_account,)), {"orders": anybody}, "n/orders")
 
     assert [str(hop.call.caller) for hop in answer.counterexample] == ["spiffe://own.example/ns/other/sa/orders"]
+
+
+def test_whoever_may_be_called_without_an_identity_may_be_called_by_all() -> None:
+    nameless = only(Rule(name="r", callers=(UnauthenticatedCallers(),), ports=(90,)))
+    answer = answered(NoPath(callers=(NamespaceCallers(namespace="m"),)), {"ledger": nameless}, "n/ledger")
+
+    assert [hop.call.caller for hop in answer.counterexample] == [None]
 
 
 def test_a_service_without_a_sidecar_permits_everything_as_far_as_anybody_knows() -> None:
