@@ -1,8 +1,8 @@
 """Asks issuers of opaque tokens (RFC 7662), one question for all requests that carry the same token. Adapter.
 
-Bounded in everything: questions under way, those that wait for a place, the time of each. What fails is a refusal, and
-is remembered for a second, so that an issuer that is down is not asked by each request; an answer is remembered for as
-long as the document says, and no longer than the token lives.
+Bounded in everything: questions under way at each issuer, those that wait for a place, the time of each. What fails is
+a refusal, and is remembered for a second, so that an issuer that is down is not asked by each request; an answer is
+remembered for as long as the document says, and no longer than the token lives.
 """
 
 from __future__ import annotations
@@ -55,6 +55,16 @@ class Question:
         self._calls.clear()
 
 
+class _Lane:
+    """What is under way at one issuer; one that hangs takes no place from the others."""
+
+    __slots__ = ("places", "under_way")
+
+    def __init__(self) -> None:
+        self.places = asyncio.Semaphore(AT_ONCE)
+        self.under_way = 0
+
+
 class Introspector:
     """Of one process."""
 
@@ -63,7 +73,7 @@ class Introspector:
         self._tally = tally
         self._clock = clock
         self._seconds = seconds
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._lanes: dict[str, _Lane] = {}
         self._questions: dict[tuple[str, bytes], Question] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -73,18 +83,24 @@ class Introspector:
         question = self._questions.get(key)
         if question is not None:
             return question
-        if len(self._questions) >= UNDER_WAY:
+        lane = self._lanes.get(issuer.name) or _Lane()
+        if lane.under_way >= UNDER_WAY:
             self._tally.introspected(issuer.name, "crowded", f"{UNDER_WAY} questions are under way")
             return TokenRefused("too many tokens are being asked about")
+        self._lanes[issuer.name] = lane
+        lane.under_way += 1
         question = self._questions[key] = Question()
         task = asyncio.get_running_loop().create_task(
-            self._answered(issuer, memory, token, digest), name="introspection of a token"
+            self._answered(issuer, memory, token, digest, lane), name="introspection of a token"
         )
         self._tasks.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             self._questions.pop(key, None)
+            lane.under_way -= 1
+            if not lane.under_way:
+                self._lanes.pop(issuer.name, None)
             question.end()
 
         task.add_done_callback(ended)
@@ -95,13 +111,13 @@ class Introspector:
         for task in self._tasks:
             task.cancel()
 
-    async def _answered(self, issuer: TokenIssuer, memory: TokenMemory, token: str, digest: bytes) -> None:
+    async def _answered(self, issuer: TokenIssuer, memory: TokenMemory, token: str, digest: bytes, lane: _Lane) -> None:
         found: VerifiedToken | TokenRefused
         outcome, detail, until = "failed", "", self._clock.now() + _REMEMBERED_AT_LEAST_SECONDS
         size = len(token)
         found = TokenRefused("its issuer could not be asked")
         try:
-            async with asyncio.timeout(self._seconds), self._places:
+            async with asyncio.timeout(self._seconds), lane.places:
                 body = await self._ask(issuer, token)
             now = self._clock.now()
             found = read_answer(issuer, body, now)

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -352,6 +353,29 @@ async def test_no_name_leads_to_the_credentials_of_this_machine(address: str, mo
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", rebound, raising=False)
     with pytest.raises(AskError, match="no address"):
         await HttpsAsking()(OPAQUE, "t")
+
+
+async def test_an_issuer_that_hangs_holds_up_no_other() -> None:
+    side = Side(OPAQUE)
+    hanging = replace(OPAQUE, name="shop/hangs")
+    asked: list[str] = []
+
+    async def ask(issuer: TokenIssuer, token: str) -> bytes:
+        asked.append(issuer.name)
+        if issuer.name == hanging.name:
+            await asyncio.Event().wait()
+        return json.dumps(side.told).encode()
+
+    introspector = Introspector(ask, tally=side.tally, clock=side.clock, seconds=60.0)
+    memory = TokenMemory()
+    found = [introspector.ask(hanging, memory, f"t{at}", at.to_bytes(2, "big")) for at in range(300)]
+    assert isinstance(found[-1], TokenRefused)
+    question = introspector.ask(OPAQUE, memory, "t", b"t")
+    assert not isinstance(question, TokenRefused)
+    await until(lambda: question.ended)
+    assert isinstance(memory.get(b"t", NOW), VerifiedToken)
+    introspector.close()
+    await until(lambda: all(isinstance(one, TokenRefused) or one.ended for one in found))
 
 
 async def test_what_an_issuer_tells_counts_with_the_token_it_tells_of() -> None:
