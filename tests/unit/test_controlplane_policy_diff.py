@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from controlplane.intake.sources import PolicyFolder, SourceFiles
 from controlplane.policy.commands import policy
+from controlplane.policy.running import RunningSources
+from ringfence.kit.watch import FileContent
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 
@@ -131,3 +134,28 @@ def test_bad_input_is_told_with_its_place_and_ends_with_2(tmp_path: Path) -> Non
     missing = run(SHOP / "policies", tmp_path / "none")
     assert missing.exit_code == 2
     assert "there is no such file or folder" in missing.stderr
+
+
+def test_what_runs_is_compared_as_its_control_plane_tells_it(
+    tmp_path: Path, candidate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nobody = run("running", candidate)
+    assert (nobody.exit_code, nobody.stdout) == (2, "")
+    assert "give --state or --admin-socket" in nobody.stderr
+
+    def running(socket: Path) -> RunningSources:
+        assert socket == tmp_path / "admin.sock"
+        mesh = FileContent(path=SHOP / "mesh.yaml", content=(SHOP / "mesh.yaml").read_bytes())
+        files = tuple(
+            FileContent(path=file, content=file.read_bytes()) for file in sorted((SHOP / "policies").iterdir())
+        )
+        return RunningSources(
+            in_force=SourceFiles(mesh=mesh, policies=PolicyFolder(path=SHOP / "policies", files=files)), tried=None
+        )
+
+    monkeypatch.setattr("controlplane.policy.options.running_sources", running)
+    (tmp_path / "admin.sock").touch()
+    result = run("running", candidate, "--admin-socket", tmp_path / "admin.sock")
+    assert result.exit_code == 1, result.stderr
+    assert "  + permitted: shop/web" in result.stdout
