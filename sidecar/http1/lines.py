@@ -37,10 +37,13 @@ def is_authority(value: bytes) -> bool:
     """Whether ``value`` is ``host`` or ``host:port``: a name, an IPv4 address or a bracketed IPv6 one; no user, no
     escape.
 
-    Stricter than RFC 3986: sub-delims and percent-escapes in a host serve only those who want two readers to differ.
+    Stricter than RFC 3986: sub-delims, percent-escapes and empty labels in a host serve only those who want two readers
+    to differ.
     """
     match = _AUTHORITY.fullmatch(value)
-    return match is not None and (match[1] is None or int(match[1]) <= 65535)
+    if match is None or b".." in value or value[:1] == b".":
+        return False
+    return match[1] is None or int(match[1]) <= 65535
 
 
 def read_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:

@@ -42,6 +42,10 @@ def test_the_detail_shows_the_value_escaped_and_cut() -> None:
         (b"[]", False),
         (b"[::1]x", False),
         (b"a\n", False),
+        (b"a.b.:80", True),
+        (b"a.b..", False),
+        (b"a..b", False),
+        (b".a", False),
     ],
 )
 def test_authorities(value: bytes, lawful: bool) -> None:
