@@ -50,7 +50,7 @@ class From:
 class RequestFacts:
     """Of one request; ``now``: Unix seconds, when it is judged."""
 
-    __slots__ = ("_caller", "_fields", "_token", "_tokens", "ambiguous", "now", "waits")
+    __slots__ = ("_caller", "_fields", "_token", "_tokens", "ambiguous", "asked", "now", "waits")
 
     def __init__(self, fields: RequestHeadFields, now: float, tokens: TokenReader, caller: From) -> None:
         self._fields = fields
@@ -60,6 +60,8 @@ class RequestFacts:
         self.now = now
         self.ambiguous = False
         """A header was asked for that the app might read out of another field."""
+        self.asked: set[bytes] = set()
+        """The headers that were asked for, in lower case."""
         self.waits: Asking | None = None
         """What is to be answered before the token is known."""
 
@@ -72,6 +74,7 @@ class RequestFacts:
         return host_asked(self._fields.host)
 
     def header(self, name: bytes) -> Sequence[bytes]:
+        self.asked.add(name)
         if self._fields.has_alike(name):
             self.ambiguous = True
         if name == FORWARDED_FOR:

@@ -19,6 +19,7 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import ForwardedFor
 from ringfence.spiffe import SpiffeId
 from sidecar.facts import ConnectionFacts, From, RequestFacts
+from sidecar.http1.fields import plain_name
 from sidecar.relay import RelayFacts
 from sidecar.remarks import Remarked, Remarks
 from sidecar.tokens.reader import NO_TOKENS, Asking, TokenReader
@@ -30,6 +31,7 @@ class Judged(Remarked, Protocol):
     """A request of either version of HTTP."""
 
     fields: Any  # RequestHeadFields, of either version
+    withheld: frozenset[bytes]  # names that its trailers may not have
 
     def withhold(self, plain: frozenset[bytes]) -> None:
         """Forward no field of these names (`plain_name`), in its head or behind its body."""
@@ -123,6 +125,9 @@ class Judging:
                 decision = _AMBIGUOUS
             elif isinstance(token := facts.token(), VerifiedToken):
                 caller.claims = self._tokens.told(token)
+        if facts.asked and decision.permitted:
+            # There are apps to which a trailer is a header. What a shadow asks is not among them.
+            request.withheld |= frozenset(map(plain_name, facts.asked))
         if facts.waits is not None:
             # Also where it is permitted: a denylist's condition may have read the token, too.
             caller.waits = facts.waits

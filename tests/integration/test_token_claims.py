@@ -238,3 +238,20 @@ async def test_a_call_ends_with_its_token_and_one_whose_token_lives_goes_on() ->
         await until(lambda: app.resets == 1)
         assert lives not in client.over
         client.writer.close()
+
+
+@pytest.mark.parametrize("trailer", ["x-debug: 1", "X_Debug: 1", "x-other: 1"])
+async def test_no_trailer_says_what_a_rule_looks_for_in_headers(trailer: str) -> None:
+    quiet = replace(rule("quiet"), headers=(HeaderMatch(name="x-debug", present=False),))
+    policy = PolicySet(allowlists=(Allowlist(namespace="shop", name="api", rules=(quiet,)),))
+    async with http_app() as port, Mesh(http_app=port) as mesh:
+        mesh.put(policy)
+        client = await HttpClient.to(mesh.http_listen)
+        client.writer.write(b"POST /a HTTP/1.1\r\nhost: api\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n")
+        client.writer.write(f"0\r\n{trailer}\r\n\r\n".encode())
+        if trailer.startswith("x-other"):
+            async with asyncio.timeout(60):
+                assert b"200" in await client.reader.readuntil(b"\r\n")
+        else:
+            assert (await client.reply()).status == 400
+        client.close()

@@ -57,6 +57,7 @@ class Request:
     def __init__(self, *lines: str) -> None:
         self.method, self.target, self.fields = b"GET", b"/a", http1(*lines)
         self.host = self.fields.host
+        self.withheld: frozenset[bytes] = frozenset()
 
 
 def judged(table: Table, shadow: Table | None = None) -> tuple[Recorded, Caller]:
