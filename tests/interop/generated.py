@@ -77,7 +77,6 @@ PATHS: Final = (
     "/shop.Orders/",
     "/shopXOrders/Get",
     "/A/b",
-    "/a;v=1",
     "/a?x=/b",
     "/a/b?",
 )

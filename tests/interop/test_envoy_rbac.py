@@ -105,6 +105,12 @@ PINNED = [
     # A needless escape is the character that it stands for, so that it is no way around a denylist.
     pytest.param(allow(paths=("/a",)), "/%61", "api.example", (), True, False, id="a needless escape is its character"),
     pytest.param(deny(paths=("/a",)), "/%61", "api.example", (), False, True, id="nor is it a way around a denial"),
+    # Parameters of the last segment are a part of it where a rule permits; some servers cut them off, so they are no
+    # way around a denial.
+    pytest.param(
+        allow(paths=("/a",)), "/a;v=1", "api.example", (), False, False, id="parameters are a part, with both"
+    ),
+    pytest.param(deny(paths=("/a",)), "/a;v=1", "api.example", (), False, True, id="they are no way around a denial"),
     # A host is a name; the port behind it is not a part of it.
     pytest.param(
         allow(hosts=("api.example",)), "/", "api.example:80", (), True, False, id="a port is no part of a host"
