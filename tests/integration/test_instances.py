@@ -140,6 +140,11 @@ class Running:
         return pid
 
 
+def served(instance: dict[str, Any]) -> bool:
+    """Whether a sidecar of the instance enforces what it should."""
+    return any(sidecar["standing"] == "current" for sidecar in instance["sidecars"])
+
+
 def environment(pid: int) -> set[str]:
     return set(Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace").split("\0"))
 
@@ -203,6 +208,8 @@ def test_a_control_plane_that_comes_back_hears_who_cannot_serve_and_believes_the
     assert running.reached() <= {"b", "c"}
     os.kill(app, signal.SIGUSR2)
     until(lambda: not running.not_ready("a"), "the word that a serves again")
+    # Of a sidecar that had not come back, the new control plane would never know that it is gone.
+    until(lambda: all(map(served, running.status().values())), "the return of every sidecar")
 
 
 def test_an_instance_whose_sidecar_is_gone_is_left_alone_until_it_is_back(running: Running) -> None:
