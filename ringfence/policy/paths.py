@@ -133,10 +133,15 @@ def parse_template(text: str) -> PathTemplate:
     named = [part.name for part in segments if isinstance(part, Variable) and part.name is not None]
     if len(named) > 1 and len(set(named)) < len(named):
         raise TemplateError("path template uses a name twice", "give each {name} its own name")
-    if judged != joined:
-        literals = judged[1:].split(b"/")
-        segments = tuple(part if isinstance(part, Variable) else literals[at] for at, part in enumerate(segments))
-    return PathTemplate(segments, rest)
+    if judged == joined:
+        return PathTemplate(segments, rest)
+    literals = judged[1:].split(b"/")
+    segments = tuple(part if isinstance(part, Variable) else literals[at] for at, part in enumerate(segments))
+    template = PathTemplate(segments, rest)
+    if len(str(template)) > LIMIT_TEMPLATE_CHARACTERS:
+        # Escapes make it longer, and whoever reads what was written here refuses it.
+        raise TemplateError(f"path template of more than {LIMIT_TEMPLATE_CHARACTERS} characters, escaped", "shorten it")
+    return template
 
 
 def _segment(word: str) -> bytes | Variable:

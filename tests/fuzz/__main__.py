@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz [--seconds N] [--jobs N] [TARGET ...]``: look for inputs that no test has thought of."""
+"""``python -m tests.fuzz [--seconds N] [--jobs N] [--seed N] [TARGET ...]``: look for inputs that no test has thought of."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="for each target  [default: 5]")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="targets at a time")
+    parser.add_argument("--seed", type=int, default=0, help="the same walk again; 0: another each time  [default: 0]")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("target", nargs="*", help="names of folders in tests/fuzz/corpus  [default: all]")
     asked = parser.parse_args()
     if asked.one:
-        return _guided(asked.target[0], asked.seconds) if _has_atheris() else _unguided(asked.target[0], asked.seconds)
+        walk = _guided if _has_atheris() else _unguided
+        return walk(asked.target[0], asked.seconds, asked.seed)
     from tests.fuzz.registry import TARGETS
 
     strangers = [name for name in asked.target if name not in TARGETS]
     if strangers:
         parser.error(f"no target {', '.join(strangers)} (there is {', '.join(TARGETS)})")
     with ThreadPoolExecutor(asked.jobs) as pool:
-        good = list(pool.map(lambda name: _run(name, asked.seconds), asked.target or list(TARGETS)))
+        good = list(pool.map(lambda name: _run(name, asked.seconds, asked.seed), asked.target or list(TARGETS)))
     return 0 if all(good) else 1
 
 
-def _run(name: str, seconds: float) -> bool:
+def _run(name: str, seconds: float, seed: int) -> bool:
     """One target in a process of its own; whether nothing was found."""
-    command = [sys.executable, "-m", "tests.fuzz", "--one", "--seconds", str(seconds), name]
+    command = [sys.executable, "-m", "tests.fuzz", "--one", "--seconds", str(seconds), "--seed", str(seed), name]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     units = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     if done.returncode == 0 and units is not None:
@@ -55,7 +57,7 @@ def _has_atheris() -> bool:
     return importlib.util.find_spec("atheris") is not None
 
 
-def _guided(name: str, seconds: float) -> int:
+def _guided(name: str, seconds: float, seed: int) -> int:
     """By coverage; does not return."""
     import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
@@ -66,6 +68,7 @@ def _guided(name: str, seconds: float) -> int:
     arguments = [
         name,
         f"-max_total_time={max(1, round(seconds))}",
+        f"-seed={seed}",
         f"-timeout={_HANG_SECONDS}",
         f"-max_len={TARGETS[name].limit_bytes}",
         f"-rss_limit_mb={_MEMORY_MB}",
@@ -80,13 +83,13 @@ def _guided(name: str, seconds: float) -> int:
     return 0
 
 
-def _unguided(name: str, seconds: float) -> int:
+def _unguided(name: str, seconds: float, seed: int) -> int:
     from tests.fuzz.mutation import fuzz
     from tests.fuzz.registry import TARGETS, kept
 
     _FOUND.mkdir(parents=True, exist_ok=True)
     inputs = [path.read_bytes() for path in kept(name)]
-    count = fuzz(TARGETS[name], inputs, seconds, _FOUND / f"{name}-found")
+    count = fuzz(TARGETS[name], inputs, seconds, _FOUND / f"{name}-found", seed)
     print(f"number_of_executed_units: {count}", file=sys.stderr)
     return 0
 

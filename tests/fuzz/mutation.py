@@ -41,9 +41,10 @@ def _all(inputs: list[bytes], chance: random.Random) -> Iterator[bytes]:
         yield mutated(inputs, chance)
 
 
-def fuzz(target: Target, inputs: list[bytes], seconds: float, found: Path) -> int:
-    """Run mutations for ``seconds``; the number of inputs. A finding is written to ``found`` and raised."""
-    chance = random.Random(time.time_ns())
+def fuzz(target: Target, inputs: list[bytes], seconds: float, found: Path, seed: int) -> int:
+    """Run mutations for ``seconds``; the number of inputs. A finding is written to ``found`` and raised. Seed 0: the
+    time of day."""
+    chance = random.Random(seed or time.time_ns())
     end, count = time.monotonic() + seconds, 0
     for data in _all(inputs or [b""], chance):
         try:

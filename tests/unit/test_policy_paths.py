@@ -107,6 +107,8 @@ def test_a_template_formats_to_what_was_written(text: str) -> None:
         ("/a;x/b", "no request can match"),
         ("/a;x/**", "no request can match"),
         ("/" + "a" * 1024, "more than 1024 characters"),
+        ("/" + "|" * 342, "more than 1024 characters, escaped"),
+        ("/{" + "n" * 700 + "}/" + "|" * 120, "more than 1024 characters, escaped"),
         ("/" + "a/" * 32, "more than 32 segments"),
     ],
 )
