@@ -12,12 +12,12 @@ from controlplane.intake.configuration import Configuration
 from controlplane.intake.judging import Judge, policy_folder_named
 from controlplane.intake.sources import SourceFiles, Sources
 from controlplane.mesh.document import MeshDocument
-from controlplane.mesh.model import ControlPlaneAddresses
 from controlplane.settings import ControlPlaneSettings
 from ringfence.kit.addresses import SocketAddress
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.kit.watch import ContentReader
+from ringfence.mesh import ControlPlaneAddresses
 from ringfence.policy.yamltree import LIMIT_BYTES
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from controlplane.mesh.document import read_mesh
-from controlplane.mesh.model import Mesh
 from controlplane.up.children import MeshLaunch
 from controlplane.up.places import Places
+from ringfence.mesh import Mesh
 
 SHOP = Path(__file__).parents[1] / "examples" / "shop"
 

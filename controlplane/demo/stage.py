@@ -15,9 +15,9 @@ from typing import Final
 from controlplane.demo.calls import Observed, Stopwatch, failed, permitted, refused
 from controlplane.demo.logbook import Fields, Logbook
 from controlplane.demo.rogue import Attempt, Credentials, attempt_connect, attempt_plaintext
-from controlplane.mesh.model import Mesh, Service
 from controlplane.up.children import sidecar_name
 from ringfence.kit.addresses import SocketAddress
+from ringfence.mesh import Mesh, Service
 
 _CALL_SECONDS: Final = 10.0
 _REFUSAL_HEADER: Final = "x-ringfence-refusal"

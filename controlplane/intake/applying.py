@@ -14,7 +14,6 @@ from controlplane.control.servers import SNAPSHOT_LIMIT_BYTES
 from controlplane.intake.configuration import Configuration, RefusedChange, unappliable
 from controlplane.intake.judging import Judge
 from controlplane.intake.sources import SourceFiles
-from controlplane.mesh.model import workload_name
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.distributor import Distributor
 from controlplane.push.ledger_file import LedgerFile
@@ -26,6 +25,7 @@ from controlplane.tokens.keeper import KeyKeeper
 from controlplane.tokens.needs import with_needs
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
+from ringfence.mesh import workload_name
 from ringfence.policy.problems import Problem, errors
 from ringfence.snapshot import Snapshot
 from ringfence.spiffe import TrustBundle

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controlplane.mesh.fields import Fields, bounded
-from controlplane.mesh.model import DirectPort, DirectService
+from ringfence.mesh import DirectPort, DirectService
 from ringfence.policy.bounds import PORT_LIMIT
 from ringfence.policy.labels import Labels
 from ringfence.policy.yamlnodes import MappingReader

@@ -15,7 +15,10 @@ from controlplane.mesh.direct import KEY as DIRECT
 from controlplane.mesh.direct import read_direct_service
 from controlplane.mesh.drafts import InstanceDraft, InterceptDraft, MeshDraft
 from controlplane.mesh.fields import Fields
-from controlplane.mesh.model import (
+from controlplane.mesh.services import read_service
+from controlplane.mesh.token_issuers import read_token_issuers
+from ringfence.kit.collector_urls import CollectorUrlError, parse_collector_url
+from ringfence.mesh import (
     ROOT_NAMESPACE,
     ControlPlaneAddresses,
     IdentityLifetimes,
@@ -26,9 +29,6 @@ from controlplane.mesh.model import (
     Tracing,
     UpstreamReference,
 )
-from controlplane.mesh.services import read_service
-from controlplane.mesh.token_issuers import read_token_issuers
-from ringfence.kit.collector_urls import CollectorUrlError, parse_collector_url
 from ringfence.policy.problems import Problem
 from ringfence.policy.yamlnodes import MappingReader, load_yaml
 from ringfence.snapshot import Intercept

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlplane.mesh.direct import DirectServiceDraft
-from controlplane.mesh.model import (
+from ringfence.kit.addresses import SocketAddress
+from ringfence.mesh import (
     AccessLog,
     ControlPlaneAddresses,
     IdentityLifetimes,
@@ -17,7 +18,6 @@ from controlplane.mesh.model import (
     Tracing,
     workload_name,
 )
-from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.labels import Labels
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.snapshot import EgressRule, ForwardedFor, PortMode, Protocol

@@ -12,7 +12,7 @@ from typing import Final
 
 from controlplane.mesh.drafts import AddressDraft, InstanceDraft, PortDraft, UpstreamDraft
 from controlplane.mesh.fields import LOOPBACK, Fields, bounded
-from controlplane.mesh.model import Run
+from ringfence.mesh import Run
 from ringfence.policy.problems import shown
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.wire.convert import ENDPOINT_LIMIT

@@ -9,7 +9,7 @@ from controlplane.mesh.egress import read_egress
 from controlplane.mesh.fields import LOOPBACK, Fields, bounded
 from controlplane.mesh.instances import KEY as INSTANCES
 from controlplane.mesh.instances import ServiceParts, read_instances
-from controlplane.mesh.model import AccessLog, AccessLogMode
+from ringfence.mesh import AccessLog, AccessLogMode
 from ringfence.policy.bounds import PORT_LIMIT
 from ringfence.policy.yamlnodes import MappingReader
 from ringfence.snapshot import ForwardedFor, Intercept, PortMode, Protocol

@@ -11,9 +11,9 @@ import ipaddress
 from typing import Final
 
 from controlplane.mesh.fields import Fields
-from controlplane.mesh.model import TokenIssuerRules
 from ringfence.kit.addresses import AddressError, parse_cidr
 from ringfence.kit.host_patterns import HostPatternError, parse_host_pattern
+from ringfence.mesh import TokenIssuerRules
 from ringfence.policy.yamlnodes import MappingReader, ValueReader
 
 KEY: Final = "tokenIssuers"

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from controlplane.mesh.model import DirectService, Instance, Mesh, Service, UpstreamReference
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.addresses import SocketAddress
+from ringfence.mesh import DirectService, Instance, Mesh, Service, UpstreamReference
 from ringfence.policy.bound import BoundPolicy, Policies
 from ringfence.routing.bind import Routes
 from ringfence.snapshot import Endpoint, ForwardProxy, Port, Snapshot, Transport, Upstream, Workload

@@ -18,8 +18,8 @@ from typing import Any, Final
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from controlplane.mesh.model import TokenIssuerRules
 from controlplane.tokens.guard import AllowedUrl, UrlRefusedError, allowed_url, refused_address
+from ringfence.mesh import TokenIssuerRules
 from ringfence.policy.tokens import KeySet, KeySetError, read_key_set
 from ringfence.policy.tokens.keys import KEY_SET_LIMIT_BYTES
 

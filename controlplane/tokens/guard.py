@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from controlplane.mesh.model import TokenIssuerRules
 from controlplane.mesh.token_issuers import NEVER
+from ringfence.mesh import TokenIssuerRules
 
 URL_LIMIT_CHARACTERS: Final = 2048
 _URL: Final = re.compile(r"(https?)://([a-z0-9.-]{1,253})(?::([0-9]{1,5}))?(/[!$-;=?-\[\]_a-z~]*)?")

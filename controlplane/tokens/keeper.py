@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from controlplane.mesh.model import TokenIssuerRules
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.tokens.fetch import FetchError
 from controlplane.tokens.store import HeldKeys, KeyStore, StoreDamagedError
 from ringfence.kit.backoff import Backoff
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
+from ringfence.mesh import TokenIssuerRules
 from ringfence.policy.tokens import KeySet
 
 _AT_ONCE: Final = 16

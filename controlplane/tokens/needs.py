@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from controlplane.mesh.document import MeshDocument
-from controlplane.mesh.model import TokenIssuerRules
 from controlplane.tokens.guard import UrlRefusedError, allowed_url
 from controlplane.tokens.secrets import SecretFileError, read_secret
+from ringfence.mesh import TokenIssuerRules
 from ringfence.policy.bound import Policies
 from ringfence.policy.model import TokenIssuer
 from ringfence.policy.problems import Problem, shown

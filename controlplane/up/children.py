@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from controlplane.mesh.model import Instance, Mesh, Run, Service
 from controlplane.up.places import Places
 from controlplane.up.process import Launch
 from controlplane.up.supervisor import ChildSpec, Tier
 from ringfence.kit.addresses import SocketAddress
+from ringfence.mesh import Instance, Mesh, Run, Service
 
 # Not the script beside the interpreter: that exists only where the package was installed with scripts. -P: the folder
 # that `up` was called in may hold a folder `sidecar` of its own, and must not be searched.

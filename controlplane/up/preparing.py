@@ -10,7 +10,6 @@ from pathlib import Path
 from ca import CaError, init_authority, read_passphrase_file
 from controlplane.intake.judging import Judge, policy_folder_named
 from controlplane.intake.sources import Sources
-from controlplane.mesh.model import Mesh
 from controlplane.up.children import MeshLaunch, app_directory, app_environment
 from controlplane.up.places import (
     PlaceError,
@@ -23,6 +22,7 @@ from controlplane.up.places import (
 from controlplane.up.sockets import unavailable, wanted_sockets
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.watch import ContentReader
+from ringfence.mesh import Mesh
 from ringfence.policy.problems import Place, shown
 from ringfence.policy.yamltree import LIMIT_BYTES
 

@@ -15,7 +15,6 @@ from typing import Final
 
 import aiohttp
 
-from controlplane.mesh.model import Instance, Mesh, Service
 from controlplane.up.children import (
     MeshLaunch,
     app_child,
@@ -31,6 +30,7 @@ from controlplane.up.sockets import free_addresses, wanted_sockets
 from controlplane.up.supervisor import Child, ChildSpec, Listener, Supervisor, Tier
 from ringfence.kit.addresses import SocketAddress
 from ringfence.kit.private_file import replace_private
+from ringfence.mesh import Instance, Mesh, Service
 from ringfence.spiffe import SpiffeId
 
 READY_SECONDS: Final = 60.0

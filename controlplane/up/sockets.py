@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from controlplane.mesh.model import Mesh
 from ringfence.kit.addresses import SocketAddress
+from ringfence.mesh import Mesh
 
 _FREE_PORTS: Final = range(20_000, 32_000)
 _TRIES: Final = 1_000

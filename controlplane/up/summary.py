@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from controlplane.mesh.model import workload_name
 from controlplane.up.children import CONTROL_PLANE, app_name, sidecar_name
 from controlplane.up.running import RunningMesh
+from ringfence.mesh import workload_name
 
 
 def facts(running: RunningMesh, seconds: float) -> dict[str, Any]:

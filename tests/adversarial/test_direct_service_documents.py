@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.mesh.document import read_mesh
-from controlplane.mesh.model import DirectPort, DirectService
+from ringfence.mesh import DirectPort, DirectService
 from ringfence.snapshot import Protocol
 from ringfence.spiffe import SpiffeId
 

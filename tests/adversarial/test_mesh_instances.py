@@ -8,8 +8,8 @@ import pytest
 
 from controlplane.mesh.document import read_mesh
 from controlplane.mesh.instances import INSTANCE_LIMIT
-from controlplane.mesh.model import Instance, Run
 from ringfence.kit.addresses import SocketAddress
+from ringfence.mesh import Instance, Run
 
 GOOD = """\
 apiVersion: ringfence.io/v1alpha1

@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz [--seconds N] [--jobs N] [--seed N] [TARGET ...]``: look for inputs that no test has thought of."""
+"""``python -m tests.fuzz [--seconds N] [--seed N] [TARGET ...]``: look for inputs that no test has thought of."""
 
 from __future__ import annotations
 

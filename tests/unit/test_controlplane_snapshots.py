@@ -6,10 +6,10 @@ from dataclasses import replace
 from random import Random
 
 from controlplane.mesh.document import read_mesh
-from controlplane.mesh.model import Mesh
 from controlplane.push.revisions import RESERVE, Catalog, Ledger, advance, amend, resumed, settled
 from controlplane.push.snapshots import build_snapshots
 from controlplane.push.workload_key import WorkloadKey
+from ringfence.mesh import Mesh
 from ringfence.policy.bound import BoundPolicy
 from ringfence.policy.model import Allowlist, NamespaceCallers, PolicySet, Rule
 from ringfence.routing.bind import PortRoute

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from controlplane.mesh.model import TokenIssuerRules
 from controlplane.tokens.fetch import FetchError, KeyFetcher
+from ringfence.mesh import TokenIssuerRules
 from ringfence.policy.tokens import KeySet
 from tests.issuers import LocalIssuer, local_issuer, never
 from tests.jwts import ec_key, key_set, public

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controlplane.mesh.document import read_mesh
-from controlplane.mesh.model import TokenIssuerRules
 from controlplane.tokens.guard import UrlRefusedError, allowed_url, refused_address
+from ringfence.mesh import TokenIssuerRules
 from tests.mesh_files import mesh_text
 
 RULES = TokenIssuerRules(hosts=("login.example.org", "*.idp.example"), private_networks=("10.1.0.0/16", "fd00:1::/32"))

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.mesh.model import TokenIssuerRules
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.tokens.fetch import FetchError
 from controlplane.tokens.keeper import KeyKeeper
 from controlplane.tokens.store import HeldKeys, KeyStore, StoreDamagedError
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import Logger
+from ringfence.mesh import TokenIssuerRules
 from ringfence.policy.tokens import KeySet, read_key_set
 from tests.jwts import ec_key, key_set
 from tests.waiting import until

@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from controlplane.mesh.model import Run
 from controlplane.up.children import (
     app_child,
     app_environment,
@@ -17,6 +16,7 @@ from controlplane.up.children import (
 )
 from controlplane.up.supervisor import Tier
 from ringfence.kit.addresses import SocketAddress
+from ringfence.mesh import Run
 from tests.up_meshes import SHOP, example_launch
 
 SIGNALS = SocketAddress("127.0.0.1", 9402)

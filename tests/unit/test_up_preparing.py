@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.mesh.model import Run, Service
 from controlplane.up.preparing import BadMeshError, CannotStartError, check_runs, prepared, read_whole_mesh
+from ringfence.mesh import Run, Service
 from tests.up_meshes import SHOP, example_mesh
 
 POLICIES = ("orders.yaml", "payments.yaml", "ledger.yaml")

@@ -1,4 +1,4 @@
-"""The mesh as values, after ``mesh.yaml`` was read and checked whole. Pure."""
+"""The mesh as values: its services, their instances, who they are and what they call. Pure."""
 
 from __future__ import annotations
 
