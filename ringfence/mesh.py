@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -43,10 +43,12 @@ class Tracing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePort:
-    """A port of a service as callers and policies name it."""
+    """A port of a service as callers name it. ``target``: the port of its workloads that it leads to, by which CONNECT
+    and policies name it, where an instance says no other; 0: the same."""
 
     port: int
     protocol: Protocol
+    target: int = 0
     mode: PortMode = PortMode.STRICT
     proxy_protocol: bool = False
     forwarded_for: ForwardedFor = ForwardedFor.REPLACE
@@ -81,6 +83,8 @@ class Instance:
 
     ``apps``: where the app of each port listens, in the order of the service's ports. ``listens``: the local address
     for each upstream, in the order of the service's; None where the app dials the service itself and is intercepted.
+    ``targets``: the port of this very workload behind each of the service's, in their order, 0 where it has none;
+    empty: as the service's ports say. ``spiffe_id``: its identity where that is not the service's.
     """
 
     name: str
@@ -90,6 +94,8 @@ class Instance:
     apps: tuple[SocketAddress, ...]
     listens: tuple[SocketAddress | None, ...]
     run: Run | None
+    targets: tuple[int, ...] = ()
+    spiffe_id: SpiffeId | None = None
 
     @property
     def mesh(self) -> SocketAddress:
@@ -99,11 +105,13 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """One service of the mesh; all of its instances bear its identity, and no two services share one.
+    """One service of the mesh. Its instances bear its identity, unless they say another; on a platform services may
+    share one, and even share instances, which are then one workload.
 
     ``workers``: the processes that share the traffic of each sidecar.
     ``virtual_addresses``: at which its callers may dial it, beside its instances', when their calls are intercepted.
     ``labels``: by which documents choose it, sorted.
+    ``pinned``: a call to an instance's own address is one to that very instance, and not to the service.
     """
 
     name: str
@@ -120,15 +128,58 @@ class Service:
     egress: tuple[EgressRule, ...] = ()
     forward_proxy: SocketAddress | None = None
     labels: Labels = ()
+    pinned: bool = False
 
     @property
     def full_name(self) -> str:
         """``<namespace>/<name>``, unique in the mesh."""
         return f"{self.namespace}/{self.name}"
 
+    @property
+    def identities(self) -> tuple[SpiffeId, ...]:
+        """Those of its instances, in order, each once; its own where it has none."""
+        borne = {one.spiffe_id or self.spiffe_id for one in self.instances}
+        return tuple(sorted(borne, key=str)) if borne else (self.spiffe_id,)
+
+    def identity_of(self, instance: Instance) -> SpiffeId:
+        """The identity of one of its instances."""
+        return instance.spiffe_id or self.spiffe_id
+
+    def targets_of(self, instance: Instance) -> tuple[int, ...]:
+        """The workload's port behind each of the service's, in their order; 0: none."""
+        return instance.targets or self.standard_targets
+
+    def workload_ports(self) -> dict[int, ServicePort]:
+        """What its workloads listen on, by the number that policies say; where two of its ports lead to one and differ,
+        as the stricter of both has it."""
+        found: dict[int, ServicePort] = {}
+        for targets in {self.targets_of(one): None for one in self.instances} or {self.standard_targets: None}:
+            for port, target in zip(self.ports, targets, strict=True):
+                if target:
+                    held = found.get(target)
+                    found[target] = port if held is None else both_ports(held, port)
+        return found
+
+    @property
+    def standard_targets(self) -> tuple[int, ...]:
+        """The port behind each of its ports where an instance says no other."""
+        return tuple(port.target or port.port for port in self.ports)
+
     def name_of(self, instance: Instance) -> str:
         """An instance of this service as people are told of it."""
         return workload_name(self.full_name, instance.name)
+
+
+def both_ports(one: ServicePort, other: ServicePort) -> ServicePort:
+    """A port of a workload of which two others speak. Where they disagree on what is spoken it is found out, so that no
+    rule about requests is gone round by what calls the port opaque."""
+    return replace(
+        one,
+        protocol=one.protocol if one.protocol is other.protocol else Protocol.AUTO,
+        mode=one.mode if one.mode is other.mode else PortMode.STRICT,
+        proxy_protocol=one.proxy_protocol and other.proxy_protocol,
+        forwarded_for=one.forwarded_for if one.forwarded_for is other.forwarded_for else ForwardedFor.REPLACE,
+    )
 
 
 def workload_name(service: str, instance: str) -> str:

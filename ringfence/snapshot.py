@@ -103,6 +103,11 @@ class Workload:
     instance: str = ""
     labels: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def full_name(self) -> str:
+        """Its service's: ``<namespace>/<name>``."""
+        return f"{self.namespace}/{self.service}"
+
 
 class Transport(StrEnum):
     """How an endpoint is reached; either way by mutual TLS with the identity that must answer there."""
@@ -117,7 +122,9 @@ class Endpoint:
 
     ``ready``: whether it can serve, as far as the mesh knows; one that cannot is chosen only where no other can. It
     tells how an endpoint is now, not which one it is, so it is no part of equality: links and counts stay with it.
-    Of a ``direct`` one ``mesh_*`` is where it takes mutual TLS itself.
+    ``port``: the one of the workload that the call is for, in CONNECT; 0: the upstream's. No part of equality either,
+    as calls to all ports of a workload share its links. Of a ``direct`` one ``mesh_*`` is where it takes mutual TLS
+    itself.
     """
 
     mesh_host: str
@@ -126,6 +133,7 @@ class Endpoint:
     spiffe_id: SpiffeId
     ready: bool = field(default=True, compare=False)
     transport: Transport = Transport.TUNNEL
+    port: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

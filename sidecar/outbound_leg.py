@@ -78,7 +78,7 @@ class LegCarrier:
         endpoint = self.leg.member.endpoint
         address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         opened = self._openers.open(
-            endpoint, [(b":method", b"CONNECT"), (b":authority", f"{address}:{self._port}".encode())]
+            endpoint, [(b":method", b"CONNECT"), (b":authority", f"{address}:{endpoint.port or self._port}".encode())]
         )
         if opened is None:
             if self._owner.leg_may_wait():

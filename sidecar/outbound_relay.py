@@ -89,7 +89,8 @@ class OutboundRelay(Relay):
         endpoint = self._member.endpoint
         address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         opened = self._openers.open(
-            endpoint, [(b":method", b"CONNECT"), (b":authority", f"{address}:{self.facts.port}".encode())]
+            endpoint,
+            [(b":method", b"CONNECT"), (b":authority", f"{address}:{endpoint.port or self.facts.port}".encode())],
         )
         if opened is None:
             self._wait()

@@ -11,6 +11,7 @@ from controlplane.mesh.document import MeshDocument, read_mesh
 from controlplane.tokens.needs import needs_of
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.watch import FileContent
+from ringfence.mesh import Mesh
 from ringfence.policy import documents as policies
 from ringfence.policy.analysis.world import Effect
 from ringfence.policy.bind import Surroundings, bind
@@ -46,16 +47,19 @@ def policy_folder_named(source: bytes) -> str | None:
     return named.text if isinstance(named, ScalarNode) and named.text else None
 
 
-def services_of(document: MeshDocument) -> dict[str, MeshService]:
+def services_of(mesh: Mesh) -> dict[str, MeshService]:
     """The services of a mesh as documents are bound to them."""
     return {
         service.full_name: MeshService(
-            ports={port.port: port.protocol for port in service.ports},
-            permissive=frozenset(port.port for port in service.ports if port.mode is PortMode.PERMISSIVE),
-            spiffe_id=service.spiffe_id,
+            ports={number: port.protocol for number, port in service.workload_ports().items()},
+            permissive=frozenset(
+                number for number, port in service.workload_ports().items() if port.mode is PortMode.PERMISSIVE
+            ),
+            spiffe_id=service.identities[0],
             labels=service.labels,
+            other_ids=service.identities[1:],
         )
-        for service in document.mesh.services
+        for service in mesh.services
     } | {
         direct.full_name: MeshService(
             ports={port.port: port.protocol for port in direct.ports},
@@ -63,7 +67,7 @@ def services_of(document: MeshDocument) -> dict[str, MeshService]:
             spiffe_id=direct.spiffe_id,
             labels=direct.labels,
         )
-        for direct in document.mesh.direct_services
+        for direct in mesh.direct_services
     }
 
 
@@ -91,7 +95,7 @@ class Judge:
             problems = [*problems, *found]
         if document is None:
             return None, problems
-        services = services_of(document)
+        services = services_of(document.mesh)
         written = [one for one in documents if not isinstance(one, RouteDocument)]
         surroundings = Surroundings(
             services=services,

@@ -20,11 +20,11 @@ def world_of(configuration: Configuration) -> World:
         WorldService(
             namespace=service.namespace,
             name=service.name,
-            spiffe_id=service.spiffe_id,
+            spiffe_id=service.identities[0],
             labels=service.labels,
             ports=tuple(
-                WorldPort(port=port.port, protocol=port.protocol, permissive=port.mode is PortMode.PERMISSIVE)
-                for port in sorted(service.ports, key=lambda port: port.port)
+                WorldPort(port=number, protocol=port.protocol, permissive=port.mode is PortMode.PERMISSIVE)
+                for number, port in sorted(service.workload_ports().items())
             ),
             policy=bound(service.full_name).policy,
             shadow=bound(service.full_name).shadow,

@@ -28,7 +28,6 @@ def policy_status(
 ) -> dict[str, object]:
     """For each workload the documents that it is told, and for each sidecar those that it enforces; times in Unix
     seconds. ``settled``: nobody refused, nobody is overdue, and the files as they are now are in force."""
-    services = {service.spiffe_id: service.full_name for service in configuration.document.mesh.services}
     bindings = {
         document.header.full_name for document in configuration.documents if isinstance(document, RoleBindingDocument)
     }
@@ -47,12 +46,12 @@ def policy_status(
 
     workloads = []
     for workload, snapshot in sorted(
-        distributor.catalog.snapshots.items(), key=lambda item: (services[item[0].spiffe_id], item[0].instance)
+        distributor.catalog.snapshots.items(), key=lambda item: (item[1].workload.full_name, item[0].instance)
     ):
         told = distributor.told.of(workload, snapshot.revision)
         workloads.append(
             {
-                "service": services[workload.spiffe_id],
+                "service": snapshot.workload.full_name,
                 "instance": workload.instance or None,
                 "spiffe_id": str(workload.spiffe_id),
                 "revision": snapshot.revision,

@@ -34,17 +34,16 @@ def status_document(
     ``now`` is sent along, so that a reader on another clock can still say how long an identity has left.
     """
     mesh = configuration.document.mesh
-    services = {service.spiffe_id: service for service in mesh.services}
     workloads: list[dict[str, object]] = []
 
     def name(item: tuple[WorkloadKey, Snapshot]) -> tuple[str, str]:
-        return services[item[0].spiffe_id].full_name, item[0].instance
+        return item[1].workload.full_name, item[0].instance
 
     for workload, snapshot in sorted(catalog.snapshots.items(), key=name):
         verdict = readiness.verdict(workload, monotonic)
         workloads.append(
             {
-                "service": services[workload.spiffe_id].full_name,
+                "service": snapshot.workload.full_name,
                 "instance": workload.instance or None,
                 "spiffe_id": str(workload.spiffe_id),
                 "revision": snapshot.revision,

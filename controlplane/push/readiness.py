@@ -214,6 +214,6 @@ def _upstream(upstream: Upstream, verdicts: Mapping[Endpoint, Verdict]) -> Upstr
     return replace(
         upstream,
         endpoints=tuple(
-            replace(end, ready=verdicts.get(end, READY).serves(upstream.port)) for end in upstream.endpoints
+            replace(end, ready=verdicts.get(end, READY).serves(end.port or upstream.port)) for end in upstream.endpoints
         ),
     )

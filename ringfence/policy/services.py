@@ -18,7 +18,8 @@ class MeshService:
     """The ports of one service, each with how its bytes are read: ``tcp`` for opaque, else a form of HTTP.
 
     ``permissive``: those of them that also take callers without an identity. ``has_sidecar``: whether anybody enforces
-    there what policy says. ``spiffe_id``: its identity, None where nobody asks for it.
+    there what policy says. ``spiffe_id``: its identity, None where nobody asks for it; ``other_ids``: those that
+    workloads of it bear beside it.
     """
 
     ports: Mapping[int, str]
@@ -26,6 +27,12 @@ class MeshService:
     has_sidecar: bool = True
     spiffe_id: SpiffeId | None = None
     labels: Labels = ()
+    other_ids: tuple[SpiffeId, ...] = ()
+
+    @property
+    def identities(self) -> tuple[SpiffeId, ...]:
+        """All of them."""
+        return (self.spiffe_id, *self.other_ids) if self.spiffe_id is not None else self.other_ids
 
 
 Services = Mapping[str, MeshService]

@@ -144,6 +144,7 @@ def _upstream_to_wire(upstream: Upstream) -> control_pb2.Upstream:
                 spiffe_id=str(endpoint.spiffe_id),
                 not_ready=not endpoint.ready,
                 transport=endpoint.transport.value,
+                port=endpoint.port,
             )
             for endpoint in upstream.endpoints
         ],
@@ -322,6 +323,7 @@ def _endpoint(path: str, message: control_pb2.Endpoint) -> Endpoint:
         transport=read_word(f"{path}.transport", message.transport, Transport)
         if message.transport
         else Transport.TUNNEL,
+        port=read_port(f"{path}.port", message.port) if message.port else 0,
     )
 
 

@@ -170,6 +170,7 @@ ENDPOINTS = st.builds(
     spiffe_id=WORKLOADS,
     ready=st.booleans(),
     transport=st.sampled_from(Transport),
+    port=st.just(0) | PORTS,
 )
 SECONDS = st.none() | st.floats(1, 60)
 ON = st.lists(st.sampled_from(RetryOn), min_size=1, max_size=5, unique=True).map(tuple)

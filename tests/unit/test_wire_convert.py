@@ -78,7 +78,12 @@ def snapshot() -> Snapshot:
                 endpoints=(
                     Endpoint(mesh_host="10.0.0.2", mesh_port=15008, address="10.0.0.2", spiffe_id=PAYMENTS),
                     Endpoint(
-                        mesh_host="10.0.0.3", mesh_port=15008, address="10.0.0.3", spiffe_id=PAYMENTS, ready=False
+                        mesh_host="10.0.0.3",
+                        mesh_port=15008,
+                        address="10.0.0.3",
+                        spiffe_id=PAYMENTS,
+                        ready=False,
+                        port=8081,
                     ),
                 ),
                 addresses=("10.0.0.2", "10.96.0.2"),
@@ -258,6 +263,7 @@ REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
     ("workload.ports[0].forwarded_for", _set("workload.ports[0].forwarded_for", "keep")),
     ("upstreams[0].endpoints[0].transport", _set("upstreams[0].endpoints[0].transport", "plain")),
     ("upstreams[0].endpoints[0].mesh_port", _set("upstreams[0].endpoints[0].mesh_port", 0)),
+    ("upstreams[0].endpoints[1].port", _set("upstreams[0].endpoints[1].port", 65536)),
     ("upstreams[0].endpoints[0].address", _set("upstreams[0].endpoints[0].address", "10.0.0.2:80")),
     ("allowlists[1]", _repeat("allowlists")),
     ("allowlists[0].name", _set("allowlists[0].name", "")),
@@ -323,6 +329,7 @@ def test_a_sender_that_knows_no_modes_means_strict_ports_and_no_more() -> None:
     message.ClearField("egress")
     message.upstreams[0].endpoints[0].ClearField("transport")
     received = snapshot_from_wire(message)
+    assert [endpoint.port for endpoint in received.upstreams[0].endpoints] == [0, 8081]
     assert received.workload.ports[1].mode is PortMode.STRICT
     assert not received.workload.ports[1].proxy_protocol
     assert received.workload.intercept is None

@@ -47,9 +47,9 @@ class CallerResolver:
         self._trust_domain = trust_domain
         self._problems = problems
         self._identities = {
-            (one.spiffe_id.trust_domain, one.spiffe_id.segments): name
+            (spiffe_id.trust_domain, spiffe_id.segments): name
             for name, one in services.items()
-            if one.spiffe_id is not None
+            for spiffe_id in one.identities
         }
         self._namespaces = {segments[1] for _, segments in self._identities if len(segments) == 4}
         self._patterns = 0
@@ -95,8 +95,9 @@ class CallerResolver:
         service = self._services.get(full_name)
         if service is None:
             self._wrong(unknown_name("service", full_name, place, self._services))
-        elif service.spiffe_id is not None:
-            yield SpiffeIdPattern(trust_domain=service.spiffe_id.trust_domain, segments=service.spiffe_id.segments)
+            return
+        for spiffe_id in service.identities:
+            yield SpiffeIdPattern(trust_domain=spiffe_id.trust_domain, segments=spiffe_id.segments)
 
     def _labelled(self, wanted: LabelledServices, place: Place) -> list[Named]:
         found = [

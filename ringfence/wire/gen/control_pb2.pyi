@@ -614,16 +614,19 @@ class Endpoint(_message.Message):
     SPIFFE_ID_FIELD_NUMBER: _builtins.int
     NOT_READY_FIELD_NUMBER: _builtins.int
     TRANSPORT_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
     mesh_host: _builtins.str
     mesh_port: _builtins.int
     address: _builtins.str
-    """with Upstream.port: the CONNECT authority"""
+    """with port: the CONNECT authority"""
     spiffe_id: _builtins.str
     """who must answer there"""
     not_ready: _builtins.bool
     """to be chosen only where no other endpoint is ready"""
     transport: _builtins.str
     """"tunnel" | "direct", which takes mutual TLS itself at mesh_*; empty is tunnel"""
+    port: _builtins.int
+    """of the workload, where it is not Upstream.port; 0: it is"""
     def __init__(
         self,
         *,
@@ -633,10 +636,11 @@ class Endpoint(_message.Message):
         spiffe_id: _builtins.str = ...,
         not_ready: _builtins.bool = ...,
         transport: _builtins.str = ...,
+        port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "not_ready", b"not_ready", "spiffe_id", b"spiffe_id", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "mesh_host", b"mesh_host", "mesh_port", b"mesh_port", "not_ready", b"not_ready", "port", b"port", "spiffe_id", b"spiffe_id", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

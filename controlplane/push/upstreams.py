@@ -1,0 +1,122 @@
+"""How callers reach services, as snapshots have it. Pure.
+
+What many callers are told alike is made once, and is one object in all of their snapshots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ringfence.kit.addresses import SocketAddress
+from ringfence.mesh import DirectService, Mesh, Service, UpstreamReference
+from ringfence.routing.bind import Routes
+from ringfence.snapshot import Endpoint, Transport, Upstream
+
+Called = tuple[UpstreamReference, SocketAddress | None]
+"""What a workload calls, and where its sidecar listens for that; None: nowhere, the app's own calls are intercepted."""
+
+
+class UpstreamMaker:
+    """Makes upstreams of one mesh under one set of routes."""
+
+    __slots__ = ("_endpoints", "_made", "_routes", "_services", "_tuples")
+
+    def __init__(self, mesh: Mesh, routes: Routes) -> None:
+        self._services: Mapping[str, Service | DirectService] = {
+            **{service.full_name: service for service in mesh.services},
+            **{service.full_name: service for service in mesh.direct_services},
+        }
+        self._routes = routes
+        self._endpoints: dict[tuple[str, int], tuple[Endpoint, ...]] = {}
+        self._made: dict[tuple[str, int, SocketAddress | None], Upstream] = {}
+        self._tuples: dict[tuple[Called, ...], tuple[Upstream, ...]] = {}
+
+    def make(self, called: tuple[Called, ...]) -> tuple[Upstream, ...]:
+        """Those of one workload, in an order of their own: by listener, or by service and port."""
+        found = self._tuples.get(called)
+        if found is None:
+            found = tuple(self._one(*one) for one in sorted(called, key=_order))
+            self._tuples[called] = found
+        return found
+
+    def _one(self, reference: UpstreamReference, listen: SocketAddress | None) -> Upstream:
+        key = (reference.service, reference.port, listen)
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = self._upstream(reference, listen)
+        return found
+
+    def _upstream(self, reference: UpstreamReference, listen: SocketAddress | None) -> Upstream:
+        target = self._services[reference.service]
+        endpoints = self._endpoints_of(target, reference.port)
+        pinned = isinstance(target, Service) and target.pinned
+        own = sorted({endpoint.address for endpoint in endpoints}) if not pinned else []
+        routes = self._routes.get(reference.service, {})
+        held = next((routes[port] for port in _ports_behind(target, reference.port) if port in routes), None)
+        return Upstream(
+            service=target.name,
+            namespace=target.namespace,
+            port=reference.port,
+            protocol=reference.protocol,
+            listen_host=listen.host if listen is not None else "",
+            listen_port=listen.port if listen is not None else 0,
+            endpoints=endpoints,
+            addresses=tuple(dict.fromkeys((*own, *sorted(target.virtual_addresses)))),
+            route=held.route if held is not None else None,
+        )
+
+    def _endpoints_of(self, target: Service | DirectService, port: int) -> tuple[Endpoint, ...]:
+        key = (target.full_name, port)
+        found = self._endpoints.get(key)
+        if found is None:
+            made = _direct(target, port) if isinstance(target, DirectService) else _tunnelled(target, port)
+            found = self._endpoints[key] = made
+        return found
+
+
+def _direct(target: DirectService, port: int) -> tuple[Endpoint, ...]:
+    return tuple(
+        Endpoint(
+            mesh_host=address,
+            mesh_port=port,
+            address=address,
+            spiffe_id=target.spiffe_id,
+            transport=Transport.DIRECT,
+        )
+        for address in sorted(target.addresses)
+    )
+
+
+def _tunnelled(target: Service, port: int) -> tuple[Endpoint, ...]:
+    """One for each instance that has the port, in the order of their names."""
+    index = next((place for place, one in enumerate(target.ports) if one.port == port), None)
+    found = []
+    for instance in sorted(target.instances, key=lambda instance: instance.name):
+        behind = target.targets_of(instance)[index] if index is not None else port
+        if behind:
+            found.append(
+                Endpoint(
+                    mesh_host=instance.address,
+                    mesh_port=instance.mesh_port,
+                    address=instance.address,
+                    spiffe_id=target.identity_of(instance),
+                    port=behind if behind != port else 0,
+                )
+            )
+    return tuple(found)
+
+
+def _ports_behind(target: Service | DirectService, port: int) -> tuple[int, ...]:
+    """The workloads' ports behind one of a service, by which routes name it."""
+    if isinstance(target, DirectService):
+        return (port,)
+    index = next((place for place, one in enumerate(target.ports) if one.port == port), None)
+    if index is None:
+        return (port,)
+    return tuple(sorted({target.standard_targets[index], *(target.targets_of(one)[index] for one in target.instances)}))
+
+
+def _order(called: Called) -> tuple[str, int, str, int]:
+    """Unique in a workload: two upstreams without a listener are two services or two ports."""
+    reference, listen = called
+    return (listen.host if listen else "", listen.port if listen else 0, reference.service, reference.port)
