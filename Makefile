@@ -89,10 +89,12 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(LOCK_VENV)/bin/pip-compile -
 lock: $(STAMPS)/venv
 	@[ -x $(LOCK_VENV)/bin/pip-compile ] || { $(PYTHON) -m venv $(LOCK_VENV) && $(LOCK_VENV)/bin/pip install --quiet pip-tools; }
 	rm -f requirements/*.txt
-	$(PIP_COMPILE) --extra test,dev,bench,otlp,postgresql --output-file requirements/bench.txt pyproject.toml
+	$(PIP_COMPILE) --extra test,dev,bench,kubernetes,otlp,postgresql --output-file requirements/bench.txt pyproject.toml
 	cp requirements/bench.txt requirements/check.txt
-	$(PIP_COMPILE) --extra test,dev,otlp,postgresql --output-file requirements/check.txt pyproject.toml
-	cp requirements/check.txt requirements/run.txt
+	$(PIP_COMPILE) --extra test,dev,kubernetes,otlp,postgresql --output-file requirements/check.txt pyproject.toml
+	cp requirements/check.txt requirements/image.txt
+	$(PIP_COMPILE) --extra kubernetes,otlp,postgresql --output-file requirements/image.txt pyproject.toml
+	cp requirements/image.txt requirements/run.txt
 	$(PIP_COMPILE) --output-file requirements/run.txt pyproject.toml
 
 clean:
