@@ -11,7 +11,9 @@ from typing import Final
 import click
 
 # Name of a command: where it is. A new command is one line here.
-COMMANDS: Final[dict[str, str]] = {}
+COMMANDS: Final[dict[str, str]] = {
+    "check": "k8s.ramp.check_command:command",
+}
 
 _EPILOG = """\b
 Example:
