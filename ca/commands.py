@@ -52,6 +52,20 @@ _database = click.option(
     metavar="FILE",
     help="File that holds the database's URL, if it is not SQLite in the folder.",
 )
+_passphrase = click.option(
+    "--passphrase-file",
+    type=_FILE,
+    envvar=PASSPHRASE_FILE_VARIABLE,
+    show_envvar=True,
+    metavar="FILE",
+    help="File that holds the passphrase, outside the folder; asked for on a terminal if not given.",
+)
+_known_root = click.option(
+    "--known-root",
+    type=_FILE,
+    metavar="FILE",
+    help="The root that the mesh had before, PEM, where FILE is there; then no other is taken or made.",
+)
 
 
 @click.group(name="ca", epilog=example("ringfence ca init --trust-domain shop.example --data ./ca"))
@@ -68,21 +82,19 @@ def ca() -> None:
 @click.option("--trust-domain", type=TrustDomainType(), required=True, metavar="NAME", help="Such as shop.example.")
 @_data
 @click.option("--dns", "dns_names", multiple=True, metavar="NAME", help="DNS name to issue under, too; repeatable.")
-@click.option(
-    "--passphrase-file",
-    type=_FILE,
-    envvar=PASSPHRASE_FILE_VARIABLE,
-    show_envvar=True,
-    metavar="FILE",
-    help="File that holds the passphrase, outside the folder; asked for on a terminal if not given.",
-)
+@_passphrase
+@click.option("--if-missing", is_flag=True, help="Done, if the authority of this trust domain is there and opens.")
+@_known_root
 @_json
 @told
 def init(
+    *,
     trust_domain: TrustDomain,
     data_dir: Path,
     dns_names: tuple[str, ...],
     passphrase_file: Path | None,
+    if_missing: bool,
+    known_root: Path | None,
     as_json: bool,
 ) -> None:
     """Make a new authority: a root and a name-constrained issuing certificate, keys encrypted under a passphrase.
@@ -92,6 +104,10 @@ def init(
     from ca.authority import init_authority
     from ca.folder import check_vacant
 
+    if known_root is not None and not if_missing:
+        raise click.UsageError("--known-root goes with --if-missing (without it every authority found is in the way)")
+    if if_missing and _found(data_dir, passphrase_file, known_root, trust_domain, as_json):
+        return
     check_vacant(data_dir)  # before anybody types a passphrase
     hierarchy = init_authority(data_dir, trust_domain, _new_passphrase(passphrase_file, data_dir), dns_names=dns_names)
     _say(_facts(data_dir, hierarchy), as_json)
@@ -117,6 +133,51 @@ def bundle(data_dir: Path) -> None:
 
     hierarchy = read_certificates(data_dir)
     click.echo(TrustBundle(hierarchy.trust_domain, (hierarchy.root_der,)).to_pem(), nl=False)
+
+
+@ca.command(name="export", epilog=example("ringfence ca export --data ./ca > ca-backup.pem"))
+@_data
+@told
+def export_(data_dir: Path) -> None:
+    """Print the authority as PEM, its keys under their passphrase still: a backup, and what import takes."""
+    from ca.moving import export_authority
+
+    click.echo(export_authority(data_dir), nl=False)
+
+
+@ca.command(
+    name="import",
+    epilog=example("ringfence ca import --data ./ca --from ca-backup.pem --passphrase-file ~/ca.pass"),
+)
+@_data
+@click.option("--from", "source", type=_FILE, required=True, metavar="FILE", help="What ringfence ca export printed.")
+@_passphrase
+@click.option("--if-missing", is_flag=True, help="Done, if an authority is there and opens.")
+@_known_root
+@_json
+@told
+def import_(
+    *,
+    data_dir: Path,
+    source: Path,
+    passphrase_file: Path | None,
+    if_missing: bool,
+    known_root: Path | None,
+    as_json: bool,
+) -> None:
+    """Make the folder of an authority that lived elsewhere: another machine, or a volume that is lost."""
+    from ca.folder import check_vacant
+    from ca.moving import LIMIT_BYTES, Expected, import_authority
+
+    if if_missing and (data_dir / "root.pem").exists():
+        _found(data_dir, passphrase_file, known_root, None, as_json)
+        return
+    check_vacant(data_dir)
+    with source.open("rb") as stream:
+        text = stream.read(LIMIT_BYTES + 1)
+    expected = Expected(passphrase=_new_passphrase(passphrase_file, data_dir), known_root=_known_pem(known_root))
+    hierarchy = import_authority(data_dir, text, expected, secrets.token_bytes)
+    _say(_facts(data_dir, hierarchy), as_json)
 
 
 @ca.group(epilog=example("ringfence ca token create --data ./ca --spiffe-id spiffe://shop.example/ns/shop/sa/web"))
@@ -266,6 +327,32 @@ def _store(data_dir: Path, database_url_file: Path | None) -> Iterator[tuple[Hie
         yield hierarchy, database
     finally:
         database.close()
+
+
+def _found(
+    data_dir: Path,
+    passphrase_file: Path | None,
+    known_root: Path | None,
+    trust_domain: TrustDomain | None,
+    as_json: bool,
+) -> bool:
+    """Whether the authority is there, and is the one that it must be."""
+    from ca.moving import Expected, present_authority
+
+    passphrase = _new_passphrase(passphrase_file, data_dir)
+    expected = Expected(trust_domain=trust_domain, passphrase=passphrase, known_root=_known_pem(known_root))
+    hierarchy = present_authority(data_dir, expected)
+    if hierarchy is not None:
+        _say(_facts(data_dir, hierarchy), as_json)
+    return hierarchy is not None
+
+
+def _known_pem(file: Path | None) -> bytes:
+    """The root on record; nothing where there is no record."""
+    if file is None or not file.exists():
+        return b""
+    with file.open("rb") as stream:
+        return stream.read(65_536)
 
 
 def _new_passphrase(file: Path | None, data_dir: Path) -> bytes:
