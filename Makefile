@@ -18,10 +18,11 @@ STAMPS := $(VENV)/.ready
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 
-.PHONY: help run test fuzz check format bench soak gen lock clean
+.PHONY: help run test test-cluster fuzz check format bench soak gen lock clean
 help:
 	@echo 'make run    the demo mesh (ARGS="--once": one round of calls, then end)'
 	@echo 'make test   all tests (ARGS go to pytest)'
+	@echo 'make test-cluster  the tests on a real Kubernetes (root, Go 1.26; the first time it is built, for a quarter of an hour)'
 	@echo 'make fuzz   look for inputs that break a parser (ARGS="--seconds 600 http1"); what was found lies in build/fuzz'
 	@echo 'make check  format, lint, types, import contracts, generated code up to date'
 	@echo 'make format write what the formatter and the linter can mend'
@@ -37,6 +38,10 @@ run: $(STAMPS)/run
 
 test: $(STAMPS)/check $(STAMPS)/system-test
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-cluster: $(STAMPS)/check $(STAMPS)/system-cluster
+	@$(BIN)/python -m tests.cluster build
+	@$(BIN)/python -m pytest tests/cluster $(ARGS)
 
 fuzz: $(STAMPS)/check
 	@$(BIN)/python -m tests.fuzz $(ARGS)

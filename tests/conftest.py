@@ -11,6 +11,7 @@ import pytest
 from ringfence.kit.clock import FakeClock
 from tests import ports
 from tests.aftermath import pytest_runtest_makereport, pytest_runtest_protocol
+from tests.left_out import pytest_ignore_collect, pytest_terminal_summary
 from tests.postgres import new_postgres_url, postgres_cluster, postgres_url
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "new_postgres_url",
     "postgres_cluster",
     "postgres_url",
+    "pytest_ignore_collect",
     "pytest_runtest_makereport",
     "pytest_runtest_protocol",
+    "pytest_terminal_summary",
 ]
 
 # Tests start processes while servers of grpcio run; what it would do in a forked child before that becomes another
