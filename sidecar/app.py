@@ -50,6 +50,7 @@ from sidecar.settings import AccessLog, SidecarSettings
 from sidecar.signals import ListenError, SignalsServer
 
 if TYPE_CHECKING:
+    from sidecar.probes.pages import ProbePages
     from sidecar.workers import WholeLines
 
 # Requests leave no cycles behind; the default threshold would look for some every few hundred of them.
@@ -189,7 +190,13 @@ class _Sidecar:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, told)
-        signals = SignalsServer(self._metrics_text, self.waiting_for, log=self._log.bind("signals"))
+        probes = self._probe_pages()
+        signals = SignalsServer(
+            self._metrics_text,
+            self.waiting_for,
+            log=self._log.bind("signals"),
+            more=probes.routes() if probes is not None else {},
+        )
         admin = AdminServer(self._admin_pages(stop), log=self._log.bind("admin"))
         listen = self._settings.signals
         try:
@@ -228,9 +235,21 @@ class _Sidecar:
         finally:
             self._readiness.close()
             await admin.close()
+            if probes is not None:
+                probes.close()
             await signals.close()
         self._log.info("sidecar stopped")
         return status
+
+    def _probe_pages(self) -> ProbePages | None:
+        """What asks the app costs memory, so it is imported where a pod has probes."""
+        pod = self._settings.pod
+        if not pod.probes:
+            return None
+        from sidecar.probes.asking import Asker
+        from sidecar.probes.pages import ProbePages
+
+        return ProbePages(pod.probes, Asker(pod.addresses[0]), self._log.bind("probes"))
 
     async def _farewell(self) -> None:
         """Give the word that it drains a moment to leave: callers are to choose others before they meet a closed

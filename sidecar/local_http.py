@@ -62,6 +62,10 @@ class BadRequestError(Exception):
     """The request cannot be served as it is: status 400, with this line."""
 
 
+class HangUpError(Exception):
+    """The connection is to end without an answer."""
+
+
 Route = Callable[[], Page]
 """Makes the answer for one path; it runs in the event loop and must not block."""
 
@@ -71,10 +75,11 @@ Answering = Callable[[Asked], Page | Awaitable[Page]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verbs:
-    """A path that is more than a page to look at."""
+    """A path that is more than a page to look at; ``seconds``: how much longer than others it may take to answer."""
 
     get: Answering | None = None
     post: Answering | None = None
+    seconds: float = 0.0
 
     @property
     def allow(self) -> str:
@@ -104,21 +109,31 @@ class LocalHttp:
         self.deadline_seconds = deadline_seconds
         self._connection_limit = connection_limit
         self._admits = admits
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, None] = {}  # in the order of their coming
 
     def protocol(self) -> Connection:
         """A protocol for one accepted connection."""
         return Connection(self)
 
     def enter(self, connection: Connection, transport: asyncio.BaseTransport) -> bool:
-        """Take a connection in; False: it is one too many, or its peer may not ask here."""
-        if len(self._open) >= self._connection_limit or (self._admits is not None and not self._admits(transport)):
+        """Take a connection in; False: it is one too many, or its peer may not ask here.
+
+        When all places are taken, the oldest that has not asked yet goes: whoever only holds connections open must not
+        keep a probe out, since the kubelet kills what it cannot ask.
+        """
+        if self._admits is not None and not self._admits(transport):
             return False
-        self._open.add(connection)
+        if len(self._open) >= self._connection_limit:
+            idle = next((one for one in self._open if not one.has_asked), None)
+            if idle is None:
+                return False
+            idle.abort()
+            self.leave(idle)
+        self._open[connection] = None
         return True
 
     def leave(self, connection: Connection) -> None:
-        self._open.discard(connection)
+        self._open.pop(connection, None)
 
     def close(self) -> None:
         """End every connection at once."""
@@ -128,6 +143,11 @@ class LocalHttp:
     @property
     def connections(self) -> int:
         return len(self._open)
+
+    @property
+    def asked(self) -> int:
+        """Of these, those whose request is there."""
+        return sum(one.has_asked for one in self._open)
 
 
 class Connection(asyncio.Protocol):
@@ -142,6 +162,11 @@ class Connection(asyncio.Protocol):
         self._feed: Feed | None = None
         self._later: asyncio.Task[None] | None = None  # waits for an answer
         self._answered = False
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether its request is there, or as much of it as says where it goes."""
+        return self._answered or self._post is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's is no instance of it
@@ -238,12 +263,23 @@ class Connection(asyncio.Protocol):
 
     def _page(self, path: str, route: Route | Verbs | None, query: str) -> Page | Awaitable[Page]:
         if route is None:
-            return plain_page(404, f"no such page; there are: {' '.join(sorted(self._server.routes))}")
+            return plain_page(404, f"no such page; there are: {' '.join(sorted(self._top_pages()))}")
         if isinstance(route, Verbs):
             get = route.get
             assert get is not None  # else it would not be allowed
+            self._allow(route.seconds)
             return self._made(lambda: get(Asked(query, b"")))
         return self._made(route)
+
+    def _top_pages(self) -> list[str]:
+        """Not those below them: what a pod declares is nobody's business."""
+        return [path for path in self._server.routes if path.count("/") == 1]
+
+    def _allow(self, seconds: float) -> None:
+        """So much more time."""
+        if seconds and self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = asyncio.get_running_loop().call_later(self._server.deadline_seconds + seconds, self.abort)
 
     def _made(self, make: Callable[[], Page | Awaitable[Page]]) -> Page | Awaitable[Page]:
         try:
@@ -269,6 +305,9 @@ class Connection(asyncio.Protocol):
         async def later() -> None:
             try:
                 found = await page
+            except HangUpError:
+                self.abort()
+                return
             except Exception as error:
                 found = self._failed(error)
             self._send(found, with_body=with_body)

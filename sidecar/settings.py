@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ringfence.spiffe import SpiffeId
+from sidecar.probes.model import Probe
 from sidecar.settings_values import (
     AccessLog,
     HostPort,
@@ -23,6 +24,7 @@ from sidecar.settings_values import (
     parse_level,
     parse_lifetime,
     parse_path,
+    parse_pod_addresses,
     parse_share,
     parse_workers,
     parse_workload_id,
@@ -36,6 +38,7 @@ __all__ = [
     "HostPort",
     "IdentitySettings",
     "LogSettings",
+    "PodSettings",
     "SettingsError",
     "SidecarSettings",
     "SignalsSettings",
@@ -51,6 +54,7 @@ T = TypeVar("T")
 
 # sun_path holds 108 bytes with its closing NUL.
 _SOCKET_PATH_LIMIT_BYTES: Final = 107
+_LOOPBACK: Final[tuple[str, ...]] = ("127.0.0.1",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +120,17 @@ class SignalsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PodSettings:
+    """What only a sidecar in a pod needs to know."""
+
+    addresses: tuple[str, ...]
+    """The pod's own, the primary one first: there the kubelet would probe the app."""
+
+    probes: tuple[Probe, ...]
+    """What the pod declares; answered on the signals listener, as the kubelet has no identity."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is written to standard error, as JSON lines."""
 
@@ -135,6 +150,7 @@ class SidecarSettings:
     identity: IdentitySettings
     control: ControlSettings
     signals: SignalsSettings
+    pod: PodSettings
     log: LogSettings
 
     tracing: TracingSettings | None
@@ -161,6 +177,8 @@ class SidecarSettings:
             "state": str(identity.state_dir),
             "lifetime_seconds": identity.lifetime_seconds,
             "signals": _shown(self.signals.listen),
+            "pod_addresses": list(self.pod.addresses),
+            "probes": [f"{probe.container}/{probe.kind}" for probe in self.pod.probes],
             "admin_socket": str(self.signals.admin_socket),
             "access_log": str(self.log.access_log),
             "access_log_sample": self.log.access_log_sample,
@@ -211,6 +229,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
     token_file = reader.path("join-token-file")
     listen: HostPort | None = reader.optional("signals", parse_host_port, None)
     admin_socket = reader.socket_path(state)
+    pod = reader.pod(listen)
     access_log = reader.optional("access-log", parse_access_log, AccessLog.DENIED)
     sample = reader.access_log_sample(access_log)
     level = reader.optional("log-level", parse_level, "info")
@@ -231,6 +250,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
         ),
         control=ControlSettings(address=control, instance=instance, state_dir=state),
         signals=SignalsSettings(listen=listen, admin_socket=admin_socket),
+        pod=pod,
         tracing=tracing,
         log=LogSettings(access_log=access_log, access_log_sample=sample, level=level),
         workers=workers,
@@ -278,6 +298,21 @@ class _Reader:
             )
             return None
         return TrustSettings(root_fingerprint=fingerprint, bundle_file=bundle)
+
+    def pod(self, listen: HostPort | None) -> PodSettings:
+        addresses: tuple[str, ...] = self.optional("pod-address", parse_pod_addresses, _LOOPBACK)
+        given = self._given.get("probes")
+        probes: tuple[Probe, ...] = ()
+        if given is not None:
+            from sidecar.probes.reading import ProbesError, read_probes  # only a pod has any
+
+            try:
+                probes = read_probes(given.text)
+            except ProbesError as error:
+                self.problems.extend(f"{given.origin}: {problem}" for problem in error.problems)
+            if listen is None and "signals" not in self._given:
+                self.problems.append(f"{given.origin}: probes are answered nowhere (give --signals)")
+        return PodSettings(addresses=addresses, probes=probes)
 
     def access_log_sample(self, access_log: AccessLog) -> float:
         if "access-log-sample" in self._given and access_log is not AccessLog.ALL:

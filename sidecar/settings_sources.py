@@ -48,6 +48,8 @@ SETTINGS: Final = (
     Setting("state", ("state",), "DIR", "Folder of this sidecar alone, made with mode 0700."),
     Setting("lifetime", ("lifetime",), "DURATION", "Lifetime to ask for, such as 1h  [default: the CA's]"),
     Setting("signals", ("signals",), "HOST:PORT", "Where to serve /healthz, /readyz, /metrics  [default: nowhere]"),
+    Setting("pod-address", ("podAddress",), "IP[,IP]", "Where the pod's probes meet its app  [default: 127.0.0.1]"),
+    Setting("probes", ("probes",), "JSON", "The pod's probes, answered below /app-health/ of signals  [default: none]"),
     Setting("admin-socket", ("adminSocket",), "PATH", "Unix socket for the owner  [default: DIR/run/admin.sock]"),
     Setting("access-log", ("accessLog", "mode"), "denied|all", "Requests that get a log line  [default: denied]"),
     Setting("access-log-sample", ("accessLog", "sample"), SHARE, "Share of all that is logged  [default: 1]"),

@@ -16,6 +16,7 @@ _DURATION: Final = re.compile(r"([0-9]{1,7})(ms|s|m|h)")
 _SHARE: Final = re.compile(r"0(?:\.[0-9]{1,9})?|1(?:\.0{1,9})?")
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 WORKERS_LIMIT: Final = 64
+POD_ADDRESSES_LIMIT: Final = 16
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -131,6 +132,22 @@ def parse_workers(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 4) or not 1 <= int(text) <= WORKERS_LIMIT:
         raise ValueError(f"not a number of workers: {text[:80]!r} (1 to {WORKERS_LIMIT})")
     return int(text)
+
+
+def parse_pod_addresses(text: str) -> tuple[str, ...]:
+    """One or several IP addresses with commas between them, as ``status.podIPs`` has them; ValueError else."""
+    found: list[str] = []
+    for part in text.split(","):
+        try:
+            address = ipaddress.ip_address(part.strip())
+        except ValueError:
+            raise ValueError(f"not an address of a pod: {part.strip()[:80]!r} (such as 10.0.0.7 or fd00::7)") from None
+        if address.is_unspecified or address.is_multicast or "%" in part:
+            raise ValueError(f"no pod has the address {part.strip()} (give its own)")
+        found.append(str(address))
+    if len(found) > POD_ADDRESSES_LIMIT:
+        raise ValueError(f"{len(found)} addresses of a pod (at most {POD_ADDRESSES_LIMIT})")
+    return tuple(dict.fromkeys(found))
 
 
 def _is_address(host: str) -> bool:

@@ -1,4 +1,5 @@
-"""/healthz, /readyz and /metrics on a port of their own, for probes and scrapers. Nothing here tells the policy.
+"""/healthz, /readyz and /metrics on a port of their own, for probes and scrapers, and in a pod the probes of its app.
+Nothing here tells the policy.
 
 ``/healthz`` answers while the event loop turns; ``/readyz`` says for what the sidecar waits; ``/metrics`` is the
 Prometheus text that it is given.
@@ -8,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ringfence.kit.log import Logger
 from sidecar.exposition import CONTENT_TYPE
 from sidecar.listening import listen
-from sidecar.local_http import LocalHttp, Page, json_page
+from sidecar.local_http import LocalHttp, Page, Verbs, json_page
 
 
 class ListenError(Exception):
@@ -21,7 +22,7 @@ class ListenError(Exception):
 
 
 class SignalsServer:
-    """Serves the three pages; ``waiting_for`` gives what is missing, nothing when ready."""
+    """Serves the three pages and ``more``; ``waiting_for`` gives what is missing, nothing when ready."""
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class SignalsServer:
         waiting_for: Callable[[], list[str]],
         *,
         log: Logger,
+        more: Mapping[str, Verbs] | None = None,
         connection_limit: int = 64,
         deadline_seconds: float = 10.0,
     ) -> None:
@@ -38,9 +40,14 @@ class SignalsServer:
         self.port = 0
         """The port listened on; 0 before ``start``."""
         self.http = LocalHttp(
-            {"/healthz": lambda: json_page({"alive": True}), "/readyz": self._readyz, "/metrics": self._metrics},
+            {
+                "/healthz": lambda: json_page({"alive": True}),
+                "/readyz": self._readyz,
+                "/metrics": self._metrics,
+                **(more or {}),
+            },
             log=log,
-            connection_limit=connection_limit,
+            connection_limit=connection_limit + len(more or ()),
             deadline_seconds=deadline_seconds,
         )
 

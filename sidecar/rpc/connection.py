@@ -18,6 +18,7 @@ from sidecar.http2.frames import PeerError
 from sidecar.rpc.call import Call
 from sidecar.rpc.machine import RpcMachine
 from sidecar.rpc.methods import Answer, Method, Request
+from sidecar.rpc.plain import PlainEngine
 from sidecar.rpc.status import RpcError, Status, StatusCode, unavailable
 from sidecar.rpc.stream import RpcStream
 from sidecar.tls import TlsEndedError, TlsEngine, TlsFailed
@@ -42,7 +43,7 @@ class Limits:
 
 @asynccontextmanager
 async def connected(
-    host: str, port: int, engine: TlsEngine, *, authority: str, limits: Limits
+    host: str, port: int, engine: TlsEngine | PlainEngine, *, authority: str, limits: Limits
 ) -> AsyncIterator[Connection]:
     """A connection whose server was verified by ``engine``, closed at the end of the block. RpcError UNAVAILABLE."""
     connection = Connection(engine, authority=authority, limits=limits)
@@ -56,11 +57,15 @@ async def connected(
 class Connection(asyncio.Protocol):
     """Made by ``connected``. ``unary`` and ``stream`` make calls; the other methods are for ``Call``."""
 
-    def __init__(self, engine: TlsEngine, *, authority: str, limits: Limits) -> None:
+    def __init__(self, engine: TlsEngine | PlainEngine, *, authority: str, limits: Limits) -> None:
         self._engine = engine
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._machine = RpcMachine(authority=authority, monotonic=self._loop.time)
+        self._machine = RpcMachine(
+            authority=authority,
+            scheme="http" if isinstance(engine, PlainEngine) else "https",
+            monotonic=self._loop.time,
+        )
         self._transport: asyncio.Transport | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._keepalive: asyncio.TimerHandle | None = None
@@ -202,6 +207,14 @@ class Connection(asyncio.Protocol):
         if connection is not None:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._write(self._engine.start())
+        if self._engine.established:  # there is no TLS
+            self._begin()
+            self._flush()
+
+    def _begin(self) -> None:
+        self._heard_at = self._loop.time()
+        self._machine.start()
+        self._look()
 
     def data_received(self, data: bytes) -> None:
         if self._end is not None:
@@ -214,8 +227,7 @@ class Connection(asyncio.Protocol):
             if not was_established:
                 self._write(self._engine.outgoing())
                 if self._engine.established:
-                    self._machine.start()
-                    self._look()
+                    self._begin()
             if plaintext:
                 self._machine.receive(plaintext)
             self._flush()

@@ -37,12 +37,13 @@ _unpack_header = Struct(">HBBBL").unpack_from
 class RpcMachine:
     """One connection. ``receive`` raises PeerError when the other side breaks HTTP/2."""
 
-    def __init__(self, *, authority: str, monotonic: Callable[[], float]) -> None:
+    def __init__(self, *, authority: str, monotonic: Callable[[], float], scheme: str = "https") -> None:
         self.stream: RpcStream | None = None
         """The call that is open."""
         self.goaway: str | None = None
         """The other side takes no new calls: why."""
         self._authority = authority.encode("ascii")
+        self._scheme = scheme.encode("ascii")
         self._guard = FloodGuard(monotonic)
         self._out: list[bytes] = []
         self._partial = b""
@@ -87,7 +88,7 @@ class RpcMachine:
             raise unavailable("the connection takes no more calls")
         fields = [
             (b":method", b"POST"),
-            (b":scheme", b"https"),
+            (b":scheme", self._scheme),
             (b":path", path.encode("ascii")),
             (b":authority", self._authority),
             (b"te", b"trailers"),

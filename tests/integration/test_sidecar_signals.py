@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from ringfence.kit.log import Logger
-from sidecar.local_http import HEAD_LIMIT_BYTES
+from sidecar.local_http import HEAD_LIMIT_BYTES, Asked, Page, Verbs
 from sidecar.signals import ListenError, SignalsServer
 from tests.waiting import until
 
@@ -158,14 +159,33 @@ async def test_an_endless_head_is_cut_off(bench: Bench) -> None:
     assert raw == b"" or parsed(raw).status == 431
 
 
-async def test_connections_beyond_the_limit_are_closed_and_slots_come_free_again(bench: Bench) -> None:
+async def test_whoever_asks_takes_the_place_of_one_who_only_holds_a_connection(bench: Bench) -> None:
     held = [await asyncio.open_connection("127.0.0.1", bench.server.port) for _ in range(4)]
     await until(lambda: bench.server.http.connections == 4)
-    assert await exchange(bench.server.port, b"GET /healthz HTTP/1.1\r\n\r\n") == b""
+    assert (await bench.get("/healthz")).status == 200
+    with contextlib.suppress(ConnectionResetError):
+        assert await held[0][0].read() == b""
     for _, writer in held:
         writer.transport.abort()
     await until(lambda: bench.server.http.connections == 0)
     assert (await bench.get("/healthz")).status == 200
+
+
+async def test_connections_beyond_those_that_wait_for_answers_are_closed() -> None:
+    hold = asyncio.Event()
+
+    async def slow(_: Asked) -> Page:
+        await hold.wait()
+        return Page(200, "text/plain", b"")
+
+    server = SignalsServer(bytes, list, log=LOG, more={"/slow": Verbs(get=slow, seconds=30.0)}, connection_limit=1)
+    await server.start("127.0.0.1", 0)
+    waiting = [asyncio.ensure_future(exchange(server.port, b"GET /slow HTTP/1.1\r\n\r\n")) for _ in range(2)]
+    await until(lambda: server.http.asked == 2)
+    assert await exchange(server.port, b"GET /healthz HTTP/1.1\r\n\r\n") == b""
+    hold.set()
+    assert [parsed(await one).status for one in waiting] == [200, 200]
+    await server.close()
 
 
 async def test_a_silent_connection_meets_its_deadline() -> None:

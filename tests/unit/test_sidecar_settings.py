@@ -338,3 +338,33 @@ def test_a_token_cannot_be_given_on_the_command_line() -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "65", "2.0", "\N{ARABIC-INDIC DIGIT TWO}", "", "many"])
 def test_a_number_of_workers_that_is_none_is_refused_with_the_range(text: str) -> None:
     assert problems_of(workers=text) == [f"--workers: not a number of workers: {text!r} (1 to 64)"]
+
+
+def test_probes_are_read_and_shown_by_name_alone() -> None:
+    probes = '{"app/readiness": {"http": {"port": 8080, "headers": [["authorization", "s3cret"]]}}}'
+    flags = {**FLAGS, "probes": probes, "pod-address": "10.0.0.7, fd00::7", "signals": "0.0.0.0:15020"}
+    settings = load(given_by_flags(flags))
+    assert [probe.path for probe in settings.pod.probes] == ["/app-health/app/readiness"]
+    assert settings.pod.addresses == ("10.0.0.7", "fd00::7")
+    shown = settings.redacted()
+    assert shown["probes"] == ["app/readiness"]
+    assert "s3cret" not in str(shown)
+
+
+def test_without_a_pod_there_are_no_probes() -> None:
+    pod = load(given_by_flags(FLAGS)).pod
+    assert (pod.probes, pod.addresses) == ((), ("127.0.0.1",))
+
+
+def test_every_problem_of_probes_is_told_with_where_they_were_given() -> None:
+    wrong = '{"app/readiness": {"tcp": {"port": 0}}, "app": {}}'
+    assert [problem.split(" (")[0] for problem in problems_of(probes=wrong)] == [
+        "--probes: 'app/readiness': port: 0",
+        "--probes: 'app': not a probe's name",
+        "--probes: probes are answered nowhere",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "pod", "10.0.0.7/32", "10.0.0.7,", "0.0.0.0", "ff02::1", "fe80::1%eth0", "::"])
+def test_what_is_no_address_of_a_pod_is_refused(text: str) -> None:
+    assert len(problems_of(pod_address=text)) == 1
