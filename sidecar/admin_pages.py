@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from ringfence.kit.addresses import SocketAddress
@@ -24,12 +24,16 @@ from sidecar.tap import TAPS_LIMIT, Tap, TapFilterError, Taps, read_filter
 
 if TYPE_CHECKING:
     from sidecar.balance import Member
+    from sidecar.serving import Serving
     from sidecar.target import Target
     from sidecar.tunnel.link import Link
 
 CONNECTIONS_SHOWN: Final = 1_000  # the loop stands still while a page is made: the full list must be asked for
 CONNECTIONS_LIMIT: Final = 10_000
 _ID_QUERY: Final = re.compile(r"id=([0-9a-f]{1,64})")
+_SINCE_QUERY: Final = re.compile(r"since=([0-9]{1,7})(?:&limit=([0-9]{1,4}))?")
+STORIES_SHOWN: Final = 20
+STORIES_LIMIT: Final = 1_000
 
 
 def certs_document(
@@ -193,25 +197,30 @@ class LogLevelPage:
 
 
 class WhyPage:
-    """``GET /why?id=…``: what is noted of the call with this request id, and what policy has to say of it now.
-
-    ``{"call": null}`` where nothing is noted, or no more.
+    """``GET /why?id=…``: what is noted of the call with this request id, and what policy has to say of it now:
+    ``{"call": null}`` where nothing is noted, or no more. ``GET /why?since=SECONDS&limit=N``: of the latest calls,
+    ``{"calls": […]}``, the latest first.
     """
 
-    def __init__(
-        self, noted: Callable[[str], Awaitable[dict[str, Any] | None]], snapshot: Callable[[], Snapshot | None]
-    ) -> None:
-        self._noted = noted
+    def __init__(self, serving: Serving, snapshot: Callable[[], Snapshot | None], now: Callable[[], float]) -> None:
+        self._serving = serving
         self._snapshot = snapshot
+        self._now = now
 
     async def get(self, asked: Asked) -> Page:
         from sidecar.why import why_document  # of those that never ask, none pays for it
 
-        found = _ID_QUERY.fullmatch(asked.query)
-        if found is None:
-            raise BadRequestError("give id=ID, the hexadecimal request id of a call")
-        call = await self._noted(found[1])
-        return json_page({"call": why_document(call, self._snapshot()) if call is not None else None})
+        if found := _ID_QUERY.fullmatch(asked.query):
+            call = await self._serving.noted(found[1])
+            return json_page({"call": why_document(call, self._snapshot()) if call is not None else None})
+        if (latest := _SINCE_QUERY.fullmatch(asked.query)) is None:
+            raise BadRequestError("give id=ID, the hexadecimal request id of a call, or since=SECONDS")
+        limit = int(latest[2] or STORIES_SHOWN)
+        if not 1 <= limit <= STORIES_LIMIT:
+            raise BadRequestError(f"limit: {limit} (give 1 to {STORIES_LIMIT})")
+        calls = await self._serving.noted_since(self._now() - int(latest[1]), limit)
+        snapshot = self._snapshot()
+        return json_page({"calls": [why_document(one, snapshot) for one in calls]})
 
 
 class DrainPage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 SOCKETS_LIMIT = 1_000
@@ -12,6 +13,14 @@ SOCKETS_LIMIT = 1_000
 
 class AdminPlacesError(ValueError):
     """It cannot be told which sidecars are meant; the message says what to give."""
+
+
+def own_socket(environ: Mapping[str, str]) -> Path | None:
+    """The admin socket of the sidecar whose settings ``environ`` holds: in its container a command need not name it."""
+    if named := environ.get("RINGFENCE_SIDECAR_ADMIN_SOCKET", ""):
+        return Path(named)
+    state = environ.get("RINGFENCE_SIDECAR_STATE", "")
+    return Path(state) / "run" / "admin.sock" if state else None
 
 
 def find_admin_sockets(given: tuple[Path, ...], state: Path | None) -> list[Path]:

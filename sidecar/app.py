@@ -289,7 +289,7 @@ class _Sidecar:
             "/certs": self._certs,
             "/connections": Verbs(get=self._connections),
             "/loglevel": Verbs(get=level.get, post=level.post),
-            "/why": Verbs(get=WhyPage(self._serving.noted, lambda: self._control.snapshot).get),
+            "/why": Verbs(get=WhyPage(self._serving, lambda: self._control.snapshot, self._clock.now).get),
             "/drain": Verbs(post=DrainPage(drain, self._log).post),
             "/tap": Verbs(get=TapPage(self._serving.taps, loop.call_soon).get),
         }

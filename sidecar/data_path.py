@@ -130,6 +130,10 @@ class DataPath:
         call = self._recorder.calls.find(request_id)
         return call.document() if call is not None else None
 
+    async def noted_since(self, moment: float, limit: int) -> list[dict[str, Any]]:
+        """What is noted of the latest calls."""
+        return [call.document() for call in self._recorder.calls.since(moment, limit)]
+
     def waiting_for(self) -> list[str]:
         """A drain keeps it from being ready."""
         return ["draining"] if self.draining else []

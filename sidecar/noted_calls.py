@@ -87,6 +87,11 @@ class NotedCalls:
         found = (ring[request_id] for ring in self._rings.values() if request_id in ring)
         return next(found, None)
 
+    def since(self, moment: float, limit: int) -> list[NotedCall]:
+        """The last ``limit`` calls at or after ``moment`` (Unix seconds), the latest first."""
+        found = [call for ring in self._rings.values() for call in ring.values() if call.time >= moment]
+        return sorted(found, key=lambda call: call.time, reverse=True)[:limit]
+
     def note(self, facts: RelayFacts, note: Note) -> None:
         """Keep it, unless its id is known: what was said first is nearest to the cause."""
         ring = self._rings[note.outcome]

@@ -7,6 +7,7 @@ running, 2 bad input and nothing done.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,15 +16,24 @@ from typing import Any, NoReturn
 import click
 
 from ringfence.kit.log import LEVELS
+from sidecar.admin_places import own_socket
 from sidecar.proxy_text import certs_lines, connections_lines, tap_line
+
+
+def _given_or_own(context: click.Context, parameter: click.Parameter, given: Path | None) -> Path:
+    found = given or own_socket(os.environ)
+    if found is None:
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return found
+
 
 _SOCKET = click.option(
     "--socket",
     "admin_socket",
     type=click.Path(path_type=Path),
-    required=True,
+    callback=_given_or_own,
     metavar="PATH",
-    help="The sidecar's admin socket (its --admin-socket).",
+    help="The sidecar's admin socket (its --admin-socket).  [default: of the sidecar whose container this is]",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 _EXAMPLE_SOCKET = ".ringfence/shop/sidecars/shop.orders/admin.sock"

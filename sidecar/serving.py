@@ -50,6 +50,9 @@ class Serving(Protocol):
     async def noted(self, request_id: str) -> dict[str, Any] | None:
         """What is noted of the call with this request id (``sidecar.noted_calls``); None if nothing is, or no more."""
 
+    async def noted_since(self, moment: float, limit: int) -> list[dict[str, Any]]:
+        """What is noted of calls since ``moment`` (Unix seconds), the latest ``limit`` of them, the latest first."""
+
     def listed(self) -> list[dict[str, object]]:
         """The workers, to be shown; none where there are none."""
 

@@ -115,6 +115,15 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotedSince:
+    """Parent: tell the latest ``limit`` calls noted since ``moment`` (Unix seconds), a JSON list, as an answer."""
+
+    serial: int
+    moment: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TapOpened:
     """Parent: tell what you judge, as far as the filter wants it, in ``Tapped`` with this number."""
 
@@ -189,6 +198,7 @@ Message = (
     | AppRefused
     | Noted
     | Flowed
+    | NotedSince
 )
 
 # Numbers are never used for something else; the order is the numbering.
@@ -210,6 +220,7 @@ _KINDS: Final[tuple[type[Any], ...]] = (
     AppRefused,
     Noted,
     Flowed,
+    NotedSince,
 )
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS, 1)}
 _TYPES: Final = {kind: get_type_hints(kind) for kind in _KINDS}

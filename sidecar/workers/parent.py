@@ -146,6 +146,14 @@ class Workers:
         found = [json.loads(answer) for answer in answers if isinstance(answer, bytes) and answer]
         return min(found, key=lambda call: call["direction"] != "inbound", default=None)
 
+    async def noted_since(self, moment: float, limit: int) -> list[dict[str, Any]]:
+        """What all of them noted of the latest calls."""
+        answers = await asyncio.gather(
+            *(worker.noted_since(moment, limit) for worker in self._enforcing), return_exceptions=True
+        )
+        found = [call for answer in answers if isinstance(answer, bytes) and answer for call in json.loads(answer)]
+        return sorted(found, key=lambda call: float(call["time"]), reverse=True)[:limit]
+
     def log_from(self, level: str) -> None:
         """The level has changed here: there, too."""
         self._tell(LogLevel(level=level))

@@ -29,6 +29,7 @@ from sidecar.workers.messages import (
     Message,
     MessageError,
     Noted,
+    NotedSince,
     Prepare,
     Tapped,
 )
@@ -121,6 +122,10 @@ class WorkerProcess:
     async def noted(self, request_id: str) -> bytes:
         """What it noted of a call, as JSON; empty if nothing. Raises WorkerLostError."""
         return (await self._ask(lambda serial: Noted(serial=serial, request_id=request_id))).blob
+
+    async def noted_since(self, moment: float, limit: int) -> bytes:
+        """The latest calls that it noted since then, as a JSON list. Raises WorkerLostError."""
+        return (await self._ask(lambda serial: NotedSince(serial=serial, moment=moment, limit=limit))).blob
 
     async def _ask(self, question: Callable[[int], Message]) -> Answer:
         self._serial += 1

@@ -54,6 +54,7 @@ from sidecar.workers.messages import (
     Message,
     MessageError,
     Noted,
+    NotedSince,
     Prepare,
     Start,
     TapClosed,
@@ -252,6 +253,8 @@ class _Worker:
                 self._channel.send(Answer(serial=message.serial, error="", blob=self._connections(message.limit)))
             case Noted():
                 self._channel.send(Answer(serial=message.serial, error="", blob=self._noted(message.request_id)))
+            case NotedSince():
+                self._channel.send(Answer(serial=message.serial, error="", blob=self._noted_since(message)))
             case TapOpened():
                 self._open_tap(message)
             case TapClosed():
@@ -278,6 +281,10 @@ class _Worker:
     def _noted(self, request_id: str) -> bytes:
         call = self._recorder.calls.find(request_id)
         return json.dumps(call.document()).encode("ascii") if call is not None else b""
+
+    def _noted_since(self, asked: NotedSince) -> bytes:
+        calls = self._recorder.calls.since(asked.moment, asked.limit)
+        return json.dumps([call.document() for call in calls]).encode("ascii")
 
     def _open_tap(self, message: TapOpened) -> None:
         wanted = TapFilter(

@@ -95,6 +95,41 @@ async def test_what_the_shadow_thinks_is_explained_too_and_refuses_nothing(bench
     client.close()
 
 
+@pytest.mark.parametrize("flags", [(), ("--workers", "2")])
+async def test_the_latest_refusals_are_told_without_an_id(bench: SelfCaller, flags: tuple[str, ...]) -> None:
+    process = await started(bench, *flags)
+    where = ("--socket", str(process.admin_socket))
+    status, _, err = await ringfence("policy", "why", *where)
+    assert (status, "refused nothing in 300 s" in err) == (1, True)
+    client = await HttpClient.to(bench.http_listen)
+    ids = [(await client.ask("DELETE", f"/orders/{number}")).json()["request_id"] for number in range(3)]
+    status, out, _ = await ringfence("policy", "why", "--since", "2m", "--json", *where)
+    assert status == 0
+    told = json.loads(out)["calls"]
+    assert [call["request_id"] for call in told] == ids[::-1]
+    assert {call["mend"] for call in told} == {"add the method to 'methods' of the rule"}
+    status, out, _ = await ringfence("policy", "why", "--limit", "1", *where)
+    assert (status, ids[-1] in out, ids[0] in out) == (0, True, False)
+    client.close()
+
+
+async def test_a_command_in_the_sidecars_own_surroundings_needs_no_socket(
+    bench: SelfCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await started(bench)
+    monkeypatch.setenv("RINGFENCE_SIDECAR_ADMIN_SOCKET", str(process.admin_socket))
+    assert (await ringfence("proxy", "certs", "--json"))[0] == 0
+    assert (await ringfence("policy", "why"))[0] == 1
+
+
+@pytest.mark.parametrize("words", [("--since", "5"), ("--since", "0s"), ("--since", "-5m"), ("--since", "999999d")])
+async def test_a_span_that_is_none_is_bad_input(words: tuple[str, ...]) -> None:
+    status, _, err = await ringfence("policy", "why", "--socket", "x", *words)
+    assert (status, "is no span" in err) == (2, True)
+    status, _, err = await ringfence("policy", "why", "00ff", "--since", "5m")
+    assert (status, "give one of them" in err) == (2, True)
+
+
 async def test_an_unknown_id_is_no_and_a_wrong_one_is_bad_input(bench: SelfCaller, tmp_path: Path) -> None:
     process = await started(bench)
     where = ("--socket", str(process.admin_socket))
@@ -111,6 +146,11 @@ async def test_an_unknown_id_is_no_and_a_wrong_one_is_bad_input(bench: SelfCalle
     writer.write(b"GET /why?id=../x HTTP/1.1\r\n\r\n")
     assert b" 400 " in await reader.readline()
     writer.close()
+    for wrong in (b"since=1&limit=0", b"since=1&limit=1001", b"since=x", b"since=12345678", b"since=1&x=1"):
+        reader, writer = await asyncio.open_unix_connection(str(process.admin_socket))
+        writer.write(b"GET /why?" + wrong + b" HTTP/1.1\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
 
 
 async def test_every_sidecar_of_a_state_folder_is_asked(bench: SelfCaller, tmp_path: Path) -> None:
