@@ -13,6 +13,8 @@ import click
 # Name of a command: where it is. A new command is one line here.
 COMMANDS: Final[dict[str, str]] = {
     "check": "k8s.ramp.check_command:command",
+    "ensure-passphrase": "k8s.install.commands:ensure_passphrase",
+    "remember-root": "k8s.install.commands:remember_root",
 }
 
 _EPILOG = """\b
