@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ca.attesting import EvidenceSources
     from ca.authority import Authority, init_authority, open_authority
     from ca.border import REQUEST_ID_KEY
     from ca.database_url import DATABASE_URL_FILE_VARIABLE, read_database_url_file
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ca.settings import AuthoritySettings, IssuingLimits
 
 _HOME = {
+    "EvidenceSources": "attesting",
     "Authority": "authority",
     "init_authority": "authority",
     "open_authority": "authority",
@@ -61,6 +63,7 @@ __all__ = [
     "AuthoritySettings",
     "CaError",
     "DataFolderError",
+    "EvidenceSources",
     "IdentityRefused",
     "IssuingLimits",
     "PassphraseError",

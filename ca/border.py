@@ -3,6 +3,9 @@
 Whoever is not permitted an identity is told one and the same sentence, whatever the reason: a stranger who could tell a
 spent token from an unknown one would learn which tokens exist. The reason goes to the log, under the request id that
 the caller gets too (in the trailing metadata), so that an operator finds the one by the other.
+
+Evidence is another matter: it cannot be guessed, says what it is to whoever holds it, and is got and renewed by
+machines that must be mended when it is wrong. So what is wrong with it is told to who showed it, in fixed words.
 """
 
 from __future__ import annotations
@@ -17,19 +20,31 @@ from grpc import aio
 
 from ca.desk import IssuingDesk
 from ca.errors import (
+    AttestorUnavailable,
     CaError,
     IssuerExpired,
     Overloaded,
+    RefusalReason,
     Refused,
     RequestInvalid,
     StoreUnavailable,
 )
+from ringfence.attestation import EVIDENCE_WORDS
 
 Context = aio.ServicerContext[Any, Any]
 T = TypeVar("T")
 
 REQUEST_ID_KEY: Final = "ringfence-request-id"
 NOT_PERMITTED: Final = "this caller is not permitted an identity"
+TOLD: Final = {
+    **{RefusalReason(f"evidence_{fault}"): f"the evidence {words}" for fault, words in EVIDENCE_WORDS.items()},
+    RefusalReason.EVIDENCE_KIND_UNKNOWN: "evidence of this kind is not taken here (is the control plane of another "
+    "platform?)",
+    RefusalReason.EVIDENCE_SPENT: "the evidence was used for another host key",
+    RefusalReason.NOT_REGISTERED: "no registration entry gives an identity to whom the evidence is of",
+    RefusalReason.SUBJECT_GONE: "the workload that enrolled the host key is gone",
+}
+"""The refusals that a caller is told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +108,16 @@ class Border:
 def _describe(problem: Exception) -> _Failure:
     match problem:
         case Refused():
-            return _Failure(str(problem.reason), grpc.StatusCode.PERMISSION_DENIED, NOT_PERMITTED)
+            words = TOLD.get(problem.reason, NOT_PERMITTED)
+            return _Failure(str(problem.reason), grpc.StatusCode.PERMISSION_DENIED, words)
         case RequestInvalid():
             return _Failure("invalid", grpc.StatusCode.INVALID_ARGUMENT, str(problem))
         case Overloaded():
             words = "the authority has as much in hand as it takes (try again later)"
             return _Failure("overloaded", grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+        case AttestorUnavailable():
+            words = "the platform cannot say now whether the workload is what it says (try again later)"
+            return _Failure("attestor_unavailable", grpc.StatusCode.UNAVAILABLE, words)
         case StoreUnavailable():
             words = "the authority cannot record what it would issue, so it issues nothing (try again later)"
             return _Failure("unavailable", grpc.StatusCode.UNAVAILABLE, words)

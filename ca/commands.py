@@ -285,15 +285,16 @@ def list_keys(data_dir: Path, limit: int, database_url_file: Path | None, as_jso
             "enrolled_at": moment(key.enrolled_at),
             "last_used_at": moment(key.last_used_at),
             "revoked_at": moment(key.revoked_at),
+            "evidence_kind": key.provenance.kind if key.provenance else None,
+            "subject": key.provenance.subject if key.provenance else None,
         }
         for key in keys
     ]
     if as_json:
         say_json({"host_keys": rows})
     else:
-        say_table(
-            rows, ("key_id", "spiffe_id", "enrolled_at", "last_used_at", "revoked_at"), "no host key enrolled yet"
-        )
+        columns = ("key_id", "spiffe_id", "enrolled_at", "last_used_at", "revoked_at", "subject")
+        say_table(rows, columns, "no host key enrolled yet")
 
 
 @host_keys.command(epilog=example("ringfence ca host-keys revoke --data ./ca 6b86b273ff34fce1…"))

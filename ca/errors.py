@@ -40,6 +40,10 @@ class StoreForeign(StoreError):
     """The database belongs to another authority."""
 
 
+class AttestorUnavailable(CaError):
+    """The platform cannot say now whether evidence is good or a workload still there; to be asked again later."""
+
+
 class RequestInvalid(CaError):
     """The request itself is malformed or asks for what no caller may have; the message is safe to send back."""
 
@@ -69,7 +73,8 @@ class Overloaded(CaError):
 
 
 class RefusalReason(StrEnum):
-    """Why a caller gets no identity. For the authority's log and counters only, never for the network."""
+    """Why a caller gets no identity. For the authority's log and counters, and not for the network, except for what is
+    said of evidence to whoever shows it (``ca.border``)."""
 
     TOKEN_UNKNOWN = "token_unknown"
     TOKEN_EXPIRED = "token_expired"
@@ -88,6 +93,19 @@ class RefusalReason(StrEnum):
     FOREIGN_TRUST_DOMAIN = "foreign_trust_domain"
     RESERVED_IDENTITY = "reserved_identity"
     SERIAL_UNKNOWN = "serial_unknown"
+    EVIDENCE_KIND_UNKNOWN = "evidence_kind_unknown"
+    EVIDENCE_MALFORMED = "evidence_malformed"
+    EVIDENCE_FOREIGN = "evidence_foreign"
+    EVIDENCE_AUDIENCE = "evidence_audience"
+    EVIDENCE_EXPIRED = "evidence_expired"
+    EVIDENCE_UNBOUND = "evidence_unbound"
+    EVIDENCE_REJECTED = "evidence_rejected"
+    EVIDENCE_GONE = "evidence_gone"
+    EVIDENCE_MISMATCH = "evidence_mismatch"
+    EVIDENCE_UNMESHED = "evidence_unmeshed"
+    EVIDENCE_SPENT = "evidence_spent"
+    NOT_REGISTERED = "not_registered"
+    SUBJECT_GONE = "subject_gone"
 
 
 class Refused(CaError):

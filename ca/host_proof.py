@@ -1,10 +1,11 @@
 """Host keys: what a sidecar's long-lived key signs to enrol and to attest again, and how that is checked. Pure.
 
-A host key can do nothing but attest the workload that it was enrolled for. Both messages start with a label of their
-own, so that a signature made for one purpose never serves the other:
+A host key can do nothing but attest the workload that it was enrolled for. All messages start with a label of their
+own, so that a signature made for one purpose never serves another:
 
 - enrol:  ``"ringfence-enrol-v1\\0" || SHA-256(token) || SHA-256(csr)``
 - attest: ``"ringfence-attest-v1\\0" || nonce || SHA-256(csr)``
+- prove: ``"ringfence-prove-v1\\0" || SHA-256(kind) || SHA-256(evidence) || SHA-256(csr)``
 
 Each binds the CSR: who steals the message in flight cannot have another key certified with it.
 """
@@ -26,6 +27,7 @@ HOST_KEY_LIMIT_BYTES: Final = 256
 SIGNATURE_LIMIT_BYTES: Final = 128
 _ENROL: Final = b"ringfence-enrol-v1\0"
 _ATTEST: Final = b"ringfence-attest-v1\0"
+_PROVE: Final = b"ringfence-prove-v1\0"
 _SIGNATURE_ALGORITHM: Final = ec.ECDSA(hashes.SHA256())
 
 
@@ -71,3 +73,8 @@ def enrol_message(token: str, csr: bytes) -> bytes:
 def attest_message(nonce: bytes, csr: bytes) -> bytes:
     """What the host key signs to attest again, over a nonce of the authority's; ``csr`` in DER."""
     return _ATTEST + nonce + sha256(csr).digest()
+
+
+def prove_message(kind: str, evidence: bytes, csr: bytes) -> bytes:
+    """What the host key signs to enrol with evidence of a platform; ``csr`` in DER."""
+    return _PROVE + sha256(kind.encode()).digest() + sha256(evidence).digest() + sha256(csr).digest()

@@ -1,7 +1,9 @@
-"""The Joining service: a first SVID for a join token, and later ones for an enrolled host key. Server TLS only.
+"""The Joining service: a first SVID for a join token or a platform's evidence, and later ones for an enrolled host key.
+Server TLS only.
 
 Whoever calls is a stranger until proved otherwise. What can be checked without the database is checked first, and a
-look-up comes before any signing; but only the conditional spending in ``ca.store.record`` decides.
+look-up comes before any signing; but only the conditional spending in ``ca.store.record`` decides. What a platform has
+to say is asked before the line, which waits for nobody: a petition that needs it says so and is placed once more.
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from grpc import aio
 
+from ca.attesting import Attesting, EvidenceSources, Proven, SubjectAsked, shorter
 from ca.authority import Authority
 from ca.border import Border, Context
 from ca.csr import public_key_of_csr
 from ca.desk import IssuingDesk
 from ca.errors import RefusalReason, Refused, RequestInvalid
-from ca.host_proof import HostKey, attest_message, enrol_message
-from ca.line import Order
+from ca.host_proof import HostKey, attest_message, enrol_message, prove_message
+from ca.line import Order, Petition
 from ca.reply import svid_response
+from ca.store.host_keys import Provenance
 from ca.store.look_ups import LookUps
-from ca.store.record import AttestClaim, HostKeyRow, TokenClaim
+from ca.store.record import AttestClaim, EvidenceClaim, HostKeyRow, TokenClaim
 from ca.store.tokens import is_token, token_sha256
 from ca.template import granted_lifetime
 from ringfence.spiffe import SpiffeId
@@ -30,18 +34,20 @@ from ringfence.wire.gen import issuing_pb2, issuing_pb2_grpc
 _KEY_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
-def add_joining(server: aio.Server, authority: Authority) -> None:
-    """Serve Joining on ``server``, whose port must use TLS and ask for no client certificate."""
-    servicer = Joining(authority.desk())
+def add_joining(server: aio.Server, authority: Authority, evidence: EvidenceSources | None = None) -> None:
+    """Serve Joining on ``server``, whose port must use TLS and ask for no client certificate; ``evidence``: of which
+    platforms it is taken (none)."""
+    servicer = Joining(authority.desk(), evidence or EvidenceSources())
     issuing_pb2_grpc.add_JoiningServicer_to_server(servicer, server)
 
 
 class Joining(issuing_pb2_grpc.JoiningServicer):
     """The servicer; one for each server."""
 
-    def __init__(self, desk: IssuingDesk) -> None:
+    def __init__(self, desk: IssuingDesk, evidence: EvidenceSources) -> None:
         self._desk = desk
         self._border = Border(desk)
+        self._attesting = Attesting(evidence, trust_domain=desk.trust_domain, limits=desk.limits, clock=desk.clock)
 
     async def Join(  # noqa: N802
         self, request: issuing_pb2.JoinRequest, context: Context
@@ -70,12 +76,27 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
         self, request: issuing_pb2.AttestRequest, context: Context
     ) -> issuing_pb2.SvidResponse:
         async def work(request_id: str) -> issuing_pb2.SvidResponse:
-            svid = await self._desk.issue(
-                lambda look_ups: self._examine_attest(request, request_id, look_ups), request_id
-            )
+            def petition(vouched: Provenance | None) -> Petition:
+                return lambda look_ups: self._examine_attest(request, request_id, look_ups, vouched)
+
+            try:
+                svid = await self._desk.issue(petition(None), request_id)
+            except SubjectAsked as question:
+                await self._attesting.lives(question.provenance)
+                svid = await self._desk.issue(petition(question.provenance), request_id)
             return svid_response(self._desk, svid)
 
         return await self._border.serve("attest", context, work)
+
+    async def Prove(  # noqa: N802
+        self, request: issuing_pb2.ProveRequest, context: Context
+    ) -> issuing_pb2.SvidResponse:
+        async def work(request_id: str) -> issuing_pb2.SvidResponse:
+            proven = await self._attesting.prove(request.kind, request.evidence)
+            svid = await self._desk.issue(lambda _: self._examine_prove(request, request_id, proven), request_id)
+            return svid_response(self._desk, svid)
+
+        return await self._border.serve("prove", context, work)
 
     def _examine_join(self, request: issuing_pb2.JoinRequest, request_id: str, look_ups: LookUps) -> Order:
         """The order that a join request makes, in the line's thread. RequestInvalid, Refused, StoreUnavailable."""
@@ -101,15 +122,34 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
             if request.host_key_proof:
                 raise RequestInvalid("host key proof without a host key")
             return None
-        key = HostKey.parse(request.host_public_key)
-        if key.public_key == svid_key:
-            raise RequestInvalid("host key and csr's key are the same (make a new key for every csr)")
-        if not key.signed(request.host_key_proof, enrol_message(request.token, request.csr)):
-            raise Refused(RefusalReason.HOST_KEY_PROOF_INVALID, key.key_id)
-        return key
+        return _possessed(request, svid_key, enrol_message(request.token, request.csr))
 
-    def _examine_attest(self, request: issuing_pb2.AttestRequest, request_id: str, look_ups: LookUps) -> Order:
-        """The order that an attestation makes, in the line's thread. RequestInvalid, Refused, StoreUnavailable."""
+    def _examine_prove(self, request: issuing_pb2.ProveRequest, request_id: str, proven: Proven) -> Order:
+        """The order that good evidence makes, in the line's thread. RequestInvalid, Refused."""
+        asked_seconds = shorter(request.lifetime_seconds, proven.lifetime_seconds)
+        lifetime_seconds = granted_lifetime(asked_seconds, self._desk.lifetimes)
+        public_key = public_key_of_csr(request.csr)
+        key = _possessed(request, public_key, prove_message(request.kind, request.evidence, request.csr))
+        return Order(
+            spiffe_id=proven.spiffe_id,
+            public_key=public_key,
+            claim=EvidenceClaim(
+                evidence_sha256=proven.evidence_sha256,
+                expires_at=proven.not_after,
+                host_key=HostKeyRow(key_id=key.key_id, spki=key.spki, provenance=proven.provenance),
+            ),
+            lifetime_seconds=lifetime_seconds,
+            request_id=request_id,
+        )
+
+    def _examine_attest(
+        self, request: issuing_pb2.AttestRequest, request_id: str, look_ups: LookUps, vouched: Provenance | None
+    ) -> Order:
+        """The order that an attestation makes, in the line's thread. RequestInvalid, Refused, StoreUnavailable.
+
+        SubjectAsked for a host key that a platform's evidence enrolled, unless it is ``vouched`` that its subject is
+        still there. All else holds then: no stranger makes us ask.
+        """
         lifetime_seconds = granted_lifetime(request.lifetime_seconds, self._desk.lifetimes)
         public_key = public_key_of_csr(request.csr)
         key_id = _key_id(request.host_key_id)
@@ -126,6 +166,8 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
             raise RequestInvalid("host key and csr's key are the same (make a new key for every csr)")
         if not key.signed(request.signature, attest_message(request.nonce, request.csr)):
             raise Refused(RefusalReason.SIGNATURE_INVALID, key_id)
+        if enrolled.provenance is not None and enrolled.provenance != vouched:
+            raise SubjectAsked(enrolled.provenance)
         return Order(
             spiffe_id=SpiffeId.parse(enrolled.spiffe_id),
             public_key=public_key,
@@ -133,6 +175,18 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
             lifetime_seconds=lifetime_seconds,
             request_id=request_id,
         )
+
+
+def _possessed(
+    request: issuing_pb2.JoinRequest | issuing_pb2.ProveRequest, svid_key: ec.EllipticCurvePublicKey, message: bytes
+) -> HostKey:
+    """The host key of a request to enrol it, its possession proved over ``message``. RequestInvalid, Refused."""
+    key = HostKey.parse(request.host_public_key)
+    if key.public_key == svid_key:
+        raise RequestInvalid("host key and csr's key are the same (make a new key for every csr)")
+    if not key.signed(request.host_key_proof, message):
+        raise Refused(RefusalReason.HOST_KEY_PROOF_INVALID, key.key_id)
+    return key
 
 
 def _key_id(text: str) -> str:

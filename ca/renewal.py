@@ -2,7 +2,9 @@
 
 The handshake proved that the certificate chains to our root and that the caller holds its key. That is not enough: the
 handshake may be long past (a connection outlives a certificate), gRPC checks no SPIFFE rules, and the host key that the
-SVID descends from may have been revoked since. All of it is checked at each call.
+SVID descends from may have been revoked since. All of it is checked at each call. Where evidence of a platform began
+the line, the platform is asked whether its subject is still there: who took a workload's key does not outlive it. A
+platform that cannot say is no reason to let a mesh run out of identities; the SVID shown is still a good one.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from grpc import aio
 
+from ca.attesting import Attesting, EvidenceSources, SubjectAsked
 from ca.authority import Authority
 from ca.border import Border, Context
 from ca.csr import public_key_of_csr
 from ca.desk import IssuingDesk
-from ca.errors import IdentityRefused, RefusalReason, Refused, RequestInvalid
+from ca.errors import AttestorUnavailable, IdentityRefused, RefusalReason, Refused, RequestInvalid
 from ca.line import Order
 from ca.reply import svid_response
+from ca.store.host_keys import Provenance
+from ca.store.look_ups import LookUps
 from ca.store.record import RenewClaim
 from ca.template import check_workload_id, granted_lifetime
 from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, TrustDomain, VerificationError, check_leaf, serial_hex
@@ -29,9 +34,10 @@ from ringfence.wire.gen import issuing_pb2, issuing_pb2_grpc
 _CERTIFICATE_PROPERTY: Final = "x509_pem_cert"
 
 
-def add_renewal(server: aio.Server, authority: Authority) -> None:
-    """Serve Renewal on ``server``, whose port must require client certificates that chain to this authority's root."""
-    servicer = Renewal(authority.desk())
+def add_renewal(server: aio.Server, authority: Authority, evidence: EvidenceSources | None = None) -> None:
+    """Serve Renewal on ``server``, whose port must require client certificates that chain to this authority's root;
+    ``evidence``: as for ``add_joining``."""
+    servicer = Renewal(authority.desk(), evidence or EvidenceSources())
     issuing_pb2_grpc.add_RenewalServicer_to_server(servicer, server)
 
 
@@ -47,9 +53,10 @@ class Caller:
 class Renewal(issuing_pb2_grpc.RenewalServicer):
     """The servicer; one for each server."""
 
-    def __init__(self, desk: IssuingDesk) -> None:
+    def __init__(self, desk: IssuingDesk, evidence: EvidenceSources) -> None:
         self._desk = desk
         self._border = Border(desk)
+        self._attesting = Attesting(evidence, trust_domain=desk.trust_domain, limits=desk.limits, clock=desk.clock)
 
     async def Renew(  # noqa: N802
         self, request: issuing_pb2.RenewRequest, context: Context
@@ -57,17 +64,39 @@ class Renewal(issuing_pb2_grpc.RenewalServicer):
         async def work(request_id: str) -> issuing_pb2.SvidResponse:
             shown = (context.auth_context() or {}).get(_CERTIFICATE_PROPERTY, ())
             caller = identify(list(shown), self._desk.trust_domain, self._desk.clock.now())
-            svid = await self._desk.issue(lambda _: self._examine(request, request_id, caller), request_id)
+            try:
+                svid = await self._desk.issue(
+                    lambda known: self._examine(request, request_id, caller, known), request_id
+                )
+            except SubjectAsked as question:
+                await self._ask(question.provenance, request_id)
+                svid = await self._desk.issue(lambda _: self._examine(request, request_id, caller, None), request_id)
             return svid_response(self._desk, svid)
 
         return await self._border.serve("renew", context, work)
 
-    def _examine(self, request: issuing_pb2.RenewRequest, request_id: str, caller: Caller) -> Order:
-        """The order that a renewal makes, in the line's thread. RequestInvalid."""
+    async def _ask(self, provenance: Provenance, request_id: str) -> None:
+        """Refused if the subject is surely gone."""
+        try:
+            await self._attesting.lives(provenance)
+        except AttestorUnavailable as problem:
+            self._desk.log.warning("renewal not asked about", reason=str(problem), request_id=request_id)
+
+    def _examine(
+        self, request: issuing_pb2.RenewRequest, request_id: str, caller: Caller, look_ups: LookUps | None
+    ) -> Order:
+        """The order that a renewal makes, in the line's thread. RequestInvalid, StoreUnavailable.
+
+        SubjectAsked where ``look_ups`` says that evidence began the line; without them it was asked already.
+        """
         lifetime_seconds = granted_lifetime(request.lifetime_seconds, self._desk.lifetimes)
         public_key = public_key_of_csr(request.csr)
         if public_key == caller.public_key:
             raise RequestInvalid("csr has the key of the current svid (make a new key for every csr)")
+        if look_ups is not None and not self._attesting.idle:
+            provenance = look_ups.line(caller.serial)
+            if provenance is not None:
+                raise SubjectAsked(provenance)
         return Order(
             spiffe_id=caller.spiffe_id,
             public_key=public_key,

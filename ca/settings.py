@@ -52,6 +52,10 @@ class IssuingLimits:
     """The longest a request may take, whatever deadline its caller set."""
     batch: int = 64
     """SVIDs recorded in one transaction: one disk flush serves them all, and no caller waits for more than these."""
+    attestations: int = 32
+    """Pieces of evidence that the platform is asked about at once; more wait, within their deadline."""
+    attestation_seconds: float = 5.0
+    """The longest the platform may take to judge evidence, or to say whether a workload is still there."""
     nonce_seconds: float = 30.0
     """How long a challenge's nonce is good: a round trip with room to spare."""
     token_ceiling_seconds: int = 7 * DAY_SECONDS
@@ -59,7 +63,8 @@ class IssuingLimits:
     live_tokens: int = 10_000
     """Unexpired join tokens the database holds; minting more is refused."""
     keep_expired_seconds: int = 90 * DAY_SECONDS
-    """How long the record of an expired SVID or token stays for audit before it is pruned."""
+    """How long the record of an expired SVID or token stays for audit before it is pruned, and a host key that a
+    platform's evidence enrolled after it was last used."""
     database_connections: int = 5
     """Connections held at most: the issuing line takes one at a time, the rest are for the operator's commands."""
     database_wait_seconds: float = 5.0

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 class Tally:
     """Counters keyed by (method, outcome).
 
-    The method is ``join``, ``challenge``, ``attest`` or ``renew``, the outcome ``done``, a RefusalReason, or one of the
-    words of ca.border.
+    The method is ``join``, ``challenge``, ``attest``, ``prove`` or ``renew``, the outcome ``done``, a RefusalReason, or
+    one of the words of ca.border.
     """
 
     __slots__ = ("_counts", "_lock")

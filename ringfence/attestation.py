@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, Protocol
 
 from ringfence.spiffe import SpiffeId
@@ -17,10 +18,46 @@ from ringfence.spiffe import SpiffeId
 EVIDENCE_LIMIT_BYTES: Final = 16_384
 
 
-class EvidenceRefusedError(Exception):
-    """The evidence proves nothing; ``reason`` is a word of a closed set, ``detail`` is for the log alone."""
+class EvidenceFault(StrEnum):
+    """Why a piece of evidence proves nothing. Whoever shows it is told: it holds the evidence, and may read it."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    MALFORMED = "malformed"
+    """Not of the shape that evidence of its kind has."""
+    FOREIGN = "foreign"
+    """Another platform's: another cluster, another issuer, another key."""
+    AUDIENCE = "audience"
+    """Made to be shown to somebody else."""
+    EXPIRED = "expired"
+    UNBOUND = "unbound"
+    """Of nobody in particular: not bound to one running workload."""
+    REJECTED = "rejected"
+    """The platform itself says that it is not good, and no more."""
+    GONE = "gone"
+    """Of a workload that is ended, ending, or was replaced by another of its name."""
+    MISMATCH = "mismatch"
+    """It says something else of its workload than the platform does."""
+    UNMESHED = "unmeshed"
+    """Of a workload that is not in the mesh."""
+
+
+EVIDENCE_WORDS: Final = {
+    EvidenceFault.MALFORMED: "is not of the right shape",
+    EvidenceFault.FOREIGN: "is of another cluster or issuer",
+    EvidenceFault.AUDIENCE: "is of another audience",
+    EvidenceFault.EXPIRED: "has expired",
+    EvidenceFault.UNBOUND: "is not bound to a running workload",
+    EvidenceFault.REJECTED: "is not valid to the platform",
+    EvidenceFault.GONE: "is of a workload that is gone or ending",
+    EvidenceFault.MISMATCH: "says something else of its workload than the platform does",
+    EvidenceFault.UNMESHED: "is of a workload that is not in the mesh",
+}
+"""What whoever shows such evidence is told of it."""
+
+
+class EvidenceRefusedError(Exception):
+    """The evidence proves nothing; ``reason`` says why, ``detail`` is for the log alone and never holds evidence."""
+
+    def __init__(self, reason: EvidenceFault, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
@@ -33,12 +70,14 @@ class EvidenceUnavailableError(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attestation:
     """What a piece of evidence proves. ``subject``: of whom, unique for ever on the platform (a pod's UID);
-    ``not_after``: when it ends, in Unix seconds."""
+    ``not_after``: when it ends, in Unix seconds; ``credential``: the part of it that nobody who copies it can write in
+    another way, by which the authority knows it again (empty: all of it)."""
 
     kind: str
     subject: str
     selectors: frozenset[str]
     not_after: float
+    credential: bytes = b""
 
 
 class Attestor(Protocol):

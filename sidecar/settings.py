@@ -18,6 +18,7 @@ from sidecar.settings_values import (
     HostPort,
     parse_access_log,
     parse_duration,
+    parse_evidence_kind,
     parse_fingerprint,
     parse_host_port,
     parse_instance,
@@ -34,6 +35,7 @@ from sidecar.tracing.settings import DEFAULT_SAMPLE, TracingSettings, parse_endp
 __all__ = [
     "AccessLog",
     "ControlSettings",
+    "EvidenceSettings",
     "Given",
     "HostPort",
     "IdentitySettings",
@@ -69,6 +71,17 @@ class TrustSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceSettings:
+    """What the platform that runs this workload gives it, to prove itself by where no host key is enrolled."""
+
+    kind: str
+    """How the control plane is to read it, such as ``kubernetes``."""
+
+    file: Path
+    """Read anew at each attempt, as the platform puts newer evidence there before the old one ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdentitySettings:
     """Who this sidecar is, and where and how it proves it."""
 
@@ -76,7 +89,7 @@ class IdentitySettings:
     """The only identity it accepts from the CA; anything else issued to it is refused."""
 
     join: HostPort
-    """Where join tokens and host keys are shown (server TLS)."""
+    """Where join tokens, evidence and host keys are shown (server TLS)."""
 
     renew: HostPort
     """Where an SVID is renewed (mutual TLS); the control address."""
@@ -89,6 +102,9 @@ class IdentitySettings:
     join_token_file: Path | None
     """File with a one-time join token, read only when there is no enrolled host key; never on the command line, where
     every process of the machine could read it."""
+
+    evidence: EvidenceSettings | None = None
+    """None: this workload's platform gives it no evidence."""
 
     lifetime_seconds: int
     """Lifetime to ask for; 0 leaves it to the CA, which also bounds it."""
@@ -174,6 +190,8 @@ class SidecarSettings:
             "root_fingerprint": trust.root_fingerprint,
             "bundle": _shown(trust.bundle_file),
             "join_token_file": _shown(identity.join_token_file),
+            "evidence_kind": None if identity.evidence is None else identity.evidence.kind,
+            "evidence_file": None if identity.evidence is None else str(identity.evidence.file),
             "state": str(identity.state_dir),
             "lifetime_seconds": identity.lifetime_seconds,
             "signals": _shown(self.signals.listen),
@@ -227,6 +245,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
     state = reader.path("state", required=True)
     lifetime = reader.optional("lifetime", parse_lifetime, 0)
     token_file = reader.path("join-token-file")
+    evidence = reader.evidence()
     listen: HostPort | None = reader.optional("signals", parse_host_port, None)
     admin_socket = reader.socket_path(state)
     pod = reader.pod(listen)
@@ -246,6 +265,7 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
             trust=trust,
             state_dir=state,
             join_token_file=token_file,
+            evidence=evidence,
             lifetime_seconds=lifetime,
         ),
         control=ControlSettings(address=control, instance=instance, state_dir=state),
@@ -313,6 +333,16 @@ class _Reader:
             if listen is None and "signals" not in self._given:
                 self.problems.append(f"{given.origin}: probes are answered nowhere (give --signals)")
         return PodSettings(addresses=addresses, probes=probes)
+
+    def evidence(self) -> EvidenceSettings | None:
+        kind = self.optional("evidence-kind", parse_evidence_kind, None)
+        file = self.path("evidence-file")
+        given = [key for key in ("evidence-kind", "evidence-file") if key in self._given]
+        if len(given) == 1:
+            missing = "kind" if given == ["evidence-file"] else "file"
+            origin = self._given[given[0]].origin
+            self.problems.append(f"{origin}: evidence without its {missing} (give --evidence-{missing}, too)")
+        return None if kind is None or file is None else EvidenceSettings(kind=kind, file=file)
 
     def access_log_sample(self, access_log: AccessLog) -> float:
         if "access-log-sample" in self._given and access_log is not AccessLog.ALL:

@@ -45,6 +45,8 @@ SETTINGS: Final = (
     Setting("root-fingerprint", ("controlPlane", "rootFingerprint"), "HEX", "SHA-256 of the CA's root certificate."),
     Setting("bundle", ("controlPlane", "bundle"), "FILE", "CA's root certificates (PEM), instead of a fingerprint."),
     Setting("join-token-file", ("joinTokenFile",), "FILE", "One-time join token; read while no host key is enrolled."),
+    Setting("evidence-kind", ("evidence", "kind"), "WORD", "What the platform's evidence is, such as kubernetes."),
+    Setting("evidence-file", ("evidence", "file"), "FILE", "The platform's evidence; read while no host key serves."),
     Setting("state", ("state",), "DIR", "Folder of this sidecar alone, made with mode 0700."),
     Setting("lifetime", ("lifetime",), "DURATION", "Lifetime to ask for, such as 1h  [default: the CA's]"),
     Setting("signals", ("signals",), "HOST:PORT", "Where to serve /healthz, /readyz, /metrics  [default: nowhere]"),
@@ -101,6 +103,7 @@ def given_by_document(path: Path) -> dict[str, Given]:
         groups = {
             "controlPlane": spec.mapping("controlPlane", default=None),
             "accessLog": spec.mapping("accessLog", default=None, short="mode"),
+            "evidence": spec.mapping("evidence", default=None),
             "tracing": spec.mapping("tracing", default=None),
         }
         for setting in SETTINGS:

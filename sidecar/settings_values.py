@@ -14,6 +14,7 @@ from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,62})(?:\.[a-zA-Z0-9][a-zA-Z0-9_-]{0,62})*")
 _DURATION: Final = re.compile(r"([0-9]{1,7})(ms|s|m|h)")
 _SHARE: Final = re.compile(r"0(?:\.[0-9]{1,9})?|1(?:\.0{1,9})?")
+_EVIDENCE_KIND: Final = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 WORKERS_LIMIT: Final = 64
 POD_ADDRESSES_LIMIT: Final = 16
@@ -94,6 +95,13 @@ def parse_instance(text: str) -> str:
     """The name of an instance; ValueError else."""
     if not is_label(text):
         raise ValueError(f"not the name of an instance: {text[:80]!r} ({LABEL_MEND})")
+    return text
+
+
+def parse_evidence_kind(text: str) -> str | None:
+    """The word for a kind of evidence (typed as what may be absent, which it never is); ValueError else."""
+    if _EVIDENCE_KIND.fullmatch(text) is None:
+        raise ValueError(f"not a kind of evidence: {text[:80]!r} (a word, such as kubernetes)")
     return text
 
 

@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ca.attesting import EvidenceSources
 from ca.authority import Authority, open_store
 from ca.folder import SigningKeys
 from ca.hierarchy import Hierarchy, build_intermediate, build_root
-from ca.host_proof import attest_message, enrol_message
+from ca.host_proof import attest_message, enrol_message, prove_message
 from ca.issue import Issuer
 from ca.joining import add_joining
 from ca.keys import new_key
@@ -37,6 +38,7 @@ from ringfence.kit.log import Logger
 from ringfence.spiffe import SpiffeId, TrustDomain, X509Svid, control_plane_dns_name
 from ringfence.wire.gen import issuing_pb2 as pb
 from ringfence.wire.gen.issuing_pb2_grpc import JoiningStub, RenewalStub
+from tests.attestors import KIND
 from tests.issuing_backends import Servers
 
 SHOP = TrustDomain("shop.example")
@@ -98,6 +100,15 @@ class HostKeyPair:
         signature = self.key.sign(attest_message(nonce, csr), ALGORITHM)
         fields = {"host_key_id": self.key_id, "nonce": nonce, "csr": csr, "signature": signature}
         return pb.AttestRequest(**(fields | changes))
+
+    def prove(self, evidence: bytes, csr: bytes | None = None, /, **changes: Any) -> pb.ProveRequest:
+        """A complete proof by evidence; ``changes`` replace fields after signing."""
+        csr, kind = csr or make_csr(), changes.get("kind", KIND)
+        proof = self.key.sign(prove_message(kind, evidence, csr), ALGORITHM)
+        fields = {
+            "kind": kind, "evidence": evidence, "csr": csr, "host_public_key": self.spki, "host_key_proof": proof
+        }  # fmt: skip
+        return pb.ProveRequest(**(fields | changes))
 
 
 class OpenAuthority:
@@ -186,12 +197,12 @@ class Served:
 
 
 @asynccontextmanager
-async def serve(world: OpenAuthority) -> AsyncIterator[Served]:
+async def serve(world: OpenAuthority, evidence: EvidenceSources | None = None) -> AsyncIterator[Served]:
     """Serve ``world`` on loopback, as the control plane does."""
     bundle = world.authority.bundle()
     servers = Servers(world.authority.issue_control_plane(), bundle.roots[0], bundle)
-    add_joining(servers.joining, world.authority)
-    add_renewal(servers.mutual, world.authority)
+    add_joining(servers.joining, world.authority, evidence)
+    add_renewal(servers.mutual, world.authority, evidence)
     await servers.start()
     served = Served(world, servers, [])
     try:

@@ -42,6 +42,7 @@ from ringfence.wire.gen.issuing_pb2_grpc import (
     add_RenewalServicer_to_server,
 )
 from sidecar.settings import HostPort
+from tests.attestors import KIND, FakeAttestor
 from tests.pki import TestCa
 
 TRUST_DOMAIN = TrustDomain("shop.example")
@@ -102,6 +103,10 @@ class Backend(Protocol):
 
     def revoke_host_key(self, host_key_id: str) -> None: ...
 
+    def give_evidence(self, spiffe_id: SpiffeId) -> bytes: ...
+
+    def end_all_subjects(self) -> None: ...
+
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
@@ -131,6 +136,9 @@ class FakeBackend:
         self.tokens: dict[str, _Token] = {}
         self.host_keys: dict[str, tuple[SpiffeId, ec.EllipticCurvePublicKey]] = {}
         self.revoked: set[str] = set()
+        self.evidence: dict[bytes, SpiffeId] = {}
+        self.spent: dict[bytes, str] = {}
+        self.enrolled_by_evidence: set[str] = set()
         self.nonces: dict[bytes, str] = {}
         svid = self.ca.svid(control_plane_id(TRUST_DOMAIN), dns=[control_plane_dns_name(TRUST_DOMAIN)])
         self.servers = Servers(svid, self.ca.root.der, self.bundle)
@@ -152,6 +160,14 @@ class FakeBackend:
 
     def revoke_host_key(self, host_key_id: str) -> None:
         self.revoked.add(host_key_id)
+
+    def give_evidence(self, spiffe_id: SpiffeId) -> bytes:
+        evidence = secrets.token_urlsafe(32).encode()
+        self.evidence[evidence] = spiffe_id
+        return evidence
+
+    def end_all_subjects(self) -> None:
+        self.revoked |= self.enrolled_by_evidence
 
     async def start(self) -> None:
         await self.servers.start()
@@ -228,6 +244,28 @@ class _FakeJoining(JoiningServicer):
         _verify(enrolled[1], request.signature, b"ringfence-attest-v1\0" + request.nonce + _sha256(request.csr))
         return backend.issue(enrolled[0], request.csr)
 
+    async def Prove(self, request: pb.ProveRequest, context: Any) -> pb.SvidResponse:
+        backend = self._backend
+        await backend.enter("prove", context)
+        spiffe_id = backend.evidence.get(request.evidence)
+        key_id = hashlib.sha256(request.host_public_key).hexdigest()
+        words = {
+            request.kind != KIND: "evidence of this kind is not taken here",
+            spiffe_id is None: "the evidence is not",
+        }
+        if any(words):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, words[True])
+        if backend.spent.setdefault(request.evidence, key_id) != key_id:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the evidence was used for another host key")
+        assert spiffe_id is not None
+        host_key = load_der_public_key(request.host_public_key)
+        digests = (_sha256(part) for part in (request.kind.encode(), request.evidence, request.csr))
+        _verify(host_key, request.host_key_proof, b"ringfence-prove-v1\0" + b"".join(digests))
+        assert isinstance(host_key, ec.EllipticCurvePublicKey)
+        backend.host_keys[key_id] = (spiffe_id, host_key)
+        backend.enrolled_by_evidence.add(key_id)
+        return backend.issue(spiffe_id, request.csr)
+
 
 class _FakeRenewal(RenewalServicer):
     def __init__(self, backend: FakeBackend) -> None:
@@ -254,7 +292,14 @@ class RealBackend:
     """The authority of ``ca``, in a folder of the test."""
 
     def __init__(self, folder: Path, *, lifetime_seconds: int = 3600) -> None:
-        from ca import AuthoritySettings, add_joining, add_renewal, init_authority, open_authority
+        from ca import (
+            AuthoritySettings,
+            EvidenceSources,
+            add_joining,
+            add_renewal,
+            init_authority,
+            open_authority,
+        )
 
         passphrase = b"a passphrase long enough for tests"
         init_authority(folder / "ca", TRUST_DOMAIN, passphrase)
@@ -265,8 +310,10 @@ class RealBackend:
         self.authority = open_authority(settings, self.clock)
         own = self.authority.issue_control_plane(lifetime_seconds=3600)
         self.servers = Servers(own, self.bundle.roots[0], self.bundle)
-        add_joining(self.servers.joining, self.authority)
-        add_renewal(self.servers.mutual, self.authority)
+        self.attestor = FakeAttestor()
+        sources = EvidenceSources(attestors=(self.attestor,), entries=self.attestor.entries)
+        add_joining(self.servers.joining, self.authority, sources)
+        add_renewal(self.servers.mutual, self.authority, sources)
 
     @property
     def root_fingerprint(self) -> str:
@@ -281,6 +328,14 @@ class RealBackend:
 
     def revoke_host_key(self, host_key_id: str) -> None:
         assert self.authority.revoke_host_key(host_key_id)
+
+    def give_evidence(self, spiffe_id: SpiffeId) -> bytes:
+        evidence = secrets.token_urlsafe(32).encode()
+        self.attestor.known[evidence] = (spiffe_id, f"pod-{len(self.attestor.known)}")
+        return evidence
+
+    def end_all_subjects(self) -> None:
+        self.attestor.gone |= {subject for _, subject in self.attestor.known.values()}
 
     async def start(self) -> None:
         await self.servers.start()

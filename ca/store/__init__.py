@@ -1,1 +1,4 @@
-"""What the authority remembers: issued SVIDs, join tokens, host keys, spent nonces. SQLite or PostgreSQL, one code."""
+"""What the authority remembers: issued SVIDs, join tokens, host keys, spent nonces and evidence.
+
+SQLite or PostgreSQL, one code.
+"""

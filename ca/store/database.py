@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from ca.errors import DataFolderError, SettingsInvalid, StoreTooNew, StoreUnavailable
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """Every schema revision this code knows, oldest first; the last is what it works with."""
 VERSION_TABLE: Final = "ringfence_ca_version"
 _WRITE: Final = "ringfence_write"

@@ -8,15 +8,29 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, select, update
 
 from ca.store.database import Database
-from ca.store.schema import host_keys
+from ca.store.schema import host_keys, issued_svids
 
 # Built once: composing a statement costs as much as running it.
 _FIND: Final = select(host_keys).where(host_keys.c.key_id == bindparam("key"))
+_LINE: Final = (
+    select(host_keys.c.evidence_kind, host_keys.c.subject)
+    .select_from(issued_svids.join(host_keys, host_keys.c.key_id == issued_svids.c.host_key_id))
+    .where(issued_svids.c.serial == bindparam("shown"))
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Which evidence of a platform a host key was enrolled by: its kind, and the subject that it proved."""
+
+    kind: str
+    subject: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolledHostKey:
-    """A host key and the one workload that it may attest. Times in Unix seconds."""
+    """A host key and the one workload that it may attest. Times in Unix seconds; ``provenance``: None for one that was
+    enrolled by a join token."""
 
     key_id: str
     spki: bytes
@@ -24,6 +38,7 @@ class EnrolledHostKey:
     enrolled_at: float
     last_used_at: float | None
     revoked_at: float | None
+    provenance: Provenance | None = None
 
 
 def find_host_key(connection: Connection, key_id: str) -> EnrolledHostKey | None:
@@ -57,4 +72,16 @@ def _read(row: object) -> EnrolledHostKey:
         enrolled_at=values["enrolled_at"],
         last_used_at=values["last_used_at"],
         revoked_at=values["revoked_at"],
+        provenance=provenance_of(values["evidence_kind"], values["subject"]),
     )
+
+
+def find_line(connection: Connection, serial: str) -> Provenance | None:
+    """By which evidence the line of SVIDs began that ``serial`` is of; None if by none, or if it is not known."""
+    row = connection.execute(_LINE, {"shown": serial}).one_or_none()
+    return None if row is None else provenance_of(row.evidence_kind, row.subject)
+
+
+def provenance_of(kind: str | None, subject: str | None) -> Provenance | None:
+    """The two columns as one value; both are set or none is."""
+    return None if kind is None or subject is None else Provenance(kind=kind, subject=subject)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, func, select
 
 from ca.store.database import Database
-from ca.store.schema import issued_svids, join_tokens, spent_nonces
+from ca.store.schema import host_keys, issued_svids, join_tokens, spent_evidence, spent_nonces
 
-# Nonces carry another replica's clock; keep them a little past their end.
-_NONCE_MARGIN_SECONDS = 300.0
+# Nonces carry another replica's clock, and evidence the platform's; keep them a little past their end.
+_MARGIN_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedRecord:
-    """One recorded SVID. Times in Unix seconds; ``proved_by``: join, attest, renew or own."""
+    """One recorded SVID. Times in Unix seconds; ``proved_by``: join, attest, prove, renew or own."""
 
     serial: str
     spiffe_id: str
@@ -47,16 +47,22 @@ def list_issued(
 def prune(database: Database, *, now: float, keep_expired_seconds: float, limit: int) -> int:
     """Delete up to ``limit`` rows of each kind whose time is over, and say how many.
 
-    SVIDs and tokens stay ``keep_expired_seconds`` past their end, for audit; nonces until nobody could accept them.
+    SVIDs and tokens stay ``keep_expired_seconds`` past their end, for audit; nonces and evidence until nobody could
+    accept them. A host key that evidence enrolled goes when it was not used for so long: its workload, if it is there
+    at all, has new evidence to show.
     """
     audit_end = now - keep_expired_seconds
+    last_seen = func.coalesce(host_keys.c.last_used_at, host_keys.c.enrolled_at)
+    idle = and_(host_keys.c.evidence_kind.is_not(None), host_keys.c.revoked_at.is_(None), last_seen < audit_end)
     with database.write() as connection:
         deleted = 0
-        for table, key, end, before in (
-            (issued_svids, issued_svids.c.serial, issued_svids.c.not_after, audit_end),
-            (join_tokens, join_tokens.c.token_sha256, join_tokens.c.expires_at, audit_end),
-            (spent_nonces, spent_nonces.c.nonce_sha256, spent_nonces.c.expires_at, now - _NONCE_MARGIN_SECONDS),
+        for table, key, past in (
+            (issued_svids, issued_svids.c.serial, issued_svids.c.not_after < audit_end),
+            (join_tokens, join_tokens.c.token_sha256, join_tokens.c.expires_at < audit_end),
+            (spent_nonces, spent_nonces.c.nonce_sha256, spent_nonces.c.expires_at < now - _MARGIN_SECONDS),
+            (spent_evidence, spent_evidence.c.evidence_sha256, spent_evidence.c.expires_at < now - _MARGIN_SECONDS),
+            (host_keys, host_keys.c.key_id, idle),
         ):
-            past = select(key).where(end < before).limit(limit)
-            deleted += connection.execute(delete(table).where(key.in_(past.scalar_subquery()))).rowcount
+            chosen = select(key).where(past).limit(limit)
+            deleted += connection.execute(delete(table).where(key.in_(chosen.scalar_subquery()))).rowcount
     return deleted

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from ca.errors import RefusalReason
 from ca.store.database import Database, unavailable_unless
-from ca.store.host_keys import EnrolledHostKey, find_host_key
+from ca.store.host_keys import EnrolledHostKey, Provenance, find_host_key, find_line
 from ca.store.tokens import find_token
 
 
@@ -46,6 +46,11 @@ class LookUps:
         """The enrolled host key of that id, revoked or not."""
         with unavailable_unless("be read"):
             return find_host_key(self._connected(), key_id)
+
+    def line(self, serial: str) -> Provenance | None:
+        """By which evidence the line of the SVID of that serial began, if by any."""
+        with unavailable_unless("be read"):
+            return find_line(self._connected(), serial)
 
     def _connected(self) -> Connection:
         if self._connection is None:

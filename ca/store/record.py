@@ -18,7 +18,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ca.errors import RefusalReason
 from ca.nonces import SpentNonce
 from ca.store.database import Database
-from ca.store.schema import host_keys, issued_svids, join_tokens, spent_nonces
+from ca.store.host_keys import Provenance, provenance_of
+from ca.store.schema import host_keys, issued_svids, join_tokens, spent_evidence, spent_nonces
 
 # Built once: composing a statement costs as much as running it.
 _SPEND: Final = (
@@ -34,7 +35,10 @@ _SPEND: Final = (
 )
 _EXPIRY: Final = select(join_tokens.c.expires_at).where(join_tokens.c.token_sha256 == bindparam("token"))
 _TAKE_BACK: Final = delete(host_keys).where(host_keys.c.key_id == bindparam("key"))
-_KNOWN: Final = select(host_keys.c.spiffe_id, host_keys.c.revoked_at).where(host_keys.c.key_id == bindparam("key"))
+_KNOWN: Final = select(
+    host_keys.c.spiffe_id, host_keys.c.revoked_at, host_keys.c.evidence_kind, host_keys.c.subject
+).where(host_keys.c.key_id == bindparam("key"))
+_SPENT_BY: Final = select(spent_evidence.c.host_key_id).where(spent_evidence.c.evidence_sha256 == bindparam("evidence"))
 _STAMP: Final = (
     update(host_keys)
     .where(
@@ -46,7 +50,7 @@ _STAMP: Final = (
     .execution_options(preserve_rowcount=True)
 )
 _LINEAGE: Final = (
-    select(issued_svids.c.host_key_id, host_keys.c.revoked_at)
+    select(issued_svids.c.host_key_id, host_keys.c.revoked_at, host_keys.c.evidence_kind)
     .select_from(issued_svids.outerjoin(host_keys, host_keys.c.key_id == issued_svids.c.host_key_id))
     .where(issued_svids.c.serial == bindparam("shown"), issued_svids.c.spiffe_id == bindparam("identity"))
 )
@@ -54,10 +58,11 @@ _LINEAGE: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostKeyRow:
-    """A host key to enrol: its id and its SubjectPublicKeyInfo."""
+    """A host key to enrol: its id, its SubjectPublicKeyInfo, and by which evidence, if by any."""
 
     key_id: str
     spki: bytes
+    provenance: Provenance | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,18 @@ class AttestClaim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceClaim:
+    """The caller showed a platform's evidence, good until ``expires_at``, and a host key to enrol (whose possession it
+    proved)."""
+
+    evidence_sha256: str
+    expires_at: float
+    host_key: HostKeyRow
+
+    word = "prove"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RenewClaim:
     """The caller showed an SVID of ours in its TLS handshake."""
 
@@ -96,7 +113,7 @@ class OwnClaim:
     word = "own"
 
 
-Claim = TokenClaim | AttestClaim | RenewClaim | OwnClaim
+Claim = TokenClaim | AttestClaim | EvidenceClaim | RenewClaim | OwnClaim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,8 +206,12 @@ def _lock_order(entry: Entry) -> tuple[str, ...]:
     match claim:
         case TokenClaim():
             return "token", claim.token_sha256
+        case EvidenceClaim():
+            return "evidence", claim.evidence_sha256
         case AttestClaim():
             return "host key", claim.host_key_id, claim.nonce.sha256
+        case RenewClaim():
+            return "renew", claim.serial
         case _:
             return ("",)
 
@@ -201,8 +222,10 @@ def _settle(connection: Connection, entry: Entry, now: float) -> _Settled | Refu
             return _spend_token(connection, claim, entry.spiffe_id, now)
         case AttestClaim() as claim:
             return _spend_nonce(connection, claim, entry.spiffe_id, now)
+        case EvidenceClaim() as claim:
+            return _spend_evidence(connection, claim, entry.spiffe_id, now)
         case RenewClaim() as claim:
-            return _check_lineage(connection, claim, entry.spiffe_id)
+            return _check_lineage(connection, claim, entry.spiffe_id, now)
         case OwnClaim():
             return _Settled(None)
 
@@ -237,13 +260,41 @@ def token_refusal(connection: Connection, token_sha256: str, now: float) -> Refu
 
 def _enrol(connection: Connection, key: HostKeyRow, spiffe_id: str, now: float) -> bool | RefusalReason:
     """Enrol the key for the workload; whether it is new. It is bound for good, and once revoked never comes back."""
-    row = {"key_id": key.key_id, "public_key": key.spki, "spiffe_id": spiffe_id, "enrolled_at": now}
+    row = {
+        "key_id": key.key_id,
+        "public_key": key.spki,
+        "spiffe_id": spiffe_id,
+        "enrolled_at": now,
+        "evidence_kind": key.provenance.kind if key.provenance else None,
+        "subject": key.provenance.subject if key.provenance else None,
+    }
     if insert_if_new(connection, host_keys, row):
         return True
     known = connection.execute(_KNOWN, {"key": key.key_id}).one()
     if known.revoked_at is not None:
         return RefusalReason.HOST_KEY_REVOKED
-    return False if known.spiffe_id == spiffe_id else RefusalReason.HOST_KEY_BOUND_ELSEWHERE
+    bound = known.spiffe_id, provenance_of(known.evidence_kind, known.subject)
+    return False if bound == (spiffe_id, key.provenance) else RefusalReason.HOST_KEY_BOUND_ELSEWHERE
+
+
+def _spend_evidence(
+    connection: Connection, claim: EvidenceClaim, spiffe_id: str, now: float
+) -> _Settled | RefusalReason:
+    """Enrol the host key and spend the evidence, or neither; for the same host key it holds again, as a token does."""
+    key = claim.host_key
+    if claim.expires_at <= now:
+        return RefusalReason.EVIDENCE_EXPIRED
+    enrolled = _enrol(connection, key, spiffe_id, now)
+    if isinstance(enrolled, RefusalReason):
+        return enrolled
+    row = {"evidence_sha256": claim.evidence_sha256, "host_key_id": key.key_id, "expires_at": claim.expires_at}
+    if insert_if_new(connection, spent_evidence, row):
+        return _Settled(key.key_id)
+    if connection.execute(_SPENT_BY, {"evidence": claim.evidence_sha256}).scalar() == key.key_id:
+        return _Settled(key.key_id)
+    if enrolled:
+        connection.execute(_TAKE_BACK, {"key": key.key_id})  # as for a token
+    return RefusalReason.EVIDENCE_SPENT
 
 
 def _spend_nonce(connection: Connection, claim: AttestClaim, spiffe_id: str, now: float) -> _Settled | RefusalReason:
@@ -260,12 +311,17 @@ def _nonce_row(claim: AttestClaim) -> dict[str, object]:
     return {"nonce_sha256": claim.nonce.sha256, "expires_at": claim.nonce.expires_at}
 
 
-def _check_lineage(connection: Connection, claim: RenewClaim, spiffe_id: str) -> _Settled | RefusalReason:
+def _check_lineage(connection: Connection, claim: RenewClaim, spiffe_id: str, now: float) -> _Settled | RefusalReason:
     """The SVID shown must be one that we recorded, and the host key that it descends from still good."""
     shown = connection.execute(_LINEAGE, {"shown": claim.serial, "identity": spiffe_id}).one_or_none()
     if shown is None:
         return RefusalReason.SERIAL_UNKNOWN
-    return _Settled(shown.host_key_id) if shown.revoked_at is None else RefusalReason.HOST_KEY_REVOKED
+    if shown.revoked_at is not None:
+        return RefusalReason.HOST_KEY_REVOKED
+    if shown.evidence_kind is not None:
+        # So that a key whose line is renewed for months is not pruned, and its revocation forgotten with it.
+        connection.execute(_STAMP, {"key": shown.host_key_id, "identity": spiffe_id, "at": now})
+    return _Settled(shown.host_key_id)
 
 
 def _row(entry: Entry, host_key_id: str | None, now: float) -> dict[str, object]:

@@ -37,8 +37,8 @@ issued_svids: Final = Table(
     Index(None, "spiffe_id"),
     Index(None, "not_after"),
 )
-"""Every SVID, recorded before it leaves. ``proved_by``: join, attest, renew or own; ``host_key_id``: the host key that
-it descends from by any number of renewals, so that revoking the key ends the line."""
+"""Every SVID, recorded before it leaves. ``proved_by``: join, attest, prove, renew or own; ``host_key_id``: the host
+key that it descends from by any number of renewals, so that revoking the key ends the line."""
 
 join_tokens: Final = Table(
     "join_tokens",
@@ -62,9 +62,23 @@ host_keys: Final = Table(
     Column("enrolled_at", Double, nullable=False),
     Column("last_used_at", Double),
     Column("revoked_at", Double),
+    Column("evidence_kind", String(32)),
+    Column("subject", String(256)),
     Index(None, "spiffe_id"),
 )
-"""Enrolled by join tokens only, so bounded by what operators mint. Revoked rows stay: such a key never comes back."""
+"""Enrolled by join tokens, so bounded by what operators mint, or by a platform's evidence, and then with its kind and
+the subject that it proved: such keys are bounded by what the platform runs, and pruned when they were long not used.
+Revoked rows stay: such a key never comes back."""
+
+spent_evidence: Final = Table(
+    "spent_evidence",
+    metadata,
+    Column("evidence_sha256", String(64), primary_key=True),
+    Column("host_key_id", String(64), nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index(None, "expires_at"),
+)
+"""Evidence that enrolled a host key, which alone may show it again, kept until it would have expired."""
 
 spent_nonces: Final = Table(
     "spent_nonces",

@@ -58,6 +58,7 @@ def open_identity(
         client=client,
         host_keys=HostKeyStore(StateFolder(settings.state_dir)),
         join_token_file=settings.join_token_file,
+        evidence=settings.evidence,
         log=log,
     )
     return IdentityHolder(

@@ -1,4 +1,4 @@
-"""The calls to the CA: join, attest, renew. Each has a deadline; gRPC's errors are mapped here, once.
+"""The calls to the CA: join, prove, attest, renew. Each has a deadline; gRPC's errors are mapped here, once.
 
 On the join address the TLS handshake itself finds out who answers there, by ``identity/anchor.py``, and nothing is sent
 before. What comes back is not yet believed: see ``identity/acceptance.py``.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -28,6 +28,7 @@ Request = TypeVar("Request", bound=Message)
 _JOIN: Final = method(pb.DESCRIPTOR, "Joining", "Join", pb.JoinRequest, pb.SvidResponse)
 _CHALLENGE: Final = method(pb.DESCRIPTOR, "Joining", "Challenge", pb.ChallengeRequest, pb.ChallengeResponse)
 _ATTEST: Final = method(pb.DESCRIPTOR, "Joining", "Attest", pb.AttestRequest, pb.SvidResponse)
+_PROVE: Final = method(pb.DESCRIPTOR, "Joining", "Prove", pb.ProveRequest, pb.SvidResponse)
 _RENEW: Final = method(pb.DESCRIPTOR, "Renewal", "Renew", pb.RenewRequest, pb.SvidResponse)
 
 # Bounds on what one answer may hold; the CA sends two certificates and one or two roots.
@@ -52,10 +53,20 @@ class Issued:
     """The roots by which the CA was authenticated on this call."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the platform gave this workload to prove itself by; ``kind`` says how it is read."""
+
+    kind: str
+    content: bytes = field(repr=False)
+
+
 class Issuing(Protocol):
     """What the identity holder needs of the CA."""
 
     async def join(self, token: str, host_key: HostKey, csr: bytes, deadline_seconds: float) -> Issued: ...
+
+    async def prove(self, evidence: Evidence, host_key: HostKey, csr: bytes, deadline_seconds: float) -> Issued: ...
 
     async def attest(self, host_key: HostKey, csr: bytes, deadline_seconds: float) -> Issued: ...
 
@@ -94,6 +105,20 @@ class IssuingClient:
                 lifetime_seconds=self._lifetime_seconds,
             )
             return await self._issued(connection, _JOIN, request, trusted, left())
+
+    async def prove(self, evidence: Evidence, host_key: HostKey, csr: bytes, deadline_seconds: float) -> Issued:
+        """Exchange evidence of the platform for an SVID and enrol ``host_key``. Raises IdentityError."""
+        left = self._countdown(deadline_seconds)
+        async with self._joining(deadline_seconds) as (connection, trusted):
+            request = pb.ProveRequest(
+                kind=evidence.kind,
+                evidence=evidence.content,
+                csr=csr,
+                host_public_key=host_key.public_der,
+                host_key_proof=host_key.evidence_proof(evidence.kind, evidence.content, csr),
+                lifetime_seconds=self._lifetime_seconds,
+            )
+            return await self._issued(connection, _PROVE, request, trusted, left())
 
     async def attest(self, host_key: HostKey, csr: bytes, deadline_seconds: float) -> Issued:
         """Prove the enrolled host key and get an SVID for the workload it was enrolled for. Raises IdentityError."""

@@ -31,7 +31,7 @@ _FILE_LIMIT_BYTES: Final = 8_192
 
 @dataclass(frozen=True, slots=True)
 class HostKey:
-    """A host key and the two statements it can sign (see ringfence/wire/protos/issuing.proto)."""
+    """A host key and the three statements it can sign (see ringfence/wire/protos/issuing.proto)."""
 
     private_key: ec.EllipticCurvePrivateKey = field(repr=False)
 
@@ -49,6 +49,11 @@ class HostKey:
         """Proof of possession that binds this key to one join token and one CSR."""
         token_digest = hashlib.sha256(token.encode("utf-8")).digest()
         return self._sign(b"ringfence-enrol-v1\0" + token_digest + hashlib.sha256(csr).digest())
+
+    def evidence_proof(self, kind: str, evidence: bytes, csr: bytes) -> bytes:
+        """Proof of possession that binds this key to one piece of evidence and one CSR."""
+        digests = (hashlib.sha256(part).digest() for part in (kind.encode(), evidence, csr))
+        return self._sign(b"ringfence-prove-v1\0" + b"".join(digests))
 
     def attestation(self, nonce: bytes, csr: bytes) -> bytes:
         """The answer to the CA's challenge for one CSR."""
@@ -85,6 +90,12 @@ class HostKeyStore:
         pending = self._load(PENDING)
         if pending is not None and pending.id == key.id:
             self._folder.rename(PENDING, CURRENT)
+
+    def refused(self, key: HostKey) -> None:
+        """The CA does not know ``key`` and never will: it is not tried again; raises StateError."""
+        pending = self._load(PENDING)
+        if pending is not None and pending.id == key.id:
+            self._folder.remove(PENDING)
 
     def _load(self, name: str) -> HostKey | None:
         pem = self._folder.read(name, limit_bytes=_FILE_LIMIT_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -19,11 +20,21 @@ from ca.errors import RefusalReason, RequestInvalid, StoreForeign, StoreTooNew, 
 from ca.nonces import SpentNonce
 from ca.store import database as database_module
 from ca.store.database import REVISIONS, VERSION_TABLE, Database, open_database
-from ca.store.host_keys import EnrolledHostKey, list_host_keys, revoke_host_key
+from ca.store.host_keys import EnrolledHostKey, Provenance, list_host_keys, revoke_host_key
 from ca.store.issued import list_issued, prune
 from ca.store.look_ups import LookUps
-from ca.store.record import AttestClaim, Claim, Entry, HostKeyRow, OwnClaim, RenewClaim, TokenClaim, record
-from ca.store.schema import issued_svids, join_tokens, metadata, spent_nonces
+from ca.store.record import (
+    AttestClaim,
+    Claim,
+    Entry,
+    EvidenceClaim,
+    HostKeyRow,
+    OwnClaim,
+    RenewClaim,
+    TokenClaim,
+    record,
+)
+from ca.store.schema import issued_svids, join_tokens, metadata, spent_evidence, spent_nonces
 from ca.store.state import claim_database
 from ca.store.tokens import mint_token, token_sha256
 
@@ -433,6 +444,90 @@ def test_a_batch_that_cannot_be_written_leaves_nothing_at_all(database: Database
     assert one(database, token_claim(token)) is None  # still unspent
 
 
+# evidence
+
+
+POD = Provenance(kind="kubernetes", subject="8b1c0f8e-pod")
+
+
+def evidence_claim(key: HostKeyRow, evidence: str = "ev", expires_at: float = NOW + 600.0) -> EvidenceClaim:
+    return EvidenceClaim(evidence_sha256=evidence, expires_at=expires_at, host_key=key)
+
+
+def pod_key(provenance: Provenance | None = POD) -> HostKeyRow:
+    return dataclasses.replace(new_host_key(), provenance=provenance)
+
+
+def test_evidence_enrols_one_host_key_which_keeps_whose_it_is(database: Database) -> None:
+    key = pod_key()
+    assert one(database, evidence_claim(key)) is None
+    assert one(database, evidence_claim(key)) is None  # the reply was lost
+    assert one(database, evidence_claim(pod_key())) is RefusalReason.EVIDENCE_SPENT
+    assert one(database, evidence_claim(key, "newer")) is None
+    assert one(database, evidence_claim(key, "late", NOW), now=NOW) is RefusalReason.EVIDENCE_EXPIRED
+    (enrolled,) = list_host_keys(database, limit=9)
+    assert (enrolled.key_id, enrolled.provenance) == (key.key_id, POD)
+    assert one(database, attest_claim(key)) is None
+
+
+def test_of_rival_keys_with_the_same_evidence_one_wins(open_again: Open) -> None:
+    claims: list[Claim] = [evidence_claim(pod_key()) for _ in range(RIVALS)]
+    outcomes = rivals(open_again, claims)
+    assert outcomes.count(None) == 1
+    assert outcomes.count(RefusalReason.EVIDENCE_SPENT) == RIVALS - 1
+    assert len(list_host_keys(open_again(), limit=99)) == 1
+
+
+def test_a_host_key_stays_with_what_enrolled_it(database: Database) -> None:
+    key = pod_key()
+    assert one(database, evidence_claim(key)) is None
+    other = dataclasses.replace(key, provenance=Provenance(kind="kubernetes", subject="another-pod"))
+    elsewhere = RefusalReason.HOST_KEY_BOUND_ELSEWHERE
+    assert one(database, evidence_claim(other, "another")) is elsewhere
+    assert one(database, evidence_claim(key, "another"), ORDERS) is elsewhere
+    assert one(database, token_claim(mint(database), dataclasses.replace(key, provenance=None))) is elsewhere
+    joined = new_host_key()
+    assert one(database, token_claim(mint(database), joined)) is None
+    assert one(database, evidence_claim(dataclasses.replace(joined, provenance=POD), "another")) is elsewhere
+    assert one(database, evidence_claim(pod_key(), "another")) is None  # none of them spent it
+    assert revoke_host_key(database, key.key_id, NOW)
+    assert one(database, evidence_claim(key, "fresh")) is RefusalReason.HOST_KEY_REVOKED
+
+
+def test_the_line_of_an_svid_leads_to_the_evidence_that_began_it(database: Database) -> None:
+    key = pod_key()
+    first = issued_serial(database, evidence_claim(key))
+    second = issued_serial(database, RenewClaim(serial=first))
+    by_token = issued_serial(database, token_claim(mint(database), new_host_key()))
+    with LookUps(database, NOW) as look_ups:
+        assert [look_ups.line(serial) for serial in (first, second)] == [POD, POD]
+        assert [look_ups.line(serial) for serial in (by_token, "unknown")] == [None, None]
+
+
+def test_pruning_forgets_evidence_at_its_end_and_host_keys_that_it_enrolled_when_long_idle(database: Database) -> None:
+    idle, renewing, revoked, joined = pod_key(), pod_key(), pod_key(), new_host_key()
+    for number, key in enumerate((idle, renewing, revoked)):
+        serial = issued_serial(database, evidence_claim(key, str(number)))
+        if key is renewing:
+            later = entry(RenewClaim(serial=serial))
+            assert record(database, [later], NOW + 86_400.0) == [None]
+    assert one(database, token_claim(mint(database), joined)) is None
+    assert revoke_host_key(database, revoked.key_id, NOW)
+
+    def kept() -> int:
+        with database.read() as connection:
+            return len(connection.execute(spent_evidence.select()).all())
+
+    prune(database, now=NOW + 600, keep_expired_seconds=86_400.0, limit=100)
+    assert kept() == 3
+    prune(database, now=NOW + 600 + 301, keep_expired_seconds=86_400.0, limit=100)
+    assert kept() == 0
+    assert len(list_host_keys(database, limit=9)) == 4
+    prune(database, now=NOW + 86_401, keep_expired_seconds=86_400.0, limit=100)
+    left = {key.key_id for key in list_host_keys(database, limit=9)}
+    assert left == {renewing.key_id, revoked.key_id, joined.key_id}
+
+
 # listing and pruning
 
 
@@ -483,6 +578,24 @@ def test_the_code_knows_every_migration_there_is() -> None:
     folder = Path(database_module.__file__).parent / "migrations"
     steps = ScriptDirectory(str(folder)).walk_revisions("base", "heads")
     assert tuple(step.revision for step in steps)[::-1] == REVISIONS
+
+
+def test_a_database_of_the_first_release_is_brought_up_to_date_with_all_that_is_in_it(
+    open_again: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "REVISIONS", REVISIONS[:1])
+    old, key = open_again(), new_host_key()
+    columns = "key_id, public_key, spiffe_id, enrolled_at"
+    with old.write() as connection:
+        row = {"key": key.key_id, "spki": key.spki, "id": WEB, "at": NOW}
+        connection.execute(text(f"INSERT INTO host_keys ({columns}) VALUES (:key, :spki, :id, :at)"), row)
+    old.close()
+    monkeypatch.undo()
+    new = open_again()
+    (enrolled,) = list_host_keys(new, limit=9)
+    assert (enrolled.key_id, enrolled.spki, enrolled.provenance) == (key.key_id, key.spki, None)
+    assert one(new, attest_claim(key)) is None
+    assert one(new, evidence_claim(pod_key())) is None
 
 
 def test_opening_again_keeps_everything(open_again: Open) -> None:

@@ -12,11 +12,12 @@ from ringfence.kit.clock import Clock, SystemClock
 from ringfence.spiffe import X509Svid, fingerprint
 from sidecar.identity.acceptance import Accepted, accept
 from sidecar.identity.anchor import Anchor, RootFingerprint
-from sidecar.identity.client import IssuingClient
+from sidecar.identity.client import Evidence, IssuingClient
 from sidecar.identity.errors import IdentityRefused, IdentityUnavailable, WrongRoot
 from sidecar.identity.host_key import HostKey
 from sidecar.identity.request import draw_request
 from sidecar.settings import HostPort
+from tests.attestors import KIND
 from tests.issuing_backends import ORDERS, TRUST_DOMAIN, WEB, Backend, FakeBackend, RealBackend, TurnedClock
 from tests.pki import TestCa, new_key
 
@@ -110,6 +111,45 @@ async def test_a_revoked_host_key_is_refused(backend: Backend) -> None:
     host_key = new_host_key()
     await joined(backend, host_key)
     backend.revoke_host_key(host_key.id)
+    with pytest.raises(IdentityRefused):
+        await attested(backend, host_key)
+
+
+async def proved(backend: Backend, host_key: HostKey, evidence: bytes, kind: str = KIND) -> Accepted:
+    request = draw_request(ORDERS)
+    shown = Evidence(kind=kind, content=evidence)
+    issued = await client_of(backend).prove(shown, host_key, request.csr, DEADLINE_SECONDS)
+    return accept(issued, request.private_key, ORDERS)
+
+
+async def test_evidence_gets_the_identity_of_whom_it_is_and_its_host_key_serves_again(backend: Backend) -> None:
+    host_key = new_host_key()
+    first = await proved(backend, host_key, backend.give_evidence(ORDERS))
+    assert first.svid.spiffe_id == ORDERS
+    again = await attested(backend, host_key)
+    assert again.svid.spiffe_id == ORDERS
+    assert (await renewed(backend, again.svid)).svid.spiffe_id == ORDERS
+
+
+async def test_evidence_holds_again_for_its_host_key_and_for_no_other(backend: Backend) -> None:
+    host_key, evidence = new_host_key(), backend.give_evidence(ORDERS)
+    await proved(backend, host_key, evidence)
+    await proved(backend, host_key, evidence)
+    with pytest.raises(IdentityRefused, match="the evidence was used for another host key"):
+        await proved(backend, new_host_key(), evidence)
+
+
+async def test_evidence_that_is_no_good_and_of_another_kind_is_refused_in_words(backend: Backend) -> None:
+    with pytest.raises(IdentityRefused, match="the evidence is not"):
+        await proved(backend, new_host_key(), b"made up")
+    with pytest.raises(IdentityRefused, match="evidence of this kind is not taken here"):
+        await proved(backend, new_host_key(), backend.give_evidence(ORDERS), "other")
+
+
+async def test_a_host_key_of_one_that_is_gone_is_refused(backend: Backend) -> None:
+    host_key = new_host_key()
+    await proved(backend, host_key, backend.give_evidence(ORDERS))
+    backend.end_all_subjects()
     with pytest.raises(IdentityRefused):
         await attested(backend, host_key)
 

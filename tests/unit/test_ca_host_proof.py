@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ca.errors import RequestInvalid
-from ca.host_proof import HostKey, attest_message, enrol_message
+from ca.host_proof import HostKey, attest_message, enrol_message, prove_message
 from ca.keys import new_key
 from tests.authorities import ALGORITHM, HostKeyPair
 
@@ -20,6 +20,8 @@ def test_the_messages_are_those_of_the_wire_contract() -> None:
     csr_hash = sha256(b"csr").digest()
     assert enrol_message("token", b"csr") == b"ringfence-enrol-v1\0" + sha256(b"token").digest() + csr_hash
     assert attest_message(b"nonce", b"csr") == b"ringfence-attest-v1\0" + b"nonce" + csr_hash
+    proven = sha256(b"kubernetes").digest() + sha256(b"token").digest()
+    assert prove_message("kubernetes", b"token", b"csr") == b"ringfence-prove-v1\0" + proven + csr_hash
 
 
 def test_a_key_knows_its_own_signatures_only() -> None:

@@ -16,10 +16,11 @@ from ringfence.kit.clock import FakeClock
 from ringfence.kit.log import Logger
 from ringfence.spiffe import SpiffeId, TrustBundle, X509Svid
 from sidecar.identity import IdentityHolder
-from sidecar.identity.client import Issued
+from sidecar.identity.client import Evidence, Issued
 from sidecar.identity.errors import IdentityRefused, IdentityUnavailable, WrongRoot
 from sidecar.identity.host_key import HostKey, HostKeyStore
 from sidecar.identity.proving import Proving
+from sidecar.settings import EvidenceSettings
 from sidecar.state_folder import StateFolder
 from tests.issuing_backends import ORDERS, TRUST_DOMAIN, WEB
 from tests.pki import TestCa
@@ -34,6 +35,7 @@ class FakeIssuing:
     skew_seconds: float = 0.0
     token: str = "good"
     token_for: SpiffeId = ORDERS
+    evidence: bytes = b"header.claims.signature"
     enrolled: dict[str, SpiffeId] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
@@ -47,6 +49,13 @@ class FakeIssuing:
         if token != self.token:
             raise IdentityRefused("this caller is not permitted an identity")
         self.token = ""
+        self.enrolled[host_key.id] = self.token_for
+        return self._issue(self.token_for, csr)
+
+    async def prove(self, evidence: Evidence, host_key: HostKey, csr: bytes, deadline_seconds: float) -> Issued:
+        self._enter("prove")
+        if evidence != Evidence(kind="kubernetes", content=self.evidence):
+            raise IdentityRefused("the evidence is of another audience")
         self.enrolled[host_key.id] = self.token_for
         return self._issue(self.token_for, csr)
 
@@ -93,6 +102,8 @@ class Bench:
         self.store = HostKeyStore(StateFolder(folder / "state"))
         self.token_file = folder / "token"
         self.token_file.write_text("good\n")
+        self.evidence_file = folder / "evidence"
+        self.evidence_file.write_bytes(self.client.evidence + b"\n")
         self.lines = io.StringIO()
         self.log = Logger("identity", stream=self.lines, clock=clock)
         self.waits: list[float] = []
@@ -100,13 +111,14 @@ class Bench:
         """Added to the wall clock, but not to the monotonic one, in the next wait."""
         self.holder = self.new_holder()
 
-    def new_holder(self, *, no_token: bool = False) -> IdentityHolder:
+    def new_holder(self, *, no_token: bool = False, evidence: bool = False) -> IdentityHolder:
         proving = Proving(
             spiffe_id=ORDERS,
             client=self.client,
             host_keys=self.store,
             join_token_file=None if no_token else self.token_file,
             log=self.log,
+            evidence=EvidenceSettings(kind="kubernetes", file=self.evidence_file) if evidence else None,
         )
         return IdentityHolder(
             spiffe_id=ORDERS,
@@ -396,3 +408,69 @@ async def test_a_listener_that_left_hears_nothing_more(bench: Bench) -> None:
     end()
     await bench.until(lambda: bench.holder.renewals == 3)
     assert len(heard) == 1
+
+
+async def test_evidence_goes_before_the_token_and_its_host_key_before_both(bench: Bench) -> None:
+    holder = bench.new_holder(evidence=True)
+    await bench.until(lambda: holder.svid is not None, holder)
+    again = bench.new_holder(evidence=True)
+    await bench.until(lambda: again.svid is not None, again)
+    assert bench.client.calls == ["prove", "attest"]
+    assert bench.client.token == "good"
+    assert [line["proved_by"] for line in bench.logged("identity issued")] == ["service account token", "host key"]
+
+
+async def test_refused_evidence_is_read_anew_and_tried_until_the_platform_gave_better(bench: Bench) -> None:
+    bench.evidence_file.write_bytes(b"stale")
+    holder = bench.new_holder(no_token=True, evidence=True)
+    await bench.until(lambda: holder.failures == 2, holder)
+    words = f"the service account token in {bench.evidence_file} was refused: the evidence is of another audience"
+    assert holder.waiting_for == f"a first identity (no identity for {ORDERS}: {words})"
+    bench.evidence_file.write_bytes(bench.client.evidence)
+    await bench.until(lambda: holder.svid is not None, holder)
+    assert bench.client.calls == ["prove", "prove", "prove"]  # a key that was refused is not tried by itself
+    assert [key.id for key in bench.store.candidates()] == list(bench.client.enrolled)
+
+
+async def test_a_key_whose_proof_got_no_answer_is_tried_before_the_evidence_again(bench: Bench) -> None:
+    holder = bench.new_holder(no_token=True, evidence=True)
+    bench.client.failures = [IdentityUnavailable("away")]
+    await bench.until(lambda: holder.failures == 1, holder)
+    (pending,) = bench.store.candidates()
+    bench.client.enrolled[pending.id] = ORDERS  # the CA had answered
+    await bench.until(lambda: holder.svid is not None, holder)
+    assert bench.client.calls == ["prove", "attest"]
+
+
+async def test_refused_evidence_leaves_the_token_where_there_is_one(bench: Bench) -> None:
+    bench.evidence_file.write_bytes(b"stale")
+    holder = bench.new_holder(evidence=True)
+    await bench.until(lambda: holder.svid is not None, holder)
+    assert bench.client.calls == ["prove", "join"]
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"x" * 16_385, None])
+async def test_a_file_that_holds_no_evidence_is_told_and_not_sent(bench: Bench, content: bytes | None) -> None:
+    bench.evidence_file.unlink()
+    if content is not None:
+        bench.evidence_file.write_bytes(content)
+    holder = bench.new_holder(no_token=True, evidence=True)
+    await bench.until(lambda: holder.failures == 1, holder)
+    assert bench.client.calls == []
+    assert "service account token" in str(holder.waiting_for)
+    assert str(bench.evidence_file) in str(holder.waiting_for)
+
+
+async def test_evidence_of_another_workload_ends_it_with_both_names(bench: Bench) -> None:
+    bench.client.token_for = WEB
+    with pytest.raises(IdentityRefused, match=r"the service account token in .* is another workload's") as error:
+        await refusal(bench.new_holder(evidence=True))
+    assert f"issued {WEB}, but this sidecar is set to be {ORDERS}" in str(error.value)
+    assert bench.client.calls == ["prove"]
+
+
+async def test_evidence_is_in_no_line_of_the_log(bench: Bench) -> None:
+    bench.evidence_file.write_bytes(b"ringfence-secret-evidence")
+    holder = bench.new_holder(no_token=True, evidence=True)
+    await bench.until(lambda: holder.failures == 2, holder)
+    assert "ringfence-secret-evidence" not in bench.lines.getvalue() + str(holder.waiting_for)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sidecar.commands import sidecar
 from sidecar.settings import (
     AccessLog,
+    EvidenceSettings,
     Given,
     HostPort,
     SettingsError,
@@ -42,6 +43,7 @@ spec:
     address: 127.0.0.1:7402
     rootFingerprint: {FINGERPRINT}
   joinTokenFile: token
+  evidence: {{kind: kubernetes, file: /var/run/ringfence/token/token}}
   state: state
   signals: 127.0.0.1:9402
   accessLog: all
@@ -65,6 +67,7 @@ def test_what_is_needed_suffices_and_the_rest_has_defaults() -> None:
     assert settings.identity.renew == settings.control.address == HostPort("127.0.0.1", 7402)
     assert settings.identity.trust.root_fingerprint == FINGERPRINT
     assert settings.identity.join_token_file is None
+    assert settings.identity.evidence is None
     assert settings.identity.lifetime_seconds == 0
     assert settings.signals.listen is None
     assert settings.signals.admin_socket == Path("/var/lib/ringfence/orders/run/admin.sock")
@@ -80,6 +83,8 @@ def test_a_document_says_the_same_with_paths_from_its_folder(tmp_path: Path) -> 
     path.write_text(DOCUMENT)
     settings = load(given_by_document(path))
     assert settings.identity.join_token_file == tmp_path / "token"
+    evidence = EvidenceSettings(kind="kubernetes", file=Path("/var/run/ringfence/token/token"))
+    assert settings.identity.evidence == evidence
     assert settings.identity.state_dir == settings.control.state_dir == tmp_path / "state"
     assert settings.identity.lifetime_seconds == 3600
     assert settings.signals.listen == HostPort("127.0.0.1", 9402)
@@ -143,7 +148,7 @@ def test_unknown_fields_are_told_with_the_nearest_known_one(tmp_path: Path) -> N
     with pytest.raises(SettingsError) as error:
         given_by_document(path)
     assert any("accesLog" in line and "accessLog" in line for line in error.value.problems)
-    assert any(line.startswith(f"{path}:17:3: ") and "extra" in line for line in error.value.problems)
+    assert any(line.startswith(f"{path}:18:3: ") and "extra" in line for line in error.value.problems)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +322,7 @@ def test_problems_of_different_sources_come_together(tmp_path: Path, monkeypatch
     status, _, err = run_command("--config", str(path))
     assert status == 2
     assert "$RINGFENCE_SIDECAR_JION" in err
-    assert f"{path}:17:3:" in err
+    assert f"{path}:18:3:" in err
 
 
 def test_a_bundle_that_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
@@ -368,3 +373,18 @@ def test_every_problem_of_probes_is_told_with_where_they_were_given() -> None:
 @pytest.mark.parametrize("text", ["", "pod", "10.0.0.7/32", "10.0.0.7,", "0.0.0.0", "ff02::1", "fe80::1%eth0", "::"])
 def test_what_is_no_address_of_a_pod_is_refused(text: str) -> None:
     assert len(problems_of(pod_address=text)) == 1
+
+
+def test_evidence_needs_both_its_kind_and_its_file() -> None:
+    assert problems_of(evidence_kind="kubernetes") == [
+        "--evidence-kind: evidence without its file (give --evidence-file, too)"
+    ]
+    assert problems_of(evidence_file="/token") == [
+        "--evidence-file: evidence without its kind (give --evidence-kind, too)"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["", "Kubernetes", "a b", "x" * 32, "1st", "kuber\nnetes"])
+def test_a_kind_of_evidence_is_a_word(kind: str) -> None:
+    (problem,) = problems_of(evidence_kind=kind, evidence_file="/token")
+    assert problem.startswith("--evidence-kind: not a kind of evidence: ")

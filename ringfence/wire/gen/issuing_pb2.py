@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ringfence/wire/gen/issuing.proto\x12\x14ringfence.issuing.v1\"t\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\x17\n\x0fhost_public_key\x18\x03 \x01(\x0c\x12\x16\n\x0ehost_key_proof\x18\x04 \x01(\x0c\x12\x18\n\x10lifetime_seconds\x18\x05 \x01(\r\"\'\n\x10\x43hallengeRequest\x12\x13\n\x0bhost_key_id\x18\x01 \x01(\t\"\"\n\x11\x43hallengeResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"m\n\rAttestRequest\x12\x13\n\x0bhost_key_id\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x18\n\x10lifetime_seconds\x18\x05 \x01(\r\"5\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x18\n\x10lifetime_seconds\x18\x02 \x01(\r\"w\n\x0cSvidResponse\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\r\n\x05\x63hain\x18\x02 \x03(\x0c\x12\r\n\x05roots\x18\x03 \x03(\x0c\x12\x12\n\nnot_before\x18\x04 \x01(\x03\x12\x11\n\tnot_after\x18\x05 \x01(\x03\x12\x0f\n\x07\x63\x61_time\x18\x06 \x01(\x01\x32\x89\x02\n\x07Joining\x12M\n\x04Join\x12!.ringfence.issuing.v1.JoinRequest\x1a\".ringfence.issuing.v1.SvidResponse\x12\\\n\tChallenge\x12&.ringfence.issuing.v1.ChallengeRequest\x1a\'.ringfence.issuing.v1.ChallengeResponse\x12Q\n\x06\x41ttest\x12#.ringfence.issuing.v1.AttestRequest\x1a\".ringfence.issuing.v1.SvidResponse2Z\n\x07Renewal\x12O\n\x05Renew\x12\".ringfence.issuing.v1.RenewRequest\x1a\".ringfence.issuing.v1.SvidResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ringfence/wire/gen/issuing.proto\x12\x14ringfence.issuing.v1\"t\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\x17\n\x0fhost_public_key\x18\x03 \x01(\x0c\x12\x16\n\x0ehost_key_proof\x18\x04 \x01(\x0c\x12\x18\n\x10lifetime_seconds\x18\x05 \x01(\r\"\'\n\x10\x43hallengeRequest\x12\x13\n\x0bhost_key_id\x18\x01 \x01(\t\"\"\n\x11\x43hallengeResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"m\n\rAttestRequest\x12\x13\n\x0bhost_key_id\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x18\n\x10lifetime_seconds\x18\x05 \x01(\r\"\x86\x01\n\x0cProveRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x10\n\x08\x65vidence\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x03 \x01(\x0c\x12\x17\n\x0fhost_public_key\x18\x04 \x01(\x0c\x12\x16\n\x0ehost_key_proof\x18\x05 \x01(\x0c\x12\x18\n\x10lifetime_seconds\x18\x06 \x01(\r\"5\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x18\n\x10lifetime_seconds\x18\x02 \x01(\r\"w\n\x0cSvidResponse\x12\x11\n\tspiffe_id\x18\x01 \x01(\t\x12\r\n\x05\x63hain\x18\x02 \x03(\x0c\x12\r\n\x05roots\x18\x03 \x03(\x0c\x12\x12\n\nnot_before\x18\x04 \x01(\x03\x12\x11\n\tnot_after\x18\x05 \x01(\x03\x12\x0f\n\x07\x63\x61_time\x18\x06 \x01(\x01\x32\xda\x02\n\x07Joining\x12M\n\x04Join\x12!.ringfence.issuing.v1.JoinRequest\x1a\".ringfence.issuing.v1.SvidResponse\x12\\\n\tChallenge\x12&.ringfence.issuing.v1.ChallengeRequest\x1a\'.ringfence.issuing.v1.ChallengeResponse\x12Q\n\x06\x41ttest\x12#.ringfence.issuing.v1.AttestRequest\x1a\".ringfence.issuing.v1.SvidResponse\x12O\n\x05Prove\x12\".ringfence.issuing.v1.ProveRequest\x1a\".ringfence.issuing.v1.SvidResponse2Z\n\x07Renewal\x12O\n\x05Renew\x12\".ringfence.issuing.v1.RenewRequest\x1a\".ringfence.issuing.v1.SvidResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,12 +39,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHALLENGERESPONSE']._serialized_end=251
   _globals['_ATTESTREQUEST']._serialized_start=253
   _globals['_ATTESTREQUEST']._serialized_end=362
-  _globals['_RENEWREQUEST']._serialized_start=364
-  _globals['_RENEWREQUEST']._serialized_end=417
-  _globals['_SVIDRESPONSE']._serialized_start=419
-  _globals['_SVIDRESPONSE']._serialized_end=538
-  _globals['_JOINING']._serialized_start=541
-  _globals['_JOINING']._serialized_end=806
-  _globals['_RENEWAL']._serialized_start=808
-  _globals['_RENEWAL']._serialized_end=898
+  _globals['_PROVEREQUEST']._serialized_start=365
+  _globals['_PROVEREQUEST']._serialized_end=499
+  _globals['_RENEWREQUEST']._serialized_start=501
+  _globals['_RENEWREQUEST']._serialized_end=554
+  _globals['_SVIDRESPONSE']._serialized_start=556
+  _globals['_SVIDRESPONSE']._serialized_end=675
+  _globals['_JOINING']._serialized_start=678
+  _globals['_JOINING']._serialized_end=1024
+  _globals['_RENEWAL']._serialized_start=1026
+  _globals['_RENEWAL']._serialized_end=1116
 # @@protoc_insertion_point(module_scope)

@@ -127,6 +127,48 @@ class AttestRequest(_message.Message):
 Global___AttestRequest: _TypeAlias = AttestRequest  # noqa: Y015
 
 @_typing.final
+class ProveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    CSR_FIELD_NUMBER: _builtins.int
+    HOST_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    HOST_KEY_PROOF_FIELD_NUMBER: _builtins.int
+    LIFETIME_SECONDS_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """what the evidence is, such as "kubernetes" """
+    evidence: _builtins.bytes
+    """as its attestor reads it, at most 16 KiB; good for one host key"""
+    csr: _builtins.bytes
+    """PKCS#10 DER; only its public key counts"""
+    host_public_key: _builtins.bytes
+    """SubjectPublicKeyInfo DER, P-256; required"""
+    host_key_proof: _builtins.bytes
+    """ECDSA-SHA256 by the host key over
+    "ringfence-prove-v1\\0" || SHA-256(kind) || SHA-256(evidence) || SHA-256(csr): proof of possession.
+    """
+    lifetime_seconds: _builtins.int
+    """0: the registration entry's, or the CA's default"""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        evidence: _builtins.bytes = ...,
+        csr: _builtins.bytes = ...,
+        host_public_key: _builtins.bytes = ...,
+        host_key_proof: _builtins.bytes = ...,
+        lifetime_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "evidence", b"evidence", "host_key_proof", b"host_key_proof", "host_public_key", b"host_public_key", "kind", b"kind", "lifetime_seconds", b"lifetime_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProveRequest: _TypeAlias = ProveRequest  # noqa: Y015
+
+@_typing.final
 class RenewRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -49,6 +49,11 @@ class JoiningStub:
                 request_serializer=ringfence_dot_wire_dot_gen_dot_issuing__pb2.AttestRequest.SerializeToString,
                 response_deserializer=ringfence_dot_wire_dot_gen_dot_issuing__pb2.SvidResponse.FromString,
                 _registered_method=True)
+        self.Prove = channel.unary_unary(
+                '/ringfence.issuing.v1.Joining/Prove',
+                request_serializer=ringfence_dot_wire_dot_gen_dot_issuing__pb2.ProveRequest.SerializeToString,
+                response_deserializer=ringfence_dot_wire_dot_gen_dot_issuing__pb2.SvidResponse.FromString,
+                _registered_method=True)
 
 
 class JoiningServicer:
@@ -75,6 +80,13 @@ class JoiningServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Prove(self, request, context):
+        """Evidence of the platform that runs the workload, exchanged for a first SVID; enrols the host key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JoiningServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -91,6 +103,11 @@ def add_JoiningServicer_to_server(servicer, server):
             'Attest': grpc.unary_unary_rpc_method_handler(
                     servicer.Attest,
                     request_deserializer=ringfence_dot_wire_dot_gen_dot_issuing__pb2.AttestRequest.FromString,
+                    response_serializer=ringfence_dot_wire_dot_gen_dot_issuing__pb2.SvidResponse.SerializeToString,
+            ),
+            'Prove': grpc.unary_unary_rpc_method_handler(
+                    servicer.Prove,
+                    request_deserializer=ringfence_dot_wire_dot_gen_dot_issuing__pb2.ProveRequest.FromString,
                     response_serializer=ringfence_dot_wire_dot_gen_dot_issuing__pb2.SvidResponse.SerializeToString,
             ),
     }
@@ -174,6 +191,33 @@ class Joining:
             target,
             '/ringfence.issuing.v1.Joining/Attest',
             ringfence_dot_wire_dot_gen_dot_issuing__pb2.AttestRequest.SerializeToString,
+            ringfence_dot_wire_dot_gen_dot_issuing__pb2.SvidResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Prove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ringfence.issuing.v1.Joining/Prove',
+            ringfence_dot_wire_dot_gen_dot_issuing__pb2.ProveRequest.SerializeToString,
             ringfence_dot_wire_dot_gen_dot_issuing__pb2.SvidResponse.FromString,
             options,
             channel_credentials,

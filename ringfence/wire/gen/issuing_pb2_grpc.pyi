@@ -39,6 +39,8 @@ class JoiningStub:
     """A nonce, good once and for a short time, for Attest to sign."""
     Attest: _grpc.UnaryUnaryMultiCallable[_issuing_pb2.AttestRequest, _issuing_pb2.SvidResponse]
     """A host key enrolled earlier proves the same workload again."""
+    Prove: _grpc.UnaryUnaryMultiCallable[_issuing_pb2.ProveRequest, _issuing_pb2.SvidResponse]
+    """Evidence of the platform that runs the workload, exchanged for a first SVID; enrols the host key."""
 
 @_typing.type_check_only
 class JoiningAsyncStub(JoiningStub):
@@ -49,6 +51,8 @@ class JoiningAsyncStub(JoiningStub):
     """A nonce, good once and for a short time, for Attest to sign."""
     Attest: _aio.UnaryUnaryMultiCallable[_issuing_pb2.AttestRequest, _issuing_pb2.SvidResponse]  # type: ignore[assignment]
     """A host key enrolled earlier proves the same workload again."""
+    Prove: _aio.UnaryUnaryMultiCallable[_issuing_pb2.ProveRequest, _issuing_pb2.SvidResponse]  # type: ignore[assignment]
+    """Evidence of the platform that runs the workload, exchanged for a first SVID; enrols the host key."""
 
 class JoiningServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -74,6 +78,14 @@ class JoiningServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_issuing_pb2.SvidResponse, _abc.Awaitable[_issuing_pb2.SvidResponse]]:
         """A host key enrolled earlier proves the same workload again."""
+
+    @_abc_1.abstractmethod
+    def Prove(
+        self,
+        request: _issuing_pb2.ProveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_issuing_pb2.SvidResponse, _abc.Awaitable[_issuing_pb2.SvidResponse]]:
+        """Evidence of the platform that runs the workload, exchanged for a first SVID; enrols the host key."""
 
 def add_JoiningServicer_to_server(servicer: JoiningServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
