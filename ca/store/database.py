@@ -9,7 +9,9 @@ which is enough: every decision that matters is one conditional statement.
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ VERSION_TABLE: Final = "ringfence_ca_version"
 _WRITE: Final = "ringfence_write"
 # Any number will do, as long as every release uses the same: replicas that start together migrate one after another.
 _MIGRATION_LOCK: Final = 0x52494E4746
+_WAL_AGAIN_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,8 @@ def _sqlite_engine(url: URL, wait_seconds: float, connections: int) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver must not begin transactions by itself; we do, below
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
+        _write_ahead(connection, wait_seconds)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -130,6 +134,20 @@ def _sqlite_engine(url: URL, wait_seconds: float, connections: int) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN")
 
     return engine
+
+
+def _write_ahead(connection: Any, wait_seconds: float) -> None:
+    """Set WAL mode. Of those that turn a new file over at the same moment all but one are told that it is locked, at
+    once and whatever the busy timeout; they find it turned over a moment later."""
+    ends = time.monotonic() + wait_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as problem:
+            if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
+                raise
+            time.sleep(_WAL_AGAIN_SECONDS)
 
 
 def _own_file(path: Path) -> None:
