@@ -46,6 +46,7 @@ from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.routed_relay import accept_limit
 from sidecar.sniff import Sniffed
 from sidecar.target import Target, link_limits
+from sidecar.targets import Targets
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
@@ -53,7 +54,6 @@ from sidecar.tunnel.pool import Pool
 
 RELAY_LIMIT: Final = 16_384
 OUTSIDE: Final = "outside"  # the service, in logs and metrics, of what is no service of the mesh
-UpstreamName = tuple[str, str, int, Protocol]
 AnyOutbound = OutboundRelay | OutboundSplitRelay
 _REASONS: Final[dict[str, DenyReason]] = {reason.value: reason for reason in DenyReason}
 
@@ -79,8 +79,7 @@ class Outbound:
         self._own_id = own_id
         self._listen = listen
         self._upstreams: dict[Destination, Upstream] = {}
-        self._by_address: dict[Destination, Upstream] = {}
-        self._targets: dict[UpstreamName, Target] = {}
+        self._targets = Targets(recorder.metrics)
         self._detections = Detections(recorder)
         self._egress = EgressTable(())
         self._servers: dict[Destination, asyncio.Server] = {}
@@ -163,12 +162,9 @@ class Outbound:
         """The upstreams and egress rules in force from now on; what they no longer lead to or permit ends."""
         self._upstreams = {(up.listen_host, up.listen_port): up for up in upstreams if up.has_listener}
         self.discard()
-        self._by_address = {
-            (address, upstream.port): upstream for upstream in upstreams for address in upstream.addresses
-        }
         self._egress = EgressTable(egress)
         self._proxied.names = MeshNames(upstreams, self._own_id.namespace)
-        known = self._retarget(upstreams)
+        self._targets.enforce(upstreams, self._context.clock.monotonic())
 
         def rejudge(relay: Relay, leads: Upstream | EgressFlow) -> None:
             if isinstance(leads, EgressFlow):
@@ -178,12 +174,10 @@ class Outbound:
                     return
                 self._deny(relay.facts, DenyReason.EGRESS_NOT_ALLOWED, "the egress rules changed")
                 relay.end(DenyReason.EGRESS_NOT_ALLOWED, "the egress rules changed")
-            elif _name(leads) not in known:
+            elif not self._targets.names(leads):
                 relay.end(DenyReason.PORT_NOT_ALLOWED, "the upstream is gone")
-            elif isinstance(relay, OutboundSplitRelay):
+            elif isinstance(relay, OutboundSplitRelay | OutboundHttp2Relay):
                 relay.endpoints_changed()
-            elif isinstance(relay, OutboundHttp2Relay) and self._targets[_name(leads)].balancer.single is None:
-                relay.drain()  # it leads to one endpoint, and there are several now: the client's next is spread
 
         self.relays.each(rejudge)
         limits = link_limits(upstreams)
@@ -195,24 +189,10 @@ class Outbound:
         self.pool.reverify()
         self.direct.reverify()
 
-    def _retarget(self, upstreams: Sequence[Upstream]) -> frozenset[UpstreamName]:
-        """The targets of these upstreams: what was learned of those that stay is kept."""
-        now = self._context.clock.monotonic()
-        held, self._targets = self._targets, {}
-        for upstream in upstreams:
-            name = _name(upstream)
-            target = held.get(name)
-            if target is None:
-                target = Target(upstream, self._recorder.metrics, now)
-            else:
-                target.update(upstream, now)
-            self._targets[name] = target
-        return frozenset(self._targets)
-
     @property
     def targets(self) -> Collection[Target]:
         """Of all upstreams."""
-        return self._targets.values()
+        return self._targets.all
 
     def discard(self) -> None:
         """Close the listening ports that lead to no upstream in force."""
@@ -243,23 +223,26 @@ class Outbound:
         return TurnedAway()
 
     def _to_upstream(self, upstream: Upstream, made: RelayMaker | None = None) -> Relay | None:
-        target = self._targets[_name(upstream)]
+        return self._to_target(self._targets.of(upstream), made)
+
+    def _to_target(self, target: Target, made: RelayMaker | None = None) -> Relay | None:
         member = target.balancer.choose(self._context.clock.monotonic())
         if member is None:
             return None
         let_in = accept_limit(target)
         relay = (made or self._relay)(target, member)
         relay.shut_out = not let_in
-        self.relays.add(relay, upstream)
+        self.relays.add(relay, target.upstream)
         return relay
 
     # -- interception -------------------------------------------------------------------------------------------------
 
     def leads_to_mesh(self, destination: Destination) -> bool:
-        return destination in self._by_address
+        return self._targets.reached_by(destination) is not None
 
     def upstream_relay(self, destination: Destination) -> Relay | None:
-        return self._to_upstream(self._by_address[destination])
+        target = self._targets.at(destination, self._context.clock.monotonic())
+        return self._to_target(target) if target is not None else None
 
     def egress_by_address(self, destination: Destination) -> Relay | None:
         rule = self._egress.by_address(*destination)
@@ -286,7 +269,7 @@ class Outbound:
         return self._egress.by_address(flow.address, flow.port)
 
     def denied(self, destination: Destination, reason: DenyReason, detail: str) -> None:
-        upstream = self._by_address.get(destination)
+        upstream = self._targets.reached_by(destination)
         if upstream is not None:
             facts = self._facts("", f"{upstream.namespace}/{upstream.service}", upstream.port, upstream.protocol)
         else:
@@ -335,7 +318,7 @@ class Outbound:
     def begin_anew(self, before: OutboundDetection, spoken: Spoken) -> Relay | None:
         before.leave_target()
         made, lent = partial(self._speaking, Protocol(spoken)), before.lent
-        relay = self._to_upstream(before.upstream, made if lent is None else lambda target, _: made(target, lent))
+        relay = self._to_target(before.target, made if lent is None else lambda target, _: made(target, lent))
         if relay is not None:
             relay.facts.started = before.facts.started
             if isinstance(relay, Http2Relay):
@@ -386,10 +369,6 @@ class Outbound:
 
 def _flow(host: str, address: str, port: int) -> EgressFlow:
     return EgressFlow(address=address, host=host, port=port)
-
-
-def _name(upstream: Upstream) -> UpstreamName:
-    return (upstream.namespace, upstream.service, upstream.port, upstream.protocol)
 
 
 def _shown(host: str, port: int) -> str:

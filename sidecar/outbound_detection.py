@@ -55,9 +55,9 @@ class OutboundDetection(OutboundRelay):
         detections: Detections,
     ) -> None:
         super().__init__(owner, facts, openers, target, member)
-        self.upstream = target.upstream
+        self.target = target
         self._detections = detections
-        self._key = (target.service, self.upstream.port)
+        self._key = (target.service, target.upstream.port)
         self._hint = detections.hint(self._key)
         self._line: FirstLine | None = FirstLine()  # None: it is known what this is
         self._opened = False  # a stream was asked for

@@ -41,6 +41,11 @@ class OutboundHttp2Relay(OutboundHttp2Judge, OutboundRelay):
     def open_on_connect(self) -> bool:
         return False
 
+    def endpoints_changed(self) -> None:
+        """It leads to one endpoint: if there are others now, or none, the client's next connection goes by them."""
+        if self._target.balancer.single is None:
+            self.drain()
+
     # -- bytes --------------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:

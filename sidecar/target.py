@@ -84,13 +84,17 @@ class Target:
         "upstream",
     )
 
-    def __init__(self, upstream: Upstream, metrics: SidecarMetrics, now: float) -> None:
+    def __init__(
+        self, upstream: Upstream, metrics: SidecarMetrics, now: float, chance: random.Random | None = None
+    ) -> None:
+        """``chance``: a generator that is shared with others, as each has a state of 2.5 KB."""
         self.service = f"{upstream.namespace}/{upstream.service}"
         self._metrics = metrics
         self._ejections = metrics.ejections.at(self.service)
         self._panics = metrics.panics.at(self.service)
         self._panics_told = 0
-        self.balancer = Balancer(endpoints=upstream.endpoints, route=upstream.route, now=now, random=random.Random())
+        chance = chance or random.Random()
+        self.balancer = Balancer(endpoints=upstream.endpoints, route=upstream.route, now=now, random=chance)
         self.update(upstream, now)
 
     def update(self, upstream: Upstream, now: float) -> None:

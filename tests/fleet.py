@@ -26,11 +26,13 @@ EVERYTHING = (rule("all"),)
 class Replica:
     """One endpoint of ``api``: its sidecar and where its apps listen."""
 
-    def __init__(self, ca: TestCa, http_app: int, tcp_app: int, http: Protocol) -> None:
+    def __init__(self, ca: TestCa, http_app: int, tcp_app: int, http: Protocol, *, address: str = "127.0.0.1") -> None:
+        """``address``: its own, by which CONNECT names it; it listens on loopback whatever that is."""
         self._ca = ca
+        self._address = address
         self._http_app, self._tcp_app, self._http = http_app, tcp_app, http
         self.mesh_port = free_port()
-        self.endpoint = Endpoint(mesh_host="127.0.0.1", mesh_port=self.mesh_port, address="127.0.0.1", spiffe_id=API)
+        self.endpoint = Endpoint(mesh_host="127.0.0.1", mesh_port=self.mesh_port, address=address, spiffe_id=API)
         self.side = Side(API, ca, SystemClock())
         self.up = False
 
@@ -54,9 +56,8 @@ class Replica:
         await self.side.inbound.listen("127.0.0.1", self.mesh_port)
         self.up = True
 
-    @staticmethod
-    def _port(port: int, protocol: Protocol, app: int) -> Port:
-        return Port(port=port, protocol=protocol, address="127.0.0.1", app_host="127.0.0.1", app_port=app)
+    def _port(self, port: int, protocol: Protocol, app: int) -> Port:
+        return Port(port=port, protocol=protocol, address=self._address, app_host="127.0.0.1", app_port=app)
 
     async def stop(self, drain_seconds: float = 0.0) -> None:
         """Close the sidecar, with what drain there is time for."""
