@@ -1,0 +1,119 @@
+"""What cannot be in the mesh, with the mend; and what can, but with less protection than it may think. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from k8s.inject.settings import InjectSettings
+from k8s.objects import names
+from k8s.objects.fields import JsonObject, child, flag, integer, objects, optional_integer, text
+from ringfence.policy.problems import shown
+
+LEAVE_OUT: Final = f"label the pod {names.INJECT}: {names.DISABLED}"
+_OWN_NAMES: Final = frozenset({names.SIDECAR_CONTAINER, names.REDIRECT_CONTAINER})
+_OWN_VOLUMES: Final = frozenset({names.STATE_VOLUME, names.TOKEN_VOLUME, names.TRUST_VOLUME})
+_OS_LABEL: Final = "kubernetes.io/os"
+# With one of these a container can take the rules away, mark its packets, or read the sidecar's memory.
+_STRONG: Final = frozenset({"ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "BPF", "SYS_MODULE"})
+_WARNINGS: Final = 8
+
+
+def refusal(spec: JsonObject, settings: InjectSettings) -> str | None:
+    """Why a pod cannot have a sidecar, one line; None if it can. ``spec``: without what an injector put there. Raises
+    MalformedObjectError."""
+    return next(_reasons(spec, settings), None)
+
+
+def warnings(spec: JsonObject) -> list[str]:
+    """What protects less than it seems to, a line each; Kubernetes shows them to whoever made the pod."""
+    told = list(_doubts(spec))
+    more = len(told) - _WARNINGS
+    return told if more <= 0 else [*told[:_WARNINGS], f"and {more} more warnings"]
+
+
+def _reasons(spec: JsonObject, settings: InjectSettings) -> Iterator[str]:
+    if flag(spec, "hostNetwork", "spec"):
+        yield f"spec.hostNetwork: on the node's network there is nothing of the pod's own to guard ({LEAVE_OUT})"
+    if _on_windows(spec):
+        yield f"spec.os.name: the sidecar is a Linux program, and this is a pod for Windows ({LEAVE_OUT})"
+    containers = list(_containers(spec))
+    if not any(path.startswith("spec.containers") for path, _ in containers):
+        yield "spec.containers: a pod without containers (add one)"
+    for path, container in containers:
+        yield from _of_container(path, container)
+    for path, volume in objects(spec, "volumes", "spec"):
+        if text(volume, "name", path) in _OWN_VOLUMES:
+            yield f"{path}.name: {text(volume, 'name', path)} is a volume of the sidecar's (rename it)"
+    yield from _users(spec, containers, settings.sidecar_uid)
+    yield from _shared_processes(spec, containers)
+
+
+def _on_windows(spec: JsonObject) -> bool:
+    selected = child(spec, "nodeSelector", "spec").get(_OS_LABEL)
+    return selected == "windows" or text(child(spec, "os", "spec"), "name", "spec.os") == "windows"
+
+
+def _containers(spec: JsonObject) -> Iterator[tuple[str, JsonObject]]:
+    yield from objects(spec, "initContainers", "spec")
+    yield from objects(spec, "containers", "spec")
+
+
+def _of_container(path: str, container: JsonObject) -> Iterator[str]:
+    name = text(container, "name", path)
+    if name in _OWN_NAMES:
+        yield f"{path}.name: {name} is what the mesh's own container is called (rename it)"
+    for where, port in objects(container, "ports", path):
+        number = integer(port, "containerPort", where)
+        if number in names.OWN_PORTS:
+            yield f"{where}.containerPort: {number} is a port of the sidecar's own (let the app listen on another)"
+
+
+def _users(spec: JsonObject, containers: list[tuple[str, JsonObject]], own: int) -> Iterator[str]:
+    """A container with the sidecar's user or group would pass for the sidecar where its connections are let go."""
+    places = [("spec", spec), *containers]
+    for path, one in places:
+        security = child(one, "securityContext", path)
+        for key in ("runAsUser", "runAsGroup"):
+            if optional_integer(security, key, f"{path}.securityContext") == own:
+                yield f"{path}.securityContext.{key}: {own} is the sidecar's own (run as another)"
+
+
+def _shared_processes(spec: JsonObject, containers: list[tuple[str, JsonObject]]) -> Iterator[str]:
+    """Where processes see each other, those of another plain user can neither read nor trace the sidecar; root's could
+    become its user, and then take its key out of its memory."""
+    if not (flag(spec, "shareProcessNamespace", "spec") or flag(spec, "hostPID", "spec")):
+        return
+    pod = child(spec, "securityContext", "spec")
+    for path, container in containers:
+        own = child(container, "securityContext", path)
+        where = f"{path}.securityContext"
+        user = optional_integer(own, "runAsUser", where)
+        user = optional_integer(pod, "runAsUser", "spec.securityContext") if user is None else user
+        plain = bool(user) or flag(own if own.get("runAsNonRoot") is not None else pod, "runAsNonRoot", where)
+        if not plain:
+            key = "shareProcessNamespace" if flag(spec, "shareProcessNamespace", "spec") else "hostPID"
+            yield (
+                f"spec.{key}: as root, {shown(text(container, 'name', path))} could read the sidecar's memory "
+                "(run every container with runAsNonRoot: true, or leave processes apart)"
+            )
+
+
+def _doubts(spec: JsonObject) -> Iterator[str]:
+    for path, container in _containers(spec):
+        security = child(container, "securityContext", path)
+        where = f"{path}.securityContext"
+        name = shown(text(container, "name", path))
+        if flag(security, "privileged", where):
+            yield f"{where}.privileged: {name} can leave the mesh as it likes (run it without)"
+        added = child(security, "capabilities", where).get("add")
+        strong = sorted(_STRONG & {_capability(one) for one in added}) if isinstance(added, list) else []
+        if strong:
+            yield f"{where}.capabilities: by {', '.join(strong)} {name} can leave the mesh as it likes (drop it)"
+    policy = text(spec, "dnsPolicy", "spec")
+    if policy in ("None", "Default"):
+        yield f"spec.dnsPolicy: by {policy} the sidecar may not find the control plane's name (use ClusterFirst)"
+
+
+def _capability(one: object) -> str:
+    return str(one).upper().removeprefix("CAP_")

@@ -1,0 +1,257 @@
+"""What comes out of an injection, whatever pod goes in."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from k8s.inject.injection import Injected, Outcome, Refused, Untouched, inject
+from k8s.inject.patching import difference
+from k8s.inject.settings import InjectSettings
+from k8s.objects import names
+from k8s.objects.namespaces import Namespace
+from tests.golden_pods import CNI, GOLDEN, SETTINGS, SHOP, WRONG, Golden, Wrong, annotated, container, labelled, pod
+from tests.json_patches import patched
+
+
+def injected(made: dict[str, Any], namespace: Namespace = SHOP, settings: InjectSettings = SETTINGS) -> dict[str, Any]:
+    outcome = inject(made, namespace, settings)
+    assert isinstance(outcome, Injected), outcome
+    return outcome.pod
+
+
+def variables(made: dict[str, Any]) -> dict[str, Any]:
+    sidecar = next(one for one in made["spec"]["initContainers"] if one["name"] == names.SIDECAR_CONTAINER)
+    return {one["name"]: one.get("value", one.get("valueFrom")) for one in sidecar["env"]}
+
+
+def answers(made: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(variables(made)["RINGFENCE_SIDECAR_PROBES"])
+    return found
+
+
+@pytest.mark.parametrize("golden", GOLDEN.values(), ids=GOLDEN)
+@pytest.mark.parametrize("settings", [SETTINGS, CNI], ids=["init", "cni"])
+def test_every_pod_comes_out_as_it_must(golden: Golden, settings: InjectSettings) -> None:
+    before = copy.deepcopy(golden.pod)
+    outcome = inject(golden.pod, golden.namespace, settings)
+    assert isinstance(outcome, Injected), outcome
+    assert golden.pod == before, "the pod that was given has changed"
+    assert any(golden.warned in told for told in outcome.warnings) or not (golden.warned or outcome.warnings)
+
+    spec = outcome.pod["spec"]
+    first = [] if settings.cni else [names.REDIRECT_CONTAINER]
+    own = [one["name"] for one in before["spec"].get("initContainers", [])]
+    assert [one["name"] for one in spec["initContainers"]] == [*first, names.SIDECAR_CONTAINER, *own]
+    assert [one["name"] for one in spec["containers"]] == [one["name"] for one in before["spec"]["containers"]]
+    sidecar = spec["initContainers"][len(first)]
+    assert sidecar["restartPolicy"] == "Always" and sidecar["startupProbe"]["httpGet"]["port"] == 15020
+    assert sidecar["securityContext"]["runAsNonRoot"] and sidecar["securityContext"]["runAsUser"] == 15100
+    assert sidecar["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert outcome.pod["metadata"]["labels"][names.INJECTED] == "true"
+    assert json.loads(outcome.pod["metadata"]["annotations"][names.STATUS])["version"] == "1.2.3"
+
+    # What the kubelet asks from outside goes to the sidecar, and the sidecar knows what to ask for each.
+    known = answers(outcome.pod)
+    asked = [probe for one in (*spec["containers"], *spec["initContainers"]) for probe in _asked(one)]
+    assert sorted(path for port, path in asked if port == 15020 and path != "/readyz") == sorted(
+        f"/app-health/{name}" for name in known
+    )
+    # Nothing else of the app's containers is another than before.
+    for now, then in zip(spec["containers"], before["spec"]["containers"], strict=True):
+        assert {key: value for key, value in now.items() if key not in _TURNED} == {
+            key: value for key, value in then.items() if key not in _TURNED
+        }
+    for key in {*spec, *before["spec"]} - {"initContainers", "containers", "volumes"}:
+        assert spec[key] == before["spec"][key]
+
+    # Again: the same, byte for byte.
+    again = inject(outcome.pod, golden.namespace, settings)
+    assert isinstance(again, Injected)
+    assert difference(outcome.pod, again.pod) == []
+    # The patch says exactly this, also by way of JSON.
+    patch = json.loads(json.dumps(difference(before, outcome.pod)))
+    assert patched(before, patch) == outcome.pod
+
+
+_TURNED = {"startupProbe", "livenessProbe", "readinessProbe", "lifecycle"}
+
+
+def _asked(one: dict[str, Any]) -> list[tuple[Any, str]]:
+    found = [one[key] for key in _TURNED if key != "lifecycle" and key in one]
+    found += one.get("lifecycle", {}).values()
+    for each in found:
+        assert "tcpSocket" not in each and "grpc" not in each
+    return [(each["httpGet"]["port"], each["httpGet"]["path"]) for each in found if "httpGet" in each]
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_what_cannot_be_in_the_mesh_is_refused_by_one_line_with_the_mend(wrong: Wrong) -> None:
+    outcome = inject(wrong.pod, wrong.namespace, SETTINGS)
+    assert isinstance(outcome, Refused), outcome
+    for part in wrong.told:
+        assert part in outcome.message
+    assert outcome.message.isprintable() and len(outcome.message) < 400
+    assert outcome.message.endswith(")"), "no mend"
+
+
+@pytest.mark.parametrize(
+    ("made", "namespace", "reason"),
+    [
+        (labelled(pod(), inject="disabled"), SHOP, "its label says so"),
+        (labelled(pod(hostNetwork=True), inject="disabled"), SHOP, "its label says so"),
+        (pod(), Namespace(name="shop"), "neither it nor its namespace"),
+        (pod(), Namespace(name="shop", labels={names.INJECT: "disabled"}), "neither it nor its namespace"),
+        (labelled(pod(), inject="enabled"), Namespace(name="kube-system"), "never in the mesh"),
+        (labelled(pod(), inject="enabled"), Namespace(name="ringfence-system"), "never in the mesh"),
+        (labelled(pod(), rev="canary"), SHOP, "revision 'canary'"),
+        (
+            {**pod(), "metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}},
+            SHOP,
+            "of the node's own files",
+        ),
+    ],
+)
+def test_a_pod_that_is_not_meant_stays_as_it_is(made: dict[str, Any], namespace: Namespace, reason: str) -> None:
+    outcome = inject(made, namespace, SETTINGS)
+    assert isinstance(outcome, Untouched) and reason in outcome.reason
+
+
+def test_a_revision_takes_its_own_pods_and_the_default_one_those_that_name_none() -> None:
+    canary = replace(SETTINGS, revision="canary", default=False)
+    own = labelled(pod(), rev="canary")
+    of_namespace = Namespace(name="shop", labels={**SHOP.labels, names.REVISION: "canary"})
+    assert isinstance(inject(own, SHOP, canary), Injected)
+    assert isinstance(inject(pod(), of_namespace, canary), Injected)
+    assert isinstance(inject(pod(), SHOP, canary), Untouched)
+    assert isinstance(inject(pod(), of_namespace, SETTINGS), Untouched)
+    assert isinstance(inject(own, SHOP, replace(canary, revision="stable", default=True)), Untouched)
+
+
+def test_each_kind_of_probe_says_what_the_sidecar_must_ask() -> None:
+    assert answers(injected(GOLDEN["every-probe"].pod)) == {
+        "app/startup": {
+            "http": {"port": 8080, "path": "/start", "scheme": "HTTP", "host": "", "headers": []},
+            "timeout": 1,
+        },
+        "app/liveness": {"tcp": {"port": 8080}, "timeout": 4},
+        "app/readiness": {"grpc": {"port": 9000, "service": "orders"}, "timeout": 1},
+    }
+
+
+def test_what_says_how_often_a_probe_asks_stays() -> None:
+    made = injected(GOLDEN["every-probe"].pod)["spec"]["containers"][0]
+    assert made["startupProbe"] == {
+        "httpGet": {"path": "/app-health/app/startup", "port": 15020, "scheme": "HTTP"},
+        "failureThreshold": 30,
+        "periodSeconds": 2,
+    }
+    assert made["livenessProbe"]["timeoutSeconds"] == 4 and made["readinessProbe"]["initialDelaySeconds"] == 3
+
+
+def test_no_value_of_a_probe_is_taken_for_a_variable_by_the_kubelet() -> None:
+    made = injected(GOLDEN["probe-headers"].pod)
+    assert "$" not in variables(made)["RINGFENCE_SIDECAR_PROBES"]
+    assert answers(made)["app/liveness"]["http"]["headers"] == [["Host", "orders.example"], ["X-A", "$(HOME)"]]
+
+
+def test_a_container_that_came_later_is_seen_when_the_webhook_is_asked_again() -> None:
+    first = injected(GOLDEN["every-probe"].pod)
+    first["spec"]["containers"].append(container("late", livenessProbe={"tcpSocket": {"port": 7000}}))
+    first["spec"]["initContainers"].insert(0, container("hasty"))
+    again = injected(first)
+    assert [one["name"] for one in again["spec"]["initContainers"]] == [
+        names.REDIRECT_CONTAINER,
+        names.SIDECAR_CONTAINER,
+        "hasty",
+    ]
+    assert answers(again).keys() == {"app/startup", "app/liveness", "app/readiness", "late/liveness"}
+    assert again["spec"]["containers"][1]["livenessProbe"]["httpGet"]["path"] == "/app-health/late/liveness"
+
+
+def test_what_others_put_into_the_sidecar_stays_and_what_is_ours_is_put_right() -> None:
+    first = injected(pod())
+    sidecar = first["spec"]["initContainers"][1]
+    sidecar["volumeMounts"].append({"name": "kube-api-access", "mountPath": "/var/run/secrets", "readOnly": True})
+    sidecar["env"].append({"name": "TZ", "value": "UTC"})
+    sidecar["env"].append({"name": "RINGFENCE_SIDECAR_JOIN", "value": "evil:1"})
+    sidecar["securityContext"]["runAsUser"] = 0
+    sidecar["image"] = "evil"
+    sidecar["resizePolicy"] = [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]
+    again = injected(first)["spec"]["initContainers"][1]
+    assert again["volumeMounts"][-1]["name"] == "kube-api-access" and "resizePolicy" in again
+    assert [one for one in again["env"] if one["name"] == "TZ"]
+    assert [one["value"] for one in again["env"] if one["name"] == "RINGFENCE_SIDECAR_JOIN"] == [
+        "ringfence.ringfence-system.svc:7401"
+    ]
+    assert again["image"] == SETTINGS.image and again["securityContext"]["runAsUser"] == 15100
+
+
+def test_a_pod_of_another_version_becomes_one_of_this_version() -> None:
+    old = injected(GOLDEN["every-probe"].pod, settings=replace(SETTINGS, version="0.9", image="localhost/old:1"))
+    old["spec"]["initContainers"][1]["workingDir"] = "/old"
+    assert difference(injected(old), injected(GOLDEN["every-probe"].pod)) == []
+
+
+def test_a_pod_that_was_injected_for_the_redirect_loses_it_under_cni() -> None:
+    assert difference(injected(injected(pod()), settings=CNI), injected(pod(), settings=CNI)) == []
+
+
+def test_an_annotation_alone_does_not_make_a_container_ours() -> None:
+    outcome = inject(annotated(pod(container(names.SIDECAR_CONTAINER)), status='{"version":"1.2.3"}'), SHOP, SETTINGS)
+    assert isinstance(outcome, Refused) and "rename it" in outcome.message
+
+
+@pytest.mark.parametrize("status", ["", "[", "[]", '{"version":1}', "x" * 100_000, "[" * 100_000])
+def test_a_status_that_says_nothing_is_written_anew(status: str) -> None:
+    again = injected(annotated(injected(pod()), status=status))
+    assert difference(again, injected(pod())) == []
+
+
+def test_limits_and_requests_are_as_wished_and_in_the_servers_own_words() -> None:
+    def resources(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = injected(GOLDEN[name].pod)["spec"]["initContainers"][1]["resources"]
+        return found
+
+    assert resources("plain") == {"limits": {"memory": "512Mi"}, "requests": {"cpu": "20m", "memory": "64Mi"}}
+    assert resources("guaranteed") == {
+        "limits": {"cpu": "500m", "memory": "128Mi"},
+        "requests": {"cpu": "500m", "memory": "128Mi"},
+    }
+    assert resources("low-memory-limit") == {"limits": {"memory": "48Mi"}, "requests": {"cpu": "1", "memory": "48Mi"}}
+    assert resources("high-memory-request")["limits"] == {"memory": "2Gi"}
+
+
+def test_exclusions_are_whole_words_of_the_redirects_arguments() -> None:
+    args = injected(GOLDEN["excluded-ports"].pod)["spec"]["initContainers"][0]["args"]
+    assert args[args.index("--exclude-inbound-port") + 1] == "9100,9200,9201,9202,9203"
+    assert args[args.index("--exclude-cidr") + 1] == "10.0.0.0/8,fd00::/8"
+
+
+def test_what_a_pod_wishes_wins_over_what_its_namespace_wishes() -> None:
+    golden = GOLDEN["wishes-of-the-namespace"]
+    given = variables(injected(golden.pod, golden.namespace))
+    assert (given["RINGFENCE_SIDECAR_LOG_LEVEL"], given["RINGFENCE_SIDECAR_DRAIN"]) == ("warning", "1s")
+
+
+def test_identity_comes_from_the_cluster_and_never_from_the_pods_own_words() -> None:
+    given = variables(injected(pod()))
+    assert given["RINGFENCE_SIDECAR_SPIFFE_ID"] == "spiffe://shop.example/ns/$(POD_NAMESPACE)/sa/$(SERVICE_ACCOUNT)"
+    assert given["POD_NAMESPACE"] == {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
+    assert list(given).index("POD_NAMESPACE") < list(given).index("RINGFENCE_SIDECAR_SPIFFE_ID")
+
+
+def test_where_the_plugin_redirects_the_sidecar_is_told_to_look_whether_it_did() -> None:
+    assert variables(injected(pod(), settings=CNI))["RINGFENCE_SIDECAR_EXPECT_REDIRECT"] == "true"
+    assert "RINGFENCE_SIDECAR_EXPECT_REDIRECT" not in variables(injected(pod()))
+
+
+def test_somebody_who_asks_for_one_pod_is_not_asked_for_its_namespaces_label() -> None:
+    nowhere = Namespace(name="shop")
+    outcome: Outcome = inject(pod(), nowhere, SETTINGS, asked=True)
+    assert isinstance(outcome, Injected)
+    assert isinstance(inject(labelled(pod(), inject="disabled"), nowhere, SETTINGS, asked=True), Untouched)
