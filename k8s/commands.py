@@ -15,6 +15,11 @@ COMMANDS: Final[dict[str, str]] = {
     "check": "k8s.ramp.check_command:command",
     "ensure-passphrase": "k8s.install.commands:ensure_passphrase",
     "remember-root": "k8s.install.commands:remember_root",
+    "config": "k8s.daytwo.inside:config",
+    "loglevel": "k8s.daytwo.inside:loglevel",
+    "logs": "k8s.daytwo.inside:logs",
+    "tap": "k8s.daytwo.inside:tap",
+    "why": "k8s.daytwo.inside:why",
 }
 
 _EPILOG = """\b

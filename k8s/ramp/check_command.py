@@ -8,16 +8,17 @@ from pathlib import Path
 
 import click
 
+from k8s.daytwo.options import Asked, asks, plain, refuse
+
 
 @click.command(
     name="check",
     epilog="""\b
 Example:
   ringfence k8s check --namespace shop
-  kubectl get all,ingress,networkpolicy -n shop -o yaml | ringfence k8s check -f - --namespace shop
+  ringfence k8s check --namespace shop -f manifests/
 """,
 )
-@click.option("--namespace", "-n", "namespaces", multiple=True, metavar="N", help="Look at this namespace as a member.")
 @click.option(
     "-f",
     "--filename",
@@ -28,29 +29,38 @@ Example:
     help="Read manifests instead of a cluster: a file, a folder, or - for standard input.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(*, namespaces: tuple[str, ...], files: tuple[Path, ...], as_json: bool) -> None:
+@asks
+def command(*, asked: Asked, files: tuple[Path, ...], as_json: bool) -> None:
     """Tell what would break in the mesh, and the smallest rule that keeps it.
 
-    Before and after an install, for the namespaces given, else for those that are labelled, else for all. Standard
+    Before and after an install, for --namespace (several with commas between), else for those that are labelled, else
+    for all. Standard
     output is YAML: findings as comments, and rules that `kubectl apply -f -` takes. Exit status 0: clean, 1: there are
     findings, 2: bad input.
     """
     from k8s.ramp.check import check, is_clean, report_lines
     from k8s.ramp.manifests import ManifestError, read_manifests
+    from k8s.ramp.reading import read_cluster
     from k8s.ramp.snapshot import Cluster
 
-    try:
-        cluster = Cluster(items=read_manifests(files), namespaces=frozenset(namespaces))
-    except ManifestError as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
+    namespaces = frozenset(filter(None, asked.namespace.split(",")))
+    unread: list[str] = []
+    if files:
+        try:
+            cluster = Cluster(items=read_manifests(files), namespaces=namespaces)
+        except ManifestError as error:
+            refuse(str(error))
+    else:
+        cluster, unread = asked.run(lambda live: read_cluster(live, namespaces))
     unknown = sorted(cluster.namespaces - cluster.namespace_labels.keys())
     if unknown:
-        click.echo(f"--namespace: nothing is in {unknown[0]!r} (give one that the manifests name)", err=True)
-        sys.exit(2)
+        refuse(f"--namespace: there is nothing in {unknown[0]!a} (give one that is there)")
+    for line in unread:
+        click.echo(plain(line), err=True)
     findings = check(cluster)
     if as_json:
-        document = {"namespaces": sorted(cluster.chosen), "findings": [one.document() for one in findings]}
+        told = [one.document() for one in findings]
+        document = {"namespaces": sorted(cluster.chosen), "findings": told, "unread": unread}
         click.echo(json.dumps(document, indent=2))
     else:
         for line in report_lines(findings):

@@ -114,7 +114,6 @@ class Cluster:
     namespaces: frozenset[str] = frozenset()
     version: str = ""
     gates: Mapping[str, bool] = field(default_factory=dict)
-    api_groups: frozenset[str] = frozenset()
 
     @property
     def is_live(self) -> bool:

@@ -16,6 +16,7 @@ from k8s.ramp.facts import gates_of
 from k8s.ramp.finding import Code, Finding, Weight
 from k8s.ramp.snapshot import Cluster
 from ringfence.policy.documents import read_documents
+from tests.fake_cluster import FakeCluster
 
 NAMESPACE = """
 apiVersion: v1
@@ -470,6 +471,25 @@ def run(text: str, *args: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+def test_a_cluster_is_read_and_what_may_not_be_read_is_told() -> None:
+    live = FakeCluster(NAMESPACE + "---" + ANNOTATED, gitversion="v1.28.3")
+    live.forbidden.add("nodes")
+    result = CliRunner().invoke(k8s, ["check", "--json"], obj=live.opener)
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert {one["code"] for one in told["findings"]} == {"cluster_version", "scraper"}
+    assert any("nodes could not be read" in one for one in told["unread"])
+    assert "feature gates could not be read" in result.stderr
+    unknown = CliRunner().invoke(k8s, ["check", "-n", "shop,nowhere"], obj=live.opener)
+    assert (unknown.exit_code, "'nowhere'" in unknown.stderr) == (2, True)
+
+
+def test_secrets_are_never_asked_for() -> None:
+    from k8s.ramp import reading
+
+    assert not {"secrets", "configmaps"} & {one.plural for one in reading._READ}
+
+
 def test_what_is_printed_can_be_applied() -> None:
     status, out, _ = run(NAMESPACE + "---" + ANNOTATED)
     assert status == 1
@@ -491,7 +511,7 @@ def test_a_clean_cluster_ends_with_0_and_json_is_one_object() -> None:
     [
         ("a: [", "standard input:2:1"),
         ("just text", "no object with a kind"),
-        ("kind: Namespace\nmetadata: {name: x}", "nothing is in 'shop'"),
+        ("kind: Namespace\nmetadata: {name: x}", "there is nothing in 'shop'"),
         ("\x00", "standard input"),
     ],
 )

@@ -1,0 +1,72 @@
+"""Reads from a cluster what ``k8s check`` looks at. Secrets and the data of ConfigMaps are never asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from k8s.client import resources as known
+from k8s.client.resources import Resource
+from k8s.daytwo.cluster import Cluster as Asked
+from k8s.daytwo.cluster import ClusterError
+from k8s.objects.lenient import Json
+from k8s.ramp.facts import gates_of
+from k8s.ramp.snapshot import Cluster
+
+_METRICS_LIMIT_BYTES: Final = 32 << 20
+
+
+def _of(group: str, version: str, plural: str, kind: str, *, namespaced: bool = True) -> Resource:
+    return Resource(group=group, version=version, plural=plural, kind=kind, namespaced=namespaced)
+
+
+ALLOWLISTS: Final = _of("ringfence.io", "v1alpha1", "allowlists", "Allowlist")
+EGRESSES: Final = _of("ringfence.io", "v1alpha1", "egresses", "Egress")
+POSTURES: Final = _of("ringfence.io", "v1alpha1", "postures", "Posture")
+_READ: Final = (
+    known.NAMESPACES,
+    known.NODES,
+    known.PODS,
+    known.SERVICES,
+    known.ENDPOINT_SLICES,
+    known.DEPLOYMENTS,
+    known.STATEFUL_SETS,
+    known.DAEMON_SETS,
+    known.REPLICA_SETS,
+    known.JOBS,
+    known.CRON_JOBS,
+    known.EVENTS,
+    known.NETWORK_POLICIES,
+    known.INGRESSES,
+    known.MUTATING_WEBHOOKS,
+    known.VALIDATING_WEBHOOKS,
+    known.CUSTOM_RESOURCE_DEFINITIONS,
+    ALLOWLISTS,
+    EGRESSES,
+    _of("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False),
+    _of("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
+    _of("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute"),
+    _of("gateway.networking.k8s.io", "v1alpha2", "tcproutes", "TCPRoute"),
+    _of("gateway.networking.k8s.io", "v1alpha2", "tlsroutes", "TLSRoute"),
+    _of("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor"),
+    _of("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor"),
+)
+
+
+async def read_cluster(asked: Asked, namespaces: Iterable[str]) -> tuple[Cluster, list[str]]:
+    """What there is, and what could not be read. Raises ClusterError where nothing can."""
+    version = await asked.version()
+    items: list[Json] = []
+    unread = []
+    for resource in _READ:
+        try:
+            items += await asked.objects(resource)
+        except ClusterError as error:
+            unread.append(f"{resource.plural} could not be read, so nothing is said of them: {error}")
+    try:
+        gates = gates_of(await asked.text("/metrics", {}, _METRICS_LIMIT_BYTES))
+    except ClusterError as error:
+        gates = {}
+        unread.append(f"feature gates could not be read: {error}")
+    cluster = Cluster(items=tuple(items), namespaces=frozenset(namespaces), version=version, gates=gates)
+    return cluster, unread
