@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from tests.cluster import build, traces
+from tests.cluster import build, product_image, traces
 from tests.cluster.cluster import Cluster, Settings, network_words
 from tests.cluster.machine import ClusterError, environment
 
@@ -42,12 +42,15 @@ def build_programs() -> None:
 @main.command()
 @_name
 @click.option("--nodes", default=1, show_default=True, type=click.IntRange(1, 2))
+@click.option("--image/--no-image", default=True, help="Build the product's image and load it.")
 @click.argument("archives", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def up(name: str, nodes: int, archives: tuple[Path, ...]) -> None:
-    """Start a cluster whose nodes have the images of ARCHIVES."""
+def up(name: str, nodes: int, image: bool, archives: tuple[Path, ...]) -> None:
+    """Start a cluster whose nodes have the product's image, localhost/ringfence:test, and those of ARCHIVES."""
     if traces.traces(name):
         raise ClusterError(f"{name} is here already (end it by: python -m tests.cluster down)")
-    settings = Settings(programs=build.ensure(), name=name, nodes=nodes, images=archives)
+    programs = build.ensure()
+    ours = (product_image.archive(),) if image else ()
+    settings = Settings(programs=programs, name=name, nodes=nodes, images=(*ours, *archives))
     cluster = Cluster(settings)
     try:
         cluster.start()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import build
+from tests.cluster import build, product_image
 from tests.cluster.cluster import Cluster, Settings, running
 
 _NEEDED = ("go", "runc", "iptables", "ip", "buildah", "debootstrap", "nsenter", "unshare")
@@ -37,9 +37,15 @@ def programs() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster(programs: Path) -> Iterator[Cluster]:
-    """A cluster of one node, for all tests that leave it as it was."""
-    with running(Settings(programs=programs)) as made:
+def image(programs: Path) -> Path:
+    """An archive of the product's image, of this checkout."""
+    return product_image.archive()
+
+
+@pytest.fixture(scope="session")
+def cluster(programs: Path, image: Path) -> Iterator[Cluster]:
+    """A cluster of one node that has the product's image, for all tests that leave it as it was."""
+    with running(Settings(programs=programs, images=(image,))) as made:
         yield made
 
 

@@ -60,7 +60,7 @@ def test_nothing_is_left_of_a_start_that_fails_in_the_middle(programs: Path, tmp
 
 def test_a_cluster_whose_owner_was_killed_is_removed_by_name(programs: Path) -> None:
     name = new_name()
-    argv = [sys.executable, "-m", "tests.cluster", "up", "--name", name.removeprefix(PREFIX)]
+    argv = [sys.executable, "-m", "tests.cluster", "up", "--no-image", "--name", name.removeprefix(PREFIX)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as owner:
         try:
             until(lambda: (folder_of(name) / "node1" / "log" / "kube-apiserver.log").exists(), "the first programs")
