@@ -84,7 +84,8 @@ class Instance:
     ``apps``: where the app of each port listens, in the order of the service's ports. ``listens``: the local address
     for each upstream, in the order of the service's; None where the app dials the service itself and is intercepted.
     ``targets``: the port of this very workload behind each of the service's, in their order, 0 where it has none;
-    empty: as the service's ports say. ``spiffe_id``: its identity where that is not the service's.
+    empty: as the service's ports say. ``spiffe_id``: its identity where that is not the service's. ``ready``: whether
+    the platform finds its app fit for calls; one that is not is chosen only where no other can be.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Instance:
     run: Run | None
     targets: tuple[int, ...] = ()
     spiffe_id: SpiffeId | None = None
+    ready: bool = True
 
     @property
     def mesh(self) -> SocketAddress:

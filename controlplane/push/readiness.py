@@ -155,7 +155,7 @@ class Callers:
     """Of the snapshots in force: whom each workload is an endpoint of, so that a change costs what it concerns."""
 
     contents: Mapping[WorkloadKey, Snapshot]
-    """As the documents have them, every endpoint ready."""
+    """As the documents and the platform have them; what sidecars say of themselves comes on top."""
 
     endpoints: Mapping[WorkloadKey, Endpoint]
     of: Mapping[Endpoint, frozenset[WorkloadKey]]
@@ -214,6 +214,7 @@ def _upstream(upstream: Upstream, verdicts: Mapping[Endpoint, Verdict]) -> Upstr
     return replace(
         upstream,
         endpoints=tuple(
-            replace(end, ready=verdicts.get(end, READY).serves(end.port or upstream.port)) for end in upstream.endpoints
+            replace(end, ready=end.ready and verdicts.get(end, READY).serves(end.port or upstream.port))
+            for end in upstream.endpoints
         ),
     )

@@ -100,6 +100,7 @@ def _tunnelled(target: Service, port: int) -> tuple[Endpoint, ...]:
                     mesh_port=instance.mesh_port,
                     address=instance.address,
                     spiffe_id=target.identity_of(instance),
+                    ready=instance.ready,
                     port=behind if behind != port else 0,
                 )
             )

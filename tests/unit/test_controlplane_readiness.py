@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from controlplane.mesh.document import read_mesh
@@ -186,3 +188,17 @@ def test_callers_are_told_which_endpoint_is_not_ready_and_on_which_ports(callers
     assert readiness(told) == {(8080, 15003): False, (7000, 15003): False, (8080, 15005): True, (7000, 15005): False}
     assert readiness(callers.told([WEB], {})[WEB]) == dict.fromkeys(readiness(told), True)
     assert callers.told([AUDIT], {A: DRAINING})[AUDIT] is callers.contents[AUDIT]
+
+
+def test_who_is_not_ready_by_the_platform_stays_so_whatever_its_sidecar_says() -> None:
+    document, problems = read_mesh(MESH, "mesh.yaml")
+    assert document is not None, problems
+    services = [
+        replace(one, instances=tuple(replace(held, ready=held.name != "a") for held in one.instances))
+        for one in document.mesh.services
+    ]
+    mesh = replace(document.mesh, services=tuple(services))
+    callers = Callers.index(build_snapshots(mesh, {}, [TestCa("shop.example").bundle()], 1))
+    down = {(8080, 15003): False, (7000, 15003): False}
+    assert readiness(callers.told([WEB], {})[WEB]) == down | {(8080, 15005): True, (7000, 15005): True}
+    assert readiness(callers.told([WEB], {B: DRAINING})[WEB]) == down | {(8080, 15005): False, (7000, 15005): False}
