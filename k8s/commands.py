@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, str]] = {
     "config": "k8s.daytwo.inside:config",
     "loglevel": "k8s.daytwo.inside:loglevel",
     "logs": "k8s.daytwo.inside:logs",
+    "status": "k8s.daytwo.status_command:command",
     "tap": "k8s.daytwo.inside:tap",
     "why": "k8s.daytwo.inside:why",
 }

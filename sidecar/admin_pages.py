@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import parse_qsl
 
 from ringfence.kit.addresses import SocketAddress
@@ -36,6 +36,16 @@ STORIES_SHOWN: Final = 20
 STORIES_LIMIT: Final = 1_000
 
 
+class HeldIdentity(Protocol):
+    """The own SVID, and how long it lives by the more cautious clock."""
+
+    @property
+    def svid(self) -> X509Svid | None: ...
+
+    @property
+    def left_seconds(self) -> float: ...
+
+
 def certs_document(
     svid: X509Svid | None, left_seconds: float, bundles: Sequence[TrustBundle], now: float
 ) -> dict[str, object]:
@@ -57,6 +67,23 @@ def certs_document(
             {"trust_domain": str(bundle.trust_domain), "roots": [fingerprint(root) for root in bundle.roots]}
             for bundle in bundles
         ],
+    }
+
+
+def status_document(
+    version: str, revision: int, waiting_for: Sequence[str], held: HeldIdentity, now: float
+) -> dict[str, object]:
+    """All that tells at a glance how the sidecar fares; ``revision``: of the snapshot in force, 0 for none."""
+    svid = held.svid
+    return {
+        "now": _stamp(now),
+        "version": version,
+        "ready": not waiting_for,
+        "waiting_for": list(waiting_for),
+        "revision": revision,
+        "spiffe_id": str(svid.spiffe_id) if svid is not None else None,
+        "svid_not_after": _stamp(svid.not_after) if svid is not None else None,
+        "svid_left_seconds": round(held.left_seconds, 1) if svid is not None else None,
     }
 
 

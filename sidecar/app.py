@@ -33,6 +33,7 @@ from sidecar.admin_pages import (
     WhyPage,
     certs_document,
     read_limit,
+    status_document,
 )
 from sidecar.control import ControlStream, SnapshotRefused, open_control
 from sidecar.exposition import exposition
@@ -287,12 +288,19 @@ class _Sidecar:
         return {
             "/config": Verbs(get=self._config),
             "/certs": self._certs,
+            "/status": self._status,
             "/connections": Verbs(get=self._connections),
             "/loglevel": Verbs(get=level.get, post=level.post),
             "/why": Verbs(get=WhyPage(self._serving, lambda: self._control.snapshot, self._clock.now).get),
             "/drain": Verbs(post=DrainPage(drain, self._log).post),
             "/tap": Verbs(get=TapPage(self._serving.taps, loop.call_soon).get),
         }
+
+    def _status(self) -> dict[str, object]:
+        snapshot, waiting = self._control.snapshot, self.waiting_for()
+        return status_document(
+            __version__, snapshot.revision if snapshot is not None else 0, waiting, self._holder, self._clock.now()
+        )
 
     def _certs(self) -> dict[str, object]:
         holder = self._holder

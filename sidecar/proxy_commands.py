@@ -17,7 +17,7 @@ import click
 
 from ringfence.kit.log import LEVELS
 from sidecar.admin_places import own_socket
-from sidecar.proxy_text import certs_lines, connections_lines, tap_line
+from sidecar.proxy_text import certs_lines, connections_lines, status_lines, tap_line
 
 
 def _given_or_own(context: click.Context, parameter: click.Parameter, given: Path | None) -> Path:
@@ -80,6 +80,14 @@ def proxy() -> None:
 def config(*, admin_socket: Path, as_json: bool) -> None:
     """Show the settings and the snapshot in force, secrets redacted, as JSON."""
     click.echo(json.dumps(_ask(admin_socket, "/config"), indent=2))
+
+
+@proxy.command(epilog=f"\b\nExample:\n  ringfence proxy status --socket {_EXAMPLE_SOCKET}\n")
+@_SOCKET
+@_JSON
+def status(*, admin_socket: Path, as_json: bool) -> None:
+    """Show how the sidecar fares: ready or what it waits for, revision enforced, identity and version."""
+    _show(_ask(admin_socket, "/status"), as_json, status_lines)
 
 
 @proxy.command(epilog=f"\b\nExample:\n  ringfence proxy certs --socket {_EXAMPLE_SOCKET}\n")

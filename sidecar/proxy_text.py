@@ -9,6 +9,16 @@ from typing import Any
 _GAP = "  "
 
 
+def status_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    yield "ready         yes" if document["ready"] else f"ready         no: {'; '.join(document['waiting_for'])}"
+    yield f"revision      {document['revision'] or 'none yet'}"
+    yield f"identity      {document['spiffe_id'] or 'none yet'}"
+    if document["svid_left_seconds"] is not None:
+        left = document["svid_left_seconds"]
+        yield f"left          {duration(left) if left > 0 else 'none: it is over'}"
+    yield f"version       {document['version']}"
+
+
 def certs_lines(document: Mapping[str, Any]) -> Iterator[str]:
     svid = document["svid"]
     if svid is None:

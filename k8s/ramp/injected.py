@@ -173,6 +173,12 @@ def expected_versions(cluster: Cluster) -> dict[str, str]:
     return found
 
 
+def wanted_version(cluster: Cluster, view: PodView, expected: Mapping[str, str]) -> str:
+    """The version that the injector would give a pod now; empty if it is not known."""
+    namespace = cluster.namespace_labels.get(view.namespace, {})
+    return expected.get(view.labels.get(REVISION) or namespace.get(REVISION, ""), "")
+
+
 def outdated_findings(cluster: Cluster) -> Iterator[Finding]:
     """Workloads whose sidecar is not of the version that the injector puts in now."""
     expected = expected_versions(cluster)
@@ -180,9 +186,7 @@ def outdated_findings(cluster: Cluster) -> Iterator[Finding]:
     for view in cluster.pods:
         if view.is_template or not view.is_injected or view.owner in seen:
             continue
-        namespace = cluster.namespace_labels.get(view.namespace, {})
-        revision = view.labels.get(REVISION) or namespace.get(REVISION, "")
-        wanted, has = expected.get(revision, ""), version_of(view)
+        wanted, has = wanted_version(cluster, view, expected), version_of(view)
         if wanted and has and wanted != has:
             seen.add(view.owner)
             yield Finding(

@@ -66,6 +66,12 @@ async def test_all_of_it_works_without_a_control_plane(bench: Bench, alone: Side
     assert told["bundles"] == [{"trust_domain": str(ORDERS.trust_domain), "roots": [bench.backend.root_fingerprint]}]
     status, out, _ = await ringfence("proxy", "certs", *where)
     assert (status, f"SVID          {ORDERS}" in out) == (0, True)
+    status, out, _ = await ringfence("proxy", "status", *where, "--json")
+    told = json.loads(out)
+    assert (status, told["revision"], told["spiffe_id"]) == (0, 1, str(ORDERS))
+    assert told["ready"] is not bool(told["waiting_for"])
+    assert told["svid_left_seconds"] > 0
+    assert "revision      1" in (await ringfence("proxy", "status", *where))[1]
     status, out, _ = await ringfence("proxy", "connections", *where, "--json", "--limit", "5")
     assert (status, json.loads(out)["connections_left_out"]) == (0, 0)
     assert (await ringfence("proxy", "connections", *where))[0] == 0
