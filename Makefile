@@ -29,7 +29,7 @@ help:
 	@echo 'make bench  measure against the peers (ARGS="http1 --quick")'
 	@echo 'make soak   mixed load for ten minutes while identities and policies change (ARGS="--minutes 60")'
 	@echo 'make bench-report  write docs/performance.md from a report (ARGS=FILE)'
-	@echo 'make gen    write ringfence/wire/gen from the .proto files, and schema, reference and CRDs of policy documents'
+	@echo 'make gen    write ringfence/wire/gen from the .proto files, schema, reference and CRDs of policy documents, and, by helm, the manifests'
 	@echo 'make lock   write requirements/*.txt anew from pyproject.toml'
 	@echo 'make clean  remove the virtual environment, caches and build results'
 
@@ -54,6 +54,7 @@ check: $(STAMPS)/check
 	$(BIN)/python -m ringfence.wire.generate --check
 	$(BIN)/python -m controlplane.policy.publish --check
 	$(BIN)/python -m k8s.crds.generate --check
+	$(BIN)/python -m k8s.manifests.render --check
 
 format: $(STAMPS)/check
 	$(BIN)/ruff check --fix .
@@ -72,6 +73,7 @@ gen: $(STAMPS)/check
 	$(BIN)/python -m ringfence.wire.generate
 	$(BIN)/python -m controlplane.policy.publish
 	$(BIN)/python -m k8s.crds.generate
+	$(BIN)/python -m k8s.manifests.render
 
 # One environment for all; each lock is a superset of the one before it, with the same versions.
 $(STAMPS)/run $(STAMPS)/check $(STAMPS)/bench: $(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)/venv
