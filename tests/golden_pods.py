@@ -108,6 +108,19 @@ GOLDEN: Final[dict[str, Golden]] = {
     ),
     "probe-without-path": Golden(pod=pod(container(livenessProbe={"httpGet": {"port": 8080}}))),
     "probe-grpc-default-service": Golden(pod=pod(container(livenessProbe={"grpc": {"port": 9000}}))),
+    "probe-at-the-limits": Golden(
+        pod=pod(
+            container(
+                livenessProbe={
+                    **_http(
+                        path="/" + "\u00e9" * 682,
+                        httpHeaders=[{"name": f"A{n}", "value": "b" * 200} for n in range(32)],
+                    ),
+                    "timeoutSeconds": 600,
+                }
+            )
+        )
+    ),
     "probe-exec": Golden(pod=pod(container(livenessProbe={"exec": {"command": ["true"]}}))),
     "probe-other-host": Golden(
         pod=pod(container(livenessProbe=_http(host="10.0.0.9"))), warned="asks '10.0.0.9' and not the pod"
@@ -311,6 +324,24 @@ WRONG: Final[dict[str, Wrong]] = {
         pod=pod(container(livenessProbe=_http(15020, "/app-health/app/liveness"))), told=("the sidecar's own port",)
     ),
     "probe-of-the-mesh-port": Wrong(pod=pod(container(livenessProbe={"tcpSocket": {"port": 15008}})), told=("15008",)),
+    "probe-with-a-header-of-two-lines": Wrong(
+        pod=pod(container(livenessProbe=_http(httpHeaders=[{"name": "A", "value": "b\r\nc: d"}]))),
+        told=("httpHeaders[0]", "no field of HTTP"),
+    ),
+    "probe-with-many-headers": Wrong(
+        pod=pod(container(livenessProbe=_http(httpHeaders=[{"name": "A", "value": "b"}] * 33))), told=("too many",)
+    ),
+    "probe-of-a-long-path": Wrong(pod=pod(container(livenessProbe=_http(path="/" * 1_366))), told=(".path",)),
+    "probe-of-no-text": Wrong(pod=pod(container(livenessProbe=_http(path="/\ud800"))), told=(".path: no text",)),
+    "probe-for-hours": Wrong(
+        pod=pod(container(livenessProbe={**_http(), "timeoutSeconds": 601})), told=("timeoutSeconds: 601",)
+    ),
+    "grpc-service-of-other-letters": Wrong(
+        pod=pod(container(livenessProbe={"grpc": {"port": 9000, "service": "\u00e9"}})), told=("grpc.service",)
+    ),
+    "more-probes-than-a-sidecar-answers": Wrong(
+        pod=pod(*(container(f"c{number}", livenessProbe=_http()) for number in range(129))), told=("129 probes",)
+    ),
     "probe-by-ftp": Wrong(pod=pod(container(livenessProbe=_http(scheme="FTP"))), told=("scheme", "'FTP'")),
     "label-yes": Wrong(pod=labelled(pod(), inject="yes"), told=("label ringfence.io/inject: 'yes'", "enabled")),
     "label-of-the-namespace": Wrong(

@@ -157,6 +157,7 @@ def _variables(settings: InjectSettings, wishes: Wishes, probes: str) -> list[di
         _downward("POD_NAMESPACE", "metadata.namespace"),
         _downward("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         _downward(f"{_ENV}INSTANCE", "metadata.name"),
+        _downward(f"{_ENV}POD_ADDRESS", "status.podIPs"),
         *({"name": f"{_ENV}{name}", "value": value} for name, value in said.items()),
     ]
 

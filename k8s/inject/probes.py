@@ -13,6 +13,7 @@ port and path that the pod declares. What it must ask stands in one setting, JSO
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,6 +27,16 @@ _HOOKS: Final = {"postStart": "poststart", "preStop": "prestop"}
 _HANDLERS: Final = ("httpGet", "tcpSocket", "grpc")
 _HIGHEST_PORT: Final = 65_535
 _SCHEMES: Final = ("HTTP", "HTTPS")
+# What the sidecar takes; it would not start with more.
+_ANSWERS: Final = 128
+_SETTING_LIMIT_CHARACTERS: Final = 120_000
+_PATH_LIMIT_BYTES: Final = 1_365
+_SERVICE_LIMIT_CHARACTERS: Final = 1_024
+_HEADERS: Final = 32
+_HEADERS_LIMIT_BYTES: Final = 8_192
+_LONGEST_SECONDS: Final = 600
+_FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}", re.ASCII)
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 class ProbeError(ValueError):
@@ -42,8 +53,14 @@ class Rewriting:
 
     def setting(self) -> str:
         """The sidecar's setting; the same text for the same answers. Kubernetes would put a variable's value in the
-        place of ``$(NAME)``, so no such sign stands in it."""
-        return json.dumps(self.answers, separators=(",", ":"), sort_keys=True).replace("$", "\\u0024")
+        place of ``$(NAME)``, so no such sign stands in it. Raises ProbeError."""
+        made = json.dumps(self.answers, separators=(",", ":"), sort_keys=True).replace("$", "\\u0024")
+        if len(self.answers) > _ANSWERS or len(made) > _SETTING_LIMIT_CHARACTERS:
+            raise ProbeError(
+                f"spec.containers: {len(self.answers)} probes and hooks in {len(made)} characters are more than the "
+                f"sidecar answers (at most {_ANSWERS}; let some be exec)"
+            )
+        return made
 
 
 def rewrite(container: dict[str, Any], path: str, rewriting: Rewriting) -> dict[str, Any]:
@@ -102,7 +119,9 @@ def _rewritten(
         return dict(found)
     answer: dict[str, Any] = {_WORDS[kind]: _ASKED[kind](handler, here, ports)}
     if not probe.endswith(tuple(_HOOKS.values())):
-        answer["timeout"] = integer(found, "timeoutSeconds", where, default=1)
+        answer["timeout"] = timeout = integer(found, "timeoutSeconds", where, default=1) or 1
+        if not 1 <= timeout <= _LONGEST_SECONDS:
+            raise ProbeError(f"{where}.timeoutSeconds: {timeout} (give 1 to {_LONGEST_SECONDS})")
     rewriting.answers[probe] = answer
     rest = {key: value for key, value in found.items() if key != kind}
     ask = {"path": f"{names.APP_HEALTH}/{probe}", "port": names.SIGNALS_PORT, "scheme": "HTTP"}
@@ -122,8 +141,13 @@ def _http(handler: JsonObject, here: str, ports: Mapping[str, int]) -> dict[str,
     scheme = text(handler, "scheme", here) or "HTTP"
     if scheme not in _SCHEMES:
         raise ProbeError(f"{here}.scheme: {shown(scheme)} is unknown (use HTTP or HTTPS)")
-    headers = [[text(one, "name", at), text(one, "value", at)] for at, one in objects(handler, "httpHeaders", here)]
+    headers = [_header(one, at) for at, one in objects(handler, "httpHeaders", here)]
+    size = sum(len(name) + len(value.encode()) for name, value in headers)
+    if len(headers) > _HEADERS or size > _HEADERS_LIMIT_BYTES:
+        raise ProbeError(f"{here}.httpHeaders: {len(headers)} of {size} bytes are too many (at most {_HEADERS})")
     path = text(handler, "path", here)
+    if len(path.encode(errors="replace")) > _PATH_LIMIT_BYTES or _is_no_text(path):
+        raise ProbeError(f"{here}.path: no text, or above {_PATH_LIMIT_BYTES} bytes (probe a shorter one)")
     return {
         "port": _port(handler, here, ports),
         "path": path if path.startswith("/") else f"/{path}",
@@ -138,7 +162,21 @@ def _tcp(handler: JsonObject, here: str, ports: Mapping[str, int]) -> dict[str, 
 
 
 def _grpc(handler: JsonObject, here: str, ports: Mapping[str, int]) -> dict[str, Any]:
-    return {"port": _port(handler, here, ports), "service": text(handler, "service", here)}
+    service = text(handler, "service", here)
+    if not service.isascii() or len(service) > _SERVICE_LIMIT_CHARACTERS:
+        raise ProbeError(f"{here}.service: no name of a service (give the ASCII name that the app answers for)")
+    return {"port": _port(handler, here, ports), "service": service}
+
+
+def _header(one: JsonObject, at: str) -> list[str]:
+    name, value = text(one, "name", at), text(one, "value", at)
+    if _FIELD_NAME.fullmatch(name) is None or _CONTROL.search(value) is not None:
+        raise ProbeError(f"{at}: {shown(name)} is no field of HTTP, or its value is none (see RFC 9110, section 5)")
+    return [name, value]
+
+
+def _is_no_text(path: str) -> bool:
+    return any("\ud800" <= one <= "\udfff" for one in path)
 
 
 _WORDS: Final = {"httpGet": "http", "tcpSocket": "tcp", "grpc": "grpc"}

@@ -14,6 +14,8 @@ from k8s.inject.patching import difference
 from k8s.inject.settings import InjectSettings
 from k8s.objects import names
 from k8s.objects.namespaces import Namespace
+from sidecar.settings import load
+from sidecar.settings_sources import given_by_environment
 from tests.golden_pods import CNI, GOLDEN, SETTINGS, SHOP, WRONG, Golden, Wrong, annotated, container, labelled, pod
 from tests.json_patches import patched
 
@@ -255,3 +257,25 @@ def test_somebody_who_asks_for_one_pod_is_not_asked_for_its_namespaces_label() -
     outcome: Outcome = inject(pod(), nowhere, SETTINGS, asked=True)
     assert isinstance(outcome, Injected)
     assert isinstance(inject(labelled(pod(), inject="disabled"), nowhere, SETTINGS, asked=True), Untouched)
+
+
+@pytest.mark.parametrize("golden", GOLDEN.values(), ids=GOLDEN)
+def test_the_sidecar_understands_what_it_is_told(golden: Golden) -> None:
+    """Every setting by the sidecar's own reader, as the kubelet would fill it in."""
+    given = variables(injected(golden.pod, golden.namespace))
+    filled = {"POD_NAMESPACE": "shop", "SERVICE_ACCOUNT": "default"}
+    downward = {"metadata.name": "app-1", "status.podIPs": "10.0.0.5,fd00::5"}
+    environment = {}
+    for name, value in given.items():
+        if not name.startswith("RINGFENCE_SIDECAR_"):
+            continue
+        text = downward[value["fieldRef"]["fieldPath"]] if isinstance(value, dict) else value
+        for variable, meant in filled.items():
+            text = text.replace(f"$({variable})", meant)
+        environment[name] = text
+    settings = load(given_by_environment(environment))
+    assert str(settings.identity.spiffe_id) == "spiffe://shop.example/ns/shop/sa/default"
+    assert settings.pod.addresses == ("10.0.0.5", "fd00::5")
+    assert {f"{probe.container}/{probe.kind}" for probe in settings.pod.probes} == answers(
+        injected(golden.pod, golden.namespace)
+    ).keys()

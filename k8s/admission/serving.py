@@ -1,0 +1,150 @@
+"""The HTTPS server of the webhooks: POST of an AdmissionReview to a judge's path, and GET /healthz.
+
+Whoever reaches it may be anybody in the cluster: bodies, heads, time and connections are bounded, and an answer tells
+nothing but what the sender's own object says. A judge that fails or hangs denies: the API server would do so, too, by
+``failurePolicy: Fail``, only later and without a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from aiohttp import web
+
+from k8s.admission.certificate import ServingCertificate
+from k8s.admission.review import AdmissionRequest, Answer, Judge, ReviewError, read_review, write_review
+from ringfence.kit.log import Logger
+
+BODY_LIMIT_BYTES: Final = 8 * 1024 * 1024
+"""The API server takes objects of 3 MiB; a review holds two of them at most, and little else."""
+CONNECTIONS: Final = 256
+_HANDSHAKE_SECONDS: Final = 5.0
+_IDLE_SECONDS: Final = 120.0
+_SHUTDOWN_SECONDS: Final = 5.0
+_JSON: Final = "application/json"
+
+
+class Observer(Protocol):
+    """Counts what was answered; ``outcome`` is a word of a closed set."""
+
+    def observe(self, hook: str, outcome: str, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """In seconds: for a request to arrive whole, and for a judge to answer. The API server itself waits 10 s, or what
+    the webhook's configuration says."""
+
+    arrive_seconds: float = 8.0
+    judge_seconds: float = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhooks:
+    """What is served: a judge for each path, such as ``/inject`` and ``/validate``."""
+
+    judges: Mapping[str, Judge]
+    log: Logger
+    observer: Observer
+    limits: Limits = field(default_factory=Limits)
+
+
+def application(webhooks: Webhooks) -> web.Application:
+    """The application, for a server of the caller's."""
+    made = web.Application(client_max_size=BODY_LIMIT_BYTES)
+    made.router.add_get("/healthz", _healthy)
+    for path, judge in webhooks.judges.items():
+        made.router.add_post(path, _Hook(path.strip("/"), judge, webhooks).answer)
+    return made
+
+
+async def serve(webhooks: Webhooks, listener: socket.socket, certificate: ServingCertificate) -> None:
+    """Serve on ``listener``, which is bound, until cancelled; whoever was heard is still answered."""
+    runner = web.AppRunner(
+        application(webhooks),
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
+        keepalive_timeout=_IDLE_SECONDS,
+    )
+    await runner.setup()
+    requests = runner.server
+    assert requests is not None
+
+    def connection() -> asyncio.Protocol:
+        # One too many is not kept waiting: whoever has been there longest is let go for it.
+        transports = [one.transport for one in requests.connections]
+        living = [one for one in transports if one is not None and not one.is_closing()]
+        if len(living) >= CONNECTIONS:
+            living[0].abort()
+        return requests()
+
+    server = await asyncio.get_running_loop().create_server(
+        connection, sock=listener, ssl=certificate.context, ssl_handshake_timeout=_HANDSHAKE_SECONDS
+    )
+    try:
+        await server.serve_forever()
+    finally:
+        server.close()
+        await runner.cleanup()
+
+
+async def _healthy(_: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+class _Hook:
+    """One path."""
+
+    def __init__(self, name: str, judge: Judge, webhooks: Webhooks) -> None:
+        self._name = name
+        self._judge = judge
+        self._webhooks = webhooks
+
+    async def answer(self, request: web.Request) -> web.Response:
+        started = time.monotonic()
+        response, outcome = await self._answered(request)
+        self._webhooks.observer.observe(self._name, outcome, time.monotonic() - started)
+        return response
+
+    async def _answered(self, request: web.Request) -> tuple[web.Response, str]:
+        if request.content_type != _JSON:
+            return _refused(415, f"not {_JSON} (send an AdmissionReview)"), "malformed"
+        try:
+            async with asyncio.timeout(self._webhooks.limits.arrive_seconds):
+                body = await request.read()
+        except TimeoutError:
+            return _refused(408, "the request did not arrive in time (send it faster)"), "malformed"
+        except web.HTTPRequestEntityTooLarge:
+            return _refused(413, f"more than {BODY_LIMIT_BYTES} bytes (send less)"), "malformed"
+        try:
+            asked = read_review(body)
+        except ReviewError as error:
+            return _refused(400, str(error)), "malformed"
+        answer, outcome = await self._judged(asked)
+        return web.Response(body=write_review(asked.uid, answer), content_type=_JSON), outcome
+
+    async def _judged(self, asked: AdmissionRequest) -> tuple[Answer, str]:
+        try:
+            async with asyncio.timeout(self._webhooks.limits.judge_seconds):
+                answer = await self._judge(asked)
+        except TimeoutError:
+            self._webhooks.log.error("admission_slow", hook=self._name, uid=asked.uid)
+            return Answer(allowed=False, code=504, message="nobody could judge this in time (try again)"), "failed"
+        except Exception as error:
+            self._webhooks.log.error("admission_failed", hook=self._name, uid=asked.uid, error=repr(error)[:400])
+            told = "the webhook failed and says why in its log (look there)"
+            return Answer(allowed=False, code=500, message=told), "failed"
+        return answer, "patched" if answer.patch else "allowed" if answer.allowed else "denied"
+
+
+def _refused(status: int, message: str) -> web.Response:
+    # What is left of a body that nobody reads would be taken for the next request.
+    response = web.Response(status=status, text=f"{message}\n")
+    response.force_close()
+    return response
