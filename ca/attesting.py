@@ -32,7 +32,7 @@ from ringfence.kit.clock import Clock
 from ringfence.spiffe import SpiffeId, TrustDomain
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9-]{0,30}")
-_SUBJECT_LIMIT_BYTES: Final = 256
+_SUBJECT_LIMIT_BYTES: Final = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,7 @@ host_keys: Final = Table(
     Column("last_used_at", Double),
     Column("revoked_at", Double),
     Column("evidence_kind", String(32)),
-    Column("subject", String(256)),
+    Column("subject", String(512)),
     Index(None, "spiffe_id"),
 )
 """Enrolled by join tokens, so bounded by what operators mint, or by a platform's evidence, and then with its kind and

@@ -14,7 +14,7 @@ depends_on = None
 def upgrade() -> None:
     """Host keys from before were enrolled by tokens: theirs stay empty."""
     op.add_column("host_keys", sa.Column("evidence_kind", sa.String(32)))
-    op.add_column("host_keys", sa.Column("subject", sa.String(256)))
+    op.add_column("host_keys", sa.Column("subject", sa.String(512)))
     op.create_table(
         "spent_evidence",
         sa.Column("evidence_sha256", sa.String(64), nullable=False),
