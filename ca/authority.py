@@ -7,14 +7,14 @@ blocking. The signing key stays in the issuer; nothing that this module hands ou
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ca.desk import IssuingDesk
-from ca.errors import RequestInvalid, StoreUnavailable
+from ca.errors import IdentityRefused, RequestInvalid, StoreUnavailable
 from ca.folder import DATABASE, SigningKeys, check_vacant, create_folder, read_certificates, read_issuing_key
 from ca.hierarchy import Hierarchy, build_intermediate, build_root, is_dns_name
 from ca.issue import Issuer
@@ -34,6 +34,7 @@ from ca.template import check_workload_id, granted_lifetime, new_serial, prepare
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.log import Logger
 from ringfence.spiffe import (
+    RESERVED_NAMESPACE,
     SpiffeId,
     TrustBundle,
     TrustDomain,
@@ -271,6 +272,19 @@ class Authority:
         """
         names = (control_plane_dns_name(self.trust_domain),)
         return self._issue_own(control_plane_id(self.trust_domain), names, lifetime_seconds)
+
+    def issue_server(self, dns_names: Sequence[str], *, lifetime_seconds: int = 0) -> X509Svid:
+        """For a server of the platform that the control plane runs on, a key made here, in memory. Its identity is in
+        the reserved namespace, and not the control plane's own.
+
+        IdentityRefused, LifetimeRefused, StoreUnavailable, IssuerExpired, OutputRefused, Overloaded.
+        """
+        own = control_plane_dns_name(self.trust_domain)
+        wrong = [name for name in dns_names if name == own or not is_dns_name(name)]
+        if wrong or not dns_names:
+            raise IdentityRefused(f"{wrong[0] if wrong else ''!a} is no DNS name for a server of the platform")
+        spiffe_id = SpiffeId.workload(self.trust_domain, RESERVED_NAMESPACE, "platform")
+        return self._issue_own(spiffe_id, tuple(dict.fromkeys(dns_names)), lifetime_seconds)
 
     def _issue_own(self, spiffe_id: SpiffeId, dns_names: tuple[str, ...], lifetime_seconds: int) -> X509Svid:
         key = new_key()

@@ -9,9 +9,9 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 import click
 
@@ -20,9 +20,16 @@ from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import LEVELS, Logger
 from ringfence.kit.log_sink import LogSink
 
+if TYPE_CHECKING:
+    from controlplane.settings import PlatformSettings
+    from ringfence.spiffe import TrustDomain
+
 _LINES_SHOWN = 200
 _PASSPHRASE_VARIABLE = "RINGFENCE_CA_PASSPHRASE_FILE"
 _DATABASE_VARIABLE = "RINGFENCE_CA_DATABASE_URL_FILE"
+_SECONDS = click.IntRange(1, 10 * 365 * 86_400)
+# A cluster has more workloads than a mesh file, and an identity more pods.
+_PLATFORM_LIMITS: Mapping[str, int] = {"subscriptions": 12_000, "subscriptions_an_identity": 256}
 
 
 class _Address(click.ParamType[SocketAddress]):
@@ -42,6 +49,32 @@ class _Address(click.ParamType[SocketAddress]):
 _PATH = click.Path(path_type=Path)
 
 
+class _Option(click.ParamType[tuple[str, str]]):
+    """``KEY=VALUE``."""
+
+    name = "option"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        key, equals, said = str(value).partition("=")
+        if not key or not equals:
+            self.fail(f"{value!a} is not KEY=VALUE", param, ctx)
+        return key, said
+
+
+class _TrustDomain(click.ParamType["TrustDomain"]):
+    """A trust domain's name."""
+
+    name = "trust domain"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> TrustDomain:
+        from ringfence.spiffe import SpiffeIdError, TrustDomain
+
+        try:
+            return TrustDomain.parse(str(value))
+        except SpiffeIdError as error:
+            self.fail(str(error), param, ctx)
+
+
 def _address_option(flag: str, name: str, help_text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(flag, name, type=_Address(), metavar="HOST:PORT", help=help_text)
 
@@ -51,9 +84,29 @@ def _address_option(flag: str, name: str, help_text: str) -> Callable[[Callable[
 Example:
   ringfence ca init --trust-domain shop.example --data state/ca --passphrase-file ../ca.passphrase
   ringfence controlplane --mesh mesh.yaml --state state --passphrase-file ../ca.passphrase
+  ringfence controlplane --platform kubernetes --trust-domain shop.example --state state
 """
 )
-@click.option("--mesh", "mesh_file", type=_PATH, required=True, metavar="FILE", help="The mesh file; it is watched.")
+@click.option("--mesh", "mesh_file", type=_PATH, metavar="FILE", help="The mesh file; it is watched.")
+@click.option(
+    "--platform", metavar="NAME", help="In the place of --mesh: what runs the workloads, and keeps the documents."
+)
+@click.option(
+    "--platform-option",
+    "platform_options",
+    multiple=True,
+    type=_Option(),
+    metavar="KEY=VALUE",
+    help="For the platform; repeatable.",
+)
+@click.option(
+    "--trust-domain", type=_TrustDomain(), metavar="NAME", help="With --platform: the mesh's, and so the CA's."
+)
+@click.option("--lifetime", type=_SECONDS, metavar="SECONDS", help="With --platform: of an SVID, unasked. [3600]")
+@click.option("--lifetime-floor", type=_SECONDS, metavar="SECONDS", help="With --platform: of an SVID at least. [300]")
+@click.option(
+    "--lifetime-ceiling", type=_SECONDS, metavar="SECONDS", help="With --platform: of an SVID at most. [86400]"
+)
 @click.option(
     "--state", type=_PATH, required=True, metavar="DIR", help="Folder of this process alone; made if it is not there."
 )
@@ -82,7 +135,13 @@ Example:
 @click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", show_default=True)
 def controlplane(
     *,
-    mesh_file: Path,
+    mesh_file: Path | None,
+    platform: str | None,
+    platform_options: tuple[tuple[str, str], ...],
+    trust_domain: TrustDomain | None,
+    lifetime: int | None,
+    lifetime_floor: int | None,
+    lifetime_ceiling: int | None,
     state: Path,
     passphrase_file: Path | None,
     ca_data: Path | None,
@@ -95,7 +154,8 @@ def controlplane(
 ) -> None:
     """Run the control plane with its CA: reads the mesh and its policies, and tells each sidecar its share.
 
-    It watches the files: a change is checked as a whole and put in force, or refused as a whole with file and line.
+    It watches the files: a change is checked as a whole and put in force, or refused as a whole with file and line. On
+    a platform there are no files: it says which workloads there are, and each document is judged by itself.
     """
     # Or its C core writes a line of its own, past our log and its bounds, for each handshake that a stranger fails.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
@@ -103,9 +163,14 @@ def controlplane(
     from controlplane.settings import ControlPlaneSettings
     from controlplane.start import StartRefusedError
 
+    chosen = _platform(
+        mesh_file, platform, trust_domain, dict(platform_options), (lifetime, lifetime_floor, lifetime_ceiling)
+    )
     ca_data = ca_data or state / "ca"
     settings = ControlPlaneSettings(
         mesh_file=mesh_file,
+        platform=chosen,
+        **(_PLATFORM_LIMITS if chosen is not None else {}),
         state=state,
         ca_data=ca_data,
         passphrase=_passphrase(passphrase_file, ca_data),
@@ -127,6 +192,42 @@ def controlplane(
         sink.close()
         sys.exit(1)
     sink.close()
+
+
+def _platform(
+    mesh_file: Path | None,
+    name: str | None,
+    trust_domain: TrustDomain | None,
+    options: Mapping[str, str],
+    lifetimes: tuple[int | None, int | None, int | None],
+) -> PlatformSettings | None:
+    """What the flags say of a platform; None where there is a mesh file instead."""
+    from controlplane.settings import PlatformSettings
+    from ringfence.mesh import IdentityLifetimes
+
+    if (mesh_file is None) == (name is None):
+        _refuse(["--mesh: give it, or --platform in its place" if name is None else "--mesh: not with --platform"])
+    if name is None:
+        if trust_domain is not None or options or any(one is not None for one in lifetimes):
+            _refuse(["--trust-domain, --platform-option and lifetimes: the mesh file says them (remove the flags)"])
+        return None
+    if trust_domain is None:
+        _refuse(["--trust-domain: missing (give the trust domain of the CA)"])
+    standard = IdentityLifetimes()
+    usual, floor, ceiling = lifetimes
+    found = IdentityLifetimes(
+        lifetime_seconds=usual or standard.lifetime_seconds,
+        floor_seconds=floor or min(standard.floor_seconds, usual or standard.floor_seconds),
+        ceiling_seconds=ceiling or max(standard.ceiling_seconds, usual or 0),
+    )
+    if not found.floor_seconds <= found.lifetime_seconds <= found.ceiling_seconds:
+        _refuse(
+            [
+                f"--lifetime: {found.lifetime_seconds} s is not between the floor of {found.floor_seconds} s and the "
+                f"ceiling of {found.ceiling_seconds} s (change one of them)"
+            ]
+        )
+    return PlatformSettings(name=name, trust_domain=trust_domain, identities=found, options=options)
 
 
 def _passphrase(file: Path | None, ca_data: Path) -> bytes:

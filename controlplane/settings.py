@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ringfence.kit.addresses import SocketAddress
+from ringfence.mesh import IdentityLifetimes
+from ringfence.spiffe import TrustDomain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformSettings:
+    """What the command line says of a platform, which takes the place of the mesh file."""
+
+    name: str
+    """That of its entry point."""
+
+    trust_domain: TrustDomain
+    """The mesh's, which must be the CA's."""
+
+    identities: IdentityLifetimes = field(default_factory=IdentityLifetimes)
+    """How long SVIDs live."""
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    """For the platform to read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPlaneSettings:
-    """What the command line says; None where the mesh file decides."""
+    """What the command line says; None where the mesh file decides. One of mesh file and platform is given."""
 
-    mesh_file: Path
+    mesh_file: Path | None = None
     """``mesh.yaml``; watched, with the policy folder that it names."""
+
+    platform: PlatformSettings | None = None
+    """Whatever runs the workloads, and keeps the documents."""
 
     state: Path
     """Folder of this process alone, which nobody else may write: revision ledger, lock, by default the CA."""

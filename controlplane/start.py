@@ -42,6 +42,7 @@ class Readings:
 
 def read_first(settings: ControlPlaneSettings, clock: Clock) -> Readings:
     """Read and judge the files, and see whether the addresses are free. Raises StartRefusedError."""
+    assert settings.mesh_file is not None, "a platform has no files"
     reader = ContentReader(clock=clock, limit_bytes=LIMIT_BYTES)
     sources = Sources(settings.mesh_file, reader, policy_folder_named)
     judge = Judge(clock)

@@ -10,7 +10,7 @@ its next SVID, and one that cannot renew is no longer told anything. Status code
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -109,8 +109,11 @@ class ControlService(control_pb2_grpc.ControlServicer):
         clock: Clock,
         limits: StreamLimits,
         flows: FlowKeeper | None = None,
+        heard: Callable[[], None] = lambda: None,
     ) -> None:
-        """``flows`` takes what sidecars judged; None: they are not asked for it."""
+        """``flows`` takes what sidecars judged; None: they are not asked for it. ``heard``: called when a sidecar came,
+        left, or said what it enforces."""
+        self._heard = heard
         self._flows = flows
         self._callers = callers
         self._distributor = distributor
@@ -170,6 +173,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
                 details = _unknown_instance(hello.instance, refused.instances)
             raise _StreamOver(code, details, refused.reason.value) from refused
         log = log.bind(instance=hello.instance, process=hello.process)
+        self._heard()
         log.info("sidecar subscribed", version=hello.version, held_revision=hello.held_revision)
         if hello.held_revision > self._distributor.catalog.revision:
             log.warning("sidecar holds a revision that this control plane never made", revision=hello.held_revision)
@@ -179,6 +183,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         finally:
             if self._distributor.leave(subscription):
                 self._readiness.closed(session.workload, session.process, self._clock.monotonic())
+            self._heard()
             log.info("sidecar left", enforced_revision=session.enforced_revision)
 
     async def _hello(self, context: _Context) -> HelloReport:
@@ -287,6 +292,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         )
         if not known:
             _break(f"acknowledgement of revision {report.revision}, which was not sent on this stream")
+        self._heard()
         if report.accepted:
             self._metrics.acknowledgements.labels("accepted").inc()
             if report.revision == session.offered_revision:

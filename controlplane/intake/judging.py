@@ -28,7 +28,7 @@ from ringfence.snapshot import PortMode
 Document = PolicyDocument | RouteDocument
 
 _STANDARD_FOLDER: str = "policies"
-_KINDS: Mapping[str, KindReader[Document]] = {**policies.KINDS, routes.KIND: read_route}
+DOCUMENT_KINDS: Mapping[str, KindReader[Document]] = {**policies.KINDS, routes.KIND: read_route}
 
 
 def policy_folder_named(source: bytes) -> str | None:
@@ -151,4 +151,4 @@ def read_policy_file(file: FileContent) -> tuple[list[Document], list[Problem]]:
     name = str(file.path)
     if file.error:
         return [], [Problem(name, 1, 1, f"cannot be read: {file.error}", "make it readable, or move it away")]
-    return read_kinds(file.content, name, _KINDS)
+    return read_kinds(file.content, name, DOCUMENT_KINDS)

@@ -25,6 +25,8 @@ from ringfence.wire.convert import snapshot_to_wire
 
 RESERVE: Final = 1_000  # at the ten changes a second that are pushed at most, a write to disk every hundred seconds
 
+RESERVE_MILLISECONDS: Final = 600_000  # where revisions go by the time
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
@@ -61,15 +63,16 @@ def content_digest(snapshot: Snapshot) -> str:
     return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()
 
 
-def advance(ledger: Ledger, contents: Mapping[WorkloadKey, Snapshot]) -> tuple[Ledger, Catalog]:
+def advance(ledger: Ledger, contents: Mapping[WorkloadKey, Snapshot], least: int = 0) -> tuple[Ledger, Catalog]:
     """The next ledger and the catalog to publish; their revision is the old one when nothing changed for anybody.
 
-    The revisions that ``contents`` bear are ignored. The ledger must be on disk before the catalog is published; what
+    A new revision is at least ``least``: where several control planes tell the same sidecars, by the time. The
+    revisions that ``contents`` bear are ignored. The ledger must be on disk before the catalog is published; what
     was set aside in the old one is not in the new.
     """
     digests = {str(workload): content_digest(snapshot) for workload, snapshot in contents.items()}
     unchanged = ledger.revision > 0 and digests == {key: stamp.digest for key, stamp in ledger.stamps.items()}
-    revision = ledger.revision if unchanged else ledger.revision + 1
+    revision = ledger.revision if unchanged else max(ledger.revision + 1, least)
     stamps: dict[str, Stamp] = {}
     for key, digest in digests.items():
         held = ledger.stamps.get(key)
@@ -81,7 +84,9 @@ def advance(ledger: Ledger, contents: Mapping[WorkloadKey, Snapshot]) -> tuple[L
     return Ledger(revision=revision, stamps=stamps), Catalog(revision=revision, snapshots=snapshots)
 
 
-def amend(ledger: Ledger, catalog: Catalog, contents: Mapping[WorkloadKey, Snapshot]) -> tuple[Ledger, Catalog]:
+def amend(
+    ledger: Ledger, catalog: Catalog, contents: Mapping[WorkloadKey, Snapshot], least: int = 0
+) -> tuple[Ledger, Catalog]:
     """``advance`` for some workloads of the catalog, at a cost that grows with these alone.
 
     The ledger must be on disk before the catalog is published only where it has set more revisions aside.
@@ -90,10 +95,11 @@ def amend(ledger: Ledger, catalog: Catalog, contents: Mapping[WorkloadKey, Snaps
     changed = {key for key, digest in digests.items() if ledger.stamps[str(key)].digest != digest}
     if not changed:
         return ledger, catalog
-    revision = ledger.revision + 1
+    revision = max(ledger.revision + 1, least)
     stamps = {**ledger.stamps, **{str(key): Stamp(revision=revision, digest=digests[key]) for key in changed}}
     snapshots = {**catalog.snapshots, **{key: replace(contents[key], revision=revision) for key in changed}}
-    reserved = ledger.reserved if revision <= ledger.reserved else revision + RESERVE
+    reserve = RESERVE_MILLISECONDS if least else RESERVE
+    reserved = ledger.reserved if revision <= ledger.reserved else revision + reserve
     return (
         Ledger(revision=revision, stamps=stamps, reserved=reserved),
         Catalog(revision=revision, snapshots=snapshots),

@@ -20,7 +20,7 @@ from ringfence.policy.binding.selection import Selection
 from ringfence.policy.bound import ALLOW, DENY, Binding, BoundPolicy
 from ringfence.policy.bounds import LIST_LIMIT, RULE_LIMIT
 from ringfence.policy.model import Allowlist, Denylist, PolicySet, TokenIssuer
-from ringfence.policy.problems import Place, Problem, errors
+from ringfence.policy.problems import Absences, Place, Problem, errors
 from ringfence.policy.services import Services
 from ringfence.policy.written import Mode, PolicyDocument
 from ringfence.spiffe import TrustDomain
@@ -28,9 +28,15 @@ from ringfence.spiffe import TrustDomain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What documents are bound to, and when: ``now`` in Unix seconds, for postures alone."""
+    """What documents are bound to, and when: ``now`` in Unix seconds, for postures alone.
+
+    ``services``: those that documents may speak of. ``callers``: those that they may name as callers; None: the same.
+    ``lenient``: what is not there, or not as a document has it, may come by itself, and is a warning until then.
+    """
 
     services: Services
+    callers: Services | None = None
+    lenient: bool = False
     trust_domain: TrustDomain | None = None
     root_namespace: str = "ringfence-system"
     now: float = 0.0
@@ -43,11 +49,13 @@ def bind(documents: Iterable[PolicyDocument], surroundings: Surroundings) -> Bin
     """
     problems: list[Problem] = []
     services, trust_domain = surroundings.services, surroundings.trust_domain
+    absences = Absences(problems, lenient=surroundings.lenient)
     catalog = catalogue(documents, problems)
-    callers = CallerResolver(services, catalog.caller_sets, trust_domain, problems)
+    named = surroundings.callers if surroundings.callers is not None else services
+    callers = CallerResolver(named, catalog.caller_sets, trust_domain, problems, lenient=surroundings.lenient)
     callers.check_sets()
     lists = ListResolver(catalog, callers, problems).resolve()
-    selection = Selection(services, surroundings.root_namespace, problems)
+    selection = Selection(services, surroundings.root_namespace, problems, lenient=surroundings.lenient)
     issuers = bind_issuers(catalog, selection, problems)
     postures = bind_postures(catalog, selection, surroundings.now, problems)
     selected = [(one, selection.select(one.header, one.selector, one.what)) for one in lists]
@@ -56,9 +64,11 @@ def bind(documents: Iterable[PolicyDocument], surroundings: Surroundings) -> Bin
         if names:
             if names not in targets:
                 targets[names] = Targets(names, services)
-            problems.extend(check_list(flat, targets[names]))
-            problems.extend(check_token_rules(flat, names, issuers, catalog.issuers))
-    problems.extend(_too_many(selected))
+            absences.extend(check_list(flat, targets[names]))
+            absences.extend(check_token_rules(flat, names, issuers, catalog.issuers))
+    root = surroundings.root_namespace
+    ranked = sorted(selected, key=lambda one: (one[0].header.namespace != root, not one[0].denies))
+    problems.extend(_too_many(ranked))
     for flat in lists:
         problems.extend(shadowed(flat, trust_domain))
     sets = {names: frozenset(names) for _, names in selected}
@@ -93,7 +103,12 @@ def _policies(
 
 def _made(flat: FlatList) -> Allowlist | Denylist:
     kind = Denylist if flat.denies else Allowlist
-    return kind(namespace=flat.header.namespace, name=flat.header.name, rules=tuple(one.rule for one in flat.rules))
+    # Whose callers are not there yet speaks of nobody; to a sidecar no callers are a mistake.
+    return kind(
+        namespace=flat.header.namespace,
+        name=flat.header.name,
+        rules=tuple(one.rule for one in flat.rules if one.rule.callers),
+    )
 
 
 def _set(lists: Iterable[Allowlist | Denylist]) -> PolicySet:
@@ -113,7 +128,8 @@ def _places(lists: Iterable[FlatList]) -> dict[tuple[str, str], Place]:
 
 
 def _too_many(selected: Iterable[tuple[FlatList, tuple[str, ...]]]) -> Iterable[Problem]:
-    """More than one sidecar can be told, at the document with which it becomes too much."""
+    """More than one sidecar can be told, at the document with which it becomes too much: first come those of the root
+    namespace, then what refuses, so that nobody's allowlist makes another's denylist the one that is too much."""
     rules: dict[str, int] = {}
     lists: dict[str, int] = {}
     for flat, names in selected:

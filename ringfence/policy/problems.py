@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -64,6 +64,26 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+class Absences:
+    """Takes in what is amiss only because something is not there, or not as a document has it. ``lenient``: it may be
+    there soon, as where services come and go by themselves: then it is a warning."""
+
+    __slots__ = ("_lenient", "_problems")
+
+    def __init__(self, problems: list[Problem], *, lenient: bool) -> None:
+        self._problems = problems
+        self._lenient = lenient
+
+    def append(self, problem: Problem) -> None:
+        """One of them."""
+        self._problems.append(replace(problem, severity=Severity.WARNING) if self._lenient else problem)
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        """Some of them."""
+        for problem in problems:
+            self.append(problem)
 
 
 def errors(problems: Iterable[Problem]) -> list[Problem]:

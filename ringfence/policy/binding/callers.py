@@ -16,7 +16,7 @@ from ringfence.policy.model import (
     TrustDomainCallers,
     UnauthenticatedCallers,
 )
-from ringfence.policy.problems import Place, Problem, nearest
+from ringfence.policy.problems import Absences, Place, Problem, nearest
 from ringfence.policy.services import Services, has_labels, unknown_name
 from ringfence.policy.written import (
     Anyone,
@@ -41,11 +41,16 @@ class CallerResolver:
         caller_sets: dict[str, CallerSetDocument],
         trust_domain: TrustDomain | None,
         problems: list[Problem],
+        *,
+        lenient: bool = False,
     ) -> None:
+        """``lenient``: a service that is not there may come, and until then its name means nobody."""
         self._services = services
         self._caller_sets = caller_sets
         self._trust_domain = trust_domain
         self._problems = problems
+        self._absences = Absences(problems, lenient=lenient)
+        self._lenient = lenient
         self._identities = {
             (spiffe_id.trust_domain, spiffe_id.segments): name
             for name, one in services.items()
@@ -91,10 +96,14 @@ class CallerResolver:
         self.whole = False
         self._problems.append(problem)
 
+    def _absent(self, problem: Problem) -> None:
+        self.whole = False
+        self._absences.append(problem)
+
     def _service(self, full_name: str, place: Place) -> Iterator[Named]:
         service = self._services.get(full_name)
         if service is None:
-            self._wrong(unknown_name("service", full_name, place, self._services))
+            self._absent(unknown_name("service", full_name, place, self._services))
             return
         for spiffe_id in service.identities:
             yield SpiffeIdPattern(trust_domain=spiffe_id.trust_domain, segments=spiffe_id.segments)
@@ -109,7 +118,7 @@ class CallerResolver:
         if not found:
             text = ", ".join(f"{name}: {value}" for name, value in wanted.labels)
             message = f"matches nobody: no service of namespace {wanted.namespace} has the labels {{{text}}}"[:400]
-            self._wrong(place.problem(message, "give a service these labels in the mesh file, or name others"))
+            self._absent(place.problem(message, "give a service these labels in the mesh file, or name others"))
         return found
 
     def _narrowed_set(self, name: str, cidrs: tuple[str, ...], place: Place) -> tuple[Callers, ...]:
@@ -151,7 +160,11 @@ class CallerResolver:
             return
         if "*" in origin.segments:
             self._patterns += 1
-            if self._patterns > _PATTERN_LIMIT or any(_matches(origin, one) for _, one in self._identities):
+            if (
+                self._lenient
+                or self._patterns > _PATTERN_LIMIT
+                or any(_matches(origin, one) for _, one in self._identities)
+            ):
                 return
         text = format_spiffe_id_pattern(origin)
         known = [f"spiffe://{domain}/{'/'.join(segments)}" for domain, segments in sorted(self._identities, key=str)]

@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ringfence.policy.labels import Labels
-from ringfence.policy.problems import Problem, choose_from, shown
+from ringfence.policy.problems import Absences, Problem, choose_from, shown
 from ringfence.policy.services import Services, has_labels, unknown_service
 from ringfence.policy.written import Header, MeshSelector, NamespaceSelector, Placed, Selector, ServiceSelector
 
 
 class Selection:
-    """Finds services by selector; ``problems`` is told what a selector finds that it should not, or does not find."""
+    """Finds services by selector; ``problems`` is told what a selector finds that it should not, or does not find.
+    ``lenient``: a service that is not there may come."""
 
-    def __init__(self, services: Services, root_namespace: str, problems: list[Problem]) -> None:
+    def __init__(
+        self, services: Services, root_namespace: str, problems: list[Problem], *, lenient: bool = False
+    ) -> None:
         self._services = services
         self._root_namespace = root_namespace
         self._problems = problems
+        self._absences = Absences(problems, lenient=lenient)
         self._all = sorted(services)
         self._labelled_before: dict[tuple[str, Labels], list[str]] = {}
         self._by_namespace: defaultdict[str, list[str]] = defaultdict(list)
@@ -58,7 +62,7 @@ class Selection:
         if full_name in self._services:
             return [full_name]
         article = "an" if what[0] in "aeiou" else "a"
-        self._problems.append(
+        self._absences.append(
             unknown_service(f"{article} {what}", header.namespace, service, selector.place, self._services)
         )
         return []
@@ -105,7 +109,7 @@ class Selection:
         if not enforcing:
             message = f"{bare[0]} has no sidecar, so that nobody would enforce this {what}"
             mend = "remove it, as the service judges its callers itself, or give the service a sidecar"
-            self._problems.append(selector.place.problem(message, mend))
+            self._absences.append(selector.place.problem(message, mend))
         elif what.endswith("list"):  # who believes no tokens, or does not observe, lets nobody in by it
             more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""
             message = f"{bare[0]}{more}: without a sidecar, so that nobody enforces this {what} there"

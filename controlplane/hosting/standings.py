@@ -1,0 +1,147 @@
+"""What became of each document of a platform: accepted or why not, and at how many workloads it is enforced. Pure.
+
+A workload enforces a document once it acknowledged a revision whose snapshot holds it. A snapshot bears the revision at
+which it changed last, but most changes are of endpoints and not of policy. So it is remembered since which revision the
+policy of each workload is what it is: whoever enforces that one, or a later one, enforces all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from controlplane.hosting.judging import Judged
+from controlplane.hosting.parsing import Name, Parsed
+from controlplane.push.revisions import Catalog
+from controlplane.push.sessions import Session, Standing
+from controlplane.push.workload_key import WorkloadKey
+from ringfence.mesh import Mesh
+from ringfence.platform import DocumentStanding
+from ringfence.policy.problems import errors
+from ringfence.policy.services import Services, has_labels
+from ringfence.policy.written import CallerSetDocument, MeshSelector, NamespaceSelector, RoleDocument, ServiceSelector
+from ringfence.routing.documents import RouteDocument
+from ringfence.snapshot import Snapshot
+
+WAITING_TOLD: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySince:
+    """Since which revision the policy of each workload is what it is."""
+
+    revisions: Mapping[WorkloadKey, int] = field(default_factory=dict)
+    snapshots: Mapping[WorkloadKey, Snapshot] = field(default_factory=dict)
+
+    def after(self, catalog: Catalog) -> PolicySince:
+        """With the snapshots of ``catalog`` in force."""
+        revisions: dict[WorkloadKey, int] = {}
+        for key, snapshot in catalog.snapshots.items():
+            before = self.snapshots.get(key)
+            same = before is not None and (before is snapshot or _same_policy(before, snapshot))
+            revisions[key] = self.revisions[key] if same else snapshot.revision
+        return PolicySince(revisions=revisions, snapshots=catalog.snapshots)
+
+
+def _same_policy(one: Snapshot, other: Snapshot) -> bool:
+    return (
+        one.allowlists == other.allowlists
+        and one.denylists == other.denylists
+        and one.observe_until == other.observe_until
+        and one.shadow == other.shadow
+        and one.token_issuers == other.token_issuers
+        and one.egress == other.egress
+        and one.workload.ports == other.workload.ports
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enforcement:
+    """Where each workload stands: ``waiting`` has those that do not enforce their policy, and why."""
+
+    workloads: Mapping[str, tuple[WorkloadKey, ...]]
+    """By full name of the service."""
+    waiting: Mapping[WorkloadKey, str]
+
+    @classmethod
+    def of(
+        cls,
+        mesh: Mesh,
+        since: PolicySince,
+        sessions: Mapping[WorkloadKey, Iterable[Session]],
+        monotonic: float,
+        acknowledgement_seconds: float,
+    ) -> Enforcement:
+        """By what sidecars said."""
+        workloads: dict[str, list[WorkloadKey]] = {}
+        for service, instance in mesh.workloads:
+            key = WorkloadKey(service.identity_of(instance), instance.name)
+            workloads.setdefault(service.full_name, []).append(key)
+        waiting = {
+            key: reason
+            for key, revision in since.revisions.items()
+            if (reason := _reason(list(sessions.get(key, ())), revision, monotonic, acknowledgement_seconds))
+        }
+        return cls(workloads={name: tuple(keys) for name, keys in workloads.items()}, waiting=waiting)
+
+
+def _reason(sessions: list[Session], revision: int, monotonic: float, acknowledgement_seconds: float) -> str:
+    """Why no sidecar of a workload enforces its policy; empty where one does."""
+    connected = [session for session in sessions if session.connected]
+    if any(session.enforced_revision >= revision for session in connected):
+        return ""
+    if not connected:
+        return "its sidecar is not connected" if sessions else "its sidecar has not come yet"
+    session = connected[0]
+    standing = session.standing(monotonic, acknowledgement_seconds)
+    if standing is Standing.REFUSED:
+        return f"its sidecar refused it: {session.error}"
+    return "its sidecar has not answered in time" if standing is Standing.OVERDUE else "its sidecar was just told"
+
+
+def standings_of(judged: Judged, enforcement: Enforcement) -> dict[str, DocumentStanding]:
+    """By name of the document, of all of a reading."""
+    services = judged.services
+    return {
+        name: _standing(judged, one, _speaks_of(judged.in_force(name), services), enforcement)
+        for name, one in judged.written.items()
+    }
+
+
+def _standing(judged: Judged, wanted: Parsed, services: Iterable[str], enforcement: Enforcement) -> DocumentStanding:
+    name = wanted.written.name
+    in_force = judged.in_force(name)
+    keys = {key for service in services for key in enforcement.workloads.get(service, ())}
+    waiting = sorted(f"{key}: {enforcement.waiting[key]}" for key in keys if key in enforcement.waiting)
+    problems = judged.problems(name)
+    is_wanted = in_force is not None and in_force.written.content == wanted.written.content
+    return DocumentStanding(
+        accepted=is_wanted and not errors(problems),
+        problems=problems,
+        stands_in=in_force.written.version if in_force is not None and not is_wanted else "",
+        workloads=len(keys),
+        enforcing=len(keys) - len(waiting),
+        waiting=tuple(waiting[:WAITING_TOLD]),
+    )
+
+
+def _speaks_of(parsed: Parsed | None, services: Services) -> Iterable[str]:
+    """The services of which the version in force speaks."""
+    if parsed is None:
+        return ()
+    document = parsed.document
+    namespace = Name.of(parsed.written.name).namespace
+    match document:
+        case None | RoleDocument() | CallerSetDocument():
+            return ()
+        case RouteDocument():
+            return (document.service_full_name,)
+    match document.selector.value:
+        case ServiceSelector(service=service):
+            return (f"{namespace}/{service}",)
+        case NamespaceSelector(labels=labels):
+            prefix = f"{namespace}/"
+            return [name for name, one in services.items() if name.startswith(prefix) and has_labels(one, labels)]
+        case MeshSelector(labels=labels):
+            return [name for name, one in services.items() if has_labels(one, labels)]
