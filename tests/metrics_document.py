@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, cast
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
+from controlplane.metrics import ControlPlaneMetrics
+from k8s.admission.metrics import AdmissionMetrics
 from sidecar.exposition import Kind
 from sidecar.gauges import (
     declare_flow_gauges,
@@ -34,6 +39,15 @@ Histograms are in seconds, with the bounds {", ".join(f"{bound:g}" for bound in 
 | metric | kind | labels | what it is |
 |---|---|---|---|
 """
+_CONTROL_PLANE: Final = """
+# Metrics of a control plane
+
+Served as `/metrics` where `--signals` says. Written from the declarations in `controlplane/metrics.py` and, for
+Kubernetes, `k8s/`. `standing` is a word of `controlplane/push/sessions.py`, `method` and `outcome` are of the CA.
+
+| metric | kind | labels | what it is |
+|---|---|---|---|
+"""
 
 
 def declared() -> list[Declared]:
@@ -54,13 +68,32 @@ def _process() -> Iterable[Declared]:
         yield Declared(name=name, kind=family.kind, labels=tuple(family.labels), help=family.help)
 
 
+def declared_by_control_plane() -> list[Declared]:
+    """All families that a control plane serves, with those of a platform, by name."""
+    registry = ControlPlaneMetrics(dict).registry
+    AdmissionMetrics(registry)
+    return sorted(_registered(registry), key=lambda one: one.name)
+
+
+def _registered(registry: CollectorRegistry) -> Iterable[Declared]:
+    for collector in list(registry._collector_to_names):
+        families = [collector] if isinstance(collector, MetricWrapperBase) else list(collector.collect())
+        for one in cast(Any, families):
+            wrapped = isinstance(one, MetricWrapperBase)
+            name, kind = (one._name, one._type) if wrapped else (one.name, one.type)
+            name = f"{name}_total" if kind == "counter" else name
+            told = (one._documentation if wrapped else one.documentation).rstrip(".")
+            yield Declared(name=name, kind=Kind(kind), labels=tuple(one._labelnames), help=told)
+
+
 def document() -> str:
     """The whole file."""
-    rows = [
-        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.help} |\n"
-        for one in declared()
-    ]
-    return _HEAD + "".join(rows)
+    return _HEAD + "".join(_rows(declared())) + _CONTROL_PLANE + "".join(_rows(declared_by_control_plane()))
+
+
+def _rows(families: Iterable[Declared]) -> Iterable[str]:
+    for one in families:
+        yield f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.help} |\n"
 
 
 if __name__ == "__main__":

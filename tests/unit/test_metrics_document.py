@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.metrics_document import DOCUMENT, declared, document
+from tests.metrics_document import DOCUMENT, declared, declared_by_control_plane, document
 
 
 def test_the_document_is_what_the_declarations_say() -> None:
@@ -12,9 +12,10 @@ def test_the_document_is_what_the_declarations_say() -> None:
 
 
 def test_every_metric_has_a_lawful_name_of_its_own_a_unit_it_can_keep_and_a_help() -> None:
-    names = [one.name for one in declared()]
+    families = [*declared(), *declared_by_control_plane()]
+    names = [one.name for one in families]
     assert len(names) == len(set(names))
-    for one in declared():
+    for one in families:
         assert re.fullmatch(r"[a-z][a-z0-9_]*", one.name)
         assert one.help
         assert "|" not in one.help
