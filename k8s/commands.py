@@ -19,8 +19,11 @@ COMMANDS: Final[dict[str, str]] = {
     "config": "k8s.daytwo.inside:config",
     "loglevel": "k8s.daytwo.inside:loglevel",
     "logs": "k8s.daytwo.inside:logs",
+    "ramp": "k8s.ramp.ramp_command:ramp",
     "status": "k8s.daytwo.status_command:command",
     "tap": "k8s.daytwo.inside:tap",
+    "uninstall": "k8s.ramp.ramp_command:uninstall",
+    "who-would-break": "k8s.ramp.ramp_command:who",
     "why": "k8s.daytwo.inside:why",
 }
 

@@ -94,6 +94,15 @@ class FakeCluster:
         self.items.append({**made, "metadata": metadata})
         return copy.deepcopy(self.items[-1])
 
+    async def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
+        self.changes.append((resource.kind, name, {}))
+        key = (resource.kind, name, namespace)
+        self.items = [
+            one
+            for one in self.items
+            if (one["kind"], one["metadata"]["name"], one["metadata"].get("namespace", "")) != key
+        ]
+
     async def text(self, path: str, params: Mapping[str, str], limit_bytes: int) -> str:
         if path not in self.texts:
             raise ClusterError(f"nothing at {path}", absent=True)

@@ -64,6 +64,9 @@ class Cluster(Protocol):
     async def apply(self, resource: Resource, name: str, body: Mapping[str, object], namespace: str = "") -> Json:
         """Have an object say what ``body`` says, made if it is not there."""
 
+    async def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
+        """Take an object away; one that is not there is away."""
+
     async def text(self, path: str, params: Mapping[str, str], limit_bytes: int) -> str:
         """What stands at a path that is no JSON: a log, metrics. Cut at ``limit_bytes``."""
 

@@ -61,6 +61,14 @@ class LiveCluster:
         except (KubernetesError, ValueError) as error:
             raise _mapped(error) from error
 
+    async def delete(self, resource: Resource, name: str, namespace: str = "") -> None:
+        try:
+            await self._connection.delete(resource, name, namespace)
+        except NotFoundError:
+            return
+        except (KubernetesError, ValueError) as error:
+            raise _mapped(error) from error
+
     async def text(self, path: str, params: Mapping[str, str], limit_bytes: int) -> str:
         parts: list[bytes] = []
         size = 0

@@ -43,6 +43,7 @@ _READ: Final = (
     known.CUSTOM_RESOURCE_DEFINITIONS,
     ALLOWLISTS,
     EGRESSES,
+    POSTURES,
     _of("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False),
     _of("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
     _of("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute"),

@@ -1,0 +1,274 @@
+"""``ringfence k8s ramp|who-would-break|uninstall``: in by observing, strict when nobody would break, and out again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from k8s.commands import k8s
+from k8s.daytwo.cluster import ClusterError, Place
+from k8s.ramp.breaking import from_flows, united
+from k8s.ramp.doing import rollout_waits_for
+from tests.fake_cluster import Answer, FakeCluster, ran
+
+PLANE = """
+kind: Pod
+metadata: {name: ringfence-0, namespace: ringfence-system}
+spec: {securityContext: {runAsNonRoot: true}, containers: [{name: main, args: [controlplane]}]}
+status: {phase: Running}
+---
+kind: Namespace
+metadata: {name: kube-system}
+---
+"""
+NAMESPACE = "kind: Namespace\nmetadata: {name: shop}\n---\n"
+API = """
+kind: Deployment
+metadata: {name: api, namespace: shop, generation: 1}
+spec: {replicas: 1, template: {spec: {securityContext: {runAsNonRoot: true}, containers: [{name: app, image: a}]}}}
+status: {observedGeneration: 1, updatedReplicas: 1, availableReplicas: 1, replicas: 1}
+---
+"""
+POD = """
+kind: Pod
+metadata:
+  name: api-1-x
+  namespace: shop
+  labels: {pod-template-hash: "1"}
+  ownerReferences: [{controller: true, kind: ReplicaSet, name: api-1}]
+spec: {securityContext: {runAsNonRoot: true}, containers: [{name: app, image: a}]}
+status: {phase: Running}
+---
+"""
+MESHED = POD.replace("labels: {", 'labels: {ringfence.io/injected: "true", ').replace(
+    "spec: {", "spec: {initContainers: [{name: ringfence-sidecar, image: s}], "
+)
+OBSERVED = NAMESPACE.replace(
+    "{name: shop}",
+    "{name: shop, labels: {ringfence.io/inject: enabled}, annotations: {ringfence.io/mode: permissive}}",
+)
+POSTURE = """
+kind: Posture
+metadata: {name: ringfence-ramp, namespace: shop}
+spec: {scope: namespace, posture: observe, until: "2999-01-01T00:00:00Z"}
+---
+"""
+
+
+class World(FakeCluster):
+    """A cluster whose Deployments make their pods anew, with a sidecar where the namespace asks for one, and whose
+    sidecars do as the Posture says."""
+
+    def __init__(
+        self, *manifests: str, flows: Sequence[dict[str, Any]] = (), noted: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        super().__init__(PLANE, *manifests)
+        self.flows, self.noted = list(flows), list(noted)
+        self.deaf = False
+        self.answers = self._answer
+        self.changed = self._changed
+
+    def _changed(self, one: dict[str, Any]) -> None:
+        if one["kind"] != "Deployment":
+            return
+        space = next(item for item in self.items if item["kind"] == "Namespace" and item["metadata"]["name"] == "shop")
+        inject = space["metadata"].get("labels", {}).get("ringfence.io/inject") == "enabled"
+        fresh = FakeCluster(MESHED if inject else POD).items
+        self.items = [item for item in self.items if item["metadata"]["name"] != "api-1-x"] + fresh
+
+    def _answer(self, place: Place, argv: Sequence[str]) -> Answer:
+        match list(argv)[1:3]:
+            case ["policy", "flows"]:
+                return ran(json.dumps({"flows": self.flows, "truncated": False}))
+            case ["policy", "why"]:
+                return ran(json.dumps({"calls": self.noted}), status=0 if self.noted else 1)
+            case ["proxy", "config"]:
+                observed = any(item["kind"] == "Posture" for item in self.items) and not self.deaf
+                return ran(json.dumps({"observe_until": 9e9 if observed else None}))
+        return ClusterError("unknown question")
+
+    def done(self) -> list[tuple[str, str]]:
+        return [(kind, name) for kind, name, _ in self.changes]
+
+
+def run(world: FakeCluster, *words: str) -> Result:
+    return CliRunner().invoke(k8s, list(words), obj=world.opener)
+
+
+def flow(**said: Any) -> dict[str, Any]:
+    known = {
+        "caller": None,
+        "service": "shop/api",
+        "port": 8080,
+        "protocol": "http",
+        "method": "GET",
+        "path": "/",
+        "verdict": "would_deny",
+        "reason": "no_rule",
+        "count": 3,
+        "last_seen": "2026-01-01T00:00:00.000Z",
+    }
+    return known | said
+
+
+def test_without_apply_nothing_is_done_and_each_step_has_its_command() -> None:
+    world = World(NAMESPACE, API, POD)
+    result = run(world, "ramp", "shop")
+    assert result.exit_code == 0, result.output
+    assert world.changes == []
+    assert "kubectl label --overwrite namespace shop ringfence.io/inject=enabled" in result.stdout
+    assert "kubectl rollout restart -n shop deployment/api" in result.stdout
+    steps = json.loads(run(world, "ramp", "shop", "--json").stdout)["steps"]
+    assert [one["do"] for one in steps] == ["patch", "apply", "settle", "patch", "patch", "wait", "verify"]
+
+
+def test_into_observe_lets_through_before_any_pod_gets_a_sidecar() -> None:
+    world = World(NAMESPACE, API, POD)
+    result = run(world, "ramp", "shop", "--to", "observe", "--apply", "--timeout", "5")
+    assert result.exit_code == 0, result.output
+    assert world.done() == [
+        ("Namespace", "shop"),
+        ("Posture", "ringfence-ramp"),
+        ("Namespace", "shop"),
+        ("Deployment", "api"),
+    ]
+    assert world.changes[0][2] == {"metadata": {"annotations": {"ringfence.io/mode": "permissive"}}}
+    assert world.changes[1][2]["spec"]["posture"] == "observe"
+    again = World(OBSERVED, API, MESHED, POSTURE)
+    assert run(again, "ramp", "shop", "--to", "observe", "--apply").exit_code == 0
+    assert ("Deployment", "api") not in again.done(), "a pod that has its sidecar is not restarted"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        API.replace("image: a", "image: a, ports: [{containerPort: 15008}]"),
+        API.replace("{runAsNonRoot: true}", "{runAsUser: 15100}"),
+    ],
+)
+def test_what_would_break_even_observed_is_refused(broken: str) -> None:
+    world = World(NAMESPACE, broken)
+    result = run(world, "ramp", "shop", "--apply")
+    assert (result.exit_code, world.changes) == (1, [])
+    assert "Deployment shop/api" in result.stderr
+
+
+def test_strict_is_refused_while_somebody_would_break() -> None:
+    world = World(OBSERVED, API, MESHED, POSTURE, flows=[flow()])
+    result = run(world, "ramp", "shop", "--to", "strict", "--apply")
+    assert (result.exit_code, world.changes) == (1, [])
+    assert "unauthenticated calls shop/api:8080 GET / (3 times): plaintext, no_rule" in result.stderr
+    despite = run(world, "ramp", "shop", "--to", "strict", "--apply", "--despite-callers", "--timeout", "5")
+    assert despite.exit_code == 0, despite.output
+    assert world.done() == [("Namespace", "shop"), ("Posture", "ringfence-ramp")]
+
+
+@pytest.mark.parametrize("away", ["ringfence-system", "shop"])
+def test_strict_is_refused_while_somebody_cannot_be_asked(away: str) -> None:
+    world = World(OBSERVED, API, MESHED, POSTURE)
+    world.answers = lambda place, argv: ClusterError("away") if place.namespace == away else world._answer(place, argv)
+    result = run(world, "ramp", "shop", "--to", "strict", "--apply")
+    assert (result.exit_code, world.changes) == (1, [])
+    assert "not known: " in result.stderr
+
+
+def test_strict_goes_through_when_nobody_would_break_and_is_verified() -> None:
+    permitted = flow(caller="spiffe://x/ns/shop/sa/web", verdict="permit", reason="")
+    world = World(OBSERVED, API, MESHED, POSTURE, flows=[permitted, flow(service="other/api")])
+    result = run(world, "ramp", "shop", "--apply", "--timeout", "5")
+    assert result.exit_code == 0, result.output
+    assert world.changes[0][2] == {"metadata": {"annotations": {"ringfence.io/mode": "strict"}}}
+    assert world.changes[1][:2] == ("Posture", "ringfence-ramp")
+
+
+def test_strict_before_observe_is_refused_and_another_posture_too() -> None:
+    assert "is not in the mesh yet" in run(World(NAMESPACE, API), "ramp", "shop", "--to", "strict").stderr
+    other = POSTURE.replace("ringfence-ramp", "mine")
+    result = run(World(OBSERVED, API, MESHED, other), "ramp", "shop", "--to", "strict", "--apply")
+    assert (result.exit_code, "Posture shop/mine still observes" in result.stderr) == (1, True)
+
+
+def test_sidecars_that_do_not_follow_end_it_before_any_pod_is_replaced() -> None:
+    world = World(OBSERVED, API, MESHED)
+    world.deaf = True
+    result = run(world, "ramp", "shop", "--to", "out", "--apply", "--timeout", "1")
+    assert result.exit_code == 1
+    assert "not all sidecars follow within 1 s: 1 of 1 wait, such as api-1-x" in result.stderr
+    assert ("Deployment", "api") not in world.done()
+
+
+def test_uninstall_lets_all_through_then_takes_the_sidecars_off_and_tells_the_rest() -> None:
+    world = World(OBSERVED, API, MESHED)
+    result = run(world, "uninstall", "--apply", "--timeout", "5")
+    assert result.exit_code == 0, result.output
+    assert world.done() == [
+        ("Namespace", "shop"),
+        ("Posture", "ringfence-ramp"),
+        ("Namespace", "shop"),
+        ("Deployment", "api"),
+        ("Posture", "ringfence-ramp"),
+        ("Namespace", "shop"),
+    ]
+    assert world.changes[2][2] == {"metadata": {"labels": {"ringfence.io/inject": None}}}
+    assert "helm uninstall ringfence -n ringfence-system" in result.stdout
+    told = run(World(OBSERVED, API, MESHED), "uninstall")
+    assert (told.exit_code, "nothing was done" in told.stdout) == (0, True)
+
+
+def test_pods_that_no_rollout_replaces_are_told() -> None:
+    bare = MESHED.replace("  ownerReferences: [{controller: true, kind: ReplicaSet, name: api-1}]\n", "")
+    result = run(World(OBSERVED, bare), "uninstall")
+    assert "Pod shop/api-1-x is no Deployment" in result.stderr
+
+
+@pytest.mark.parametrize("words", [("kube-system",), ("ringfence-system",), ("nowhere",), ("shop", "--since", "x")])
+def test_what_can_never_be_meshed_is_bad_input(words: tuple[str, ...]) -> None:
+    world = World(NAMESPACE, API)
+    assert (run(world, "ramp", *words, "--apply").exit_code, world.changes) == (2, [])
+
+
+def test_who_would_break_is_listed_from_control_planes_and_sidecars() -> None:
+    outside = {
+        "outcome": "would_deny",
+        "caller": "spiffe://x/ns/shop/sa/api",
+        "service": "db.example.com",
+        "port": 5432,
+    }
+    world = World(OBSERVED, API, MESHED, flows=[flow()], noted=[{**outside, "reason": "egress_not_allowed"}])
+    result = run(world, "who-would-break", "shop", "--json")
+    assert result.exit_code == 1
+    called = {one["called"]: one["why"] for one in json.loads(result.stdout)["calls"]}
+    assert called == {"shop/api:8080": "plaintext, no_rule", "db.example.com:5432": "egress_not_allowed"}
+    nobody = World(OBSERVED, API, MESHED)
+    assert run(nobody, "who-would-break", "shop").stdout == "nobody would break\n"
+    assert run(nobody, "who-would-break", "shop").exit_code == 0
+
+
+def test_plaintext_that_a_rule_permits_breaks_too_but_where_the_service_stays_open() -> None:
+    permitted = flow(verdict="permit", reason="")
+    assert [one.why for one in from_flows([permitted], "shop", ())] == ["plaintext"]
+    assert list(from_flows([permitted], "shop", {"api"})) == []
+    assert united([*from_flows([permitted, permitted], "shop", ())])[0].calls == 6
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "waits"),
+    [
+        ({"replicas": 2}, {"observedGeneration": 1}, "has not seen"),
+        ({"replicas": 2}, {"observedGeneration": 2, "updatedReplicas": 1}, "1 of 2 pods are new"),
+        ({"replicas": 2}, {"observedGeneration": 2, "updatedReplicas": 2, "replicas": 3}, "1 old pods"),
+        ({"replicas": 2}, {"observedGeneration": 2, "updatedReplicas": 2, "replicas": 2}, "0 of 2 pods are available"),
+        ({"replicas": 0}, {"observedGeneration": 2}, ""),
+        ({}, {"observedGeneration": 2, "updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}, ""),
+        ({}, {"observedGeneration": 2, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3}, "0 of 3 pods are av"),
+        ({"updateStrategy": {"type": "OnDelete"}}, {"observedGeneration": 2}, "OnDelete"),
+    ],
+)
+def test_a_rollout_is_done_when_only_new_pods_serve(spec: Any, status: Any, waits: str) -> None:
+    told = rollout_waits_for({"metadata": {"generation": 2}, "spec": spec, "status": status})
+    assert waits in told
+    assert bool(told) is bool(waits)
