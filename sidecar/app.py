@@ -111,7 +111,15 @@ def _alone(
         tracer=tracer,
         flows=flows,
     )
-    return DataPath(own_id=own_id, clock=clock, log=log, metrics=metrics, recorder=recorder, app_refused=app_refused)
+    return DataPath(
+        own_id=own_id,
+        clock=clock,
+        log=log,
+        metrics=metrics,
+        recorder=recorder,
+        app_refused=app_refused,
+        pod=settings.pod,
+    )
 
 
 def _by_workers(
@@ -250,7 +258,9 @@ class _Sidecar:
         from sidecar.probes.asking import Asker
         from sidecar.probes.pages import ProbePages
 
-        return ProbePages(pod.probes, Asker(pod.addresses[0]), self._log.bind("probes"))
+        return ProbePages(
+            pod.probes, Asker(pod.addresses[0] if pod.addresses else "127.0.0.1"), self._log.bind("probes")
+        )
 
     async def _farewell(self) -> None:
         """Give the word that it drains a moment to leave: callers are to choose others before they meet a closed

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ringfence.kit.clock import Clock
@@ -28,8 +27,11 @@ from sidecar.listening import Listen, listen
 from sidecar.metrics import SidecarMetrics
 from sidecar.moment import Moment
 from sidecar.outbound import ListenFailedError, Outbound
+from sidecar.pod import PodSettings
+from sidecar.prepared import Prepared, judges_alike
 from sidecar.recording import Recorder
 from sidecar.redirect.destination import original_destination
+from sidecar.redirect_check import RedirectCheck
 from sidecar.relay import Relay
 from sidecar.serving import CannotEnforceError, mesh_port_words, proxy_of, proxy_words
 from sidecar.tls import TlsIdentity
@@ -39,19 +41,6 @@ from sidecar.tunnel.link import Link
 from sidecar.tunnel.link_context import LinkContext
 
 _SWEEP_SECONDS: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
-    """A snapshot of which nothing can fail any more."""
-
-    snapshot: Snapshot
-    table: DecisionTable
-    shadow: DecisionTable | None
-    tokens: TokenReader
-    bundles: tuple[TrustBundle, ...]
-    received: float
-    """When it arrived, monotonic seconds, in whichever process that was."""
 
 
 class DataPath:
@@ -68,9 +57,14 @@ class DataPath:
         listen: Listen = listen,
         app_refused: Callable[[Port], None] = lambda _: None,
         limits: int | None = None,
+        pod: PodSettings | None = None,
     ) -> None:
         """``app_refused`` is told of each port on which the app took no connection. ``limits``: descriptor of the table
         of limits that is shared with other processes, if there are any."""
+        self._own_addresses = pod.addresses if pod is not None else ()
+        self._redirect: RedirectCheck | None = None
+        if pod is not None and pod.expect_redirect:
+            self._redirect = RedirectCheck(log.bind("redirect"), listens=lambda: self._intercept is not None)
         self.draining = False
         self.bundles: tuple[TrustBundle, ...] = ()
         """In force; empty before the first snapshot."""
@@ -92,8 +86,8 @@ class DataPath:
         self._context: LinkContext | None = None
         self._mesh_listen: tuple[str, int] | None = None
         self._intercept: Intercept | None = None
-        self._prepared: _Prepared | None = None
-        self._enforced: _Prepared | None = None
+        self._prepared: Prepared | None = None
+        self._enforced: Prepared | None = None
         self._moment = Moment(clock.now, self._time_passed)
         declare_traffic_gauges(metrics, self._sides)
 
@@ -135,8 +129,11 @@ class DataPath:
         return [call.document() for call in self._recorder.calls.since(moment, limit)]
 
     def waiting_for(self) -> list[str]:
-        """A drain keeps it from being ready."""
-        return ["draining"] if self.draining else []
+        """A drain keeps it from being ready, and a redirect that is expected and not there."""
+        if self.draining:
+            return ["draining"]
+        waiting = self._redirect.waiting_for if self._redirect is not None else None
+        return [waiting] if waiting is not None else []
 
     def listed(self) -> list[dict[str, object]]:
         """Nothing: there are no workers."""
@@ -152,10 +149,13 @@ class DataPath:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def keep(self) -> None:
-        """See to deadlines that are not worth a timer each, for ever."""
-        while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
-            await self.sweep()
+        """See to deadlines that are not worth a timer each, and to the redirect, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._redirect is not None:
+                tasks.create_task(self._redirect.keep(), name="redirect check")
+            while True:
+                await asyncio.sleep(_SWEEP_SECONDS)
+                await self.sweep()
 
     async def sweep(self) -> None:
         """Once."""
@@ -238,7 +238,7 @@ class DataPath:
         if self._context is None:
             self._begin(svid, bundles)
         await self._open_ports(snapshot)
-        self._prepared = _Prepared(
+        self._prepared = Prepared(
             snapshot=snapshot, table=table, shadow=shadow, tokens=tokens, bundles=bundles, received=received
         )
 
@@ -255,7 +255,7 @@ class DataPath:
         """Of the policy in force and of its shadow. Those of the last snapshot if they say the same: most snapshots
         tell only where upstreams are, and which of their endpoints are ready."""
         held = self._enforced
-        if held is None or not _judges_alike(held.snapshot, snapshot):
+        if held is None or not judges_alike(held.snapshot, snapshot):
             table = self._compiled(snapshot, snapshot.policy)
             return table, self._compiled(snapshot, snapshot.shadow) if snapshot.shadow is not None else None
         if held.snapshot.shadow == snapshot.shadow:
@@ -299,6 +299,7 @@ class DataPath:
             listen=self._listen,
             app_refused=self._app_refused,
             limiter=self._limiter,
+            own_addresses=self._own_addresses,
         )
         self._outbound = Outbound(
             context=self._context,
@@ -307,6 +308,7 @@ class DataPath:
             own_id=self._own_id,
             listen=self._listen,
         )
+        self._outbound.redirect_check = self._redirect
 
     async def _open_ports(self, snapshot: Snapshot) -> None:
         """The local listeners, the mesh port, the interception ports, as far as they are not open."""
@@ -385,8 +387,3 @@ class DataPath:
 
     def _count_proof(self, outcome: str) -> None:
         self._metrics.reproofs.at(outcome).value += 1
-
-
-def _judges_alike(one: Snapshot, other: Snapshot) -> bool:
-    """Whether what is compiled of both is the same, but for the shadow."""
-    return (one.workload, one.policy, one.token_issuers) == (other.workload, other.policy, other.token_issuers)

@@ -31,7 +31,7 @@ from sidecar.inbound_relay import InboundOpaqueRelay, InboundRelay
 from sidecar.interception import Destination
 from sidecar.limits.limiter import Limiter
 from sidecar.limits.paced import Paced, mesh_end
-from sidecar.listening import Listen, listen
+from sidecar.listening import Listen, listen, listen_on_all
 from sidecar.live import LiveRelays
 from sidecar.recording import Recorder
 from sidecar.relay import Relay, RelayFacts, TurnedAway
@@ -59,7 +59,9 @@ class Inbound:
         listen: Listen = listen,
         app_refused: Callable[[Port], None] = lambda _: None,
         limiter: Limiter | None = None,
+        own_addresses: tuple[str, ...] = (),
     ) -> None:
+        """``own_addresses``: of a pod, by any of which its callers may mean it."""
         self._context = context
         self._identity = identity
         self._recorder = recorder
@@ -74,7 +76,8 @@ class Inbound:
         self._handshaking: dict[Link, None] = {}  # of those, in the order of their arrival
         self._connecting: dict[Relay, asyncio.Task[None]] = {}
         self.direct = DirectCallers(self, context=context, identity=identity, recorder=recorder, listen=listen)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
+        self._own_addresses = own_addresses
         self._draining = False
         self._limiter = limiter or Limiter(recorder.metrics, clock=context.clock)
         self._making = InboundRelays(self, recorder, str(own_id))
@@ -84,8 +87,10 @@ class Inbound:
     # -- listening ----------------------------------------------------------------------------------------------------
 
     async def listen(self, host: str, port: int) -> None:
-        """Open the mesh port; OSError when it cannot be had."""
-        self._server = await self._listen(self._accept, host, port, backlog=1024)
+        """Open the mesh port, on ``host`` and, if that is an own address, on the others; OSError when it cannot be
+        had."""
+        others = self._own_addresses if host in self._own_addresses else ()
+        self._servers = await listen_on_all(self._listen, self._accept, dict.fromkeys((host, *others)), port)
 
     def _accept(self) -> asyncio.BaseProtocol:
         full = len(self._links) >= LINK_LIMIT
@@ -114,8 +119,8 @@ class Inbound:
     async def close(self, drain_seconds: float) -> None:
         """Take nothing new, let what lives end within ``drain_seconds``, then end it."""
         self._draining = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         self.direct.stop()
         for link in list(self._links):
             link.drain()
@@ -145,7 +150,11 @@ class Inbound:
         of the policy that is judged beside it."""
         self.callers.enforce(table, shadow, tokens)
         self.service = f"{workload.namespace}/{workload.service}"
-        self._ports = {authority_of(port.address, port.port): port for port in workload.ports}
+        self._ports = {
+            authority_of(address, port.port): port
+            for port in workload.ports
+            for address in (port.address, *self._own_addresses)
+        }
         self._limiter.enforce(workload.ports)
         self._judge_again("policy changed")
 

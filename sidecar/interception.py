@@ -25,6 +25,9 @@ DestinationOf = Callable[[socket.socket], Destination | None]
 class Router(Protocol):
     """Says what becomes of a connection to a destination; the outbound side is one."""
 
+    def tried(self, destination: Destination, remote: Destination) -> bool:
+        """Whether this is a connection by which it is tried whether anything is led here at all."""
+
     def leads_to_mesh(self, destination: Destination) -> bool:
         """Whether a mesh service is reached by ``destination``: then it is reached by the mesh or not at all."""
 
@@ -68,6 +71,10 @@ class Intercepted(asyncio.Protocol):
             return
         self._destination = destination
         router = self._router
+        if router.tried(destination, transport.get_extra_info("peername")[:2]):
+            self._transport = None
+            transport.abort()  # type: ignore[attr-defined]
+            return
         if router.leads_to_mesh(destination):
             relay = router.upstream_relay(destination)
             if relay is None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 
@@ -30,6 +30,21 @@ async def listen_beside(
 ) -> asyncio.Server:
     """As ``listen``, on a port that other processes of this user listen on, too: the kernel deals connections out."""
     return await _listen(factory, host, port, backlog, shared=True)
+
+
+async def listen_on_all(
+    listen: Listen, factory: Callable[[], asyncio.BaseProtocol], hosts: Iterable[str], port: int
+) -> list[asyncio.Server]:
+    """A server on each of ``hosts``, or OSError and none."""
+    servers: list[asyncio.Server] = []
+    try:
+        for host in hosts:
+            servers.append(await listen(factory, host, port, backlog=1024))
+    except OSError:
+        for server in servers:
+            server.close()
+        raise
+    return servers
 
 
 async def _listen(

@@ -42,6 +42,8 @@ from sidecar.outbound_relay import OutboundOpaqueRelay, OutboundRelay
 from sidecar.outbound_split import OutboundSplitRelay
 from sidecar.proxy_routes import OutboundParts, ProxyRoutes, RelayMaker
 from sidecar.recording import Recorder, new_request_id
+from sidecar.redirect.canary import CANARIES
+from sidecar.redirect_check import RedirectCheck
 from sidecar.relay import Relay, RelayFacts, TurnedAway
 from sidecar.routed_relay import accept_limit
 from sidecar.sniff import Sniffed
@@ -53,6 +55,7 @@ from sidecar.tunnel.link_context import LinkContext
 from sidecar.tunnel.pool import Pool
 
 RELAY_LIMIT: Final = 16_384
+_CANARIES: Final = frozenset((canary.address, canary.port) for canary in CANARIES)
 OUTSIDE: Final = "outside"  # the service, in logs and metrics, of what is no service of the mesh
 AnyOutbound = OutboundRelay | OutboundSplitRelay
 _REASONS: Final[dict[str, DenyReason]] = {reason.value: reason for reason in DenyReason}
@@ -86,6 +89,7 @@ class Outbound:
         self._intercepting: list[asyncio.Server] = []
         self.undecided: set[Intercepted] = set()
         self._draining = False
+        self.redirect_check: RedirectCheck | None = None
         self._heads = Heads(refusal_name=refusal.HEADER)
         self._heads2 = http2.Heads(refusal_name=refusal.HEADER)
         tunnels = recorder.metrics.tunnels.at("outbound")
@@ -236,6 +240,13 @@ class Outbound:
         return relay
 
     # -- interception -------------------------------------------------------------------------------------------------
+
+    def tried(self, destination: Destination, remote: Destination) -> bool:
+        if destination not in _CANARIES:
+            return False
+        if self.redirect_check is not None:
+            self.redirect_check.arrived(remote)
+        return True
 
     def leads_to_mesh(self, destination: Destination) -> bool:
         return self._targets.reached_by(destination) is not None

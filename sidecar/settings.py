@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from ringfence.spiffe import SpiffeId
+from sidecar.pod import PodSettings
 from sidecar.probes.model import Probe
 from sidecar.settings_values import (
     AccessLog,
@@ -20,6 +21,7 @@ from sidecar.settings_values import (
     parse_duration,
     parse_evidence_kind,
     parse_fingerprint,
+    parse_flag,
     parse_host_port,
     parse_instance,
     parse_level,
@@ -56,7 +58,6 @@ T = TypeVar("T")
 
 # sun_path holds 108 bytes with its closing NUL.
 _SOCKET_PATH_LIMIT_BYTES: Final = 107
-_LOOPBACK: Final[tuple[str, ...]] = ("127.0.0.1",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,17 +137,6 @@ class SignalsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PodSettings:
-    """What only a sidecar in a pod needs to know."""
-
-    addresses: tuple[str, ...]
-    """The pod's own, the primary one first: there the kubelet would probe the app."""
-
-    probes: tuple[Probe, ...]
-    """What the pod declares; answered on the signals listener, as the kubelet has no identity."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """What is written to standard error, as JSON lines."""
 
@@ -196,6 +186,7 @@ class SidecarSettings:
             "lifetime_seconds": identity.lifetime_seconds,
             "signals": _shown(self.signals.listen),
             "pod_addresses": list(self.pod.addresses),
+            "expect_redirect": self.pod.expect_redirect,
             "probes": [f"{probe.container}/{probe.kind}" for probe in self.pod.probes],
             "admin_socket": str(self.signals.admin_socket),
             "access_log": str(self.log.access_log),
@@ -248,11 +239,11 @@ def load(*sources: Mapping[str, Given]) -> SidecarSettings:
     evidence = reader.evidence()
     listen: HostPort | None = reader.optional("signals", parse_host_port, None)
     admin_socket = reader.socket_path(state)
-    pod = reader.pod(listen)
     access_log = reader.optional("access-log", parse_access_log, AccessLog.DENIED)
     sample = reader.access_log_sample(access_log)
     level = reader.optional("log-level", parse_level, "info")
     workers = reader.optional("workers", parse_workers, 1)
+    pod = reader.pod(listen, workers)
     drain = reader.optional("drain", parse_duration, 10.0)
     tracing = reader.tracing()
     if reader.problems or spiffe_id is None or join is None or control is None or trust is None or state is None:
@@ -319,8 +310,9 @@ class _Reader:
             return None
         return TrustSettings(root_fingerprint=fingerprint, bundle_file=bundle)
 
-    def pod(self, listen: HostPort | None) -> PodSettings:
-        addresses: tuple[str, ...] = self.optional("pod-address", parse_pod_addresses, _LOOPBACK)
+    def pod(self, listen: HostPort | None, workers: int) -> PodSettings:
+        addresses: tuple[str, ...] = self.optional("pod-address", parse_pod_addresses, ())
+        expect_redirect = self.optional("expect-redirect", parse_flag, False)
         given = self._given.get("probes")
         probes: tuple[Probe, ...] = ()
         if given is not None:
@@ -332,7 +324,9 @@ class _Reader:
                 self.problems.extend(f"{given.origin}: {problem}" for problem in error.problems)
             if listen is None and "signals" not in self._given:
                 self.problems.append(f"{given.origin}: probes are answered nowhere (give --signals)")
-        return PodSettings(addresses=addresses, probes=probes)
+        if expect_redirect and workers > 1:
+            self.problems.append(f"{self._given['expect-redirect'].origin}: one process tries it (leave workers at 1)")
+        return PodSettings(addresses=addresses, probes=probes, expect_redirect=expect_redirect)
 
     def evidence(self) -> EvidenceSettings | None:
         kind = self.optional("evidence-kind", parse_evidence_kind, None)

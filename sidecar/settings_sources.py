@@ -19,6 +19,7 @@ API_VERSION: Final = "ringfence.io/v1alpha1"
 KIND: Final = "Sidecar"
 SHARE: Final = "SHARE"
 COUNT: Final = "N"
+FLAG: Final = "true|false"
 _COUNT_MAXIMUM: Final = 2**31  # whether a setting may be so much is for its own reader to say
 _ENVIRONMENT_PREFIX: Final = "RINGFENCE_SIDECAR_"
 
@@ -51,6 +52,7 @@ SETTINGS: Final = (
     Setting("lifetime", ("lifetime",), "DURATION", "Lifetime to ask for, such as 1h  [default: the CA's]"),
     Setting("signals", ("signals",), "HOST:PORT", "Where to serve /healthz, /readyz, /metrics  [default: nowhere]"),
     Setting("pod-address", ("podAddress",), "IP[,IP]", "Where the pod's probes meet its app  [default: 127.0.0.1]"),
+    Setting("expect-redirect", ("expectRedirect",), FLAG, "Wait until the kernel leads the app here  [default: false]"),
     Setting("probes", ("probes",), "JSON", "The pod's probes, answered below /app-health/ of signals  [default: none]"),
     Setting("admin-socket", ("adminSocket",), "PATH", "Unix socket for the owner  [default: DIR/run/admin.sock]"),
     Setting("access-log", ("accessLog", "mode"), "denied|all", "Requests that get a log line  [default: denied]"),
@@ -125,4 +127,6 @@ def _text(setting: Setting, value: ValueReader) -> str:
     """What a field holds, of its own type in the document."""
     if setting.metavar == SHARE:
         return f"{value.share():.9f}"
+    if setting.metavar == FLAG:
+        return str(value.boolean()).lower()
     return str(value.integer(0, _COUNT_MAXIMUM)) if setting.metavar == COUNT else value.text()

@@ -135,6 +135,13 @@ def parse_level(text: str) -> str:
     return text
 
 
+def parse_flag(text: str) -> bool:
+    """``true`` or ``false``; ValueError else."""
+    if text not in ("true", "false"):
+        raise ValueError(f"neither true nor false: {text[:80]!r}")
+    return text == "true"
+
+
 def parse_workers(text: str) -> int:
     """A number of processes, 1 to ``WORKERS_LIMIT``; ValueError else."""
     if not (text.isascii() and text.isdigit() and len(text) <= 4) or not 1 <= int(text) <= WORKERS_LIMIT:

@@ -151,12 +151,13 @@ def _variables(settings: InjectSettings, wishes: Wishes, probes: str) -> list[di
         "LOG_LEVEL": wishes.log_level,
         "ACCESS_LOG": wishes.access_log,
         "DRAIN": wishes.drain,
-        **({"EXPECT_REDIRECT": "true"} if settings.cni else {}),
+        "EXPECT_REDIRECT": "true",
     }
     return [
         _downward("POD_NAMESPACE", "metadata.namespace"),
         _downward("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         _downward(f"{_ENV}INSTANCE", "metadata.name"),
+        _downward(f"{_ENV}POD_ADDRESS", "status.podIPs"),
         _downward(f"{_ENV}POD_ADDRESS", "status.podIPs"),
         *({"name": f"{_ENV}{name}", "value": value} for name, value in said.items()),
     ]

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 __all__ = ["SocketLike", "original_destination"]
 
+
 # linux/netfilter_ipv4.h and linux/netfilter_ipv6/ip6_tables.h; the socket module has neither.
 _SO_ORIGINAL_DST: Final = 80
 _IP6T_SO_ORIGINAL_DST: Final = 80

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Literal
 
+from sidecar.redirect.canary import CANARIES
 from sidecar.redirect.saved import EMPTY_TABLE, Jump, NatTable, OurRules
 from sidecar.redirect.settings import Inbound, Mark, Outbound, OwnTraffic, RedirectSettings
 
@@ -37,7 +38,7 @@ def rules(settings: RedirectSettings, family: Family) -> OurRules:
         jumps.append(Jump(chain="PREROUTING", position=1, rule=f"{_OPENING} -j {INBOUND}"))
     if settings.outbound is not None:
         networks = settings.outbound.networks_4() if family == "ipv4" else settings.outbound.networks_6()
-        chains[OUTPUT] = tuple(_outbound(settings.outbound, networks))
+        chains[OUTPUT] = tuple(_outbound(settings.outbound, networks, family))
         jumps.append(Jump(chain="OUTPUT", position=1, rule=f"{_OPENING} -j {OUTPUT}"))
     return OurRules(chains=chains, jumps=tuple(jumps))
 
@@ -92,8 +93,11 @@ def _inbound(inbound: Inbound, mesh_port: int) -> Iterator[str]:
         yield f"-p tcp -j REDIRECT --to-ports {inbound.listener}"
 
 
-def _outbound(outbound: Outbound, networks: Iterable[IPv4Network | IPv6Network]) -> Iterator[str]:
+def _outbound(outbound: Outbound, networks: Iterable[IPv4Network | IPv6Network], family: Family) -> Iterator[str]:
     yield "-o lo -j RETURN"
+    canary = CANARIES[0 if family == "ipv4" else 1]
+    width = 32 if family == "ipv4" else 128
+    yield f"-d {canary.address}/{width} -p tcp -m tcp --dport {canary.port} -j REDIRECT --to-ports {outbound.listener}"
     yield f"{_own(outbound.own)} -j RETURN"
     for uid in sorted(outbound.exclude_uids):
         yield f"-m owner --uid-owner {uid} -j RETURN"

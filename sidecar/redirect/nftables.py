@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from sidecar.redirect.canary import CANARIES
 from sidecar.redirect.settings import Inbound, Mark, Outbound, OwnTraffic, RedirectSettings
 
 __all__ = ["FAMILIES", "TABLE", "install_script", "remove_script", "ruleset"]
@@ -36,7 +37,7 @@ def ruleset(settings: RedirectSettings) -> str:
     if settings.inbound is not None:
         chains.append(_chain("inbound", "prerouting", _inbound(settings.inbound, settings.mesh_port)))
     if settings.outbound is not None:
-        chains.append(_chain("output", "output", _outbound(settings.outbound)))
+        chains.append(_chain("output", "output", _outbound(settings.outbound, ipv6=settings.ipv6)))
     return f"table {family} {TABLE} {{\n" + "\n".join(chains) + "}\n"
 
 
@@ -68,10 +69,13 @@ def _inbound(inbound: Inbound, mesh_port: int) -> Iterator[str]:
         yield f"meta l4proto tcp redirect to :{inbound.listener}"
 
 
-def _outbound(outbound: Outbound) -> Iterator[str]:
+def _outbound(outbound: Outbound, *, ipv6: bool) -> Iterator[str]:
     yield from _OPENING
     # Every address of this machine's own is reached through the loopback interface, not only 127.0.0.1.
     yield 'oifname "lo" return'
+    for canary in CANARIES[: 2 if ipv6 else 1]:
+        match = "ip6" if ":" in canary.address else "ip"
+        yield f"{match} daddr {canary.address} tcp dport {canary.port} redirect to :{outbound.listener}"
     yield f"{_own(outbound.own)} return"
     if outbound.exclude_uids:
         yield f"meta skuid {_set(sorted(outbound.exclude_uids))} return"

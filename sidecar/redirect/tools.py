@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Final
 
 from sidecar.redirect.errors import RedirectError
@@ -29,6 +30,7 @@ _CHUNK_BYTES: Final = 65536
 # Administrators' programs are off a plain user's path on Debian; a container may have no path at all.
 _MORE_FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
 _KEPT_VARIABLES: Final = ("XTABLES_LIBDIR", "XTABLES_LOCKFILE")
+_LOCK_FILE: Final = Path("/run/xtables.lock")  # that of iptables-legacy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,16 @@ def _search_path() -> str:
     return os.pathsep.join([*folders, *_MORE_FOLDERS])
 
 
+def may_lock(lock_file: Path) -> bool:
+    """Whether the program could open its lock, or make it; nothing is made here."""
+    return os.access(lock_file if lock_file.exists() else lock_file.parent, os.W_OK)
+
+
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    if "XTABLES_LOCKFILE" not in kept and not may_lock(_LOCK_FILE):
+        # On a read-only root it can be neither made nor is it shared with anybody. What keeps two of us apart is the
+        # turn that each takes (``turn.py``), and any file that can be opened does for the program.
+        kept["XTABLES_LOCKFILE"] = os.devnull
     # iptables loads modules by starting modprobe from the path.
     return {"LC_ALL": "C", "PATH": os.pathsep.join(_MORE_FOLDERS)} | kept

@@ -432,3 +432,16 @@ async def test_after_all_of_it_nothing_is_left() -> None:
             writer.transport.abort()
         await until(lambda: not len(mesh.web.outbound.relays) and not mesh.web.outbound.undecided)
         await until(lambda: not len(mesh.api.inbound.relays))
+
+
+async def test_a_canary_goes_nowhere_and_is_no_denial() -> None:
+    """By it the sidecar tries whether anything is led to it; whoever else dials it is let go of."""
+    async with Mesh(intercept=True) as mesh:
+        reader, writer = await mesh.dial(("192.0.2.106", 15001))
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+        other, writer = await mesh.dial(("192.0.2.106", 15002))
+        await refused(other)
+        writer.close()
+        assert denials(mesh) == 1

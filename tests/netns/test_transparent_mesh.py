@@ -72,12 +72,23 @@ class Pod:
             *(sys.executable, "-P", "-m", "ringfence", "sidecar", "--spiffe-id", self.spiffe_id),
             *("--join", f"{host}:7401", "--control", f"{host}:7402", "--root-fingerprint", pin),
             *("--join-token-file", str(token_file), "--state", str(self._folder / f"{self.space.word}-state")),
-            *("--signals", f"{self.at.ipv4}:9402"),
+            *("--signals", f"{self.at.ipv4}:9402", "--expect-redirect", "true"),
+            *("--pod-address", f"{self.at.ipv4},{self.at.ipv6}"),
         )
 
     @property
     def ready(self) -> bool:
         return self.curl(f"http://{self.at.ipv4}:9402/readyz").returncode == 0
+
+    @property
+    def waits_for_redirect(self) -> bool:
+        """Whether nothing else keeps it from being ready, and it has tried."""
+        told = self.curl("--no-fail-with-body", f"http://{self.at.ipv4}:9402/readyz").stdout
+        waits = json.loads(told)["waiting_for"] if told else []
+        return waits == [
+            "its redirect: connections of the app are not led here by IPv4 and IPv6 "
+            "(see that the CNI plugin, or `ringfence redirect install`, is done here, and of this version)"
+        ]
 
     def curl(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.space.try_run("curl", "--silent", "--fail-with-body", "--max-time", "20", *words)
@@ -290,9 +301,10 @@ def shop(administrator: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
             assert status == 201, minted
             pod.start_sidecar(host_by_web.ipv4, pin, minted["token"])
         for pod in (web, api):
-            until(lambda pod=pod: pod.ready, f"the sidecar of {pod.space.word}")
+            until(lambda pod=pod: pod.waits_for_redirect, f"the sidecar of {pod.space.word}, without a redirect")
             pod.before = pod.rules()
             pod.install()
+            until(lambda pod=pod: pod.ready, f"the sidecar of {pod.space.word}")
         yield Shop(web, api, host, host_by_web)
 
 
@@ -373,9 +385,11 @@ def test_outside_is_reached_by_an_egress_rule_and_else_not(shop: Shop, version: 
     until(told, "the denial's line")
 
 
-def test_plaintext_to_a_strict_port_is_refused_and_to_a_permissive_one_judged(shop: Shop) -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_plaintext_to_a_strict_port_is_refused_and_to_a_permissive_one_judged(shop: Shop, version: str) -> None:
     def ask_api(port: int, path: str) -> subprocess.CompletedProcess[str]:
-        return shop.host.try_run("curl", "-s", "--max-time", "20", f"http://{shop.api.at.ipv4}:{port}{path}")
+        at = f"[{shop.api.at.ipv6}]" if version == "ipv6" else shop.api.at.ipv4
+        return shop.host.try_run("curl", "-s", "--max-time", "20", f"http://{at}:{port}{path}")
 
     assert ask_api(8080, "/orders/1").returncode == 56  # reset
     until(

@@ -247,9 +247,14 @@ def test_identity_comes_from_the_cluster_and_never_from_the_pods_own_words() -> 
     assert list(given).index("POD_NAMESPACE") < list(given).index("RINGFENCE_SIDECAR_SPIFFE_ID")
 
 
-def test_where_the_plugin_redirects_the_sidecar_is_told_to_look_whether_it_did() -> None:
-    assert variables(injected(pod(), settings=CNI))["RINGFENCE_SIDECAR_EXPECT_REDIRECT"] == "true"
-    assert "RINGFENCE_SIDECAR_EXPECT_REDIRECT" not in variables(injected(pod()))
+@pytest.mark.parametrize("settings", [SETTINGS, CNI], ids=["init", "cni"])
+def test_whoever_redirects_the_sidecar_is_told_to_look_whether_it_did(settings: InjectSettings) -> None:
+    assert variables(injected(pod(), settings=settings))["RINGFENCE_SIDECAR_EXPECT_REDIRECT"] == "true"
+
+
+def test_the_sidecar_is_told_the_addresses_of_its_pod() -> None:
+    told = variables(injected(pod()))["RINGFENCE_SIDECAR_POD_ADDRESS"]
+    assert told == {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIPs"}}
 
 
 def test_somebody_who_asks_for_one_pod_is_not_asked_for_its_namespaces_label() -> None:

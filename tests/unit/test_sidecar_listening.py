@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from sidecar.listening import hold, listen, listen_beside
+from sidecar.listening import hold, listen, listen_beside, listen_on_all
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,3 +142,14 @@ def test_another_user_cannot_share_a_held_port(free_port: Callable[[], int]) -> 
     with held:
         told = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, check=False)
     assert b"Address already in use" in told.stderr
+
+
+async def test_all_addresses_are_listened_on_or_none(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    servers = await listen_on_all(listen, asyncio.Protocol, ("127.0.0.1", "127.0.0.2"), port)
+    with pytest.raises(OSError, match="in use"):
+        await listen_on_all(listen, asyncio.Protocol, ("127.0.0.3", "127.0.0.2"), port)
+    only = await listen(asyncio.Protocol, "127.0.0.3", port)  # it was let go of
+    for server in (*servers, only):
+        server.close()
+        await server.wait_closed()

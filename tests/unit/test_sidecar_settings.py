@@ -358,7 +358,7 @@ def test_probes_are_read_and_shown_by_name_alone() -> None:
 
 def test_without_a_pod_there_are_no_probes() -> None:
     pod = load(given_by_flags(FLAGS)).pod
-    assert (pod.probes, pod.addresses) == ((), ("127.0.0.1",))
+    assert (pod.probes, pod.addresses, pod.expect_redirect) == ((), (), False)
 
 
 def test_every_problem_of_probes_is_told_with_where_they_were_given() -> None:
@@ -388,3 +388,22 @@ def test_evidence_needs_both_its_kind_and_its_file() -> None:
 def test_a_kind_of_evidence_is_a_word(kind: str) -> None:
     (problem,) = problems_of(evidence_kind=kind, evidence_file="/token")
     assert problem.startswith("--evidence-kind: not a kind of evidence: ")
+
+
+def test_a_redirect_is_expected_where_it_is_said(tmp_path: Path) -> None:
+    assert load(given_by_flags({**FLAGS, "expect-redirect": "true"})).pod.expect_redirect
+    assert not load(given_by_flags({**FLAGS, "expect-redirect": "false"})).pod.expect_redirect
+    document = tmp_path / "sidecar.yaml"
+    document.write_text(DOCUMENT.replace("  workers: 4\n", "") + "  expectRedirect: true\n")
+    assert load(given_by_document(document)).pod.expect_redirect
+
+
+@pytest.mark.parametrize("text", ["", "yes", "1", "True"])
+def test_what_is_neither_true_nor_false_is_refused(text: str) -> None:
+    assert problems_of(expect_redirect=text) == [f"--expect-redirect: neither true nor false: {text!r}"]
+
+
+def test_several_workers_cannot_try_a_redirect() -> None:
+    assert problems_of(expect_redirect="true", workers="2") == [
+        "--expect-redirect: one process tries it (leave workers at 1)"
+    ]
