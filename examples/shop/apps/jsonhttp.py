@@ -33,7 +33,7 @@ def caller(headers):
 
 
 def serve(routes):
-    """Serve {(method, path pattern): function(request, *groups) -> (status, JSON)} on 127.0.0.1:$PORT for ever."""
+    """Serve {(method, path pattern): function(request, *groups) -> (status, JSON)} on $HOST:$PORT for ever."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -65,4 +65,5 @@ def serve(routes):
         def log_message(self, *_):
             pass  # the sidecar's log tells it
 
-    ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+    place = os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])
+    ThreadingHTTPServer(place, Handler).serve_forever()
