@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, str]] = {
     "logs": "k8s.daytwo.inside:logs",
     "ramp": "k8s.ramp.ramp_command:ramp",
     "status": "k8s.daytwo.status_command:command",
+    "support-bundle": "k8s.daytwo.bundle_command:command",
     "tap": "k8s.daytwo.inside:tap",
     "uninstall": "k8s.ramp.ramp_command:uninstall",
     "who-would-break": "k8s.ramp.ramp_command:who",

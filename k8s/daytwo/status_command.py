@@ -20,7 +20,7 @@ from k8s.daytwo.standing import PodStanding, by_planes, is_ready, of_sidecar, st
 from k8s.daytwo.waiting import pod_waits_for
 from k8s.objects.lenient import Json, text
 from k8s.objects.names import SYSTEM_NAMESPACE
-from k8s.ramp.injected import expected_versions, wanted_version
+from k8s.ramp.injected import current_images, newer
 from k8s.ramp.injected import version_of as sidecar_version
 from k8s.ramp.snapshot import Cluster as Snapshot
 
@@ -115,14 +115,13 @@ async def _with_versions(
         except ClusterError:
             continue  # then nothing counts as outdated
     snapshot = Snapshot(items=tuple(items))
-    expected = expected_versions(snapshot)
+    images = current_images(snapshot)
     views = {(one.namespace, one.name): one for one in snapshot.pods if not one.is_template}
     found = []
     for one in standings:
         view = views[one.namespace, one.pod]
         version = one.version or sidecar_version(view)
-        wanted = wanted_version(snapshot, view, expected)
-        found.append(replace(one, version=version, expected=wanted if wanted and version and wanted != version else ""))
+        found.append(replace(one, version=version, expected=newer(snapshot, view, images)))
     return tuple(found)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
-from k8s.objects.lenient import Json, labels, objects, text
-from k8s.objects.names import INJECT, REVISION, SIDECAR_CONTAINER, STATUS, SYSTEM_NAMESPACE
+from k8s.objects.lenient import Json, labels, objects, text, texts
+from k8s.objects.names import IMAGE, INJECT, REVISION, SIDECAR_CONTAINER, STATUS
 from k8s.ramp.finding import Code, Finding, Weight, kubectl
 from k8s.ramp.snapshot import Cluster, PodView, name_of, namespace_of
 
@@ -94,8 +95,12 @@ def _restart(view: PodView) -> tuple[str, ...]:
 
 
 def _webhook(cluster: Cluster) -> Json | None:
-    named = (one for one in cluster.kind("MutatingWebhookConfiguration") if _WEBHOOK_WORD in name_of(one))
-    return next(named, None)
+    """The injector's own, whatever its release is called."""
+    for one in cluster.kind("MutatingWebhookConfiguration"):
+        names = [name_of(one), *(text(webhook, "name") for webhook in objects(one, "webhooks"))]
+        if any(_WEBHOOK_WORD in name for name in names):
+            return one
+    return None
 
 
 def _moment(one: Json) -> datetime | None:
@@ -143,56 +148,60 @@ def _count(one: Json, part: str) -> int | None:
 
 
 def version_of(view: PodView) -> str:
-    """The version of a pod's sidecar, as the injector wrote it, else by its image's tag; empty if unknown."""
+    """The version of a pod's sidecar, as the injector wrote it, else its image; empty if unknown."""
     try:
         status = json.loads(view.annotations.get(STATUS, "")[:65536])
     except ValueError:
         status = None
-    if version := text(status, "version"):
-        return version
-    for container in objects(view.spec, "initContainers"):
-        if text(container, "name") == SIDECAR_CONTAINER:
-            return _tag(text(container, "image"))
-    return ""
+    return text(status, "version") or image_of(view)
 
 
-def _tag(image: str) -> str:
-    return image.partition("@")[0].rpartition("/")[2].partition(":")[2]
+def image_of(view: PodView) -> str:
+    """The image of a pod's sidecar."""
+    named = (one for one in objects(view.spec, "initContainers") if text(one, "name") == SIDECAR_CONTAINER)
+    return text(next(named, None), "image")
 
 
-def expected_versions(cluster: Cluster) -> dict[str, str]:
-    """The version of each revision of the control plane; revision "" is the one without a name."""
+def current_images(cluster: Cluster) -> dict[str, str]:
+    """The image of each revision of the control plane; revision "" is the one without a name. The injector gives pods
+    the same one, unless the chart says another."""
     found = {}
     for one in cluster.kind("Deployment"):
-        if namespace_of(one) != SYSTEM_NAMESPACE:
-            continue
         for container in objects(one, "spec", "template", "spec", "containers"):
-            image = text(container, "image")
-            if text(container, "name") == "ringfence" or image.rpartition("/")[2].startswith("ringfence:"):
-                found[labels(one, "metadata", "labels").get(REVISION, "")] = _tag(image)
+            if "controlplane" in [*texts(container, "command"), *texts(container, "args")]:
+                found[labels(one, "metadata", "labels").get(REVISION, "")] = text(container, "image")
     return found
 
 
-def wanted_version(cluster: Cluster, view: PodView, expected: Mapping[str, str]) -> str:
-    """The version that the injector would give a pod now; empty if it is not known."""
+def newer(cluster: Cluster, view: PodView, images: Mapping[str, str]) -> str:
+    """What the injector would give a pod now, where that is another than it has: a version where the image's tag is
+    one, else the image. Empty where nothing is to be said: it is not known, or the pod chose its image itself."""
     namespace = cluster.namespace_labels.get(view.namespace, {})
-    return expected.get(view.labels.get(REVISION) or namespace.get(REVISION, ""), "")
+    image = images.get(view.labels.get(REVISION) or namespace.get(REVISION, ""), "")
+    if not image or IMAGE in view.annotations:
+        return ""
+    tag, has = image.partition("@")[0].rpartition("/")[2].partition(":")[2], version_of(view)
+    if _VERSION.match(tag) and _VERSION.match(has):
+        return tag if tag.removeprefix("v") != has.removeprefix("v") else ""
+    return image if image_of(view) and image_of(view) != image else ""
+
+
+_VERSION: Final = re.compile(r"v?[0-9]+[.][0-9]")
 
 
 def outdated_findings(cluster: Cluster) -> Iterator[Finding]:
     """Workloads whose sidecar is not of the version that the injector puts in now."""
-    expected = expected_versions(cluster)
+    images = current_images(cluster)
     seen = set()
     for view in cluster.pods:
         if view.is_template or not view.is_injected or view.owner in seen:
             continue
-        wanted, has = wanted_version(cluster, view, expected), version_of(view)
-        if wanted and has and wanted != has:
+        if wanted := newer(cluster, view, images):
             seen.add(view.owner)
             yield Finding(
                 code=Code.OUTDATED,
                 subject=view.owner,
-                what=f"its sidecar is of version {has}, the injector's is {wanted}",
+                what=f"its sidecar is {version_of(view)}, the injector's is {wanted}",
                 mend="restart it when it suits",
                 commands=_restart(view),
             )

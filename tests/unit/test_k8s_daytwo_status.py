@@ -23,7 +23,7 @@ status: {phase: Running}
 ---
 kind: Deployment
 metadata: {name: ringfence, namespace: ringfence-system}
-spec: {template: {spec: {containers: [{name: main, image: "example/ringfence:0.2.0"}]}}}
+spec: {template: {spec: {containers: [{name: main, args: [controlplane], image: "example/ringfence:0.2.0"}]}}}
 ---
 """
 RUNNING = "initContainerStatuses: [{name: ringfence-sidecar, state: {running: {}}}]"

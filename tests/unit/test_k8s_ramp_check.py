@@ -417,12 +417,19 @@ def test_a_sidecar_of_another_version_is_outdated() -> None:
     plane = """
 kind: Deployment
 metadata: {name: ringfence, namespace: ringfence-system}
-spec: {template: {spec: {containers: [{name: controlplane, image: "example/ringfence:0.2.0"}]}}}
+spec: {template: {spec: {containers: [{name: ringfence, args: [controlplane], image: "example/ringfence:0.2.0"}]}}}
 """
     finding = only(found(pod(metadata=status), plane, code=Code.OUTDATED))
     assert "0.1.0" in finding.what
     assert "0.2.0" in finding.what
     assert found(pod(metadata=status.replace("0.1.0", "0.2.0")), plane) == []
+    sidecar = "initContainers: [{name: ringfence-sidecar, image: 'x/ringfence:blue'}]"
+    tagged = plane.replace("example/ringfence:0.2.0", "x/ringfence:green")
+    assert "x/ringfence:green" in only(found(pod(metadata=status, spec=sidecar), tagged, code=Code.OUTDATED)).what
+    same = tagged.replace("green", "blue")
+    assert found(pod(metadata=status, spec=sidecar), same, code=Code.OUTDATED) == []
+    own = status.replace("annotations: {", "annotations: {ringfence.io/image: mine, ")
+    assert found(pod(metadata=own, spec=sidecar), tagged, code=Code.OUTDATED) == []
 
 
 # The cluster.
