@@ -204,6 +204,9 @@ class FakeApiServer:
                 return _status(404, "NotFound", path)
             body.setdefault("metadata", {})["name"] = path.rpartition("/")[2]
             return self._create(path.rpartition("/")[0], body)
+        if isinstance(body, list):
+            changed = _json_patched(held, body)
+            return self._answer(self._write(target, changed)) if changed else _status(422, "Invalid", "a test failed")
         said = body.get("metadata", {}).get("resourceVersion")
         if said and said != held["metadata"]["resourceVersion"]:
             return _status(409, "Conflict", "the object has been modified")
@@ -241,6 +244,8 @@ class FakeApiServer:
     def _in(self, collection: str, query: Any) -> list[Json]:
         wanted = dict(pair.split("=", 1) for pair in query.get("labelSelector", "").split(",") if "=" in pair)
         found = [body for path, body in self.objects.items() if _within(path, collection)]
+        name = query.get("fieldSelector", "").removeprefix("metadata.name=")
+        found = [one for one in found if not name or one["metadata"]["name"] == name]
         return [one for one in found if wanted.items() <= one["metadata"].get("labels", {}).items()]
 
     def _answer(self, body: Json, status: int = 200) -> web.Response:
@@ -262,6 +267,20 @@ def _is_collection(path: str) -> bool:
     base = 2 if parts[0] == "api" else 3
     rest = parts[base:]
     return len(rest) == 1 or (len(rest) == 3 and rest[0] == "namespaces")
+
+
+def _json_patched(held: Json, patch: list[Json]) -> Json | None:
+    """With ``test``, ``add`` and ``replace`` alone; None where a test fails."""
+    made = copy.deepcopy(held)
+    for step in patch:
+        *way, last = step["path"].strip("/").split("/")
+        at: Any = made
+        for one in way:
+            at = at[int(one)] if isinstance(at, list) else at[one]
+        if step["op"] == "test" and at.get(last) != step["value"]:
+            return None
+        at[last] = step["value"]
+    return made
 
 
 def _merged(held: Any, change: Any) -> Any:

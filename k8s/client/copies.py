@@ -86,6 +86,11 @@ class Copy(Generic[Kept]):
         return self._objects
 
     @property
+    def kind(self) -> str:
+        """Of the objects."""
+        return self._wanted.resource.kind
+
+    @property
     def complete(self) -> bool:
         """Whether all objects were seen once."""
         return self._complete.is_set()

@@ -1,0 +1,58 @@
+"""Custom resources as documents of the mesh. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from k8s.client.resources import Resource
+from k8s.crds.definition import GROUP, KINDS, VERSION, plural
+from k8s.objects.fields import JsonObject, child, integer, text
+from ringfence.platform import WrittenDocument
+
+RESOURCES: Final = tuple(
+    Resource(group=GROUP, version=VERSION, plural=plural(kind.name), kind=kind.name) for kind in KINDS
+)
+"""Each kind of documents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldDocument:
+    """A custom resource. ``status``: as it stands in the cluster; it is what we write, and no part of the document."""
+
+    resource: Resource
+    namespace: str
+    name: str
+    generation: int
+    written: WrittenDocument
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_document(resource: Resource, body: JsonObject) -> HeldDocument:
+    """From the API's JSON. What the API server adds is left out; what an author wrote is not touched, not even what no
+    document may have: judging it is another's. Raises MalformedObjectError."""
+    metadata = child(body, "metadata")
+    namespace, name = text(metadata, "namespace", "metadata"), text(metadata, "name", "metadata")
+    content: dict[str, Any] = {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {"name": name, "namespace": namespace},
+    }
+    content |= {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata", "status")}
+    generation = integer(metadata, "generation", "metadata")
+    return HeldDocument(
+        resource=resource,
+        namespace=namespace,
+        name=name,
+        generation=generation,
+        written=WrittenDocument(
+            name=f"{resource.kind}/{namespace}/{name}",
+            # Lines, so that a problem has one; nothing escaped, as documents are read as YAML, where pairs of escaped
+            # halves of a character are two characters.
+            content=json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "replace"),
+            version=f"{text(metadata, 'uid', 'metadata')}/{generation}",
+        ),
+        status=child(body, "status"),
+    )

@@ -1,0 +1,57 @@
+"""Makes readings of the cluster and offers them to the control plane; the latest wins. Adapter."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from k8s.controller.settling import Settler
+from k8s.controller.watching import ClusterCopies
+from k8s.translate.meshing import Translator
+from ringfence.kit.log import Logger
+from ringfence.mesh import Mesh
+from ringfence.platform import Reading
+
+_AGAIN_SECONDS: Final = 1.0
+
+
+class Offered(Protocol):
+    """As much of a host as this needs."""
+
+    async def offer(self, reading: Reading) -> bool: ...
+
+
+class ReadingMaker:
+    """Reads the cluster as its copies have it now."""
+
+    def __init__(self, copies: ClusterCopies, translator: Translator) -> None:
+        self._copies = copies
+        self._translator = translator
+        self._mesh: Mesh | None = None
+
+    def mesh_changed(self) -> None:
+        """The mesh is to be read anew."""
+        self._mesh = None
+
+    def reading(self) -> Reading:
+        documents = sorted((one.written for one in self._copies.documents()), key=lambda one: one.name)
+        if self._mesh is None:
+            self._mesh = self._translator.mesh(self._copies.cluster())
+        return Reading(mesh=self._mesh, documents=tuple(documents))
+
+
+async def keep_offering(maker: ReadingMaker, settler: Settler, host: Offered, *, log: Logger) -> None:
+    """Offer each reading that differs from the one before, until cancelled."""
+    offered: Reading | None = None
+    while True:
+        await settler.settled()
+        reading = maker.reading()
+        if reading == offered:
+            continue
+        if await host.offer(reading):
+            offered = reading
+            log.debug("reading offered", services=len(reading.mesh.services), documents=len(reading.documents))
+        else:
+            # The control plane's disk is at fault, and it says so itself.
+            await asyncio.sleep(_AGAIN_SECONDS)
+            settler.stir()

@@ -1,0 +1,103 @@
+"""Copies of all that the mesh is read from. Adapter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from k8s.client.connection import Connection
+from k8s.client.copies import Copy, Wanted
+from k8s.client.resources import ENDPOINT_SLICES, NAMESPACES, PODS, SERVICES, Resource
+from k8s.controller.documents import RESOURCES, HeldDocument, read_document
+from k8s.objects.namespaces import Namespace, read_namespace
+from k8s.objects.pods import Pod, read_pod
+from k8s.objects.services import EndpointSlice, Service, read_endpoint_slice, read_service
+from k8s.translate.cluster import Cluster
+from ringfence.kit.log import Logger
+
+
+class ClusterCopies:
+    """``mesh_changed`` is called after each change of what the mesh is read from, ``documents_changed`` after each of
+    documents, their statuses included."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        mesh_changed: Callable[[], None],
+        documents_changed: Callable[[], None],
+        *,
+        log: Logger,
+        random: Callable[[], float],
+    ) -> None:
+        def copy(resource: Resource, read: Callable[[dict[str, Any]], Any]) -> Copy[Any]:
+            changed = documents_changed if resource in RESOURCES else mesh_changed
+            return Copy(connection, Wanted(resource=resource, read=read), changed, log=log, random=random)
+
+        self.namespaces: Copy[Namespace] = copy(NAMESPACES, read_namespace)
+        self.services: Copy[Service] = copy(SERVICES, read_service)
+        self.slices: Copy[EndpointSlice] = copy(ENDPOINT_SLICES, read_endpoint_slice)
+        self.pods: Copy[Pod] = copy(PODS, read_pod)
+        self._documents: dict[str, Copy[HeldDocument]] = {
+            one.kind: copy(one, partial(read_document, one)) for one in RESOURCES
+        }
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def all(self) -> tuple[Copy[Any], ...]:
+        return (self.namespaces, self.services, self.slices, self.pods, *self._documents.values())
+
+    def cluster(self) -> Cluster:
+        """As it is now."""
+        return Cluster(
+            namespaces=self.namespaces.objects.values(),
+            services=self.services.objects.values(),
+            slices=self.slices.objects.values(),
+            pods=self.pods.objects.values(),
+        )
+
+    def documents(self) -> Iterable[HeldDocument]:
+        """In no order."""
+        for copy in self._documents.values():
+            yield from copy.objects.values()
+
+    def document(self, kind: str, namespace: str, name: str) -> HeldDocument | None:
+        held = self._documents.get(kind)
+        return held.objects.get((namespace, name)) if held is not None else None
+
+    def pod(self, namespace: str, name: str) -> Pod | None:
+        return self.pods.objects.get((namespace, name))
+
+    def lost(self) -> dict[str, str]:
+        """By kind, why a copy may be old or is not there yet."""
+        told = {copy.kind: copy.lost or ("" if copy.complete else "not listed yet") for copy in self.all}
+        return {kind: why for kind, why in told.items() if why}
+
+    def start(self) -> None:
+        """Keep them from now on, until ``close``."""
+        self._tasks = [asyncio.create_task(copy.run(), name=f"watch {copy.kind}") for copy in self.all]
+
+    async def wait_complete(self) -> None:
+        """Until each was listed once. An error that ends a watch ends this, too."""
+        complete = asyncio.create_task(self._all_complete())
+        waited: set[asyncio.Task[None]] = {complete, *self._tasks}
+        try:
+            done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        finally:
+            complete.cancel()
+
+    async def _all_complete(self) -> None:
+        for copy in self.all:
+            await copy.wait_complete()
+
+    async def guard(self) -> None:
+        """Never returns; raises what ended a watch, which only a fault of ours can."""
+        await asyncio.gather(*self._tasks)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

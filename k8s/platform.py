@@ -1,0 +1,266 @@
+"""Kubernetes as a platform of the control plane: the one place where the parts of this package are put together.
+
+Theory of operation. Copies of the cluster are kept from ``first_reading`` on. Each change of them stirs what depends on
+it: the reading, which is offered to the control plane; the statuses of documents; the trust bundles in namespaces. What
+must be done once in the cluster is done by the replica that holds the lease; what each replica does for itself is to
+serve the webhooks, to attest, and to offer readings to its own control plane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, cast
+
+from prometheus_client import CollectorRegistry
+
+from k8s.admission.injecting import Denial, Injector
+from k8s.admission.metrics import AdmissionMetrics
+from k8s.admission.serving import Webhooks, serve
+from k8s.attest.api import open_attestor
+from k8s.attest.entries import entries_of
+from k8s.client.connection import Connection
+from k8s.client.errors import KubernetesError, NotFoundError
+from k8s.client.resources import NAMESPACES
+from k8s.controller.events import EventTeller, Subject, Told
+from k8s.controller.leading import Leadership, LeaseSettings
+from k8s.controller.metrics import CopyMetrics
+from k8s.controller.offering import ReadingMaker, keep_offering
+from k8s.controller.serving import CertificateKeeper, ServingSettings
+from k8s.controller.settling import Pace, Settler
+from k8s.controller.trust import TrustKeeper
+from k8s.controller.watching import ClusterCopies
+from k8s.controller.webhooks import WebhookKeeper, WebhookNames
+from k8s.controller.writing import StatusWriter
+from k8s.objects.namespaces import Namespace, read_namespace
+from k8s.options import OptionError, PlatformOptions, read_options
+from k8s.translate.meshing import MeshSettings, Translator
+from ringfence.attestation import Attestation, Attestor, RegistrationEntry
+from ringfence.platform import Host, PlatformError, Reading, Surroundings
+
+_TELL_SECONDS: Final = 10.0
+_BUNDLE_SECONDS: Final = 2.0
+_SLOW_PACE: Final = Pace(settle_seconds=0.2, patience_seconds=1.0, apart_seconds=0.5)
+
+
+def open_platform(surroundings: Surroundings) -> KubernetesPlatform:
+    """Raises PlatformError."""
+    try:
+        options = read_options(surroundings.options)
+        connection = Connection.open(options.kubeconfig, options.context)
+    except (OptionError, KubernetesError) as error:
+        raise PlatformError(str(error)) from error
+    return KubernetesPlatform(connection, options, surroundings)
+
+
+class KubernetesPlatform:
+    """``ringfence.platform.Platform``."""
+
+    def __init__(self, connection: Connection, options: PlatformOptions, surroundings: Surroundings) -> None:
+        self._connection = connection
+        self._options = options
+        self._clock = clock = surroundings.clock
+        self._log = log = surroundings.log
+        self._registry = cast(CollectorRegistry, surroundings.metrics)
+        self._random = chance = random.SystemRandom().random
+        self._reading = Settler(clock)
+        self._statuses, self._trust, self._webhooks = (Settler(clock, _SLOW_PACE) for _ in range(3))
+        self._copies = ClusterCopies(
+            connection, self._mesh_changed, self._documents_changed, log=log.bind("watch"), random=chance
+        )
+        settings = MeshSettings(trust_domain=options.trust_domain, name="kubernetes", root_namespace=options.namespace)
+        self._maker = ReadingMaker(self._copies, Translator(settings))
+        self._attestor, self._keys = open_attestor(
+            connection,
+            self._copies.pod,
+            Path(options.keys_file) if options.keys_file else None,
+            clock=clock,
+            log=log.bind("attest"),
+            random=chance,
+        )
+        self._registry.register(CopyMetrics(lambda: self._copies.all))
+
+    @property
+    def attestor(self) -> Attestor:
+        """By the tokens of service accounts."""
+        return self._attestor
+
+    def entries(self, attestation: Attestation) -> Sequence[RegistrationEntry]:
+        """The one entry of an attested pod."""
+        return entries_of(attestation, self._options.trust_domain.name, system_namespace=self._options.namespace)
+
+    async def first_reading(self) -> Reading:
+        """All that there is, once every watch has seen it; what is waited for is logged meanwhile."""
+        self._copies.start()
+        while True:
+            try:
+                async with asyncio.timeout(_TELL_SECONDS):
+                    await self._copies.wait_complete()
+                return self._maker.reading()
+            except TimeoutError:
+                self._log.warning("waiting for the cluster to be read", missing=self._copies.lost())
+
+    async def run(self, host: Host) -> None:
+        """Serve until cancelled."""
+        leadership = self._leadership()
+        host.watch_standings(self._statuses.stir)
+        writer = StatusWriter(
+            self._connection,
+            self._copies,
+            host,
+            lambda: leadership.leading,
+            clock=self._clock,
+            log=self._log.bind("statuses"),
+        )
+        trust, webhooks = self._trust_keeper(host), self._webhook_keeper(host)
+        events = self._events()
+        for settler in (self._reading, self._statuses, self._trust, self._webhooks):
+            settler.stir()
+        async with asyncio.TaskGroup() as group:
+            for name, work in (
+                ("copies", self._copies.guard()),
+                ("readings", keep_offering(self._maker, self._reading, host, log=self._log.bind("readings"))),
+                ("lease", leadership.run()),
+                ("statuses", writer.run(self._statuses)),
+                ("trust copy", trust.watch()),
+                ("trust", trust.run(self._trust, lambda: leadership.leading)),
+                ("webhook copies", webhooks.watch()),
+                ("webhook bundles", webhooks.run(self._webhooks, lambda: leadership.leading)),
+                ("bundle", self._watch_bundle(host)),
+                ("keys", self._keys.run()),
+                ("events", events.run()),
+                ("admission", self._serve(host, events)),
+            ):
+                group.create_task(work, name=name)
+
+    async def close(self) -> None:
+        """After ``run`` was cancelled."""
+        await self._copies.close()
+        await self._connection.close()
+
+    # ------------------------------------------------------------------------------------------------- what stirs what
+
+    def _mesh_changed(self) -> None:
+        self._maker.mesh_changed()
+        self._reading.stir()
+        self._trust.stir()
+
+    def _documents_changed(self) -> None:
+        self._reading.stir()
+        self._statuses.stir()
+
+    def _led_changed(self) -> None:
+        for settler in (self._statuses, self._trust, self._webhooks):
+            settler.stir()
+
+    async def _watch_bundle(self, host: Host) -> None:
+        """The control plane does not tell of its roots by itself."""
+        last = b""
+        while True:
+            bundle = host.trust_bundle.to_pem()
+            if bundle != last:
+                last = bundle
+                self._trust.stir()
+                self._webhooks.stir()
+            await asyncio.sleep(_BUNDLE_SECONDS)
+
+    # ------------------------------------------------------------------------------------------------------- the parts
+
+    def _leadership(self) -> Leadership:
+        holder = os.environ.get("POD_NAME", "") or socket.gethostname()
+        return Leadership(
+            self._connection,
+            LeaseSettings(
+                namespace=self._options.namespace,
+                name=self._options.service,
+                # A container that was restarted in its pod is another holder: the lease of the one before must end.
+                holder=f"{holder}_{secrets.token_hex(4)}",
+            ),
+            clock=self._clock,
+            log=self._log.bind("lease"),
+            random=self._random,
+            changed=self._led_changed,
+        )
+
+    def _trust_keeper(self, host: Host) -> TrustKeeper:
+        return TrustKeeper(
+            self._connection,
+            self._copies,
+            lambda: host.trust_bundle.to_pem(),
+            root_namespace=self._options.namespace,
+            changed=self._trust.stir,
+            log=self._log.bind("trust"),
+            random=self._random,
+        )
+
+    def _webhook_keeper(self, host: Host) -> WebhookKeeper:
+        options = self._options
+        names = WebhookNames(configurations=options.webhooks, service=options.service, namespace=options.namespace)
+        return WebhookKeeper(
+            self._connection,
+            names,
+            lambda: host.trust_bundle.to_pem(),
+            changed=self._webhooks.stir,
+            log=self._log.bind("webhooks"),
+            random=self._random,
+        )
+
+    def _events(self) -> EventTeller:
+        instance = os.environ.get("POD_NAME", "") or socket.gethostname()
+        return EventTeller(
+            self._connection,
+            component="ringfence",
+            instance=instance,
+            clock=self._clock,
+            log=self._log.bind("events"),
+        )
+
+    async def _serve(self, host: Host, events: EventTeller) -> None:
+        """The webhooks, once there is a certificate for them."""
+        log = self._log.bind("admission")
+        keeper = CertificateKeeper(
+            host,
+            ServingSettings(dns_names=self._options.dns_names),
+            clock=self._clock,
+            log=log,
+            random=self._random,
+        )
+        serving = await keeper.obtain()
+        injector = Injector(self._options.inject, self._find_namespace, lambda denial: events.tell(_told(denial)))
+        webhooks = Webhooks(judges={"/mutate": injector.judge}, log=log, observer=AdmissionMetrics(self._registry))
+        address = self._options.webhook_listen
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        with socket.create_server((address.host, address.port), family=family, backlog=256) as listener:
+            listener.setblocking(False)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(keeper.renew(serving))
+                group.create_task(serve(webhooks, listener, serving))
+
+    async def _find_namespace(self, name: str) -> Namespace | None:
+        """As the watch has it; one that it has not is asked for, as it may be a moment old."""
+        held = self._copies.namespaces.objects.get(("", name))
+        if held is not None:
+            return held
+        try:
+            return read_namespace(await self._connection.get(NAMESPACES, name))
+        except NotFoundError:
+            return None
+        except (KubernetesError, ValueError) as error:
+            raise OSError(str(error)) from error
+
+
+def _told(denial: Denial) -> Told:
+    owner = denial.owner
+    subject = Subject(
+        api_version=owner.api_version if owner is not None else "v1",
+        kind=owner.kind if owner is not None else "Pod",
+        namespace=denial.namespace,
+        name=owner.name if owner is not None else denial.pod.rstrip("-"),
+        uid=owner.uid if owner is not None else "",
+    )
+    return Told(subject=subject, reason="InjectionDenied", message=denial.message)
