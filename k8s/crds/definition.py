@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from k8s.crds.structure import Structure, structure
+from k8s.crds.structure import PRESERVES, Structure, structure
 from ringfence.policy.envelope import API_VERSION
 from ringfence.policy.schema.kinds import KINDS as POLICY_KINDS
 from ringfence.policy.schema.shapes import Kind
@@ -69,6 +69,7 @@ def _schema(kind: Kind) -> Structure:
         "type": "object",
         "description": kind.summary,
         "required": ["spec"],
+        PRESERVES: True,
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},

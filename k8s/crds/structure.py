@@ -35,7 +35,7 @@ from ringfence.policy.schema.shapes import (
 
 Structure = dict[str, object]
 
-_OPEN: Final = "x-kubernetes-preserve-unknown-fields"
+PRESERVES: Final = "x-kubernetes-preserve-unknown-fields"
 _LOOKAHEADS: Final = ("(?!", "(?=")
 _REPEAT: Final = re.compile(r"\{([0-9]+),([0-9]+)\}")
 _REPEAT_MOST: Final = 1000
@@ -99,7 +99,7 @@ def _many(shape: Many, place: _Place) -> Structure:
 def _object(shape: Object, place: _Place) -> Structure:
     schema: Structure = {
         "description": shape.summary,
-        _OPEN: True,
+        PRESERVES: True,
         "properties": {one.name: _field(one, place) for one in shape.fields},
     }
     required = [one.name for one in shape.fields if one.required]
@@ -140,7 +140,7 @@ def _field(one: Field, place: _Place) -> Structure:
 
 def _either(shape: Either, place: _Place) -> Structure:
     words = [one.name for one in shape.shapes if isinstance(one, Text)]
-    schema: Structure = {_OPEN: True}
+    schema: Structure = {PRESERVES: True}
     for one in shape.shapes:
         if isinstance(one, Object):
             described = _object(one, replace(place, typed=False))

@@ -75,7 +75,7 @@ def test_every_example_of_the_repository_is_taken(text: str) -> None:
 def test_no_object_drops_what_it_does_not_know() -> None:
     # The API server drops unknown fields, and says so only to clients that ask: a rule whose ``pahts`` is gone permits
     # every path.
-    for node in specs():
+    for node in (*specs(), *(schema_of(kind.name) for kind in KINDS)):
         if "properties" in node:
             assert node[PRESERVES] is True
 
