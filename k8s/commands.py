@@ -17,6 +17,7 @@ COMMANDS: Final[dict[str, str]] = {
     "ensure-passphrase": "k8s.install.commands:ensure_passphrase",
     "remember-root": "k8s.install.commands:remember_root",
     "config": "k8s.daytwo.inside:config",
+    "explain": "k8s.daytwo.explain_command:command",
     "loglevel": "k8s.daytwo.inside:loglevel",
     "logs": "k8s.daytwo.inside:logs",
     "ramp": "k8s.ramp.ramp_command:ramp",
