@@ -333,6 +333,9 @@ WRONG: Final[dict[str, Wrong]] = {
     ),
     "probe-of-a-long-path": Wrong(pod=pod(container(livenessProbe=_http(path="/" * 1_366))), told=(".path",)),
     "probe-of-no-text": Wrong(pod=pod(container(livenessProbe=_http(path="/\ud800"))), told=(".path: no text",)),
+    "probe-of-a-container-without-a-name": Wrong(
+        pod=pod({"image": "a", "livenessProbe": _http()}), told=("spec.containers[0].name",)
+    ),
     "probe-for-hours": Wrong(
         pod=pod(container(livenessProbe={**_http(), "timeoutSeconds": 601})), told=("timeoutSeconds: 601",)
     ),

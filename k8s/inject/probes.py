@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from k8s.objects import names
 from k8s.objects.fields import JsonObject, child, integer, objects, text
+from ringfence.kit.labels import LABEL_MEND, is_label
 from ringfence.policy.problems import shown
 
 _PROBES: Final = {"startupProbe": "startup", "livenessProbe": "liveness", "readinessProbe": "readiness"}
@@ -72,6 +73,8 @@ def rewrite(container: dict[str, Any], path: str, rewriting: Rewriting) -> dict[
     }
     written = dict(container)
     for key, holder, found, where in _found(container, path):
+        if not is_label(name):
+            raise ProbeError(f"{path}.name: {shown(name)} is no name of a container ({LABEL_MEND})")
         probe = f"{name}/{_PROBES.get(key) or _HOOKS[key]}"
         changed = _rewritten(found, probe, where, ports, rewriting)
         if holder:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 _FOUND: Final = Path("build") / "fuzz"
-_PRODUCT: Final = ["ringfence", "sidecar", "controlplane"]
+_PRODUCT: Final = ["ringfence", "sidecar", "controlplane", "k8s"]
 _HANG_SECONDS: Final = 20
 _MEMORY_MB: Final = 2048
 _LAST_LINES: Final = 60
