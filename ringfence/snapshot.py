@@ -8,9 +8,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ringfence.policy.model import Allowlist, Denylist, PolicySet, TokenIssuer
+from ringfence.policy.model import Allowlist, Denylist, EgressRule, PolicySet, TokenIssuer
 from ringfence.routing.model import RateLimit, Route
 from ringfence.spiffe import SpiffeId, TrustBundle
+
+__all__ = [
+    "EgressRule",
+    "Endpoint",
+    "ForwardProxy",
+    "ForwardedFor",
+    "Intercept",
+    "Port",
+    "PortMode",
+    "Protocol",
+    "Snapshot",
+    "Transport",
+    "Upstream",
+    "Workload",
+]
 
 
 class Protocol(StrEnum):
@@ -160,21 +175,6 @@ class Upstream:
     def has_listener(self) -> bool:
         """Whether there is a local listening port for it."""
         return self.listen_port != 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EgressRule:
-    """A destination outside the mesh that the app may reach: its address is in one of ``cidrs``, or it is asked for by
-    one of ``hosts``; and its port is one of ``ports``, or there are none.
-
-    ``hosts`` are lower-case DNS names, ``*.`` before one stands for one or more labels; ``cidrs`` are canonical. At
-    least one of the two is not empty.
-    """
-
-    name: str
-    hosts: tuple[str, ...] = ()
-    cidrs: tuple[str, ...] = ()
-    ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from ringfence.policy.written import (
     CallerSetDocument,
     CallerSetReference,
     DenylistDocument,
+    EgressDocument,
     Origin,
     Placed,
     PostureDocument,
@@ -107,6 +108,7 @@ _KINDS: Final[Mapping[type, str]] = {
     RoleBindingDocument: "RoleBinding",
     PostureDocument: "Posture",
     TokenIssuerDocument: "TokenIssuer",
+    EgressDocument: "Egress",
     RouteDocument: "Route",
 }
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from controlplane.mesh.fields import Fields, bounded
 from ringfence.kit.addresses import PORT_MAXIMUM, AddressError, parse_cidr
 from ringfence.kit.host_patterns import HostPatternError, parse_host_pattern
+from ringfence.policy.bounds import EGRESS_LIMIT
 from ringfence.policy.problems import shown
 from ringfence.policy.yamlnodes import MappingReader, ValueReader
 from ringfence.snapshot import EgressRule
-from ringfence.wire.convert import EGRESS_LIMIT, WORD_LIMIT
+from ringfence.wire.convert import WORD_LIMIT
 
 
 def read_egress(fields: Fields, service: MappingReader) -> tuple[EgressRule, ...]:

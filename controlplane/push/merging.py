@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ringfence.policy.bound import BoundPolicy
-from ringfence.policy.model import Allowlist, Denylist, PolicySet, Rule, TokenIssuer
+from ringfence.policy.model import Allowlist, Denylist, EgressRule, PolicySet, Rule, TokenIssuer
 
 L = TypeVar("L", Allowlist, Denylist)
 
@@ -34,6 +34,7 @@ def unite(shares: Sequence[Share]) -> BoundPolicy:
     observed = [end for end in ends if end is not None]
     until = min(observed) if len(observed) == len(ends) else None
     issuers: dict[str, TokenIssuer] = {one.name: one for share in shares for one in share.policy.issuers}
+    egress: dict[str, EgressRule] = {one.name: one for share in shares for one in share.policy.egress}
     shadowed = any(share.policy.shadow is not None for share in shares)
     return BoundPolicy(
         policy=_set([(share.policy.policy, share.ports) for share in shares], every, until),
@@ -41,6 +42,7 @@ def unite(shares: Sequence[Share]) -> BoundPolicy:
         if shadowed
         else None,
         issuers=tuple(issuers[name] for name in sorted(issuers)),
+        egress=tuple(egress[name] for name in sorted(egress)),
     )
 
 

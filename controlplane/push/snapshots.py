@@ -50,6 +50,7 @@ def build_snapshots(
         standing.sort(key=lambda one: one[0].full_name)
         bound = unite([_share(service, instance, policies) for service, instance in standing])
         egress = {rule.name: rule for service, _ in standing for rule in service.egress}
+        egress |= {rule.name: rule for rule in bound.egress}
         found[key] = Snapshot(
             revision=revision,
             workload=_workload(key, standing, routes),

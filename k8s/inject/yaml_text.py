@@ -86,6 +86,9 @@ def read(text: str) -> list[Document]:
             found.append(Document(value=_json(value, node), node=node))
     except yaml.MarkedYAMLError as error:
         problem = " ".join((error.problem or "not YAML").split())[:200]
+        if "nesting depth" in problem:  # the scanner's own bound, which it may meet before we hear of the levels
+            mark = error.problem_mark or error.context_mark
+            raise _error(f"nested deeper than {_DEPTH} levels (flatten it)", mark) from error
         raise _error(f"{problem} (mend the YAML)", error.problem_mark or error.context_mark) from error
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         if isinstance(error, YamlTextError):

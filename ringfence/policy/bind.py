@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ringfence.policy.binding.callers import CallerResolver
 from ringfence.policy.binding.catalog import catalogue
 from ringfence.policy.binding.checks import Targets, check_list
+from ringfence.policy.binding.egress import bind_egress
 from ringfence.policy.binding.futility import contradicted, shadowed
 from ringfence.policy.binding.issuers import bind_issuers, check_token_rules
 from ringfence.policy.binding.lists import FlatList, ListResolver
@@ -19,7 +20,7 @@ from ringfence.policy.binding.postures import bind_postures
 from ringfence.policy.binding.selection import Selection
 from ringfence.policy.bound import ALLOW, DENY, Binding, BoundPolicy
 from ringfence.policy.bounds import LIST_LIMIT, RULE_LIMIT
-from ringfence.policy.model import Allowlist, Denylist, PolicySet, TokenIssuer
+from ringfence.policy.model import Allowlist, Denylist, EgressRule, PolicySet, TokenIssuer
 from ringfence.policy.problems import Absences, Place, Problem, errors
 from ringfence.policy.services import Services
 from ringfence.policy.written import Mode, PolicyDocument
@@ -58,6 +59,7 @@ def bind(documents: Iterable[PolicyDocument], surroundings: Surroundings) -> Bin
     selection = Selection(services, surroundings.root_namespace, problems, lenient=surroundings.lenient)
     issuers = bind_issuers(catalog, selection, problems)
     postures = bind_postures(catalog, selection, surroundings.now, problems)
+    egress = bind_egress(catalog, selection, surroundings.root_namespace, problems)
     selected = [(one, selection.select(one.header, one.selector, one.what)) for one in lists]
     targets: dict[tuple[str, ...], Targets] = {}
     for flat, names in selected:
@@ -76,13 +78,14 @@ def bind(documents: Iterable[PolicyDocument], surroundings: Surroundings) -> Bin
     told = tuple(sorted(set(problems)))
     if errors(told):
         return Binding(policies={}, problems=told)
-    return Binding(policies=_policies(selected, issuers, postures), problems=told, places=_places(lists))
+    return Binding(policies=_policies(selected, issuers, postures, egress), problems=told, places=_places(lists))
 
 
 def _policies(
     selected: Iterable[tuple[FlatList, tuple[str, ...]]],
     issuers: Mapping[str, tuple[TokenIssuer, ...]],
     postures: Mapping[str, float],
+    egress: Mapping[str, tuple[EgressRule, ...]],
 ) -> dict[str, BoundPolicy]:
     """By service; each list is one value, however many services share it."""
     in_force: dict[str, list[Allowlist | Denylist]] = {}
@@ -93,11 +96,13 @@ def _policies(
         for name in names:
             held.setdefault(name, []).append(made)
     found: dict[str, BoundPolicy] = {}
-    for name in sorted({*in_force, *beside, *issuers, *postures}):
+    for name in sorted({*in_force, *beside, *issuers, *postures, *egress}):
         own, more = in_force.get(name, []), beside.get(name, [])
         policy = replace(_set(own), observe_until=postures.get(name))
         shadow = replace(_set([*own, *more]), observe_until=postures.get(name)) if more else None
-        found[name] = BoundPolicy(policy=policy, shadow=shadow, issuers=issuers.get(name, ()))
+        found[name] = BoundPolicy(
+            policy=policy, shadow=shadow, issuers=issuers.get(name, ()), egress=egress.get(name, ())
+        )
     return found
 
 

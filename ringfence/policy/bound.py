@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ringfence.policy.model import PolicySet, TokenIssuer
+from ringfence.policy.model import EgressRule, PolicySet, TokenIssuer
 from ringfence.policy.problems import Place, Problem, errors
 
 ALLOW: Final = "allow"
@@ -15,15 +15,17 @@ DENY: Final = "deny"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundPolicy:
-    """All that decides about the calls of one service.
+    """All that decides about the calls of one service, to it and out of the mesh.
 
     ``shadow``: the whole of the policy as it would be if the documents of mode shadow were in force, too; None where
     there are none. ``issuers``: whose tokens it believes, as written: without the keys that are to be fetched.
+    ``egress``: what its own app may reach outside the mesh, by documents.
     """
 
     policy: PolicySet = field(default_factory=PolicySet)
     shadow: PolicySet | None = None
     issuers: tuple[TokenIssuer, ...] = ()
+    egress: tuple[EgressRule, ...] = ()
 
 
 Policies = Mapping[str, BoundPolicy]

@@ -14,6 +14,7 @@ from typing import Final
 from ringfence.policy.envelope import Envelope, KindReader, read_kinds
 from ringfence.policy.problems import Problem
 from ringfence.policy.reading.context import Context
+from ringfence.policy.reading.egress import read_egress
 from ringfence.policy.reading.issuers import read_token_issuer
 from ringfence.policy.reading.lists import read_allowlist, read_denylist
 from ringfence.policy.reading.postures import read_posture
@@ -42,6 +43,7 @@ KINDS: Final[Mapping[str, KindReader[PolicyDocument]]] = {
     "RoleBinding": _kind(read_role_binding),
     "Posture": _kind(read_posture),
     "TokenIssuer": _kind(read_token_issuer),
+    "Egress": _kind(read_egress),
 }
 
 

@@ -193,3 +193,18 @@ class TokenIssuer:
     claim_headers: tuple[tuple[str, str], ...] = ()
     leeway_seconds: int = 30
     introspection: Introspection | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressRule:
+    """A destination outside the mesh that the app may reach: its address is in one of ``cidrs``, or it is asked for by
+    one of ``hosts``; and its port is one of ``ports``, or there are none.
+
+    ``hosts`` are lower-case DNS names, ``*.`` before one stands for one or more labels; ``cidrs`` are canonical. At
+    least one of the two is not empty.
+    """
+
+    name: str
+    hosts: tuple[str, ...] = ()
+    cidrs: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()

@@ -143,7 +143,7 @@ class DenyReason(StrEnum):
         "egress_not_allowed",
         ReasonKind.POLICY,
         "no egress rule permits the destination",
-        "add an egress rule to the workload in `mesh.yaml`, if it is meant to reach the destination",
+        "add an Egress document, or an egress rule in `mesh.yaml`, if the workload is meant to reach the destination",
     )
 
     # Told by the data path about the two ends and the tunnel.

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from ringfence.policy.labels import Labels
-from ringfence.policy.model import GrpcMethod, HeaderMatch, Named, TokenIssuer, TokenMatch
+from ringfence.policy.model import EgressRule, GrpcMethod, HeaderMatch, Named, TokenIssuer, TokenMatch
 from ringfence.policy.problems import Place
 
 T = TypeVar("T")
@@ -231,6 +231,15 @@ class TokenIssuerDocument:
     secret_file: Placed[str] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressDocument:
+    """What the apps of the services selected may reach outside the mesh; rules bear their full names."""
+
+    header: Header
+    selector: Placed[Selector]
+    rules: tuple[Placed[EgressRule], ...]
+
+
 PolicyDocument = (
     AllowlistDocument
     | DenylistDocument
@@ -239,4 +248,5 @@ PolicyDocument = (
     | RoleBindingDocument
     | PostureDocument
     | TokenIssuerDocument
+    | EgressDocument
 )

@@ -120,6 +120,9 @@ def _syntax_problem(text: str, file: str, error: yaml.MarkedYAMLError, found: li
         what = f"{shown(lines[line][column : column + 1])} cannot start a value"
         found.append(Problem(file, line + 1, column + 1, what, "put the value in quotes"))
         return
+    if "nesting depth" in what:  # the scanner's own bound, far above ours, which it meets before we hear of the levels
+        found.append(Problem(file, line + 1, column + 1, f"nested deeper than {LIMIT_DEPTH} levels", "flatten it"))
+        return
     found.append(Problem(file, line + 1, column + 1, f"not valid YAML: {what}"))
 
 

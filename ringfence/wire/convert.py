@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from typing import Final
 
 from ringfence.kit.addresses import SocketAddress
-from ringfence.policy.bounds import PORT_LIMIT
+from ringfence.policy.bounds import EGRESS_LIMIT, PORT_LIMIT
 from ringfence.policy.words import is_label_key, is_label_value
 from ringfence.snapshot import (
     EgressRule,
@@ -60,7 +60,6 @@ __all__ = ["WireError", "snapshot_from_wire", "snapshot_to_wire"]
 UPSTREAM_LIMIT: Final = 1_000
 ENDPOINT_LIMIT: Final = 1_000
 ADDRESS_LIMIT: Final = 2_000
-EGRESS_LIMIT: Final = 1_000
 LABEL_LIMIT: Final = 64
 WORD_LIMIT: Final = 1_000
 BUNDLE_LIMIT: Final = 64

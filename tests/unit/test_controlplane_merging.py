@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from controlplane.intake.judging import services_of
@@ -24,7 +26,7 @@ from ringfence.policy.labels import Labels
 from ringfence.policy.model import Allowlist, Denylist, NamespaceCallers, PolicySet, Rule, TokenIssuer
 from ringfence.routing.bind import PortRoute
 from ringfence.routing.model import Per, Rate, RateLimit, Route
-from ringfence.snapshot import Intercept, PortMode, Protocol, Snapshot
+from ringfence.snapshot import EgressRule, Intercept, PortMode, Protocol, Snapshot
 from ringfence.spiffe import SpiffeId, TrustDomain
 from ringfence.wire.convert import snapshot_from_wire, snapshot_to_wire
 from tests.pki import TestCa
@@ -266,3 +268,15 @@ def test_of_a_port_behind_two_services_the_stricter_word_holds() -> None:
         ("all", limit.connections),
         ("all-2", other.connections),
     ]
+
+
+def test_egress_of_documents_goes_with_that_of_the_mesh_file() -> None:
+    written = EgressRule(name="own", hosts=("a.example",))
+    rules = [EgressRule(name=f"shop/out/{name}", hosts=("b.example",)) for name in "ab"]
+    api = replace(service("api", (port(80),), pod("p", "10.1.0.2", (80,), account="x")), egress=(written,))
+    other = service("bb", (port(81),), pod("p", "10.1.0.2", (81,), account="x"))
+    policies = {"shop/api": BoundPolicy(egress=(rules[0],)), "shop/bb": BoundPolicy(egress=(rules[1], rules[0]))}
+    (snapshot,) = build(mesh(api, other), policies).values()
+    assert snapshot.egress == (written, *rules)
+    (alone,) = build(mesh(api), policies).values()
+    assert alone.egress == (written, rules[0])

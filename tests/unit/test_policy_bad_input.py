@@ -258,7 +258,7 @@ def test_look_alikes_and_newlines_in_names_are_refused(place: str, text: str) ->
 
 
 @pytest.mark.parametrize(
-    "kind", ["Allowlist", "Denylist", "Role", "CallerSet", "RoleBinding", "Posture", "TokenIssuer"]
+    "kind", ["Allowlist", "Denylist", "Role", "CallerSet", "RoleBinding", "Posture", "TokenIssuer", "Egress"]
 )
 def test_documents_of_ten_megabytes_are_refused_unread(kind: str) -> None:
     text = document(kind, "rules: [" + "{name: a, from: [web]}, " * 430_000 + "]")

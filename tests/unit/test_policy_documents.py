@@ -172,7 +172,7 @@ def test_all_errors_of_a_file_are_told_at_once() -> None:
         "p.yaml:16:1: unknown field 'status' in document (use one of apiVersion, kind, metadata, spec)",
         "p.yaml:18:1: document lacks apiVersion (add apiVersion)",
         "p.yaml:18:7: kind 'Pod' is not known here "
-        "(use Allowlist or Denylist or Role or CallerSet or RoleBinding or Posture or TokenIssuer)",
+        "(use Allowlist or Denylist or Role or CallerSet or RoleBinding or Posture or TokenIssuer or Egress)",
     ]
 
 

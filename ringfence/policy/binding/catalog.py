@@ -10,6 +10,7 @@ from ringfence.policy.written import (
     AllowlistDocument,
     CallerSetDocument,
     DenylistDocument,
+    EgressDocument,
     PolicyDocument,
     PostureDocument,
     RoleBindingDocument,
@@ -26,6 +27,7 @@ _NAMES = {
     CallerSetDocument: ("caller set", "caller set"),
     PostureDocument: ("posture", "posture"),
     TokenIssuerDocument: ("token issuer", "token issuer"),
+    EgressDocument: ("egress", "egress"),
 }
 
 
@@ -40,6 +42,7 @@ class Catalog:
     caller_sets: dict[str, CallerSetDocument] = field(default_factory=dict)
     postures: list[PostureDocument] = field(default_factory=list)
     issuers: dict[str, TokenIssuerDocument] = field(default_factory=dict)
+    egresses: list[EgressDocument] = field(default_factory=list)
 
 
 def catalogue(documents: Iterable[PolicyDocument], problems: list[Problem]) -> Catalog:
@@ -70,4 +73,6 @@ def catalogue(documents: Iterable[PolicyDocument], problems: list[Problem]) -> C
                 catalog.postures.append(document)
             case TokenIssuerDocument():
                 catalog.issuers.setdefault(header.full_name, document)
+            case EgressDocument():
+                catalog.egresses.append(document)
     return catalog

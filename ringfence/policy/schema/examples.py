@@ -151,6 +151,20 @@ spec:
     secretFile: /run/secrets/orders-introspection
     cache: 30s
 """
+_EGRESS: Final = """\
+apiVersion: ringfence.io/v1alpha1
+kind: Egress
+metadata: {name: payments, namespace: shop}
+spec:
+  service: orders
+  rules:
+    - name: stripe
+      hosts: [api.stripe.com, "*.stripe.network"]
+      ports: [443]
+    - name: old-database
+      cidrs: [10.9.0.0/24]
+      ports: [5432]
+"""
 
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "Allowlist": (_ALLOWLIST, _ALLOWLIST_SHADOW),
@@ -159,5 +173,6 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "CallerSet": (_CALLER_SET,),
     "RoleBinding": (_ROLE_BINDING,),
     "Posture": (_POSTURE,),
+    "Egress": (_EGRESS,),
     "TokenIssuer": (_ISSUER, _ISSUER_INLINE, _ISSUER_OPAQUE),
 }

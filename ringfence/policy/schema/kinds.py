@@ -13,6 +13,7 @@ from ringfence.policy.schema.examples import EXAMPLES
 from ringfence.policy.schema.parts import (
     ALLOW_RULES,
     DENY_RULES,
+    EGRESS_RULES,
     MODE,
     PERMISSION,
     RULE_CALLERS,
@@ -177,5 +178,13 @@ KINDS: Final = (
         ),
         variants=_BEARERS,
         apart=("header", "cookie"),
+    ),
+    _kind(
+        "Egress",
+        "Says what the apps of the services selected may reach outside the mesh, beside what the mesh file says. What "
+        "no rule permits does not leave the mesh.",
+        *SELECTOR,
+        Field(name="rules", shape=EGRESS_RULES, summary="any of them permits, in whatever order", required=True),
+        variants=SELECTED,
     ),
 )

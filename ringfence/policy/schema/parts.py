@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ringfence.policy.bounds import ISSUER_LIMIT, PORT_LIMIT, TOKEN_WORD_LIMIT
+from ringfence.policy.bounds import EGRESS_LIMIT, ISSUER_LIMIT, PORT_LIMIT, TOKEN_WORD_LIMIT
 from ringfence.policy.labels import LIMIT_LABELS
 from ringfence.policy.lists import LIMIT_ITEMS, METHODS
 from ringfence.policy.reading.origins import DENY_FORMS, PLAIN_FORMS, RULE_FORMS
@@ -268,4 +268,26 @@ PERMISSION: Final = Object(
     fields=(_NAME, *CALLS, TOKEN_FIELD, WHEN),
     any_of=(*(one.name for one in CALLS), "token", "when"),
     needed=POSTED,
+)
+
+# -------------------------------------------------------------------------------------------------------------- egress
+
+EGRESS_RULES: Final = _list(
+    Object(
+        name="EgressRule",
+        summary="A destination outside the mesh: asked for by one of `hosts`, or with an address in one of `cidrs`.",
+        fields=(
+            Field(name="name", shape=texts.WORD, summary="told where the rule permits", required=True),
+            Field(name="hosts", shape=_list(texts.HOST), summary="names by which it is asked for", default="none"),
+            Field(name="cidrs", shape=_list(texts.CIDR), summary="networks in which its address lies", default="none"),
+            Field(
+                name="ports",
+                shape=_list(Number(low=1, high=65535)),
+                summary="ports of the destination",
+                default="every port",
+            ),
+        ),
+        any_of=("hosts", "cidrs"),
+    ),
+    EGRESS_LIMIT,
 )
