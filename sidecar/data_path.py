@@ -23,10 +23,10 @@ from sidecar.exposition import Family
 from sidecar.gauges import declare_traffic_gauges
 from sidecar.inbound import Inbound
 from sidecar.limits.limiter import Limiter
-from sidecar.listening import Listen, listen
+from sidecar.listening import Listen, ListenFailedError, listen
 from sidecar.metrics import SidecarMetrics
 from sidecar.moment import Moment
-from sidecar.outbound import ListenFailedError, Outbound
+from sidecar.outbound import Outbound
 from sidecar.pod import PodSettings
 from sidecar.prepared import Prepared, judges_alike
 from sidecar.recording import Recorder
@@ -169,8 +169,9 @@ class DataPath:
 
     def _time_passed(self) -> None:
         """What passes for a time only has come to its end."""
-        if self._inbound is not None:
+        if self._inbound is not None and self._outbound is not None:
             self._inbound.time_passed()
+            self._outbound.time_passed()
             self._moment.watch(self._inbound.changes_at())
 
     async def drain(self, seconds: float, at_once: asyncio.Event) -> None:
@@ -354,7 +355,7 @@ class DataPath:
             self._inbound.enforce(snapshot.workload, prepared.table, shadow=prepared.shadow, tokens=prepared.tokens)
             self._moment.watch(self._inbound.changes_at())
         self._enforced = prepared
-        self._outbound.enforce(snapshot.upstreams, snapshot.egress)
+        self._outbound.enforce(snapshot.upstreams, snapshot.egress, snapshot.observe_until)
         self._outbound.proxy.enforce(proxy_of(snapshot.workload))
         if prepared.bundles != self.bundles:
             self.bundles = prepared.bundles

@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Protocol, cast
 
 from ringfence.policy.reasons import DenyReason
 from sidecar.relay import Relay, abort_connection
 from sidecar.sniff import SNIFF_LIMIT_BYTES, Sniffed, sniff
-
-HOST_SECONDS: Final = 3.0
 
 Destination = tuple[str, int]
 DestinationOf = Callable[[socket.socket], Destination | None]
@@ -37,11 +35,14 @@ class Router(Protocol):
     def egress_by_address(self, destination: Destination) -> Relay | None:
         """A relay to ``destination`` itself if an egress rule permits its address."""
 
-    def egress_asks_for_host(self, destination: Destination) -> bool:
-        """Whether an egress rule could permit it by a host name."""
+    def host_seconds(self, destination: Destination) -> float:
+        """For how long to wait for a host name, by which an egress rule could permit it; 0 if none could."""
 
     def egress_by_host(self, destination: Destination, told: Sniffed, first: bytes) -> Relay | None:
         """A relay to the host that the client told, if an egress rule permits it; ``first``: what was read already."""
+
+    def egress_observed(self, destination: Destination, first: bytes) -> Relay | None:
+        """A relay to ``destination`` itself, if the workload is only observed and so goes where no rule permits."""
 
     def denied(self, destination: Destination, reason: DenyReason, detail: str) -> None:
         """Log and count a connection that is led nowhere; ("", 0) when it is not known where it was going."""
@@ -84,14 +85,20 @@ class Intercepted(asyncio.Protocol):
             relay = router.egress_by_address(destination)
         if relay is not None:
             self._hand_over(relay)
-        elif router.egress_asks_for_host(destination):
+        elif seconds := router.host_seconds(destination):
             self._undecided.add(self)
             loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(
-                HOST_SECONDS, self._deny, DenyReason.EGRESS_NOT_ALLOWED, "no host name was told in time"
-            )
+            self._deadline = loop.call_later(seconds, self._unpermitted, "no host name was told in time")
         else:
-            self._deny(DenyReason.EGRESS_NOT_ALLOWED, "no egress rule permits the address")
+            self._unpermitted("no egress rule permits the address")
+
+    def _unpermitted(self, detail: str) -> None:
+        """No rule permits it."""
+        relay = self._router.egress_observed(self._destination, self._read)
+        if relay is not None:
+            self._hand_over(relay)
+        else:
+            self._deny(DenyReason.EGRESS_NOT_ALLOWED, detail)
 
     def _hand_over(self, relay: Relay) -> None:
         transport, self._transport = self._transport, None
@@ -112,7 +119,7 @@ class Intercepted(asyncio.Protocol):
             self._hand_over(relay)
         else:
             host = told.host if told is not None and told.host else "none"
-            self._deny(DenyReason.EGRESS_NOT_ALLOWED, f"no egress rule permits the host told: {host}")
+            self._unpermitted(f"no egress rule permits the host told: {host}")
 
     def _deny(self, reason: DenyReason, detail: str) -> None:
         self._cancel()

@@ -4,10 +4,20 @@ threads and half a megabyte stay for the life of the process; so for numbers the
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 from collections.abc import Callable, Iterable
 from typing import Protocol
+
+
+class ListenFailedError(Exception):
+    """A local listening port could not be had; the text names the setting."""
+
+
+def listen_failed(what: str, error: OSError) -> ListenFailedError:
+    """``what``: the setting."""
+    return ListenFailedError(f"{what}: {'already in use' if error.errno == errno.EADDRINUSE else error.strerror}")
 
 
 class Listen(Protocol):

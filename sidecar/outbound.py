@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Final
 
+from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.decide import Deny, Permit
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import EgressRule, Protocol, Upstream
@@ -23,14 +24,15 @@ from ringfence.spiffe import SpiffeId
 from sidecar import http2, refusal
 from sidecar.balance import Member
 from sidecar.detections import Detections
-from sidecar.egress import EgressFlow, EgressTable
+from sidecar.egress import EgressFlow
+from sidecar.egress_judge import EgressJudge
 from sidecar.egress_relay import EgressRelay
 from sidecar.first_bytes import Spoken
 from sidecar.forward_proxy import ForwardProxy
 from sidecar.http1 import Heads
 from sidecar.http2_relay import Http2Relay
 from sidecar.interception import Destination, DestinationOf, Intercepted
-from sidecar.listening import Listen, listen
+from sidecar.listening import Listen, listen, listen_failed
 from sidecar.live import LiveRelays
 from sidecar.mesh_names import MeshNames
 from sidecar.openers import Openers
@@ -61,10 +63,6 @@ AnyOutbound = OutboundRelay | OutboundSplitRelay
 _REASONS: Final[dict[str, DenyReason]] = {reason.value: reason for reason in DenyReason}
 
 
-class ListenFailedError(Exception):
-    """A local listening port could not be had; the text names the setting."""
-
-
 class Outbound:
     """The outbound side of the sidecar: its listeners, the pool of links, the relays."""
 
@@ -84,7 +82,7 @@ class Outbound:
         self._upstreams: dict[Destination, Upstream] = {}
         self._targets = Targets(recorder.metrics)
         self._detections = Detections(recorder)
-        self._egress = EgressTable(())
+        self._egress = EgressJudge(context.clock.now)
         self._servers: dict[Destination, asyncio.Server] = {}
         self._intercepting: list[asyncio.Server] = []
         self.undecided: set[Intercepted] = set()
@@ -116,8 +114,8 @@ class Outbound:
             facts=self._facts,
             lead=self._to_upstream,
             usual=self._relay,
-            egress_rule=lambda host, address, port: self._egress_rule(_flow(host, address, port)),
-            lead_outside=lambda relay, host, address, port: self.relays.add(relay, _flow(host, address, port)),
+            egress=self._egress,
+            lead_outside=self._let_out,
             deny=self._deny,
             outside=OUTSIDE,
         )
@@ -140,7 +138,7 @@ class Outbound:
                 for done in opened:
                     self._servers.pop(done).close()
                 name = f"upstream {upstream.namespace}/{upstream.service}"
-                raise _taken(f"{name}, listen {where[0]}:{where[1]}", error) from error
+                raise listen_failed(f"{name}, listen {where[0]}:{where[1]}", error) from error
             opened.append(where)
 
     async def intercept(self, port: int, destination_of: DestinationOf) -> None:
@@ -160,24 +158,22 @@ class Outbound:
                 for server in self._intercepting:
                     server.close()
                 self._intercepting.clear()
-                raise _taken(f"intercept, outbound port {host}:{port}", error) from error
+                raise listen_failed(f"intercept, outbound port {host}:{port}", error) from error
 
-    def enforce(self, upstreams: Sequence[Upstream], egress: Sequence[EgressRule] = ()) -> None:
-        """The upstreams and egress rules in force from now on; what they no longer lead to or permit ends."""
+    def enforce(
+        self, upstreams: Sequence[Upstream], egress: Sequence[EgressRule] = (), observe_until: float | None = None
+    ) -> None:
+        """The upstreams and egress rules in force from now on; what they no longer lead to or permit ends.
+        ``observe_until`` (Unix seconds): till then what no egress rule permits passes."""
         self._upstreams = {(up.listen_host, up.listen_port): up for up in upstreams if up.has_listener}
         self.discard()
-        self._egress = EgressTable(egress)
+        self._egress.enforce(egress, observe_until)
         self._proxied.names = MeshNames(upstreams, self._own_id.namespace)
         self._targets.enforce(upstreams, self._context.clock.monotonic())
 
         def rejudge(relay: Relay, leads: Upstream | EgressFlow) -> None:
             if isinstance(leads, EgressFlow):
-                rule = self._egress_rule(leads)
-                if rule is not None:
-                    relay.facts.decision = Permit("egress", rule)
-                    return
-                self._deny(relay.facts, DenyReason.EGRESS_NOT_ALLOWED, "the egress rules changed")
-                relay.end(DenyReason.EGRESS_NOT_ALLOWED, "the egress rules changed")
+                self._rejudge_egress(relay, leads, "the egress rules changed")
             elif not self._targets.names(leads):
                 relay.end(DenyReason.PORT_NOT_ALLOWED, "the upstream is gone")
             elif isinstance(relay, OutboundSplitRelay | OutboundHttp2Relay):
@@ -187,6 +183,23 @@ class Outbound:
         limits = link_limits(upstreams)
         self.pool.keep(limits)
         self.direct.keep(limits)
+
+    def _rejudge_egress(self, relay: Relay, flow: EgressFlow, occasion: str) -> None:
+        permit = self._egress.again(flow)
+        if permit is not None:
+            relay.facts.decision = permit
+            return
+        self._deny(relay.facts, DenyReason.EGRESS_NOT_ALLOWED, occasion)
+        relay.end(DenyReason.EGRESS_NOT_ALLOWED, occasion)
+
+    def time_passed(self) -> None:
+        """What passed for a time only may not pass any more."""
+
+        def rejudge(relay: Relay, leads: Upstream | EgressFlow) -> None:
+            if isinstance(leads, EgressFlow):
+                self._rejudge_egress(relay, leads, "its time is over")
+
+        self.relays.each(rejudge)
 
     def reverify(self) -> None:
         """New bundles: what leads to a peer that is no longer trusted ends."""
@@ -256,28 +269,33 @@ class Outbound:
         return self._to_target(target) if target is not None else None
 
     def egress_by_address(self, destination: Destination) -> Relay | None:
-        rule = self._egress.by_address(*destination)
-        return self._to_outside(rule, destination[0], "", destination[1], b"") if rule is not None else None
+        return self._to_outside(self._egress.by_address(*destination), "", destination, b"")
 
-    def egress_asks_for_host(self, destination: Destination) -> bool:
-        return self._egress.asks_for_host(destination[1])
+    def host_seconds(self, destination: Destination) -> float:
+        return self._egress.host_seconds(destination[1])
 
     def egress_by_host(self, destination: Destination, told: Sniffed, first: bytes) -> Relay | None:
-        rule = self._egress.by_host(told.host, destination[1])
-        return self._to_outside(rule, destination[0], told.host, destination[1], first) if rule is not None else None
+        return self._to_outside(self._egress.by_host(told.host, destination[1]), told.host, destination, first)
 
-    def _to_outside(self, rule: str, address: str, host: str, port: int, first: bytes) -> Relay:
+    def egress_observed(self, destination: Destination, first: bytes) -> Relay | None:
+        return self._to_outside(self._egress.observed, "", destination, first)
+
+    def _to_outside(self, permit: Permit | None, host: str, destination: Destination, first: bytes) -> Relay | None:
+        if permit is None:
+            return None
+        address, port = destination
         facts = self._facts("", OUTSIDE, port, "tcp")
-        facts.destination = _shown(host or address, port)
-        facts.decision = Permit("egress", rule)
+        facts.destination = str(SocketAddress(host or address, port))
         relay = EgressRelay(self, facts, host or address, port, first)
-        self.relays.add(relay, _flow(host, address, port))
+        self._let_out(relay, permit, EgressFlow(address=address, host=host, port=port))
         return relay
 
-    def _egress_rule(self, flow: EgressFlow) -> str | None:
-        if flow.host:
-            return self._egress.by_host(flow.host, flow.port)
-        return self._egress.by_address(flow.address, flow.port)
+    def _let_out(self, relay: Relay, permit: Permit, flow: EgressFlow) -> None:
+        """Register what leads outside the mesh."""
+        relay.facts.decision = permit
+        if permit.would_deny is not None:
+            self._recorder.remarks.would_deny(relay.facts, permit)
+        self.relays.add(relay, flow)
 
     def denied(self, destination: Destination, reason: DenyReason, detail: str) -> None:
         upstream = self._targets.reached_by(destination)
@@ -285,7 +303,7 @@ class Outbound:
             facts = self._facts("", f"{upstream.namespace}/{upstream.service}", upstream.port, upstream.protocol)
         else:
             facts = self._facts("", OUTSIDE, destination[1], "tcp")
-        facts.destination = _shown(*destination) if destination[0] else ""
+        facts.destination = str(SocketAddress(*destination)) if destination[0] else ""
         self._deny(facts, reason, detail)
 
     def _deny(self, facts: RelayFacts, reason: DenyReason, detail: str) -> None:
@@ -376,15 +394,3 @@ class Outbound:
 
     def relay_failed(self, relay: Relay, error: Exception) -> None:
         self._recorder.defect(relay.facts, error)
-
-
-def _flow(host: str, address: str, port: int) -> EgressFlow:
-    return EgressFlow(address=address, host=host, port=port)
-
-
-def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _taken(what: str, error: OSError) -> ListenFailedError:
-    return ListenFailedError(f"{what}: {'already in use' if error.errno == errno.EADDRINUSE else error.strerror}")

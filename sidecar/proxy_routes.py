@@ -11,6 +11,8 @@ from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import Protocol, Upstream
 from sidecar import refusal
 from sidecar.balance import Member
+from sidecar.egress import EgressFlow
+from sidecar.egress_judge import EgressJudge
 from sidecar.egress_relay import EgressOwner
 from sidecar.mesh_names import MeshNames
 from sidecar.openers import Openers
@@ -45,8 +47,8 @@ class OutboundParts:
     facts: Callable[[str, str, int, str], RelayFacts]  # peer, service, port, protocol
     lead: Callable[[Upstream, RelayMaker], Relay | None]  # registers the relay that is made
     usual: RelayMaker
-    egress_rule: Callable[[str, str, int], str | None]  # host or address, and port
-    lead_outside: Callable[[Relay, str, str, int], None]  # registers it, with host or address, and port
+    egress: EgressJudge
+    lead_outside: Callable[[Relay, Permit, EgressFlow], None]  # registers it
     deny: Callable[[RelayFacts, DenyReason, str], None]
     outside: str  # in place of a service
 
@@ -93,15 +95,14 @@ class ProxyRoutes:
     def proxied_outside(self, asked: Asked, take_over: TakeOver) -> Relay | None:
         parts, port = self._parts, asked.port or 80
         host, address = asked.host, ""
-        rule = parts.egress_rule(host, address, port)
-        if rule is None:
+        permit = parts.egress.by_host(host, port)
+        if permit is None:
             host, address = "", asked.host
-            rule = parts.egress_rule(host, address, port)
-        if rule is None:
+            permit = parts.egress.by_address(address, port) or parts.egress.observed
+        if permit is None:
             return None
         facts = parts.facts("", parts.outside, port, "tcp" if asked.tunnel else "http")
         facts.destination = str(asked)
-        facts.decision = Permit("egress", rule)
         relay: ConnectEgressRelay | ForwardEgressRelay
         if asked.tunnel:
             relay = ConnectEgressRelay(parts.owner, facts, asked.host, port)
@@ -111,7 +112,7 @@ class ProxyRoutes:
             relay = ForwardEgressRelay(parts.owner, facts, asked.host, port, *own)
             relay.asked, relay.take_over = asked, take_over
         relay.forbidden = self.is_own
-        parts.lead_outside(relay, host, address, port)
+        parts.lead_outside(relay, permit, EgressFlow(address=address, host=host, port=port))
         return relay
 
     def proxied_denied(self, asked: Asked | None, reason: DenyReason, detail: str) -> Refusal:

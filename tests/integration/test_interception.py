@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ringfence.kit.clock import FakeClock
 from ringfence.snapshot import EgressRule
-from sidecar.interception import HOST_SECONDS
+from sidecar.egress_judge import HOST_SECONDS
 from sidecar.sniff import SNIFF_LIMIT_BYTES
 from tests.client_hello import client_hello
 from tests.data_path import API_ADDRESSES, HTTP_PORT, TCP_PORT, WEB, HttpClient, Mesh, echo_app, http_app, until
@@ -445,3 +447,91 @@ async def test_a_canary_goes_nowhere_and_is_no_denial() -> None:
         await refused(other)
         writer.close()
         assert denials(mesh) == 1
+
+
+# -- a workload that is only observed ---------------------------------------------------------------------------------
+
+
+def would_deny(mesh: Mesh) -> list[tuple[str, str]]:
+    return [(line["would_deny"], line["destination"]) for line in mesh.web.log("would deny")]
+
+
+async def test_what_no_rule_permits_passes_while_the_workload_is_observed() -> None:
+    async with echo_app(greeting=b"hi\n") as app, Mesh(intercept=True) as mesh:
+        mesh.web.outbound.enforce(mesh.upstreams, (), time.time() + 1000)
+        reader, writer = await mesh.dial(("127.0.0.1", app))
+        assert await asyncio.wait_for(reader.readline(), 10) == b"hi\n"
+        writer.close()
+        await until(lambda: len(mesh.web.log("connection ended")) == 1)
+        assert would_deny(mesh) == [("egress_not_allowed", f"127.0.0.1:{app}")]
+        [line] = mesh.web.log("connection ended")
+        assert (line["decision"], line["would_deny"], line["service"]) == ("permit", "egress_not_allowed", "outside")
+        counted = mesh.web.metrics.would_deny.at("", "outside", str(app), "egress_not_allowed")
+        assert (counted.value, denials(mesh)) == (1, 0)
+
+
+async def test_what_a_rule_permits_is_permitted_by_it_although_the_workload_is_observed() -> None:
+    async with echo_app(greeting=b"hi\n") as app, Mesh(intercept=True) as mesh:
+        mesh.web.outbound.enforce(mesh.upstreams, (LOOPBACK,), time.time() + 1000)
+        reader, writer = await mesh.dial(("127.0.0.1", app))
+        assert await asyncio.wait_for(reader.readline(), 10) == b"hi\n"
+        writer.close()
+        await until(lambda: len(mesh.web.log("connection ended")) == 1)
+        assert (mesh.web.log("connection ended")[0]["rule"], would_deny(mesh)) == ("loopback", [])
+
+
+@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nhost: elsewhere.example\r\n\r\n", b"\x00\x01"])
+async def test_a_host_rule_delays_and_loses_nothing_of_what_is_observed(first: bytes) -> None:
+    async with echo_app(greeting=b"hi\n") as app, Mesh(intercept=True) as mesh:
+        mesh.web.outbound.enforce(mesh.upstreams, (NAMED,), time.time() + 1000)
+        reader, writer = await mesh.dial(("127.0.0.1", app))
+        writer.write(first)
+        assert await asyncio.wait_for(reader.readexactly(3 + len(first)), 10) == b"hi\n" + first
+        writer.close()
+        assert would_deny(mesh) == [("egress_not_allowed", f"127.0.0.1:{app}")]
+
+
+async def test_the_mesh_is_reached_by_the_mesh_although_the_workload_is_observed() -> None:
+    async with echo_app(greeting=b"in the clear") as app, Mesh(intercept=True) as mesh:
+        alone = [
+            replace(up, endpoints=(), addresses=("127.0.0.1",), port=app, listen_port=0) for up in mesh.upstreams[1:]
+        ]
+        mesh.web.outbound.enforce(alone, (), time.time() + 1000)
+        reader, writer = await mesh.dial(("127.0.0.1", app))
+        await refused(reader)
+        writer.close()
+
+
+async def test_what_was_only_observed_ends_with_the_observation() -> None:
+    async with echo_app(b"a") as app, Mesh(intercept=True) as mesh:
+        moment = time.time() + 1000
+        mesh.web.outbound.enforce(mesh.upstreams, (), moment)
+        reader, writer = await mesh.dial(("127.0.0.1", app))
+        assert await asyncio.wait_for(reader.readexactly(1), 10) == b"a"
+        mesh.web.outbound.enforce(mesh.upstreams, (), moment)
+        writer.write(b"x")
+        assert await asyncio.wait_for(reader.readexactly(1), 10) == b"x"
+        mesh.web.outbound.enforce(mesh.upstreams, (), None)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+        assert denials(mesh) == 1
+
+
+async def test_what_was_only_observed_ends_when_the_time_is_over() -> None:
+    clock = FakeClock()
+    async with echo_app(b"a") as app, Mesh(intercept=True, clock=clock) as mesh:
+        mesh.web.outbound.enforce(mesh.upstreams, (LOOPBACK,), clock.now() + 1000)
+        mesh.web.outbound.enforce(mesh.upstreams, (), clock.now() + 1000)
+        reader, writer = await mesh.dial(("127.0.0.1", app))
+        assert await asyncio.wait_for(reader.readexactly(1), 10) == b"a"
+        mesh.web.outbound.time_passed()
+        assert len(mesh.web.outbound.relays) == 1
+        clock.advance(1001)
+        mesh.web.outbound.time_passed()
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+        late, writer = await mesh.dial(("127.0.0.1", app))
+        await refused(late)
+        writer.close()
