@@ -33,13 +33,13 @@ from k8s.controller.metrics import CopyMetrics
 from k8s.controller.offering import ReadingMaker, keep_offering
 from k8s.controller.serving import CertificateKeeper, ServingSettings
 from k8s.controller.settling import Pace, Settler
-from k8s.controller.trust import TrustKeeper
 from k8s.controller.watching import ClusterCopies
 from k8s.controller.webhooks import WebhookKeeper, WebhookNames
 from k8s.controller.writing import StatusWriter
 from k8s.objects.namespaces import Namespace, read_namespace
 from k8s.options import OptionError, PlatformOptions, read_options
 from k8s.translate.meshing import MeshSettings, Translator
+from k8s.trust.keeping import TrustKeeper
 from ringfence.attestation import Attestation, Attestor, RegistrationEntry
 from ringfence.platform import Host, PlatformError, Reading, Surroundings
 
@@ -127,11 +127,11 @@ class KubernetesPlatform:
                 ("readings", keep_offering(self._maker, self._reading, host, log=self._log.bind("readings"))),
                 ("lease", leadership.run()),
                 ("statuses", writer.run(self._statuses)),
-                ("trust copy", trust.watch()),
-                ("trust", trust.run(self._trust, lambda: leadership.leading)),
+                ("trust", trust.run()),
+                ("trust namespaces", self._watch_namespaces(trust)),
                 ("webhook copies", webhooks.watch()),
                 ("webhook bundles", webhooks.run(self._webhooks, lambda: leadership.leading)),
-                ("bundle", self._watch_bundle(host)),
+                ("bundle", self._watch_bundle(host, trust)),
                 ("keys", self._keys.run()),
                 ("events", events.run()),
                 ("admission", self._serve(host, events)),
@@ -155,19 +155,28 @@ class KubernetesPlatform:
         self._statuses.stir()
 
     def _led_changed(self) -> None:
-        for settler in (self._statuses, self._trust, self._webhooks):
+        for settler in (self._statuses, self._webhooks):
             settler.stir()
 
-    async def _watch_bundle(self, host: Host) -> None:
-        """The control plane does not tell of its roots by itself."""
-        last = b""
+    async def _watch_namespaces(self, trust: TrustKeeper) -> None:
+        """Most changes of pods change no namespace."""
+        before: frozenset[str] = frozenset()
         while True:
-            bundle = host.trust_bundle.to_pem()
-            if bundle != last:
-                last = bundle
-                self._trust.stir()
-                self._webhooks.stir()
+            await self._trust.settled()
+            found = self._namespaces()
+            if found != before:
+                before = found
+                trust.stir()
+
+    async def _watch_bundle(self, host: Host, trust: TrustKeeper) -> None:
+        """The control plane does not tell of its roots by itself."""
+        last = host.trust_bundle
+        while True:
             await asyncio.sleep(_BUNDLE_SECONDS)
+            if host.trust_bundle != last:
+                last = host.trust_bundle
+                trust.stir()
+                self._webhooks.stir()
 
     # ------------------------------------------------------------------------------------------------------- the parts
 
@@ -190,13 +199,14 @@ class KubernetesPlatform:
     def _trust_keeper(self, host: Host) -> TrustKeeper:
         return TrustKeeper(
             self._connection,
-            self._copies,
-            lambda: host.trust_bundle.to_pem(),
-            root_namespace=self._options.namespace,
-            changed=self._trust.stir,
+            namespaces=self._namespaces,
+            bundle=lambda: host.trust_bundle,
             log=self._log.bind("trust"),
             random=self._random,
         )
+
+    def _namespaces(self) -> frozenset[str]:
+        return self._copies.meshed_namespaces(self._options.namespace)
 
     def _webhook_keeper(self, host: Host) -> WebhookKeeper:
         options = self._options

@@ -151,7 +151,9 @@ class Connection:
     ) -> Json:
         """Whatever else there is to ask; the answer must be a JSON object."""
         content = json.dumps(body, separators=(",", ":")).encode() if body is not None else None
-        headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if content is not None else {})
+        headers = {"Accept": "application/json, */*;q=0.1"} | (
+            {"Content-Type": content_type} if content is not None else {}
+        )
         try:
             async with (
                 asyncio.timeout(self._timeout_seconds),

@@ -2,8 +2,8 @@
 
 ``documents`` and ``statuses`` are pure: what a custom resource says, and what is written back to it. ``watching`` keeps
 copies of all that the mesh is read from; ``settling`` gathers bursts; ``offering`` makes readings and offers them;
-``leading`` is the lease by which one replica alone does what must be single: ``writing`` (statuses), ``trust`` (the
-ConfigMap by which pods know the mesh at first), ``webhooks`` (``caBundle``); ``serving`` renews the certificate of this
-replica's own webhook server; ``events`` tells people on their pods. May import ``k8s.client``, ``k8s.translate``,
+``leading`` is the lease by which one replica alone does what must be single: ``writing`` (statuses), ``webhooks``
+(``caBundle``); ``serving`` renews the certificate of this replica's own webhook server; ``events`` tells people on
+their objects. May import ``k8s.client``, ``k8s.translate``,
 ``k8s.admission`` and ``ringfence``.
 """

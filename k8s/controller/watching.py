@@ -11,6 +11,7 @@ from k8s.client.connection import Connection
 from k8s.client.copies import Copy, Wanted
 from k8s.client.resources import ENDPOINT_SLICES, NAMESPACES, PODS, SERVICES, Resource
 from k8s.controller.documents import RESOURCES, HeldDocument, read_document
+from k8s.objects import names
 from k8s.objects.namespaces import Namespace, read_namespace
 from k8s.objects.pods import Pod, read_pod
 from k8s.objects.services import EndpointSlice, Service, read_endpoint_slice, read_service
@@ -68,6 +69,12 @@ class ClusterCopies:
 
     def pod(self, namespace: str, name: str) -> Pod | None:
         return self.pods.objects.get((namespace, name))
+
+    def meshed_namespaces(self, root_namespace: str) -> frozenset[str]:
+        """Those that are labelled, and those with meshed pods; the control plane's own and the cluster's are none."""
+        found = {one.name for one in self.namespaces.objects.values() if one.labels.get(names.INJECT) == names.ENABLED}
+        found |= {pod.namespace for pod in self.pods.objects.values() if pod.meshed}
+        return frozenset(found - names.NEVER_MESHED - {root_namespace})
 
     def lost(self) -> dict[str, str]:
         """By kind, why a copy may be old or is not there yet."""

@@ -16,7 +16,6 @@ from aiohttp import web
 
 from k8s.client.connection import Connection
 from k8s.client.resources import (
-    CONFIG_MAPS,
     EVENTS,
     LEASES,
     MUTATING_WEBHOOKS,
@@ -29,7 +28,6 @@ from k8s.controller.events import EventTeller, Subject, Told
 from k8s.controller.leading import Leadership, LeaseSettings
 from k8s.controller.offering import ReadingMaker, keep_offering
 from k8s.controller.settling import Pace, Settler
-from k8s.controller.trust import TrustKeeper
 from k8s.controller.watching import ClusterCopies
 from k8s.controller.webhooks import WebhookKeeper, WebhookNames
 from k8s.controller.writing import StatusWriter, WritePace
@@ -221,48 +219,16 @@ async def test_a_status_that_could_not_be_written_is_tried_again(world: World) -
     assert await writer._round() is None, "a conflict is looked at again when the watch brings what it is now"
 
 
-def _trust(world: World, bundle: Callable[[], bytes]) -> TrustKeeper:
-    return TrustKeeper(
-        world.connection,
-        world.copies,
-        bundle,
-        root_namespace="ringfence-system",
-        changed=world.trust.stir,
-        log=_LOG,
-        random=_RANDOM,
-    )
-
-
-async def test_each_meshed_namespace_has_the_bundle_and_gets_it_back(world: World) -> None:
-    bundle = b"first"
-    keeper = _trust(world, lambda: bundle)
-
-    def held(name: str) -> str:
-        return (world.fake.object(CONFIG_MAPS, "ringfence-trust", name) or {"data": {}})["data"].get("bundle.pem", "")
-
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(task(keeper.watch()))
-        await stack.enter_async_context(task(keeper.run(world.trust, lambda: True)))
-        await until(lambda: held("shop") == "first")
-        for name in ("plain", "opted"):
-            world.fake.put(NAMESPACES, namespace(name, inject=False))
-        world.fake.put(NAMESPACES, namespace("kube-system"))
-        world.fake.put(NAMESPACES, namespace("ringfence-system"))
-        world.fake.put(PODS, pod("a", "10.0.0.1", ns="opted"))
-        world.fake.put(PODS, pod("b", "10.0.0.2", ns="plain", meshed=False))
-        await until(lambda: held("opted") == "first")
-        world.fake.remove(CONFIG_MAPS, "ringfence-trust", "shop")
-        await until(lambda: held("shop") == "first")
-        world.fake.put(
-            CONFIG_MAPS, {"metadata": {"name": "ringfence-trust", "namespace": "shop"}, "data": {"bundle.pem": "x"}}
-        )
-        await until(lambda: held("shop") == "first")
-        bundle = b"second"
-        world.trust.stir()
-        await until(lambda: held("shop") == held("opted") == "second")
-    assert not held("plain")
-    assert not held("kube-system")
-    assert not held("ringfence-system")
+async def test_namespaces_are_meshed_by_their_label_or_by_their_pods_but_the_clusters_own(world: World) -> None:
+    world.fake.put(NAMESPACES, namespace("plain", inject=False))
+    world.fake.put(NAMESPACES, namespace("opted", inject=False))
+    world.fake.put(NAMESPACES, namespace("kube-system"))
+    world.fake.put(NAMESPACES, namespace("ringfence-system"))
+    world.fake.put(PODS, pod("a", "10.0.0.1", ns="opted"))
+    world.fake.put(PODS, pod("b", "10.0.0.2", ns="plain", meshed=False))
+    world.fake.put(PODS, pod("c", "10.0.0.3", ns="kube-system"))
+    await until(lambda: len(world.copies.pods.objects) == 3 and len(world.copies.namespaces.objects) == 5)
+    assert world.copies.meshed_namespaces("ringfence-system") == {"shop", "opted"}
 
 
 def _configuration(*services: str) -> dict[str, Any]:
