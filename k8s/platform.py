@@ -251,10 +251,10 @@ class KubernetesPlatform:
                 group.create_task(keeper.renew(serving))
                 group.create_task(serve(webhooks, listener, serving))
 
-    async def _find_namespace(self, name: str) -> Namespace | None:
+    async def _find_namespace(self, name: str, *, fresh: bool) -> Namespace | None:
         """As the watch has it; one that it has not is asked for, as it may be a moment old."""
         held = self._copies.namespaces.objects.get(("", name))
-        if held is not None:
+        if held is not None and not fresh:
             return held
         try:
             return read_namespace(await self._connection.get(NAMESPACES, name))

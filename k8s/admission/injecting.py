@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from k8s.admission.review import ALLOWED, AdmissionRequest, Answer
-from k8s.inject.injection import Injected, Refused, inject
+from k8s.inject.injection import Injected, Outcome, Refused, Untouched, inject
 from k8s.inject.patching import difference
 from k8s.inject.settings import InjectSettings
 from k8s.objects.fields import MalformedObjectError, child, text
@@ -17,8 +17,12 @@ from ringfence.policy.problems import shown
 
 _POD: Final = ("", "v1", "Pod")
 
-FindNamespace = Callable[[str], Awaitable[Namespace | None]]
-"""A namespace by its name, also one that was made a moment ago; None if there is none. May raise OSError."""
+
+class FindNamespace(Protocol):
+    """A namespace by its name, also one that was made a moment ago; None if there is none. ``fresh``: as the API server
+    has it now, and not as a watch had it last. May raise OSError."""
+
+    def __call__(self, name: str, *, fresh: bool) -> Awaitable[Namespace | None]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +52,13 @@ class Injector:
             return ALLOWED
         if not request.content:
             return Answer(allowed=False, code=400, message="request.object: no pod (send it)")
-        try:
-            namespace = await self._find_namespace(request.namespace)
-        except OSError:
-            namespace = None
-        if namespace is None:
+        outcome = await self._outcome(request, fresh=False)
+        if isinstance(outcome, Untouched) and outcome.by_namespace:
+            # The API server asks only for pods that are meant; so the label that says so may be younger than the watch.
+            outcome = await self._outcome(request, fresh=True)
+        if outcome is None:
             name = shown(request.namespace)
             return Answer(allowed=False, code=503, message=f"namespace {name} cannot be looked up now (try again)")
-        outcome = inject(request.content, namespace, self._settings)
         if isinstance(outcome, Refused):
             if not request.dry_run:
                 self._denied(_denial(request, outcome.message))
@@ -63,6 +66,14 @@ class Injector:
         if isinstance(outcome, Injected):
             return Answer(allowed=True, patch=difference(request.content, outcome.pod), warnings=outcome.warnings)
         return ALLOWED
+
+    async def _outcome(self, request: AdmissionRequest, *, fresh: bool) -> Outcome | None:
+        """None while nobody can say what the namespace is."""
+        try:
+            namespace = await self._find_namespace(request.namespace, fresh=fresh)
+        except OSError:
+            return None
+        return None if namespace is None else inject(request.content, namespace, self._settings)
 
 
 def _denial(request: AdmissionRequest, message: str) -> Denial:

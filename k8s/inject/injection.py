@@ -31,9 +31,10 @@ _CONTAINERS_LIMIT: Final = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untouched:
-    """The pod stays as it is; ``reason``: why."""
+    """The pod stays as it is; ``reason``: why; ``by_namespace``: because of what is known of its namespace."""
 
     reason: str
+    by_namespace: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +121,10 @@ def _stays(
     if own == names.DISABLED:
         return Untouched(reason="its label says so")
     if own is None and whole != names.ENABLED and not asked:
-        return Untouched(reason="neither it nor its namespace is labelled for the mesh")
+        return Untouched(reason="neither it nor its namespace is labelled for the mesh", by_namespace=True)
     revision = labels.get(names.REVISION, namespace.labels.get(names.REVISION, ""))
     if revision != settings.revision and not (revision == "" and settings.default):
-        return Untouched(reason=f"it is of revision {shown(revision)}")
+        return Untouched(reason=f"it is of revision {shown(revision)}", by_namespace=names.REVISION not in labels)
     return None
 
 

@@ -67,7 +67,7 @@ class Served:
         return b"".join(blob.bytes() for blob in made.cert_chain_pems), made.private_key_pem.bytes()
 
 
-async def _find(_: str) -> Namespace:
+async def _find(_: str, *, fresh: bool) -> Namespace:
     return SHOP
 
 

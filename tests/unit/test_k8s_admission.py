@@ -17,7 +17,7 @@ from tests.golden_pods import SETTINGS, SHOP, pod
 from tests.json_patches import patched
 
 
-async def _find(name: str) -> Namespace | None:
+async def _find(name: str, *, fresh: bool) -> Namespace | None:
     if name == "broken":
         raise ConnectionResetError
     return SHOP if name == "shop" else None
@@ -87,6 +87,25 @@ async def test_a_warning_is_told_with_the_patch() -> None:
 async def test_what_is_no_new_pod_stays_as_it_is(request_: dict[str, Any]) -> None:
     response, denied = await answered(review(pod(hostNetwork=True), **request_))
     assert response == {"uid": response["uid"], "allowed": True} and not denied
+
+
+async def test_a_label_that_is_younger_than_the_watch_counts() -> None:
+    asked: list[bool] = []
+
+    async def find(name: str, *, fresh: bool) -> Namespace | None:
+        asked.append(fresh)
+        return SHOP if fresh else Namespace(name=name)
+
+    answer = await Injector(SETTINGS, find, lambda _: None).judge(read_review(review(pod())))
+    assert answer.patch and asked == [False, True]
+
+
+async def test_a_namespace_without_the_label_is_looked_up_twice_and_its_pod_stays() -> None:
+    async def find(name: str, *, fresh: bool) -> Namespace | None:
+        return Namespace(name=name)
+
+    answer = await Injector(SETTINGS, find, lambda _: None).judge(read_review(review(pod())))
+    assert answer.allowed and not answer.patch
 
 
 @pytest.mark.parametrize("namespace", ["elsewhere", "broken", ""])
