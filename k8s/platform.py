@@ -19,6 +19,7 @@ from typing import Final, cast
 
 from prometheus_client import CollectorRegistry
 
+from k8s.admission.documents import DocumentJudge
 from k8s.admission.injecting import Denial, Injector
 from k8s.admission.metrics import AdmissionMetrics
 from k8s.admission.serving import Webhooks, serve
@@ -27,6 +28,7 @@ from k8s.attest.entries import entries_of
 from k8s.client.connection import Connection
 from k8s.client.errors import KubernetesError, NotFoundError
 from k8s.client.resources import NAMESPACES
+from k8s.controller.documents import written_of
 from k8s.controller.events import EventTeller, Subject, Told
 from k8s.controller.leading import Leadership, LeaseSettings
 from k8s.controller.metrics import CopyMetrics
@@ -242,7 +244,12 @@ class KubernetesPlatform:
         )
         serving = await keeper.obtain()
         injector = Injector(self._options.inject, self._find_namespace, lambda denial: events.tell(_told(denial)))
-        webhooks = Webhooks(judges={"/mutate": injector.judge}, log=log, observer=AdmissionMetrics(self._registry))
+        documents = DocumentJudge(written_of, host.check)
+        webhooks = Webhooks(
+            judges={"/mutate": injector.judge, "/validate": documents.judge},
+            log=log,
+            observer=AdmissionMetrics(self._registry),
+        )
         address = self._options.webhook_listen
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         with socket.create_server((address.host, address.port), family=family, backlog=256) as listener:

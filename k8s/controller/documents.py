@@ -16,6 +16,7 @@ RESOURCES: Final = tuple(
     Resource(group=GROUP, version=VERSION, plural=plural(kind.name), kind=kind.name) for kind in KINDS
 )
 """Each kind of documents."""
+_BY_KIND: Final = {resource.kind: resource for resource in RESOURCES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,3 +57,9 @@ def read_document(resource: Resource, body: JsonObject) -> HeldDocument:
         ),
         status=child(body, "status"),
     )
+
+
+def written_of(kind: str, body: JsonObject) -> WrittenDocument | None:
+    """The document in an object of that kind; None for a kind that is none of ours. Raises MalformedObjectError."""
+    resource = _BY_KIND.get(kind)
+    return None if resource is None else read_document(resource, body).written
