@@ -13,11 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ca.csr import public_key_of_spki
 from ca.desk import IssuingDesk
-from ca.errors import IdentityRefused, RequestInvalid, StoreUnavailable
+from ca.errors import IdentityRefused, IssuerExpired, LifetimeRefused, RequestInvalid, StoreUnavailable
 from ca.folder import DATABASE, SigningKeys, check_vacant, create_folder, read_certificates, read_issuing_key
 from ca.hierarchy import Hierarchy, build_intermediate, build_root, is_dns_name
-from ca.issue import Issuer
+from ca.issue import IssuedSvid, Issuer
 from ca.keys import new_key
 from ca.line import IssuingLine, Order
 from ca.nonces import NonceMint
@@ -26,7 +27,7 @@ from ca.settings import AuthoritySettings, IssuingLimits
 from ca.store.database import Database, open_database
 from ca.store.host_keys import EnrolledHostKey, list_host_keys, revoke_host_key
 from ca.store.issued import IssuedRecord, list_issued
-from ca.store.record import OwnClaim
+from ca.store.record import OwnClaim, PlatformClaim
 from ca.store.state import claim_database
 from ca.store.tokens import MintedToken, mint_token
 from ca.tally import Tally
@@ -296,10 +297,7 @@ class Authority:
             request_id=self._random_bytes(8).hex(),
             dns_names=dns_names,
         )
-        try:
-            svid = self._line.place(lambda _: order).result(self._settings.limits.deadline_seconds)
-        except FutureTimeoutError as problem:
-            raise StoreUnavailable("the authority did not answer in time") from problem
+        svid = self._issued(order)
         return X509Svid(
             spiffe_id=svid.spiffe_id,
             chain=svid.chain,
@@ -308,6 +306,47 @@ class Authority:
             not_after=float(svid.not_after),
             serial=svid.serial,
         )
+
+    def certify(self, spiffe_id: SpiffeId, public_key: bytes, *, least_seconds: int, most_seconds: int) -> IssuedSvid:
+        """An SVID on a workload's key (SubjectPublicKeyInfo, DER), for whom the platform vouches that runs it. From its
+        beginning to its end it lasts ``least_seconds`` to ``most_seconds``, within that as long as any.
+
+        CsrRefused, IdentityRefused, LifetimeRefused, StoreUnavailable, IssuerExpired, OutputRefused, Overloaded.
+        """
+        check_workload_id(spiffe_id, self.trust_domain)
+        backdate = self._settings.backdate_seconds
+        standard = self._settings.lifetimes.default_seconds
+        wanted = max(least_seconds - backdate, min(standard, most_seconds - backdate))
+        lifetime = granted_lifetime(max(1, wanted), self._settings.lifetimes)
+        order = Order(
+            spiffe_id=spiffe_id,
+            public_key=public_key_of_spki(public_key),
+            claim=PlatformClaim(),
+            lifetime_seconds=lifetime,
+            request_id=self._random_bytes(8).hex(),
+        )
+        if not least_seconds <= lifetime + backdate <= most_seconds:
+            raise LifetimeRefused(
+                f"{least_seconds} to {most_seconds} s cannot be had: this authority gives at most "
+                f"{self._settings.lifetimes.ceiling_seconds + backdate} s (raise its ceiling)"
+            )
+        svid = self._issued(order)
+        if svid.not_after - svid.not_before < least_seconds:
+            raise IssuerExpired("the issuing certificate ends before the certificate may (renew it)")
+        self._log.info(
+            "svid issued for the platform",
+            spiffe_id=str(spiffe_id),
+            serial=svid.serial,
+            not_after=svid.not_after,
+            request_id=order.request_id,
+        )
+        return svid
+
+    def _issued(self, order: Order) -> IssuedSvid:
+        try:
+            return self._line.place(lambda _: order).result(self._settings.limits.deadline_seconds)
+        except FutureTimeoutError as problem:
+            raise StoreUnavailable("the authority did not answer in time") from problem
 
     def revoke_host_key(self, key_id: str) -> bool:
         """End a host key, and with it every renewal of SVIDs that descend from it; whether it was enrolled at all."""

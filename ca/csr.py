@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ca.errors import CsrRefused
 
@@ -43,4 +44,17 @@ def public_key_of_csr(der: bytes) -> ec.EllipticCurvePublicKey:
         raise CsrRefused("csr's signature cannot be checked") from problem
     if not signed:
         raise CsrRefused("csr is not signed by its own key")
+    return key
+
+
+def public_key_of_spki(der: bytes) -> ec.EllipticCurvePublicKey:
+    """A public key by itself, whose possession somebody else has seen proved; CsrRefused as above."""
+    if len(der) > CSR_LIMIT_BYTES:
+        raise CsrRefused(f"key of {len(der)} bytes is larger than {CSR_LIMIT_BYTES}")
+    try:
+        key = load_der_public_key(der)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+        raise CsrRefused("key is not a SubjectPublicKeyInfo in DER") from problem
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _CURVES):
+        raise CsrRefused("key is not on P-256, P-384 or P-521 (make a P-256 key)")
     return key

@@ -93,6 +93,7 @@ class RefusalReason(StrEnum):
     FOREIGN_TRUST_DOMAIN = "foreign_trust_domain"
     RESERVED_IDENTITY = "reserved_identity"
     SERIAL_UNKNOWN = "serial_unknown"
+    RENEWED_BY_PLATFORM = "renewed_by_platform"
     EVIDENCE_KIND_UNKNOWN = "evidence_kind_unknown"
     EVIDENCE_MALFORMED = "evidence_malformed"
     EVIDENCE_FOREIGN = "evidence_foreign"

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.errors import OutputRefused
 from ca.hierarchy import Hierarchy
@@ -32,6 +33,10 @@ class IssuedSvid:
     serial: str
     not_before: int
     not_after: int
+
+    def chain_pem(self) -> bytes:
+        """The chain as PEM blocks."""
+        return b"".join(x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in self.chain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

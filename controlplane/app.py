@@ -183,7 +183,7 @@ class _Process:
         joining = make_server(JOINING_LIMITS.within(self._descriptors // 4))
         mesh = make_server(ServerLimits().within(self._descriptors // 2))
         ca.add_joining(joining, self._authority, self._origin.evidence)
-        ca.add_renewal(mesh, self._authority)
+        ca.add_renewal(mesh, self._authority, self._origin.evidence)
         control_pb2_grpc.add_ControlServicer_to_server(self._service, mesh)
         try:
             addresses = await self._listen(joining, mesh)

@@ -21,7 +21,14 @@ from controlplane.origins import Parts, Task
 from controlplane.settings import ControlPlaneSettings, PlatformSettings
 from controlplane.start import StartRefusedError
 from ringfence.mesh import ControlPlaneAddresses, Mesh
-from ringfence.platform import Platform, PlatformError, ServerCertificate, Surroundings
+from ringfence.platform import (
+    CertificateWish,
+    GrantedCertificate,
+    Platform,
+    PlatformError,
+    ServerCertificate,
+    Surroundings,
+)
 
 
 class OpenedPlatform:
@@ -98,6 +105,7 @@ class PlatformOrigin:
             distributor=parts.distributor,
             bundle=authority.bundle,
             certify=self._certify,
+            grant=self._grant,
             acknowledgement_seconds=parts.settings.acknowledgement_seconds,
             metrics=parts.metrics,
             log=parts.log.bind("documents"),
@@ -175,3 +183,18 @@ class PlatformOrigin:
             not_before=svid.not_before,
             not_after=svid.not_after,
         )
+
+    async def _grant(self, wish: CertificateWish) -> GrantedCertificate:
+        try:
+            svid = await asyncio.to_thread(
+                self._parts.authority.certify,
+                wish.spiffe_id,
+                wish.public_key,
+                least_seconds=wish.least_seconds,
+                most_seconds=wish.most_seconds,
+            )
+        except ca.RequestInvalid as error:
+            raise ValueError(str(error)) from error
+        except ca.CaError as error:
+            raise OSError(f"no certificate for {wish.spiffe_id}: {error}") from error
+        return GrantedCertificate(chain_pem=svid.chain_pem(), not_before=svid.not_before, not_after=svid.not_after)

@@ -62,6 +62,27 @@ class ServerCertificate:
     not_after: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateWish:
+    """A certificate that a workload asks its platform for, which found that it may have it. ``public_key``:
+    SubjectPublicKeyInfo, DER, shown to be the workload's; ``least_seconds`` and ``most_seconds``: from its beginning to
+    its end."""
+
+    spiffe_id: SpiffeId
+    public_key: bytes
+    least_seconds: int
+    most_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantedCertificate:
+    """An SVID: the chain, leaf first and without the root, PEM; its beginning and end, in whole Unix seconds."""
+
+    chain_pem: bytes
+    not_before: int
+    not_after: int
+
+
 class Host(Protocol):
     """What a control plane does for its platform."""
 
@@ -90,6 +111,10 @@ class Host(Protocol):
 
     async def server_certificate(self, dns_names: Sequence[str], lifetime_seconds: int) -> ServerCertificate:
         """One of the mesh's authority, chaining to ``trust_bundle``. Raises OSError where it cannot be issued now."""
+
+    async def certify(self, wish: CertificateWish) -> GrantedCertificate:
+        """An SVID for a workload that asked its platform for one. It is not renewed by the authority: the platform asks
+        again. Raises ValueError for what is never issued, with the mend, and OSError where it cannot be issued now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

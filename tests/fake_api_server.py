@@ -244,8 +244,8 @@ class FakeApiServer:
     def _in(self, collection: str, query: Any) -> list[Json]:
         wanted = dict(pair.split("=", 1) for pair in query.get("labelSelector", "").split(",") if "=" in pair)
         found = [body for path, body in self.objects.items() if _within(path, collection)]
-        name = query.get("fieldSelector", "").removeprefix("metadata.name=")
-        found = [one for one in found if not name or one["metadata"]["name"] == name]
+        fields = [pair.split("=", 1) for pair in query.get("fieldSelector", "").split(",") if "=" in pair]
+        found = [one for one in found if all(_at(one, path) == value for path, value in fields)]
         return [one for one in found if wanted.items() <= one["metadata"].get("labels", {}).items()]
 
     def _answer(self, body: Json, status: int = 200) -> web.Response:
@@ -267,6 +267,13 @@ def _is_collection(path: str) -> bool:
     base = 2 if parts[0] == "api" else 3
     rest = parts[base:]
     return len(rest) == 1 or (len(rest) == 3 and rest[0] == "namespaces")
+
+
+def _at(body: Any, path: str) -> Any:
+    """What stands at a dotted path."""
+    for part in path.split("."):
+        body = body.get(part) if isinstance(body, dict) else None
+    return body
 
 
 def _json_patched(held: Json, patch: list[Json]) -> Json | None:

@@ -15,7 +15,7 @@ _MARGIN_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedRecord:
-    """One recorded SVID. Times in Unix seconds; ``proved_by``: join, attest, prove, renew or own."""
+    """One recorded SVID. Times in Unix seconds; ``proved_by``: join, attest, prove, renew, platform or own."""
 
     serial: str
     spiffe_id: str

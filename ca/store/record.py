@@ -50,7 +50,7 @@ _STAMP: Final = (
     .execution_options(preserve_rowcount=True)
 )
 _LINEAGE: Final = (
-    select(issued_svids.c.host_key_id, host_keys.c.revoked_at, host_keys.c.evidence_kind)
+    select(issued_svids.c.host_key_id, issued_svids.c.proved_by, host_keys.c.revoked_at, host_keys.c.evidence_kind)
     .select_from(issued_svids.outerjoin(host_keys, host_keys.c.key_id == issued_svids.c.host_key_id))
     .where(issued_svids.c.serial == bindparam("shown"), issued_svids.c.spiffe_id == bindparam("identity"))
 )
@@ -107,13 +107,21 @@ class RenewClaim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformClaim:
+    """The platform that runs the workload asks for it, and will again when it is due: it is not renewed here, as nobody
+    would look then whether the workload is still there."""
+
+    word = "platform"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnClaim:
     """The process that holds the authority asks for itself."""
 
     word = "own"
 
 
-Claim = TokenClaim | AttestClaim | EvidenceClaim | RenewClaim | OwnClaim
+Claim = TokenClaim | AttestClaim | EvidenceClaim | RenewClaim | PlatformClaim | OwnClaim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +234,7 @@ def _settle(connection: Connection, entry: Entry, now: float) -> _Settled | Refu
             return _spend_evidence(connection, claim, entry.spiffe_id, now)
         case RenewClaim() as claim:
             return _check_lineage(connection, claim, entry.spiffe_id, now)
-        case OwnClaim():
+        case PlatformClaim() | OwnClaim():
             return _Settled(None)
 
 
@@ -316,6 +324,8 @@ def _check_lineage(connection: Connection, claim: RenewClaim, spiffe_id: str, no
     shown = connection.execute(_LINEAGE, {"shown": claim.serial, "identity": spiffe_id}).one_or_none()
     if shown is None:
         return RefusalReason.SERIAL_UNKNOWN
+    if shown.proved_by == PlatformClaim.word:
+        return RefusalReason.RENEWED_BY_PLATFORM
     if shown.revoked_at is not None:
         return RefusalReason.HOST_KEY_REVOKED
     if shown.evidence_kind is not None:

@@ -37,8 +37,8 @@ issued_svids: Final = Table(
     Index(None, "spiffe_id"),
     Index(None, "not_after"),
 )
-"""Every SVID, recorded before it leaves. ``proved_by``: join, attest, prove, renew or own; ``host_key_id``: the host
-key that it descends from by any number of renewals, so that revoking the key ends the line."""
+"""Every SVID, recorded before it leaves. ``proved_by``: join, attest, prove, renew, platform or own; ``host_key_id``:
+the host key that it descends from by any number of renewals, so that revoking the key ends the line."""
 
 join_tokens: Final = Table(
     "join_tokens",

@@ -16,7 +16,14 @@ from controlplane.push.distributor import Distributor
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.mesh import ControlPlaneAddresses, IdentityLifetimes
-from ringfence.platform import DocumentStanding, Reading, ServerCertificate, WrittenDocument
+from ringfence.platform import (
+    CertificateWish,
+    DocumentStanding,
+    GrantedCertificate,
+    Reading,
+    ServerCertificate,
+    WrittenDocument,
+)
 from ringfence.policy.problems import Problem
 from ringfence.spiffe import TrustBundle, TrustDomain
 
@@ -45,12 +52,14 @@ class PlatformHost:
         distributor: Distributor,
         bundle: Callable[[], TrustBundle],
         certify: Callable[[tuple[str, ...], int], Awaitable[ServerCertificate]],
+        grant: Callable[[CertificateWish], Awaitable[GrantedCertificate]],
         acknowledgement_seconds: float,
         metrics: ControlPlaneMetrics,
         log: Logger,
         clock: Clock,
     ) -> None:
-        """``certify`` issues a server's certificate for DNS names and a lifetime in seconds; raises OSError."""
+        """``certify`` issues a server's certificate for DNS names and a lifetime in seconds, raising OSError; ``grant``
+        a workload's, raising ValueError as well."""
         self._given = given
         self._judge = judge
         self._force = force
@@ -59,6 +68,7 @@ class PlatformHost:
         self._distributor = distributor
         self._bundle = bundle
         self._certify = certify
+        self._grant = grant
         self._acknowledgement_seconds = acknowledgement_seconds
         self._metrics = metrics
         self._log = log
@@ -178,6 +188,10 @@ class PlatformHost:
     async def server_certificate(self, dns_names: Sequence[str], lifetime_seconds: int) -> ServerCertificate:
         """One of the mesh's authority. Raises OSError where it cannot be issued now."""
         return await self._certify(tuple(dns_names), lifetime_seconds)
+
+    async def certify(self, wish: CertificateWish) -> GrantedCertificate:
+        """An SVID for a workload that asked its platform for one. Raises ValueError, OSError."""
+        return await self._grant(wish)
 
     # ------------------------------------------------------------------------------------------ for the control plane
 

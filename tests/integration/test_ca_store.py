@@ -30,6 +30,7 @@ from ca.store.record import (
     EvidenceClaim,
     HostKeyRow,
     OwnClaim,
+    PlatformClaim,
     RenewClaim,
     TokenClaim,
     record,
@@ -526,6 +527,11 @@ def test_pruning_forgets_evidence_at_its_end_and_host_keys_that_it_enrolled_when
     prune(database, now=NOW + 86_401, keep_expired_seconds=86_400.0, limit=100)
     left = {key.key_id for key in list_host_keys(database, limit=9)}
     assert left == {renewing.key_id, revoked.key_id, joined.key_id}
+
+
+def test_what_the_platform_asked_for_is_renewed_by_it_alone(database: Database) -> None:
+    serial = issued_serial(database, PlatformClaim())
+    assert one(database, RenewClaim(serial=serial)) is RefusalReason.RENEWED_BY_PLATFORM
 
 
 # listing and pruning

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ca import (
     Authority,
@@ -20,6 +22,7 @@ from ca import (
     init_authority,
     open_authority,
 )
+from ca.keys import new_key
 from ringfence.kit.clock import FakeClock
 from ringfence.spiffe import (
     ChainVerifier,
@@ -64,6 +67,47 @@ def test_a_new_authority_is_closed_to_others_and_complete(template_folder: Path)
     assert stat.S_IMODE(template_folder.stat().st_mode) == 0o700
     files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in template_folder.iterdir()}
     assert files == {"root.pem": 0o600, "root.key": 0o600, "issuing.pem": 0o600, "issuing.key": 0o600}
+
+
+def span(authority: Authority, least_seconds: int, most_seconds: int) -> int:
+    key = new_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    svid = authority.certify(WEB, key, least_seconds=least_seconds, most_seconds=most_seconds)
+    leaf = x509.load_pem_x509_certificate(svid.chain_pem())
+    assert leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == key
+    assert ChainVerifier([authority.bundle()]).verify(svid.chain, NOW).spiffe_id == WEB
+    assert authority.issued()[0].proved_by == "platform"
+    return svid.not_after - svid.not_before
+
+
+def test_a_platform_gets_certificates_that_last_as_long_as_it_can_bear(folder: Path) -> None:
+    with opened(folder) as authority:
+        assert span(authority, 3600, 86_400) == 3660
+        assert span(authority, 3600, 3600) == 3600
+        assert span(authority, 7200, 86_400) == 7200
+        with pytest.raises(RequestInvalid, match="raise its ceiling"):
+            span(authority, 3 * 86_400, 4 * 86_400)
+    short = AuthoritySettings(data_dir=folder, passphrase=PASSPHRASE, default_lifetime_seconds=300, ceiling_seconds=600)
+    with open_authority(short, FakeClock(NOW)) as authority, pytest.raises(RequestInvalid, match="at most 660 s"):
+        span(authority, 3600, 86_400)
+
+
+def test_a_platform_gets_nothing_for_who_is_no_workload_or_on_what_is_no_key(folder: Path) -> None:
+    rsa_key = rsa.generate_private_key(65537, 2048).public_key()
+    with opened(folder) as authority:
+        good = new_key().public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        foreign = SpiffeId.workload(TrustDomain("other.example"), "shop", "web")
+        for spiffe_id in (control_plane_id(SHOP), foreign):
+            with pytest.raises(IdentityRefused):
+                authority.certify(spiffe_id, good, least_seconds=600, most_seconds=3600)
+        for key in (
+            b"",
+            b"rubbish",
+            rsa_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+            b"x" * 5000,
+        ):
+            with pytest.raises(RequestInvalid):
+                authority.certify(WEB, key, least_seconds=600, most_seconds=3600)
+        assert authority.issued() == []
 
 
 def test_it_opens_and_issues_for_itself(folder: Path) -> None:
