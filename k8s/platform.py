@@ -13,7 +13,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -42,6 +42,7 @@ from k8s.objects.namespaces import Namespace, read_namespace
 from k8s.options import OptionError, PlatformOptions, read_options
 from k8s.translate.meshing import MeshSettings, Translator
 from k8s.trust.keeping import TrustKeeper
+from k8s.trust.signing import CertificateSigner, SignerScope
 from ringfence.attestation import Attestation, Attestor, RegistrationEntry
 from ringfence.platform import Host, PlatformError, Reading, Surroundings
 
@@ -85,6 +86,8 @@ class KubernetesPlatform:
             log=log.bind("attest"),
             random=chance,
         )
+        self._led: list[Callable[[], None]] = []
+        """What else waits for who leads."""
         self._registry.register(CopyMetrics(lambda: self._copies.all))
 
     @property
@@ -110,6 +113,8 @@ class KubernetesPlatform:
     async def run(self, host: Host) -> None:
         """Serve until cancelled."""
         leadership = self._leadership()
+        signer = self._signer(host, leadership)
+        self._led.append(signer.stir)
         host.watch_standings(self._statuses.stir)
         writer = StatusWriter(
             self._connection,
@@ -135,6 +140,7 @@ class KubernetesPlatform:
                 ("webhook bundles", webhooks.run(self._webhooks, lambda: leadership.leading)),
                 ("bundle", self._watch_bundle(host, trust)),
                 ("keys", self._keys.run()),
+                ("certificates", signer.run()),
                 ("events", events.run()),
                 ("admission", self._serve(host, events)),
             ):
@@ -159,6 +165,8 @@ class KubernetesPlatform:
     def _led_changed(self) -> None:
         for settler in (self._statuses, self._webhooks):
             settler.stir()
+        for stir in self._led:
+            stir()
 
     async def _watch_namespaces(self, trust: TrustKeeper) -> None:
         """Most changes of pods change no namespace."""
@@ -206,6 +214,16 @@ class KubernetesPlatform:
             log=self._log.bind("trust"),
             random=self._random,
         )
+
+    def _signer(self, host: Host, leadership: Leadership) -> CertificateSigner:
+        scope = SignerScope(
+            trust_domain=self._options.trust_domain.name,
+            namespaces=self._namespaces,
+            leading=lambda: leadership.leading,
+            system_namespace=self._options.namespace,
+        )
+        log = self._log.bind("certificates")
+        return CertificateSigner(self._connection, scope, host, clock=self._clock, log=log, random=self._random)
 
     def _namespaces(self) -> frozenset[str]:
         return self._copies.meshed_namespaces(self._options.namespace)
