@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, str]] = {
     "support-bundle": "k8s.daytwo.bundle_command:command",
     "tap": "k8s.daytwo.inside:tap",
     "uninstall": "k8s.ramp.ramp_command:uninstall",
+    "upgrade": "k8s.ramp.ramp_command:upgrade",
     "who-would-break": "k8s.ramp.ramp_command:who",
     "why": "k8s.daytwo.inside:why",
 }

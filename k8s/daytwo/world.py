@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from k8s.client import resources as known
 from k8s.client.resources import Resource
+from k8s.crds.definition import plural
 from k8s.daytwo.cluster import Cluster, ClusterError
 from k8s.objects.fields import MalformedObjectError
 from k8s.objects.lenient import Json, at, objects, text, texts
@@ -59,7 +60,7 @@ async def written_world(cluster: Cluster, trust_domain: str, system_namespace: s
     mesh = Translator(settings).mesh(objects_of)
     documents: list[PolicyDocument] = []
     for kind in KINDS:
-        resource = Resource(group=GROUP, version="v1alpha1", plural=_plural(kind), kind=kind)
+        resource = Resource(group=GROUP, version="v1alpha1", plural=plural(kind), kind=kind)
         for one in await cluster.objects(resource):
             found, problems = read_documents(content_of(one), _file(one))
             notes += [f"left out: {problem}" for problem in problems]
@@ -101,11 +102,6 @@ def _domain(name: str) -> TrustDomain:
         return TrustDomain(name)
     except (SpiffeIdError, ValueError) as error:
         raise ClusterError(f"trust domain {name[:80]!a}: {error}") from error
-
-
-def _plural(kind: str) -> str:
-    """As the definitions have it."""
-    return f"{kind.lower()}s"
 
 
 def _file(one: Json) -> str:

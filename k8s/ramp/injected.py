@@ -173,11 +173,13 @@ def current_images(cluster: Cluster) -> dict[str, str]:
     return found
 
 
-def newer(cluster: Cluster, view: PodView, images: Mapping[str, str]) -> str:
+def newer(cluster: Cluster, view: PodView, images: Mapping[str, str], revision: str | None = None) -> str:
     """What the injector would give a pod now, where that is another than it has: a version where the image's tag is
-    one, else the image. Empty where nothing is to be said: it is not known, or the pod chose its image itself."""
-    namespace = cluster.namespace_labels.get(view.namespace, {})
-    image = images.get(view.labels.get(REVISION) or namespace.get(REVISION, ""), "")
+    one, else the image. Empty where nothing is to be said: it is not known, or the pod chose its image itself.
+    ``revision``: that the namespace is to have; None for the one that it has."""
+    if revision is None:
+        revision = cluster.namespace_labels.get(view.namespace, {}).get(REVISION, "")
+    image = images.get(view.labels.get(REVISION) or revision, "")
     if not image or IMAGE in view.annotations:
         return ""
     tag, has = image.partition("@")[0].rpartition("/")[2].partition(":")[2], version_of(view)

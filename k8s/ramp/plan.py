@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from k8s.client.resources import DAEMON_SETS, DEPLOYMENTS, NAMESPACES, STATEFUL_SETS, Resource
 from k8s.objects.lenient import Json, labels, text
-from k8s.objects.names import DISABLED, ENABLED, INJECT, MODE
+from k8s.objects.names import DISABLED, ENABLED, INJECT, MODE, REVISION
 from k8s.ramp.finding import Code, Finding, kubectl
+from k8s.ramp.injected import current_images, newer
 from k8s.ramp.reading import POSTURES
 from k8s.ramp.snapshot import Cluster, PodView, name_of, namespace_of
 
@@ -156,6 +157,17 @@ def out_of_mesh(cluster: Cluster, namespace: str, now: str) -> list[Step]:
     ]
 
 
+def into_revision(cluster: Cluster, namespace: str, revision: str, now: str) -> list[Step]:
+    """Have the pods injected by another revision of the control plane, or by what the same one puts in now."""
+    images = current_images(cluster)
+    behind = [
+        one for one in _workloads(cluster, namespace) if one.is_injected and newer(cluster, one, images, revision)
+    ]
+    held = cluster.namespace_labels.get(namespace, {}).get(REVISION, "")
+    labelled = [] if held == revision else [_revision(namespace, revision or None)]
+    return [*labelled, *(step for view in behind for step in _restart(view, now)), _verify(namespace, inject=True)]
+
+
 def forgotten(namespace: str) -> list[Step]:
     """Take away what let through, once no pod has a sidecar."""
     return [
@@ -223,6 +235,18 @@ def _label(namespace: str, value: str | None, what: str) -> Step:
         resource=NAMESPACES,
         name=namespace,
         body={"metadata": {"labels": {INJECT: value}}},
+    )
+
+
+def _revision(namespace: str, value: str | None) -> Step:
+    said = f"{REVISION}={value}" if value is not None else f"{REVISION}-"
+    return Step(
+        do=Do.PATCH,
+        what=f"have revision {value} inject new pods" if value is not None else "have the default revision inject",
+        command=kubectl("label", "--overwrite", "namespace", namespace, said),
+        resource=NAMESPACES,
+        name=namespace,
+        body={"metadata": {"labels": {REVISION: value}}},
     )
 
 

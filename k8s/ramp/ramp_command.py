@@ -14,10 +14,11 @@ import click
 from k8s.daytwo.cluster import Cluster
 from k8s.daytwo.options import Asked, asks, plain, refuse
 from k8s.objects.lenient import labels, text
-from k8s.objects.names import MODE, NEVER_MESHED, SYSTEM_NAMESPACE
+from k8s.objects.names import MODE, NEVER_MESHED, REVISION, SYSTEM_NAMESPACE
 from k8s.ramp.breaking import breaking_lines
 from k8s.ramp.check import check
 from k8s.ramp.doing import Doer
+from k8s.ramp.injected import current_images
 from k8s.ramp.plan import (
     POSTURE_NAME,
     Goal,
@@ -27,6 +28,7 @@ from k8s.ramp.plan import (
     forgotten,
     goal_reached,
     into_observe,
+    into_revision,
     into_strict,
     let_through,
     out_of_mesh,
@@ -191,6 +193,46 @@ def uninstall(*, apply_it: bool, timeout: int, system_namespace: str, as_json: b
         if not as_json:
             for line in _rest(system_namespace):
                 click.echo(line)
+
+    _ending(asked, work)
+
+
+@click.command(
+    name="upgrade",
+    epilog="""\b
+Example:
+  ringfence k8s upgrade shop --revision canary           what it would do
+  ringfence k8s upgrade shop --revision canary --apply
+  ringfence k8s upgrade shop --apply                     to what the same revision puts in now
+""",
+)
+@click.argument("target", metavar="NAMESPACE")
+@click.option("--revision", metavar="NAME", help='"" for the one without a name. [default: the one that it has]')
+@click.option("--apply", "apply_it", is_flag=True, help="Do it; without, only tell.")
+@_TIMEOUT
+@_JSON
+@asks
+def upgrade(*, target: str, revision: str | None, apply_it: bool, timeout: int, as_json: bool, asked: Asked) -> None:
+    """Give the pods of NAMESPACE the sidecar that a revision of the control plane puts in now.
+
+    Only workloads whose sidecar is another are restarted, one after another. Back again is the same with the revision
+    before. Exit status 1: refused, or a step failed.
+    """
+    moment = datetime.fromtimestamp(SystemClock().now(), UTC)
+
+    async def work(cluster: Cluster) -> None:
+        snapshot, _ = await read_cluster(cluster, (target,))
+        held = snapshot.namespace_labels.get(target)
+        if held is None or target not in snapshot.labelled:
+            raise _No([f"{target[:80]!a} is no namespace of the mesh (bring it in first: ringfence k8s ramp)"])
+        wanted = revision if revision is not None else held.get(REVISION, "")
+        revisions = sorted(current_images(snapshot))
+        if wanted not in revisions:
+            told = ", ".join(repr(one) for one in revisions) or "none"
+            raise _No([f"there is no control plane of revision {wanted[:63]!a} (there is {told})"])
+        steps = into_revision(snapshot, target, wanted, _stamp(moment))
+        warnings = by_hand(snapshot, target, inject=True)
+        await _carry_out(cluster, steps, warnings, apply_it=apply_it, as_json=as_json, seconds=timeout)
 
     _ending(asked, work)
 

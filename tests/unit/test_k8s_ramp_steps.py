@@ -219,6 +219,37 @@ def test_uninstall_lets_all_through_then_takes_the_sidecars_off_and_tells_the_re
     assert (told.exit_code, "nothing was done" in told.stdout) == (0, True)
 
 
+PLANES = """
+kind: Deployment
+metadata: {name: ringfence, namespace: ringfence-system}
+spec: {template: {spec: {containers: [{name: ringfence, args: [controlplane], image: "ringfence:0.1.0"}]}}}
+---
+kind: Deployment
+metadata: {name: ringfence-canary, namespace: ringfence-system, labels: {ringfence.io/rev: canary}}
+spec: {template: {spec: {containers: [{name: ringfence, args: [controlplane], image: "ringfence:0.2.0"}]}}}
+---
+"""
+OLD = MESHED.replace("image: s", 'image: "ringfence:0.1.0"')
+
+
+def test_a_canary_takes_a_namespace_by_its_revision_and_restarts_what_is_another() -> None:
+    world = World(OBSERVED, API, OLD, PLANES)
+    result = run(world, "upgrade", "shop", "--revision", "canary", "--apply", "--timeout", "5")
+    assert result.exit_code == 0, result.output
+    assert world.changes[0][2] == {"metadata": {"labels": {"ringfence.io/rev": "canary"}}}
+    assert world.done() == [("Namespace", "shop"), ("Deployment", "api")]
+
+
+def test_an_upgrade_restarts_nothing_that_is_current_and_knows_its_revisions() -> None:
+    world = World(OBSERVED, API, OLD, PLANES)
+    assert run(world, "upgrade", "shop", "--apply", "--timeout", "5").exit_code == 0
+    assert world.changes == []
+    unknown = run(world, "upgrade", "shop", "--revision", "green", "--apply")
+    assert (unknown.exit_code, "there is '', 'canary'" in unknown.stderr) == (1, True)
+    outside = run(World(NAMESPACE, API, PLANES), "upgrade", "shop", "--apply")
+    assert (outside.exit_code, "is no namespace of the mesh" in outside.stderr) == (1, True)
+
+
 def test_pods_that_no_rollout_replaces_are_told() -> None:
     bare = MESHED.replace("  ownerReferences: [{controller: true, kind: ReplicaSet, name: api-1}]\n", "")
     result = run(World(OBSERVED, bare), "uninstall")
