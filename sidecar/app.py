@@ -41,6 +41,7 @@ from sidecar.flows.reporting import FlowReporting
 from sidecar.flows.table import FlowTable
 from sidecar.gauges import declare_flow_gauges, declare_gauges
 from sidecar.identity import IdentityHolder, IdentityRefused, open_identity
+from sidecar.last_words import leave
 from sidecar.local_http import Asked, Page, Verbs, json_page
 from sidecar.metrics import SidecarMetrics
 from sidecar.policy_page import policy_shown
@@ -69,6 +70,9 @@ def run(settings: SidecarSettings) -> int:
     log = Logger("sidecar", level=settings.log.level, stream=sink)  # type: ignore[arg-type]
     try:
         return uvloop.run(_Sidecar(settings, SystemClock(), log, sink, lines).run())
+    except Exception as error:
+        leave(f"defect: {type(error).__name__}: {error}")
+        raise
     finally:
         sink.close()
 
@@ -215,6 +219,7 @@ class _Sidecar:
                 await admin.start(listen.admin_socket)
         except ListenError as error:
             self._log.error("cannot listen", detail=str(error))
+            leave(f"cannot listen: {error}")
             return 1
         self._holder.on_change(self._serving.renewed)
         self._log.info("sidecar started", version=__version__)
@@ -229,6 +234,9 @@ class _Sidecar:
                 keep = tasks.create_task(self._serving.keep(), name="keep")
                 flows = tasks.create_task(self._flows.run(), name="flows")
                 await stop.wait()
+                waited = self.waiting_for()
+                if waited:  # a startup probe that lost patience ends it so
+                    leave(f"stopped before it was ready, waiting for: {'; '.join(waited)}")
                 self._readiness.drain()
                 await self._farewell()
                 await self._serving.drain(self._settings.drain_seconds, at_once)
@@ -240,6 +248,7 @@ class _Sidecar:
         except* IdentityRefused as refused:
             for cause in refused.exceptions:
                 self._log.error("no identity", detail=str(cause))
+                leave(str(cause))
             status = 1
         finally:
             self._readiness.close()

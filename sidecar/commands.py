@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from sidecar.last_words import leave
 from sidecar.settings import Given, SettingsError, SidecarSettings, load
 from sidecar.settings_sources import SETTINGS, given_by_document, given_by_environment, given_by_flags
 
@@ -95,6 +96,7 @@ def _settings(config: Path | None, flags: dict[str, str | None]) -> SidecarSetti
             problems.extend(error.problems)
     for problem in problems:
         click.echo(problem, err=True)
+    leave("\n".join(problems))
     raise SystemExit(2)
 
 

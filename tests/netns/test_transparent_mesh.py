@@ -57,6 +57,7 @@ class Pod:
         self.spiffe_id = spiffe_id
         self.log_file = folder / f"{space.word}.log"
         self._folder = folder
+        self._start: tuple[str, ...] = ()
         self.before = ""  # the rules when there were none of ours
         for version, via in (("-4", host_at.ipv4), ("-6", host_at.ipv6)):
             space.run("ip", version, "route", "add", "default", "via", via)
@@ -66,8 +67,8 @@ class Pod:
         token_file = self._folder / f"{self.space.word}.token"
         token_file.write_text(token)
         token_file.chmod(0o600)
-        self.space.start(
-            *("sh", "-c", 'exec "$@" 2>"$0"', str(self.log_file)),
+        self._start = (
+            *("sh", "-c", 'exec "$@" 2>>"$0"', str(self.log_file)),
             *("setpriv", "--regid", str(SIDECAR_GID), "--clear-groups", "--"),
             *(sys.executable, "-P", "-m", "ringfence", "sidecar", "--spiffe-id", self.spiffe_id),
             *("--join", f"{host}:7401", "--control", f"{host}:7402", "--root-fingerprint", pin),
@@ -75,6 +76,15 @@ class Pod:
             *("--signals", f"{self.at.ipv4}:9402", "--expect-redirect", "true"),
             *("--pod-address", f"{self.at.ipv4},{self.at.ipv6}"),
         )
+        self.restart()
+
+    def restart(self) -> None:
+        """As the kubelet does it once the sidecar has ended: its state is there, its token spent."""
+        self._sidecar = self.space.start(*self._start)
+
+    def kill(self) -> None:
+        self._sidecar.kill()
+        self._sidecar.wait()
 
     @property
     def ready(self) -> bool:
@@ -400,6 +410,24 @@ def test_plaintext_to_a_strict_port_is_refused_and_to_a_permissive_one_judged(sh
     assert json.loads(served.stdout) == {"path": "/public", "caller": ""}
     assert json.loads(ask_api(8088, "/orders/1").stdout)["reason"] == "path_not_allowed"
     assert shop.api.metric("ringfence_plaintext_callers_total{") >= 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_while_a_killed_sidecar_is_away_nothing_leaks_and_it_comes_back(shop: Shop, version: str) -> None:
+    outside = shop.host_at[version]
+    told = url(version, 8080, "/orders/1")
+    for pod in (shop.web, shop.api):
+        pod.kill()
+        assert shop.host.dial(pod.at[version], 8080)["error"] == "ConnectionRefusedError"
+        # Neither what is permitted nor what is not gets out, in the clear least of all.
+        if pod is shop.web:
+            for port in (8081, 8082):
+                assert pod.space.dial(outside, port)["error"] == "ConnectionRefusedError"
+        assert shop.web.curl(told).returncode in (7, 22)  # refused, or answered by its own sidecar
+        pod.restart()
+        until(lambda pod=pod: pod.ready, f"the sidecar of {pod.space.word}, again")
+    until(lambda: shop.web.curl(told).returncode == 0, "the first call after")
+    assert shop.web.space.dial(outside, 8081)["space"] == "host"
 
 
 def test_removal_leaves_the_rules_as_they_were(shop: Shop) -> None:
