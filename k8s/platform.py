@@ -13,7 +13,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -31,13 +31,14 @@ from k8s.client.resources import NAMESPACES
 from k8s.controller.documents import written_of
 from k8s.controller.events import EventTeller, Subject, Told
 from k8s.controller.leading import Leadership, LeaseSettings
-from k8s.controller.metrics import CopyMetrics
+from k8s.controller.metrics import CopyMetrics, LeftOutMetrics
 from k8s.controller.offering import ReadingMaker, keep_offering
 from k8s.controller.serving import CertificateKeeper, ServingSettings
 from k8s.controller.settling import Pace, Settler
 from k8s.controller.watching import ClusterCopies
 from k8s.controller.webhooks import WebhookKeeper, WebhookNames
 from k8s.controller.writing import StatusWriter
+from k8s.objects.membership import left_out
 from k8s.objects.namespaces import Namespace, read_namespace
 from k8s.options import OptionError, PlatformOptions, read_options
 from k8s.translate.meshing import MeshSettings, Translator
@@ -89,6 +90,7 @@ class KubernetesPlatform:
         self._led: list[Callable[[], None]] = []
         """What else waits for who leads."""
         self._registry.register(CopyMetrics(lambda: self._copies.all))
+        self._registry.register(LeftOutMetrics(self._left_out))
 
     @property
     def attestor(self) -> Attestor:
@@ -152,6 +154,10 @@ class KubernetesPlatform:
         await self._connection.close()
 
     # ------------------------------------------------------------------------------------------------- what stirs what
+
+    def _left_out(self) -> Mapping[str, int]:
+        namespaces = {one.name: one for one in self._copies.namespaces.objects.values()}
+        return left_out(self._copies.pods.objects.values(), namespaces)
 
     def _mesh_changed(self) -> None:
         self._maker.mesh_changed()

@@ -11,6 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from controlplane.metrics import ControlPlaneMetrics
 from k8s.admission.metrics import AdmissionMetrics
+from k8s.controller.metrics import CopyMetrics, LeftOutMetrics
 from sidecar.exposition import Kind
 from sidecar.gauges import (
     declare_flow_gauges,
@@ -72,6 +73,8 @@ def declared_by_control_plane() -> list[Declared]:
     """All families that a control plane serves, with those of a platform, by name."""
     registry = ControlPlaneMetrics(dict).registry
     AdmissionMetrics(registry)
+    registry.register(CopyMetrics(list))
+    registry.register(LeftOutMetrics(dict))
     return sorted(_registered(registry), key=lambda one: one.name)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -34,3 +34,27 @@ class CopyMetrics(Collector):
             lost.add_metric([copy.kind], 1 if copy.lost or not copy.complete else 0)
             listed.add_metric([copy.kind], copy.listed)
         yield from (kept, lost, listed)
+
+
+_NAMESPACES_TOLD: Final = 100
+
+
+class LeftOutMetrics(Collector):
+    """Pods that should have a sidecar; ``count`` gives how many there are, by namespace."""
+
+    def __init__(self, count: Callable[[], Mapping[str, int]]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "ringfence_kubernetes_pods_not_injected",
+            "Pods that should have a sidecar and have none, by namespace; of more than 100 the rest is `other`",
+            labels=["namespace"],
+        )
+        counts = sorted(self._count().items(), key=lambda item: (-item[1], item[0]))
+        for namespace, count in counts[:_NAMESPACES_TOLD]:
+            family.add_metric([namespace], count)
+        rest = sum(count for _, count in counts[_NAMESPACES_TOLD:])
+        if rest:
+            family.add_metric(["other"], rest)
+        yield family

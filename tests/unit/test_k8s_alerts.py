@@ -175,6 +175,16 @@ CASES: dict[str, tuple[dict[str, str], str, set[str]]] = {
     ),
     "pending for a moment": ({'ringfence_controlplane_sidecars{standing="overdue"}': "2x2 0x20"}, "10m", set()),
     "refused documents": ({"ringfence_controlplane_change_refused": "1x20"}, "10m", {"RingfenceDocumentsRefused"}),
+    "pods without a sidecar": (
+        {'ringfence_kubernetes_pods_not_injected{namespace="shop"}': "2x30"},
+        "20m",
+        {"RingfencePodsNotInjected"},
+    ),
+    "pods that are being made anew": (
+        {'ringfence_kubernetes_pods_not_injected{namespace="shop"}': "2x5 _x30"},
+        "20m",
+        set(),
+    ),
     "as many denials as ever": ({f"ringfence_denials_total{{{DENIED}}}": "0+60x180"}, "2h30m", set()),
     "a spike of denials": (
         {f"ringfence_denials_total{{{DENIED}}}": "0+6x120 720+300x60"},
