@@ -110,7 +110,8 @@ class KubernetesPlatform:
                     await self._copies.wait_complete()
                 return self._maker.reading()
             except TimeoutError:
-                self._log.warning("waiting for the cluster to be read", missing=self._copies.lost())
+                mend = "apply the custom resource definitions of this version, and its roles"
+                self._log.warning("waiting for the cluster to be read", missing=self._copies.lost(), mend=mend)
 
     async def run(self, host: Host) -> None:
         """Serve until cancelled."""

@@ -102,6 +102,7 @@ class Connection:
 
     async def create(self, resource: Resource, body: Json, namespace: str = "", *, dry_run: bool = False) -> Json:
         """Raises ConflictError where it is there already."""
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
         return await self.ask("POST", resource.path(namespace), body=body, params={"dryRun": "All"} if dry_run else {})
 
     async def replace(

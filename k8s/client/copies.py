@@ -73,7 +73,7 @@ class Copy(Generic[Kept]):
         self._changed = changed
         self._log = log.bind(kind=wanted.resource.kind)
         self._random = random
-        self._backoff = backoff or Backoff(first_seconds=0.25, cap_seconds=15.0)
+        self._backoff = backoff or Backoff(first_seconds=0.25, cap_seconds=5.0)
         self._objects: dict[Key, Kept] = {}
         self._version = ""
         self._complete = asyncio.Event()

@@ -54,6 +54,7 @@ class Leadership:
         self._random = random
         self._changed = changed
         self._told = False
+        self._missed = 0
         self._renewed_at = float("-inf")
         self._seen: tuple[str, str] = ("", "")
         self._seen_at = float("-inf")
@@ -69,8 +70,12 @@ class Leadership:
                 try:
                     async with asyncio.timeout(self._settings.renew_seconds):
                         await self._turn()
+                    self._missed = 0
                 except (KubernetesError, TimeoutError) as error:
-                    self._log.warning("lease not looked after", error=str(error) or "no answer in time")
+                    self._missed += 1
+                    if self._missed in (1, 5) or self._missed % 100 == 0:
+                        told = str(error) or "no answer in time"
+                        self._log.warning("lease not looked after", error=told, attempt=self._missed)
                 self._tell()
                 await asyncio.sleep(self._settings.renew_seconds * (0.8 + 0.4 * self._random()))
                 self._tell()
