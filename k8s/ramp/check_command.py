@@ -52,11 +52,11 @@ def command(*, asked: Asked, files: tuple[Path, ...], as_json: bool) -> None:
             refuse(str(error))
     else:
         cluster, unread = asked.run(lambda live: read_cluster(live, namespaces))
+    for line in unread:
+        click.echo(plain(line), err=True)
     unknown = sorted(cluster.namespaces - cluster.namespace_labels.keys())
     if unknown:
         refuse(f"--namespace: there is nothing in {unknown[0]!a} (give one that is there)")
-    for line in unread:
-        click.echo(plain(line), err=True)
     findings = check(cluster)
     if as_json:
         told = [one.document() for one in findings]

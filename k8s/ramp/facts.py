@@ -12,7 +12,9 @@ from k8s.ramp.finding import Code, Finding, Weight
 from k8s.ramp.snapshot import Cluster, name_of, subject_of
 
 # Native sidecars (restartPolicy of init containers) are on by default since then, and cannot be turned off since 1.33.
-OLDEST: Final = (1, 29)
+OLDEST_KUBELET: Final = (1, 29)
+# What the chart needs of the API server beside: admission policies in CEL.
+OLDEST: Final = (1, 30)
 _VERSION: Final = re.compile(r"v?(\d{1,4})\.(\d{1,4})")
 
 
@@ -36,7 +38,12 @@ def _versions(cluster: Cluster) -> Iterator[Finding]:
         yield Finding(
             code=Code.CLUSTER_VERSION,
             subject="Cluster",
-            what=f"its version is {cluster.version[:40]}: it has no native sidecars, so nothing can be injected",
+            what=f"its version is {cluster.version[:40]}: "
+            + (
+                "it has no native sidecars, so nothing can be injected"
+                if version is None or version < OLDEST_KUBELET
+                else "it has native sidecars, but not the admission policies that the chart needs"
+            ),
             mend=f"upgrade it to {OLDEST[0]}.{OLDEST[1]} or newer before you install",
         )
 
@@ -72,12 +79,12 @@ def _nodes(cluster: Cluster) -> Iterator[Finding]:
                 what="it runs Windows, where no sidecar can stand",
                 mend="keep its pods out of labelled namespaces",
             )
-        elif said and (version is None or version < OLDEST):
+        elif said and (version is None or version < OLDEST_KUBELET):
             yield Finding(
                 code=Code.NODE,
                 subject=subject_of(node),
                 what=f"its kubelet is {said[:40]}, which starts no native sidecars",
-                mend=f"upgrade it to {OLDEST[0]}.{OLDEST[1]} or newer, or keep the mesh's pods off it",
+                mend=f"upgrade it to {OLDEST_KUBELET[0]}.{OLDEST_KUBELET[1]} or newer, or keep the mesh's pods off it",
             )
 
 

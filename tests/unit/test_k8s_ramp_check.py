@@ -435,7 +435,8 @@ spec: {template: {spec: {containers: [{name: ringfence, args: [controlplane], im
 
 
 @pytest.mark.parametrize(
-    ("version", "wrong"), [("v1.28.9", True), ("v1.29.0", False), ("v1.36.3+k3s1", False), ("x", True)]
+    ("version", "wrong"),
+    [("v1.28.9", True), ("v1.29.0", True), ("v1.30.0", False), ("v1.36.3+k3s1", False), ("x", True)],
 )
 def test_a_cluster_without_native_sidecars_is_refused(version: str, wrong: bool) -> None:
     assert bool(found(version=version, code=Code.CLUSTER_VERSION)) is wrong
@@ -452,7 +453,7 @@ def test_gates_that_are_off_are_told() -> None:
 def test_nodes_that_cannot_hold_a_sidecar_are_told() -> None:
     node = "kind: Node\nmetadata: {name: n}\nstatus: {nodeInfo: {kubeletVersion: v1.27.1, operatingSystem: linux}}"
     assert only(found(node)).weight is Weight.FINDING
-    assert found(node.replace("1.27", "1.30")) == []
+    assert found(node.replace("1.27", "1.29")) == []
     assert "Windows" in only(found(node.replace("linux", "windows"))).what
 
 
