@@ -139,12 +139,13 @@ class SelfCaller:
     def push(self, *permitted: int) -> None:
         self.control.push(self.snapshot(*permitted))
 
-    async def start(self, *flags: str) -> SidecarProcess:
+    async def start(self, *flags: str, token: bool = True) -> SidecarProcess:
         servers = self.backend.servers
+        flags = (*(("--join-token-file", str(self.token_file)) if token else ()), *flags)
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-c", RUN, "sidecar", "--spiffe-id", str(ORDERS), "--join", str(servers.join),
             "--control", str(servers.renew), "--root-fingerprint", self.backend.root_fingerprint,
-            "--join-token-file", str(self.token_file), "--state", str(self.folder / "state"),
+            "--state", str(self.folder / "state"),
             "--signals", f"127.0.0.1:{self.signals_port}", *flags,
             stderr=asyncio.subprocess.PIPE, cwd=ROOT, env={**os.environ, "GRPC_VERBOSITY": "NONE"},
         )  # fmt: skip
