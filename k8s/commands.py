@@ -12,6 +12,8 @@ import click
 
 # Name of a command: where it is. A new command is one line here.
 COMMANDS: Final[dict[str, str]] = {
+    "cni": "k8s.cni.commands:command",
+    "cni-install": "k8s.cni.commands:install",
     "inject": "k8s.inject_command:command",
     "check": "k8s.ramp.check_command:command",
     "ensure-passphrase": "k8s.install.commands:ensure_passphrase",

@@ -6,6 +6,7 @@ Every default that the API server would fill in is written out, so that a pod th
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 from k8s.inject.settings import InjectSettings
@@ -23,22 +24,20 @@ _TOKEN_SECONDS: Final = 3_600
 _START_SECONDS: Final = 300
 _READABLE: Final = 0o644
 PROBES: Final = f"{_ENV}PROBES"
+BY_PLUGIN: Final = "cni"
+"""What the status says of a pod that the node's plugin redirects."""
 OWN_VARIABLES: Final = ("RINGFENCE_", "POD_NAMESPACE", "SERVICE_ACCOUNT")
 """Of the sidecar's variables those that begin so are set here, and by nobody else."""
 
 
 def redirect(settings: InjectSettings, wishes: Wishes) -> dict[str, Any]:
     """The init container that puts the rules in place, and has nothing but the two capabilities for it."""
-    own = str(settings.sidecar_uid)
-    args = ["redirect", "install", "--sidecar-uid", own, "--sidecar-gid", own]
-    args += ["--signals-port", str(names.SIGNALS_PORT)]
-    for option, listed in (
-        ("--exclude-inbound-port", tuple(p for p in wishes.exclude_inbound_ports if p != names.SIGNALS_PORT)),
-        ("--exclude-outbound-port", wishes.exclude_outbound_ports),
-        ("--exclude-cidr", wishes.exclude_outbound_cidrs),
-    ):
-        if listed:
-            args += [option, ",".join(map(str, listed))]
+    args = redirect_arguments(
+        settings.sidecar_uid,
+        inbound_ports=wishes.exclude_inbound_ports,
+        outbound_ports=wishes.exclude_outbound_ports,
+        outbound_cidrs=wishes.exclude_outbound_cidrs,
+    )
     return {
         "name": names.REDIRECT_CONTAINER,
         "image": wishes.image,
@@ -58,6 +57,22 @@ def redirect(settings: InjectSettings, wishes: Wishes) -> dict[str, Any]:
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
+
+
+def redirect_arguments(
+    own: int, *, inbound_ports: Sequence[int], outbound_ports: Sequence[int], outbound_cidrs: Sequence[str]
+) -> list[str]:
+    """Of ``ringfence``, for the rules of a pod whose sidecar runs as user and group ``own``."""
+    args = ["redirect", "install", "--sidecar-uid", str(own), "--sidecar-gid", str(own)]
+    args += ["--signals-port", str(names.SIGNALS_PORT)]
+    for option, listed in (
+        ("--exclude-inbound-port", tuple(port for port in inbound_ports if port != names.SIGNALS_PORT)),
+        ("--exclude-outbound-port", outbound_ports),
+        ("--exclude-cidr", outbound_cidrs),
+    ):
+        if listed:
+            args += [option, ",".join(map(str, listed))]
+    return args
 
 
 def sidecar(settings: InjectSettings, wishes: Wishes, probes: str) -> dict[str, Any]:
@@ -124,15 +139,21 @@ def volumes() -> list[dict[str, Any]]:
 
 
 def status(settings: InjectSettings, wishes: Wishes) -> str:
-    """What the annotation says that was done."""
+    """What the annotation says that was done; for the node's plugin also what it must leave out."""
     containers = [*([] if settings.cni else [names.REDIRECT_CONTAINER]), names.SIDECAR_CONTAINER]
-    said = {
+    said: dict[str, Any] = {
         "containers": containers,
         "image": wishes.image,
-        "redirect": "cni" if settings.cni else "init",
+        "redirect": BY_PLUGIN if settings.cni else "init",
         "revision": settings.revision,
         "version": settings.version,
     }
+    if settings.cni:
+        said["exclude"] = {
+            "inbound_ports": list(wishes.exclude_inbound_ports),
+            "outbound_ports": list(wishes.exclude_outbound_ports),
+            "outbound_cidrs": list(wishes.exclude_outbound_cidrs),
+        }
     return json.dumps(said, separators=(",", ":"), sort_keys=True)
 
 

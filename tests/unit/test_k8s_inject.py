@@ -257,6 +257,16 @@ def test_the_sidecar_is_told_the_addresses_of_its_pod() -> None:
     assert told == {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIPs"}}
 
 
+def test_the_plugin_is_told_what_it_must_leave_out() -> None:
+    golden = GOLDEN["excluded-ports"]
+    status = json.loads(injected(golden.pod, settings=CNI)["metadata"]["annotations"][names.STATUS])
+    assert status["redirect"] == "cni" and status["exclude"] == {
+        "inbound_ports": [9100, 9200, 9201, 9202, 9203, 15020],
+        "outbound_ports": [25],
+        "outbound_cidrs": ["10.0.0.0/8", "fd00::/8"],
+    }
+
+
 def test_somebody_who_asks_for_one_pod_is_not_asked_for_its_namespaces_label() -> None:
     nowhere = Namespace(name="shop")
     outcome: Outcome = inject(pod(), nowhere, SETTINGS, asked=True)
