@@ -1,0 +1,251 @@
+"""The chart on a cluster of its own: installed without a warning, again and again, and never with another root."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from k8s.crds.definition import GROUP, KINDS, plural
+from k8s.manifests.render import CHART, FILE
+from tests.cluster.cluster import Cluster, Settings, network_words, running
+from tests.cluster.machine import environment, until
+from tests.cluster.product_image import NAME
+
+SYSTEM = "ringfence-system"
+ACCOUNT = f"--as=system:serviceaccount:{SYSTEM}:ringfence"
+_IMAGE, _, _TAG = NAME.rpartition(":")
+VALUES = [
+    "--set=trustDomain=shop.example",
+    f"--set=image.repository={_IMAGE},image.tag={_TAG},image.pullPolicy=Never",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A cluster, and the folder of its only volume."""
+
+    cluster: Cluster
+    volume: Path
+
+    def helm(self, *words: str) -> subprocess.CompletedProcess[str]:
+        folder = self.cluster.folder / "helm"
+        homes = {f"HELM_{name}_HOME": str(folder / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
+        argv = [str(self.cluster.settings.programs / "helm"), f"--kubeconfig={self.cluster.kubeconfig}", *words]
+        return subprocess.run(
+            [*network_words(self.cluster.name), *argv],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env=environment(self.cluster.name) | homes,
+        )
+
+    def done(self, *words: str) -> str:
+        """What helm said, of which nothing is a complaint."""
+        ran = self.helm(*words)
+        told = ran.stderr + self.state()
+        assert ran.returncode == 0, told
+        assert ran.stderr == "", told
+        return ran.stdout
+
+    def install(self, *more: str) -> str:
+        words = ("--create-namespace", "--wait", "--timeout=180s", *VALUES, *more)
+        return self.done("install", "ringfence", str(CHART), f"--namespace={SYSTEM}", *words)
+
+    def state(self) -> str:
+        words = ("logs", "deploy/ringfence", f"--namespace={SYSTEM}", "--all-containers", "--tail=20")
+        listed = self.cluster.try_kubectl("get", "pods,events", f"--namespace={SYSTEM}").stdout
+        return listed + self.cluster.try_kubectl(*words).stdout
+
+    def secrets(self) -> tuple[str, str]:
+        """The passphrase, and the root on record."""
+        passphrase = self.cluster.get("secret", "ringfence-passphrase", f"--namespace={SYSTEM}")["data"]["passphrase"]
+        record = self.cluster.get("configmap", "ringfence-root", f"--namespace={SYSTEM}")["data"]["root.pem"]
+        return passphrase, record
+
+    def root(self) -> str:
+        """The root by which the control plane issues."""
+        return self.run("ca", "bundle", "--data", "/var/lib/ringfence/ca")
+
+    def run(self, *words: str) -> str:
+        where = ("exec", "deploy/ringfence", "--container=ringfence", f"--namespace={SYSTEM}", "--", "ringfence")
+        return self.cluster.kubectl(*where, *words)
+
+
+@pytest.fixture(scope="module")
+def place(programs: Path, image: Path) -> Iterator[Place]:
+    """A cluster with a volume, in which the chart is installed."""
+    with running(Settings(programs=programs, images=(image,))) as cluster:
+        volume = cluster.folder / "volumes" / "authority"
+        volume.mkdir(parents=True)
+        made = Place(cluster=cluster, volume=volume)
+        _offer_volume(made)
+        made.install()
+        yield made
+
+
+def _offer_volume(place: Place) -> None:
+    """Empty, for whoever claims it."""
+    shutil.rmtree(place.volume)
+    place.volume.mkdir()
+    shutil.chown(place.volume, 15200, 15200)
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "hostPath": {"path": str(place.volume)},
+        "persistentVolumeReclaimPolicy": "Retain",
+    }
+    place.cluster.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "authority"}, "spec": spec}
+    )
+
+
+def can(place: Place, *words: str) -> bool:
+    ran = place.cluster.try_kubectl("auth", "can-i", *words, ACCOUNT)
+    return ran.stdout.strip() == "yes"
+
+
+def test_helm_finds_nothing_to_complain_of(place: Place) -> None:
+    linted = place.helm("lint", "--strict", "--namespace=ringfence-system", str(CHART))
+    assert linted.returncode == 0, linted.stdout
+    assert "0 chart(s) failed" in linted.stdout
+    assert "[WARNING]" not in linted.stdout
+    assert "STATUS: deployed" in place.done("status", "ringfence", f"--namespace={SYSTEM}")
+
+
+def test_the_api_server_takes_the_manifests_without_a_warning(place: Place) -> None:
+    words = ("apply", "--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict")
+    ran = place.cluster.try_kubectl(*words, f"--kustomize={FILE.parent}")
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_its_namespace_may_be_held_to_pod_security_restricted(place: Place) -> None:
+    words = ("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted", "--dry-run=server")
+    ran = place.cluster.try_kubectl(*words, "--overwrite")
+    assert (ran.returncode, ran.stderr) == (0, "")  # the API server warns of pods that would not be let in
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("list", "pods", "-A"), True),
+        (("watch", "endpointslices", "-A"), True),
+        (("watch", "allowlists.ringfence.io", "-A"), True),
+        (("patch", "allowlists.ringfence.io/one", "--subresource=status", "-n", "default"), True),
+        (("create", "tokenreviews"), True),
+        (("patch", "configmaps/ringfence-trust", "-n", "default"), True),
+        (("patch", "mutatingwebhookconfigurations/ringfence"), True),
+        (("patch", "leases/ringfence", "-n", SYSTEM), True),
+        (("get", "secrets", "-n", SYSTEM), False),
+        (("get", "secrets/ringfence-passphrase", "-n", SYSTEM), False),
+        (("list", "secrets", "-A"), False),
+        (("create", "secrets", "-n", SYSTEM), False),
+        (("create", "pods", "-n", "default"), False),
+        (("delete", "pods", "-n", "default"), False),
+        (("create", "pods", "--subresource=exec", "-n", "default"), False),
+        (("patch", "allowlists.ringfence.io", "-n", "default"), False),
+        (("delete", "denylists.ringfence.io", "-n", "default"), False),
+        (("get", "configmaps", "-n", "default"), False),
+        (("patch", "configmaps/other", "-n", "default"), False),
+        (("patch", "configmaps/ringfence-root", "-n", SYSTEM), False),
+        (("patch", "mutatingwebhookconfigurations/other"), False),
+        (("create", "mutatingwebhookconfigurations"), False),
+        (("patch", "deployments", "-n", SYSTEM), False),
+        (("create", "serviceaccounts", "--subresource=token", "-n", SYSTEM), False),
+        (("create", "clusterrolebindings"), False),
+        (("impersonate", "users"), False),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_the_control_plane_may_do_what_it_must_and_no_more(place: Place, words: tuple[str, ...], wanted: bool) -> None:
+    assert can(place, *words) is wanted
+
+
+def test_a_label_that_chooses_nothing_is_refused(place: Place) -> None:
+    cluster = place.cluster
+    cluster.kubectl("create", "namespace", "labels")
+    ran = cluster.try_kubectl("label", "namespace", "labels", "ringfence.io/inject=yes")
+    assert "ringfence.io/inject: yes chooses nothing (write enabled or disabled)" in ran.stderr
+    for namespace in ("kube-system", SYSTEM):
+        ran = cluster.try_kubectl("label", "namespace", namespace, "ringfence.io/inject=enabled")
+        assert "never in the mesh" in ran.stderr
+    cluster.kubectl("label", "namespace", "labels", "ringfence.io/inject=disabled")
+    cluster.kubectl("delete", "namespace", "labels", "--wait=false")
+
+
+def test_a_trust_bundle_is_the_control_planes_alone(place: Place) -> None:
+    ran = place.cluster.try_kubectl("create", "configmap", "ringfence-trust", "--from-literal=bundle.pem=mine")
+    assert "the control plane's to write" in ran.stderr
+    place.cluster.kubectl("create", "configmap", "mine", "--from-literal=bundle.pem=mine")
+    place.cluster.kubectl("delete", "configmap", "mine")
+
+
+def test_a_pod_that_pretends_to_be_injected_is_refused(place: Place) -> None:
+    words = ("run", "fake", "--image=x", "--labels=ringfence.io/injected=true")
+    ran = place.cluster.try_kubectl(*words)
+    assert "is the injector's, for pods with a sidecar" in ran.stderr
+
+
+def test_a_wrong_document_is_refused_with_the_mend(place: Place) -> None:
+    rule = '{"name": "a", "from": ["web"], "to": {"methods": ["GET"], "pahts": ["/"]}}'
+    head = '{"apiVersion": "ringfence.io/v1alpha1", "kind": "Allowlist", "metadata": {"name": "a"}, '
+    document = head + '"spec": {"service": "a", "rules": [' + rule + "]}}"
+    ran = place.cluster.try_kubectl("apply", "--filename=-", given=document)
+    assert ran.returncode == 1
+    assert "spec.rules[0].to.pahts: unknown field 'pahts'" in ran.stderr
+    assert "did you mean paths?" in ran.stderr
+    far = document.replace('"service": "a"', '"scope": "mesh"').replace("pahts", "paths")
+    ran = place.cluster.try_kubectl("apply", "--filename=-", given=far)
+    assert ran.returncode == 1
+    assert "spec.scope" in ran.stderr
+
+
+def test_an_upgrade_makes_nothing_anew(place: Place) -> None:
+    before, root = place.secrets(), place.root()
+    words = ("--reuse-values", "--wait", "--timeout=180s", "--set=logLevel=debug")
+    place.done("upgrade", "ringfence", str(CHART), f"--namespace={SYSTEM}", *words)
+    assert (place.secrets(), place.root()) == (before, root)
+    bundle = place.cluster.get("mutatingwebhookconfiguration", "ringfence")["webhooks"][0]["clientConfig"]["caBundle"]
+    assert bundle
+
+
+def test_the_chart_installed_again_finds_what_it_left(place: Place) -> None:
+    before, root = place.secrets(), place.root()
+    told = place.helm("uninstall", "ringfence", f"--namespace={SYSTEM}", "--wait")
+    assert told.returncode == 0, told.stderr
+    kept = place.cluster.kubectl("get", "crd", "--output=name")
+    assert all(f"{plural(kind.name)}.{GROUP}" in kept for kind in KINDS)
+    assert place.cluster.get("persistentvolumeclaim", "ringfence-data", f"--namespace={SYSTEM}")
+    place.install()
+    assert (place.secrets(), place.root()) == (before, root)
+
+
+def test_a_lost_volume_is_told_and_mended_by_its_backup(place: Place) -> None:
+    cluster = place.cluster
+    before, root = place.secrets(), place.root()
+    backup = cluster.folder / "backup.pem"
+    backup.write_text(place.run("ca", "export", "--data", "/var/lib/ringfence/ca"))
+    cluster.kubectl("scale", "deploy/ringfence", "--replicas=0", f"--namespace={SYSTEM}")
+    until(lambda: "ringfence-" not in _pods(cluster), "no pod")
+    for path in place.volume.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    cluster.kubectl("scale", "deploy/ringfence", "--replicas=1", f"--namespace={SYSTEM}")
+    words = ("logs", "deploy/ringfence", "--container=authority", f"--namespace={SYSTEM}")
+    until(lambda: "holds no authority" in cluster.try_kubectl(*words).stdout, "words about the loss")
+    assert "bring back its volume, or a backup by ringfence ca import" in cluster.kubectl(*words)
+    assert not (place.volume / "ca").exists()
+
+    where = f"--namespace={SYSTEM}"
+    cluster.kubectl("create", "secret", "generic", "ringfence-authority", f"--from-file=ca.pem={backup}", where)
+    more = ("--reuse-values", "--set=ca.existingSecret=ringfence-authority", "--wait", "--timeout=180s")
+    place.done("upgrade", "ringfence", str(CHART), f"--namespace={SYSTEM}", *more)
+    assert (place.secrets(), place.root()) == (before, root)
+
+
+def _pods(cluster: Cluster) -> str:
+    return cluster.kubectl("get", "pods", f"--namespace={SYSTEM}", "--output=name")
