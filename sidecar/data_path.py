@@ -64,7 +64,7 @@ class DataPath:
         self._own_addresses = pod.addresses if pod is not None else ()
         self._redirect: RedirectCheck | None = None
         if pod is not None and pod.expect_redirect:
-            self._redirect = RedirectCheck(log.bind("redirect"), listens=lambda: self._intercept is not None)
+            self._redirect = RedirectCheck(log.bind("redirect"))
         self.draining = False
         self.bundles: tuple[TrustBundle, ...] = ()
         """In force; empty before the first snapshot."""
@@ -340,6 +340,8 @@ class DataPath:
                 self._inbound.direct.stop()  # a later snapshot begins anew
                 raise CannotEnforceError(f"intercept of {workload.namespace}/{workload.service}: {error}") from error
             self._intercept = workload.intercept
+            if self._redirect is not None:
+                self._redirect.listening()
 
     def enforce(self) -> None:
         """Put what was prepared in force: nothing can fail, and it is done between two turns of the loop."""

@@ -9,7 +9,6 @@ Judging again what was let in before is the same without remarks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from ipaddress import IPv6Address, ip_address
 from typing import Any, Final, Protocol
 
 from ringfence.policy.decide import CallerView, Decision, DecisionTable
@@ -20,6 +19,7 @@ from ringfence.snapshot import ForwardedFor
 from ringfence.spiffe import SpiffeId
 from sidecar.facts import ConnectionFacts, From, RequestFacts
 from sidecar.http1.fields import plain_name
+from sidecar.plain_address import plain_address
 from sidecar.relay import RelayFacts
 from sidecar.remarks import Remarked, Remarks
 from sidecar.tokens.reader import NO_TOKENS, Asking, TokenReader
@@ -163,13 +163,3 @@ def _certain(decision: Decision, facts: RequestFacts) -> Decision:
     """``decision``, unless what it goes by is one thing to the judge and may be another to the app: refused, as an
     ambiguous path is, observed or not."""
     return _AMBIGUOUS if facts.ambiguous and decision.permitted else decision
-
-
-def plain_address(address: bytes) -> str:
-    """An IP address in the one form that rules have it: an IPv4 address that came over an IPv6 socket is itself."""
-    try:
-        parsed = ip_address(address.decode("ascii"))
-    except ValueError:
-        return ""  # of no network: whatever is narrowed to some does not hold
-    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return str(mapped or parsed)

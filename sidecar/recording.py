@@ -19,6 +19,7 @@ from ringfence.policy.reasons import DenyReason, ReasonKind
 from sidecar.flows.table import CallerFlows, FlowTable
 from sidecar.metrics import OVERFLOW, Count, Histogram, SidecarMetrics
 from sidecar.noted_calls import DENIED, SHADOW, WOULD_DENY, Note, NotedCalls
+from sidecar.plain_address import plain_address
 from sidecar.refusal import Refusal, known_reason
 from sidecar.relay import RelayFacts
 from sidecar.remarks import Remarks
@@ -160,12 +161,16 @@ class Recorder:
 
     def flows_of(self, facts: RelayFacts, protocol: str) -> CallerFlows | None:
         """Where the calls of an inbound connection are counted; None for an outbound one: its other end counts them."""
-        return self.flows.of(facts.peer, facts.port, protocol) if facts.direction == "inbound" else None
+        return self._flows_of(facts, protocol) if facts.direction == "inbound" else None
+
+    def _flows_of(self, facts: RelayFacts, protocol: str) -> CallerFlows:
+        address = "" if facts.peer else plain_address(facts.address)
+        return self.flows.of(facts.peer, facts.port, protocol, address)
 
     def connection_judged(self, facts: RelayFacts, decision: Decision, shadow: Decision | None = None) -> None:
         """An inbound connection was judged unread, for the first time; what no policy refused is no verdict."""
         if facts.port and not (isinstance(decision, Deny) and decision.reason in _NO_VERDICTS):
-            self.flows.of(facts.peer, facts.port, "tcp").connected(decision, shadow)
+            self._flows_of(facts, "tcp").connected(decision, shadow)
 
     def detected(self, facts: RelayFacts) -> None:
         """It was found out what a connection to a port of protocol ``auto`` speaks: ``facts.protocol``."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 from ringfence.kit.log import Logger
@@ -27,14 +26,13 @@ _KEPT: Final = 256  # of those who dialled it: the app may, too
 class RedirectCheck:
     """``waiting_for``: None once the rules were found in force, and as long as they are."""
 
-    def __init__(self, log: Logger, *, listens: Callable[[], bool], canaries: tuple[Canary, ...] = CANARIES) -> None:
-        """``listens``: whether the outbound port is open yet."""
+    def __init__(self, log: Logger, *, canaries: tuple[Canary, ...] = CANARIES) -> None:
         self._log = log
-        self._listens = listens
+        self._listening = asyncio.Event()
         self._canaries = canaries
         self._arrived: deque[tuple[str, int]] = deque(maxlen=_KEPT)
         self._arrival = asyncio.Event()
-        self.waiting_for: str | None = "its redirect, which is not tried yet"
+        self.waiting_for: str | None = "its redirect, which is not tried before the outbound port is open"
 
     def arrived(self, remote: tuple[str, int]) -> None:
         """A connection to a canary came to the outbound port from there."""
@@ -42,15 +40,18 @@ class RedirectCheck:
         self._arrival.set()
 
     async def keep(self) -> None:
-        """Look, for ever."""
+        """Look, for ever, from when there is a port to which anything could be led."""
+        await self._listening.wait()
         while True:
             await self.look()
             await asyncio.sleep(RETRY_SECONDS if self.waiting_for is not None else AGAIN_SECONDS)
 
+    def listening(self) -> None:
+        """The outbound port is open."""
+        self._listening.set()
+
     async def look(self) -> None:
         """Once."""
-        if not self._listens():
-            return
         missed: list[str] = []
         led = 0
         for canary in self._canaries:

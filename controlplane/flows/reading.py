@@ -41,6 +41,7 @@ def _flow(told: control_pb2.Flow, service: str, now: float) -> Flow | None:
     last_seen = min(max(told.last_seen, earliest), now) if told.last_seen == told.last_seen else now
     first_seen = min(max(told.first_seen, earliest), last_seen) if told.first_seen == told.first_seen else last_seen
     flow = Flow(
+        address=told.address,
         caller=caller,
         service=service,
         port=told.port,

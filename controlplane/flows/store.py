@@ -29,6 +29,7 @@ from sqlalchemy import (
     delete,
     event,
     func,
+    literal,
     select,
     update,
 )
@@ -40,14 +41,26 @@ from controlplane.flows.query import FlowAnswer, FlowQuery
 from ringfence.policy.learning.flow import Flow, Verdict
 from ringfence.spiffe import SpiffeId
 
-VERSION: Final = 1
+VERSION: Final = 2
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR
 _WAIT_SECONDS: Final = 5.0
 _WRITES: Final = "ringfence_writes"
 
 _METADATA: Final = MetaData()
-_KEYS: Final = ("service", "caller", "port", "protocol", "method", "path", "verdict", "rule", "reason", "shadow")
+_KEYS: Final = (
+    "service",
+    "caller",
+    "port",
+    "protocol",
+    "method",
+    "path",
+    "verdict",
+    "rule",
+    "reason",
+    "shadow",
+    "address",
+)
 _FLOWS: Final = Table(
     "flows",
     _METADATA,
@@ -97,9 +110,13 @@ class FlowStore:
             self._engine = _engine(path)
             with self._transaction() as connection:
                 found = connection.exec_driver_sql("PRAGMA user_version").scalar()
-                if found not in (0, VERSION):
+                if found not in (0, 1, VERSION):
                     raise FlowStoreError(f"{path} is of version {found} (run the newer release, or remove the file)")
+                if found == 1:
+                    _keep_version_1(connection)
                 _METADATA.create_all(connection)
+                if found == 1:
+                    _take_over_version_1(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
         except (SQLAlchemyError, OSError) as error:
             raise self._failed(error) from error
@@ -206,6 +223,19 @@ class FlowStore:
         )
 
 
+def _keep_version_1(connection: Connection) -> None:
+    """Its flows had no address, which is part of the key now."""
+    connection.exec_driver_sql("ALTER TABLE flows RENAME TO flows_1")
+
+
+def _take_over_version_1(connection: Connection) -> None:
+    held = Table("flows_1", MetaData(), *(Column(one.name, one.type) for one in _FLOWS.c if one.name != "address"))
+    columns = [one.name for one in _FLOWS.c]
+    taken = select(*(held.c[name] if name != "address" else literal("").label("address") for name in columns))
+    connection.execute(insert(_FLOWS).from_select(columns, taken))
+    held.drop(connection)
+
+
 def _engine(path: Path) -> Engine:
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(path)),
@@ -249,6 +279,7 @@ def _row(flow: Flow, bucket: int) -> dict[str, Any]:
         "bucket": bucket,
         "service": flow.service,
         "caller": str(flow.caller) if flow.caller is not None else "",
+        "address": flow.address,
         "port": flow.port,
         "protocol": flow.protocol,
         "method": flow.method,

@@ -73,7 +73,7 @@ def flow_lines(flows: Sequence[Flow]) -> Iterator[str]:
         return
     rows = [
         (
-            caller_words(flow.caller),
+            caller_words(flow.caller, flow.address),
             flow.service,
             str(flow.port),
             _call_words(flow),

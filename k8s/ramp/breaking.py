@@ -34,8 +34,8 @@ def from_flows(flows: Iterable[Mapping[str, Any]], namespace: str, permissive: C
         service, verdict = text(flow, "service"), text(flow, "verdict")
         if service.partition("/")[0] != namespace:
             continue
-        caller = text(flow, "caller") or UNAUTHENTICATED
-        plaintext = caller == UNAUTHENTICATED and service.partition("/")[2] not in permissive
+        caller = _caller(flow)
+        plaintext = not text(flow, "caller") and service.partition("/")[2] not in permissive
         if verdict == "would_deny" or (verdict == "permit" and plaintext):
             why = text(flow, "reason") if verdict == "would_deny" else "plaintext"
             yield Breaking(
@@ -54,13 +54,19 @@ def from_noted(calls: Iterable[Mapping[str, Any]]) -> Iterator[Breaking]:
     for call in calls:
         if text(call, "outcome") == "would_deny":
             yield Breaking(
-                caller=text(call, "caller") or UNAUTHENTICATED,
+                caller=_caller(call),
                 called=f"{text(call, 'service')}:{integer(call, 'port') or 0}",
                 call=f"{text(call, 'method')} {text(call, 'path')}".strip() or text(call, "protocol"),
                 why=text(call, "reason"),
                 calls=1,
                 last_seen="",
             )
+
+
+def _caller(told: Mapping[str, Any]) -> str:
+    """In the words of ``policy flows``."""
+    address = text(told, "address")
+    return text(told, "caller") or (f"{UNAUTHENTICATED} at {address}" if address else UNAUTHENTICATED)
 
 
 def united(found: Iterable[Breaking]) -> list[Breaking]:

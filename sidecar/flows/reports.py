@@ -27,6 +27,8 @@ def take_reports(table: FlowTable) -> list[pb.FlowReport]:
             key = row.key
             flow = pb.Flow(
                 caller=flows.caller,
+                # Who is refused is not listed by address: it would cost the evidence of those who pass.
+                address=flows.address if key.passed else "",
                 port=flows.port,
                 protocol=flows.protocol,
                 method=key.method,
@@ -66,6 +68,6 @@ def absorb(table: FlowTable, message: bytes) -> None:
         if flow.path == "*":
             segments = ("*",)
         key = RowKey(flow.method, segments, Verdict(flow.verdict), flow.rule, flow.reason, flow.shadow)
-        told = table.of(flow.caller, flow.port, flow.protocol)
+        told = table.of(flow.caller, flow.port, flow.protocol, flow.address)
         told.told(key, count=flow.count, missed=flow.missed, first_seen=flow.first_seen)
     table.unrecorded += report.unrecorded

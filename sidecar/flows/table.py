@@ -26,6 +26,7 @@ from sidecar.http1.lines import METHODS
 LIMIT_ROWS: Final = 4096  # of calls that passed, and as many of calls that were refused
 LIMIT_CALLER_ROWS: Final = 512  # of one caller, of each kind
 LIMIT_CALLERS: Final = 2048
+LIMIT_ADDRESSES: Final = 256  # of callers without an identity, for as long as the process lives
 LIMIT_KNOWN: Final = 2048  # calls of one caller that are found by a look-up
 LIMIT_KNOWN_OF_ALL: Final = 65_536
 LIMIT_LOOKS: Final = 8192  # at calls of one caller that are not, between two reports
@@ -34,10 +35,23 @@ LIMIT_LOOKS: Final = 8192  # at calls of one caller that are not, between two re
 class CallerFlows:
     """The calls of one caller to one port in one protocol."""
 
-    __slots__ = ("_alike", "_held", "_known", "_looks", "_places", "_rows", "_table", "caller", "port", "protocol")
+    __slots__ = (
+        "_alike",
+        "_held",
+        "_known",
+        "_looks",
+        "_places",
+        "_rows",
+        "_table",
+        "address",
+        "caller",
+        "port",
+        "protocol",
+    )
 
-    def __init__(self, table: FlowTable, caller: str, port: int, protocol: str) -> None:
+    def __init__(self, table: FlowTable, caller: str, port: int, protocol: str, address: str) -> None:
         self.caller = caller
+        self.address = address
         self.port = port
         self.protocol = protocol
         self._rows: dict[RowKey, Row] = {}
@@ -200,7 +214,8 @@ class FlowTable:
         """Calls judged since the last report that no row counts."""
         self.known = 0
         """Calls of all callers that are found by a look-up."""
-        self._callers: dict[tuple[str, int, str], CallerFlows] = {}
+        self._callers: dict[tuple[str, int, str, str], CallerFlows] = {}
+        self._addresses: set[str] = set()
         self._active: dict[CallerFlows, None] = {}
         self._left = {True: LIMIT_ROWS, False: LIMIT_ROWS}
 
@@ -213,14 +228,20 @@ class FlowTable:
     def empty(self) -> bool:
         return not self._active and not self.unrecorded
 
-    def of(self, caller: str, port: int, protocol: str) -> CallerFlows:
-        """The flows of a caller (its SPIFFE ID, empty without one); asked for once a connection."""
-        key = (caller, port, protocol)
+    def of(self, caller: str, port: int, protocol: str, address: str = "") -> CallerFlows:
+        """The flows of a caller (its SPIFFE ID, empty without one); asked for once a connection. ``address``: of a
+        caller without one, who is told by it, unless there are too many of them."""
+        if address and address not in self._addresses:
+            if len(self._addresses) < LIMIT_ADDRESSES:
+                self._addresses.add(address)
+            else:
+                address = ""
+        key = (caller, port, protocol, address)
         found = self._callers.pop(key, None)
         if found is None:
             if len(self._callers) >= LIMIT_CALLERS:
                 del self._callers[next(iter(self._callers))]  # what it counted since the last report is in _active
-            found = CallerFlows(self, caller, port, protocol)
+            found = CallerFlows(self, caller, port, protocol, address)
         self._callers[key] = found
         return found
 

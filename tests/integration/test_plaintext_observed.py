@@ -11,6 +11,7 @@ import pytest
 
 from ringfence.policy.model import Allowlist, Denylist, PolicySet, Rule
 from ringfence.snapshot import PortMode, Protocol
+from sidecar.flows.reports import take_reports
 from tests.data_path import HTTP_PORT, TCP_PORT, HttpClient, Mesh, echo_app, http_app, plaintext_rule, rule, until
 
 HTTPS = (Protocol.HTTP, Protocol.AUTO)
@@ -46,6 +47,8 @@ async def test_requests_in_plaintext_pass_and_are_told(protocol: Protocol, rules
         assert told(mesh) == [("", "127.0.0.1", "unauthenticated")] * 2
         counted = mesh.api.metrics.would_deny.at("", "shop/api", str(HTTP_PORT), "unauthenticated")
         assert counted.value == 2
+        [flow] = [flow for report in take_reports(mesh.api.recorder.flows) for flow in report.flows]
+        assert (flow.caller, flow.address, flow.verdict, flow.count) == ("", "127.0.0.1", "would_deny", 2)
         mesh.put(PolicySet(allowlists=observed(FOR_WEB).allowlists))
         assert (await client.ask("GET", "/orders/3")).json()["reason"] == "unauthenticated"
         client.close()
@@ -65,6 +68,8 @@ async def test_opaque_plaintext_passes_and_is_told(protocol: Protocol, greeting:
         writer.write(b"\x00\x01ping")
         assert await asyncio.wait_for(reader.readexactly(6), 20) == b"\x00\x01ping"
         assert told(mesh) == [("", "127.0.0.1", "unauthenticated")]
+        [flow] = [flow for report in take_reports(mesh.api.recorder.flows) for flow in report.flows]
+        assert (flow.caller, flow.address, flow.protocol, flow.count) == ("", "127.0.0.1", "tcp", 1)
         mesh.put(PolicySet(allowlists=observed(FOR_WEB).allowlists))
         with contextlib.suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(), 20) == b""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from controlplane.flows.reading import LATE_SECONDS, flows_of
 from controlplane.flows.store import DAY, HOUR, FlowLimits, FlowStore, FlowStoreError
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.operate.flows_api import query_of
+from controlplane.policy.flows import flow_lines
 from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import Logger
 from ringfence.policy.learning.flow import Flow, Verdict
@@ -62,6 +65,10 @@ def test_a_report_is_about_the_service_that_the_control_plane_says() -> None:
         {"caller": "spiffe://shop.example/ns/shop/sa/web\n"},
         {"caller": "spiffe://shop.example"},
         {"caller": "https://shop.example/x"},
+        {"address": "10.0.0.7"},
+        {"caller": "", "address": "10.0.0.07"},
+        {"caller": "", "address": "fd00::0007"},
+        {"caller": "", "address": "nowhere"},
         {"port": 0},
         {"port": 70000},
         {"protocol": "smtp"},
@@ -274,3 +281,33 @@ def test_a_question_that_is_none_is_refused(words: dict[str, str]) -> None:
     assert query_of({"since": "1.5", "service": "shop/orders", "verdict": "deny", "limit": "3"}) == FlowQuery(
         since=1.5, service="shop/orders", verdict=Verdict.DENY, limit=3
     )
+
+
+def test_callers_without_an_identity_are_kept_by_their_addresses(tmp_path: Path) -> None:
+    store = FlowStore(tmp_path / "flows.db")
+    strangers = [told(caller="", address=address) for address in ("10.0.0.7", "fd00::7", "10.0.0.7", "")]
+    store.add("shop/orders", read(*strangers)[0], 0, NOW)
+    found = store.ask(FlowQuery(caller=""))
+    assert sorted((flow.address, flow.count) for flow in found.flows) == [("", 3), ("10.0.0.7", 6), ("fd00::7", 3)]
+    assert [line.split("  ")[0] for line in flow_lines(found.flows)][1] == "unauthenticated at 10.0.0.7"
+    store.close()
+
+
+def test_what_an_earlier_release_kept_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    FlowStore(path).close()
+    columns = "bucket, service, caller, port, protocol, method, path, verdict, rule, reason, shadow"
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("DROP TABLE flows")
+        database.execute(
+            f"CREATE TABLE flows ({columns}, count, missed, first_seen, last_seen, PRIMARY KEY ({columns})) "
+            "WITHOUT ROWID"
+        )
+        key = (int(NOW), "shop/orders", str(WEB), 8080, "http", "GET", "/orders", "permit", "a/b/c", "", "")
+        database.execute(f"INSERT INTO flows VALUES ({', '.join('?' * 15)})", (*key, 3, 1, NOW, NOW))
+        database.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        store = FlowStore(path)
+        [flow] = store.ask(FlowQuery()).flows
+        assert (flow.caller, flow.address, flow.path, flow.count, flow.missed) == (WEB, "", "/orders", 3, 1)
+        store.close()

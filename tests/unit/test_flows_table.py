@@ -13,6 +13,7 @@ from ringfence.policy.paths import judged_path
 from ringfence.policy.reasons import DenyReason
 from sidecar.flows import table as limits
 from sidecar.flows.places import LIMIT_PLACES, LIMIT_WORDS
+from sidecar.flows.reports import absorb, take_reports
 from sidecar.flows.rows import Row
 from sidecar.flows.table import FlowTable
 from sidecar.http1.lines import METHODS
@@ -269,3 +270,20 @@ def test_short_cuts_lead_to_the_shape_that_a_look_finds(paths: list[bytes]) -> N
 
 def test_the_methods_that_are_kept_are_those_that_a_rule_can_name() -> None:
     assert {method.decode() for method in METHODS} == set(DOCUMENT_METHODS)
+
+
+def test_whoever_has_no_identity_is_told_by_its_address_as_far_as_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "LIMIT_ADDRESSES", 2)
+    table = made()
+    for number in (1, 2, 3, 4, 1):
+        table.of("", 8080, "http", f"10.0.0.{number}").seen(OBSERVED, b"GET", b"/orders")
+    table.of("", 8080, "http", "10.0.0.1").seen(REFUSED, b"GET", b"/admin")
+    [report] = take_reports(table)
+    told = sorted((flow.address, flow.path, flow.count) for flow in report.flows)
+    assert told == [("", "/admin", 1), ("", "/orders", 2), ("10.0.0.1", "/orders", 2), ("10.0.0.2", "/orders", 1)]
+    parent = made()
+    absorb(parent, report.SerializeToString())
+    [again] = take_reports(parent)
+    assert sorted((flow.address, flow.path, flow.count) for flow in again.flows) == told

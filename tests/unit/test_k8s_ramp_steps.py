@@ -283,6 +283,8 @@ def test_plaintext_that_a_rule_permits_breaks_too_but_where_the_service_stays_op
     permitted = flow(verdict="permit", reason="")
     assert [one.why for one in from_flows([permitted], "shop", ())] == ["plaintext"]
     assert list(from_flows([permitted], "shop", {"api"})) == []
+    [known] = from_flows([{**permitted, "address": "10.244.0.7"}], "shop", ())
+    assert (known.caller, known.why) == ("unauthenticated at 10.244.0.7", "plaintext")
     assert united([*from_flows([permitted, permitted], "shop", ())])[0].calls == 6
 
 

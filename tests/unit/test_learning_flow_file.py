@@ -40,8 +40,10 @@ def flows(draw: st.DrawFn) -> Flow:
     words = st.sampled_from(["orders", "{id}", "v1", "{word}", ""])
     first = draw(st.integers(1, 2**39))
     count = draw(st.integers(1, 2**53))
+    caller = draw(st.sampled_from([None, WEB]))
     return Flow(
-        caller=draw(st.sampled_from([None, WEB])),
+        caller=caller,
+        address="" if caller is not None else draw(st.sampled_from(["", "10.0.0.7", "fd00::7"])),
         service="shop/orders",
         port=draw(st.integers(1, 65535)),
         protocol="tcp" if opaque else draw(st.sampled_from(["http", "http2", "grpc"])),
@@ -116,3 +118,9 @@ def test_all_problems_are_told_and_nothing_is_taken_of_a_file_that_has_any() -> 
     file, problems = read_file("\n".join(lines).encode(), "f")
     assert file.flows == ()
     assert [problem.line for problem in problems] == [2, 4]
+
+
+def test_a_file_of_an_earlier_release_has_no_addresses() -> None:
+    lines = content(FlowFile(flows=(FLOW,))).decode().replace(', "address": ""', "")
+    assert "address" not in lines
+    assert read_file(lines.encode(), "flows.jsonl") == (FlowFile(flows=(FLOW,)), [])

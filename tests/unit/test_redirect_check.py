@@ -12,6 +12,7 @@ import pytest
 from ringfence.kit.log import Logger
 from sidecar.redirect.canary import CANARIES, Canary
 from sidecar.redirect_check import RedirectCheck
+from tests.waiting import until
 
 
 class Kernel:
@@ -19,8 +20,8 @@ class Kernel:
 
     def __init__(self) -> None:
         self.leads = True
+        self.tried = 0
         self.log = io.StringIO()
-        self.listens = True
         self.others: list[tuple[str, int]] = []
 
     async def start(self) -> None:
@@ -28,11 +29,11 @@ class Kernel:
         port = self._server.sockets[0].getsockname()[1]
         self.check = RedirectCheck(
             Logger("redirect", stream=self.log),
-            listens=lambda: self.listens,
             canaries=(Canary("IPv4", "127.0.0.1", port),),
         )
 
     async def _took(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.tried += 1
         for other in self.others:
             self.check.arrived(other)
         if self.leads:
@@ -56,17 +57,20 @@ async def kernel() -> AsyncIterator[Kernel]:
 
 
 async def test_what_arrives_proves_the_redirect_and_is_said_once(kernel: Kernel) -> None:
-    assert kernel.check.waiting_for == "its redirect, which is not tried yet"
+    assert kernel.check.waiting_for == "its redirect, which is not tried before the outbound port is open"
     await kernel.check.look()
     assert kernel.check.waiting_for is None
     await kernel.check.look()
     assert kernel.said() == [("info", "redirect in force")]
 
 
-async def test_nothing_is_tried_before_the_outbound_port_is_open(kernel: Kernel) -> None:
-    kernel.listens = False
-    await kernel.check.look()
-    assert kernel.check.waiting_for == "its redirect, which is not tried yet"
+async def test_nothing_is_tried_before_the_outbound_port_is_open_and_at_once_then(kernel: Kernel) -> None:
+    keeping = asyncio.ensure_future(kernel.check.keep())
+    await asyncio.sleep(0)
+    assert kernel.tried == 0
+    kernel.check.listening()
+    await until(lambda: kernel.check.waiting_for is None)
+    keeping.cancel()
 
 
 async def test_somebody_who_answers_out_there_proves_nothing(kernel: Kernel) -> None:

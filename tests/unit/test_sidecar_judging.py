@@ -10,7 +10,8 @@ from ringfence.policy.decision import Deny, Permit
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import ForwardedFor
 from sidecar.caller import Caller
-from sidecar.judging import Judging, plain_address
+from sidecar.judging import Judging
+from sidecar.plain_address import plain_address
 from tests.data_path import WEB
 from tests.unit.test_recording import Recorded
 from tests.unit.test_sidecar_facts import http1

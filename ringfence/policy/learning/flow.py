@@ -28,6 +28,8 @@ class Verdict(StrEnum):
 class Flow:
     """Calls that were alike. ``caller`` is None for callers without an identity; ``service`` is a full name.
 
+    ``address``: where a caller without an identity called from, of calls that passed; empty for any other, and where
+    there were too many of them.
     ``protocol``: ``http``, ``http2``, ``grpc``, or ``tcp`` for connections judged unread, which have no method and no
     path. ``method``: ``{other}`` stands for any that is not well known. ``path``: as judged, in which ``{id}`` stands
     for a segment that looks made, ``{word}`` for one that took very many words, and ``{rest}`` at the end for a tail
@@ -52,6 +54,7 @@ class Flow:
     reason: str = ""
     shadow: str = ""
     missed: int = 0
+    address: str = ""
 
     @property
     def is_opaque(self) -> bool:
@@ -71,6 +74,8 @@ class Flow:
         return "/".join("0" if word in (PARAMETER, MERGED, REST) else word for word in self.path.split("/"))
 
 
-def caller_words(caller: SpiffeId | None) -> str:
+def caller_words(caller: SpiffeId | None, address: str = "") -> str:
     """A caller as people read it."""
-    return str(caller) if caller is not None else "unauthenticated"
+    if caller is not None:
+        return str(caller)
+    return f"unauthenticated at {address}" if address else "unauthenticated"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Final
 
@@ -31,11 +32,20 @@ def fault_of(flow: Flow) -> tuple[str, str] | None:
         return "service", "is not <namespace>/<name>"
     if flow.caller is not None and not flow.caller.path:
         return "caller", "is a trust domain and no workload"
+    if flow.address and (flow.caller is not None or not _is_address(flow.address)):
+        return "address", "is no address of a caller without an identity (written as 10.0.0.7 or fd00::7)"
     if not 1 <= flow.port <= PORT_MAXIMUM:
         return "port", f"is not from 1 to {PORT_MAXIMUM}"
     if flow.protocol not in PROTOCOLS:
         return "protocol", f"is not one of {', '.join(PROTOCOLS)}"
     return _call_fault(flow) or _verdict_fault(flow) or _evidence_fault(flow)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return str(ipaddress.ip_address(text)) == text
+    except ValueError:
+        return False
 
 
 def _call_fault(flow: Flow) -> tuple[str, str] | None:

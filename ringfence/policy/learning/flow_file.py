@@ -3,11 +3,11 @@
     {"format": "ringfence flows 1", "unrecorded": {"shop/orders": 12}}
     {"caller": "spiffe://shop.example/ns/shop/sa/web", "service": "shop/orders", "port": 8080, "protocol": "http",
      "method": "GET", "path": "/orders/{id}", "verdict": "permit", "rule": "shop/orders-callers/web-reads",
-     "reason": "", "shadow": "", "count": 31, "missed": 0,
+     "reason": "", "shadow": "", "count": 31, "missed": 0, "address": "",
      "first_seen": "2026-03-01T12:00:00.000Z", "last_seen": "2026-03-01T12:09:30.000Z"}
 
-(each flow on one line). ``caller`` is null without an identity; ``unrecorded`` are calls that no flow counts, a
-service. What is read is taken whole or refused whole, with each error's line.
+(each flow on one line; ``address`` may be left out). ``caller`` is null without an identity; ``unrecorded`` are calls
+that no flow counts, a service. What is read is taken whole or refused whole, with each error's line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ LIMIT_LINE_BYTES: Final = 16 << 10
 LIMIT_PROBLEMS: Final = 200
 
 _FIELDS: Final = tuple(one.name for one in fields(Flow))
-_TEXTS: Final = ("service", "protocol", "method", "path", "rule", "reason", "shadow")
+_LATER: Final = ("address",)  # fields that files of earlier releases do not have
+_TEXTS: Final = ("service", "protocol", "method", "path", "rule", "reason", "shadow", "address")
 _NUMBERS: Final = ("port", "count", "missed")
 _TIMES: Final = ("first_seen", "last_seen")
 
@@ -106,6 +107,7 @@ def flow_from(told: Any) -> Flow:
         if name not in _FIELDS:
             near = nearest(name, _FIELDS)
             raise _LineError(f"unknown field {shown(name)}", f"did you mean {near}?" if near else "remove it")
+    told = {**dict.fromkeys(_LATER, ""), **told}
     for name in _FIELDS:
         if name not in told:
             raise _LineError(f"{name} is missing", "export the flows again")

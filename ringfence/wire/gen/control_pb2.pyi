@@ -229,6 +229,7 @@ class Flow(_message.Message):
     MISSED_FIELD_NUMBER: _builtins.int
     FIRST_SEEN_FIELD_NUMBER: _builtins.int
     LAST_SEEN_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     caller: _builtins.str
     """SPIFFE ID; empty: without an identity"""
     port: _builtins.int
@@ -248,6 +249,8 @@ class Flow(_message.Message):
     first_seen: _builtins.float
     """Unix seconds"""
     last_seen: _builtins.float
+    address: _builtins.str
+    """of a caller without an identity; empty: not told"""
     def __init__(
         self,
         *,
@@ -264,10 +267,11 @@ class Flow(_message.Message):
         missed: _builtins.int = ...,
         first_seen: _builtins.float = ...,
         last_seen: _builtins.float = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "count", b"count", "first_seen", b"first_seen", "last_seen", b"last_seen", "method", b"method", "missed", b"missed", "path", b"path", "port", b"port", "protocol", b"protocol", "reason", b"reason", "rule", b"rule", "shadow", b"shadow", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "caller", b"caller", "count", b"count", "first_seen", b"first_seen", "last_seen", b"last_seen", "method", b"method", "missed", b"missed", "path", b"path", "port", b"port", "protocol", b"protocol", "reason", b"reason", "rule", b"rule", "shadow", b"shadow", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
