@@ -6,9 +6,8 @@ import asyncio
 import base64
 import json
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,8 @@ from k8s.platform import open_platform
 from ringfence.kit.backoff import Backoff
 from ringfence.kit.clock import FakeClock, SystemClock
 from ringfence.kit.log import Logger
-from ringfence.platform import DocumentStanding, PlatformError, Reading, ServerCertificate, Surroundings
-from ringfence.policy.problems import Problem
-from ringfence.spiffe import TrustBundle, TrustDomain
+from ringfence.platform import PlatformError, ServerCertificate, Surroundings
+from tests.agreeable_host import AgreeableHost, issued
 from tests.cluster_objects import namespace, pod
 from tests.fake_api_server import kubeconfig_of, serving
 from tests.waiting import until
@@ -36,50 +34,6 @@ _LOG = Logger("test", level="error")
 _ALLOWLIST = next(one for one in RESOURCES if one.kind == "Allowlist")
 _INJECT = json.dumps({"trust_domain": "shop.example", "image": "localhost/ringfence:test"})
 _OPTIONS = {"trust-domain": "shop.example", "inject": _INJECT}
-
-
-class _Host:
-    """A control plane that takes everything, with an authority of its own."""
-
-    def __init__(self) -> None:
-        self.ca = trustme.CA()
-        self.readings: list[Reading] = []
-        self.stirred: list[Callable[[], None]] = []
-
-    @property
-    def trust_bundle(self) -> TrustBundle:
-        return TrustBundle.from_pem(TrustDomain("shop.example"), self.ca.cert_pem.bytes())
-
-    @property
-    def settled(self) -> bool:
-        return bool(self.readings)
-
-    async def offer(self, reading: Reading) -> bool:
-        self.readings.append(reading)
-        return True
-
-    async def check(self, documents: Sequence[Any]) -> list[Problem]:
-        return []
-
-    def standings(self) -> Mapping[str, DocumentStanding]:
-        return {one.name: DocumentStanding(accepted=True) for one in self.readings[-1].documents}
-
-    def watch_standings(self, changed: Callable[[], None]) -> None:
-        self.stirred.append(changed)
-
-    async def server_certificate(self, dns_names: Sequence[str], lifetime_seconds: int) -> ServerCertificate:
-        return issued(self.ca, dns_names)
-
-
-def issued(ca: trustme.CA, dns_names: Sequence[str]) -> ServerCertificate:
-    leaf = ca.issue_cert(*dns_names)
-    now = datetime.now(UTC).timestamp()
-    return ServerCertificate(
-        chain_pem=b"".join(one.bytes() for one in leaf.cert_chain_pems),
-        key_pem=leaf.private_key_pem.bytes(),
-        not_before=now - 10,
-        not_after=now + 3600,
-    )
 
 
 def _review(content: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +55,7 @@ async def test_it_reads_the_cluster_and_keeps_right_what_is_its_own(
     tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     port = free_port()
-    host = _Host()
+    host = AgreeableHost()
     registry = CollectorRegistry()
     async with serving(tmp_path) as (fake, _):
         options = {
