@@ -107,6 +107,37 @@ class Cluster:
         program = str(self.settings.programs / "kubectl")
         return [*network_words(self.name), program, f"--kubeconfig={self.kubeconfig}", *words]
 
+    def helm(self, *words: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run helm, which finds and keeps its own things in the cluster's folder."""
+        program = str(self.settings.programs / "helm")
+        homes = {f"HELM_{name}_HOME": str(self.folder / "helm" / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
+        return subprocess.run(
+            [*network_words(self.name), program, f"--kubeconfig={self.kubeconfig}", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+            env=environment(self.name) | homes,
+        )
+
+    def volume(self, name: str) -> None:
+        """Make a PersistentVolume that any claim may take: a folder of the first node."""
+        folder = self.folder / "volumes" / name
+        folder.mkdir(parents=True)
+        folder.chmod(0o777)
+        volume = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "hostPath": {"path": str(folder)},
+                "persistentVolumeReclaimPolicy": "Retain",
+            },
+        }
+        self.apply(volume)
+
     def get(self, *words: str) -> Any:
         """`kubectl get` as a JSON document."""
         return json.loads(self.kubectl("get", *words, "--output=json"))

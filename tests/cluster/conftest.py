@@ -14,6 +14,8 @@ import pytest
 
 from tests.cluster import build, product_image
 from tests.cluster.cluster import Cluster, Settings, running
+from tests.cluster.mesh import Mesh, deploy_shop, install
+from tests.cluster.traces import PREFIX
 
 _NEEDED = ("go", "runc", "iptables", "ip", "buildah", "debootstrap", "nsenter", "unshare")
 
@@ -47,6 +49,21 @@ def cluster(programs: Path, image: Path) -> Iterator[Cluster]:
     """A cluster of one node that has the product's image, for all tests that leave it as it was."""
     with running(Settings(programs=programs, images=(image,))) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def meshed(programs: Path, image: Path) -> Iterator[Mesh]:
+    """A cluster in which the chart is installed, and the shop deployed into a namespace with the label.
+
+    ``TEST_CLUSTER=NAME`` takes one that is there (`python -m tests.cluster up`, then whatever its owner did to it).
+    """
+    if name := os.environ.get("TEST_CLUSTER"):
+        yield Mesh(cluster=Cluster(Settings(programs=programs, name=f"{PREFIX}{name}")), complaints="")
+        return
+    with running(Settings(programs=programs, images=(image,))) as made:
+        complaints = install(made)
+        deploy_shop(made)
+        yield Mesh(cluster=made, complaints=complaints)
 
 
 @pytest.fixture

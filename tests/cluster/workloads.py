@@ -36,3 +36,16 @@ def ringfence_pod(name: str, *words: str) -> dict[str, Any]:
     }
     spec = {"containers": [container], "restartPolicy": "Never", "terminationGracePeriodSeconds": 1}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def caller_pod(name: str, **spec: Any) -> dict[str, Any]:
+    """A pod that waits, so that calls can be made from it; ``spec``: more fields of its spec."""
+    container = {
+        "name": "caller",
+        "image": NAME,
+        "imagePullPolicy": "Never",
+        "command": ["sleep", "infinity"],
+        "securityContext": {"runAsUser": 1000},
+    }
+    whole = {"containers": [container], "terminationGracePeriodSeconds": 1, **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": whole}

@@ -1,0 +1,97 @@
+"""The mesh in a test cluster: installed by the chart, as anybody would, and the shop in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.product_image import NAME, REPOSITORY
+
+SYSTEM: Final = "ringfence-system"
+CHART: Final = REPOSITORY / "k8s" / "chart"
+SHOP: Final = REPOSITORY / "examples" / "shop"
+TRUST_DOMAIN: Final = "shop.example"
+_IMAGE, _, _TAG = NAME.rpartition(":")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mesh:
+    """A cluster with the mesh and the shop; ``complaints``: what helm said that was no answer."""
+
+    cluster: Cluster
+    complaints: str
+
+
+def install(cluster: Cluster, *more: str) -> str:
+    """Install the chart; what helm complained of."""
+    cluster.volume("authority")
+    values = (
+        f"trustDomain={TRUST_DOMAIN}",
+        f"image.repository={_IMAGE}",
+        f"image.tag={_TAG}",
+        "image.pullPolicy=Never",
+    )
+    words = [f"--set={value}" for value in (*values, *more)]
+    ran = cluster.helm(
+        "install",
+        "ringfence",
+        str(CHART),
+        f"--namespace={SYSTEM}",
+        "--create-namespace",
+        "--wait",
+        "--timeout=120s",
+        *words,
+    )
+    assert ran.returncode == 0, ran.stderr + state(cluster, SYSTEM)
+    return ran.stderr
+
+
+def deploy_shop(cluster: Cluster) -> None:
+    """The example's plain manifests, in a namespace with the label; its image is one that the node has."""
+    cluster.kubectl("create", "namespace", "shop")
+    cluster.kubectl("label", "namespace", "shop", "ringfence.io/inject=enabled")
+    rendered = cluster.kubectl("kustomize", str(SHOP / "kubernetes"))
+    cluster.kubectl("apply", "--filename=-", given=rendered.replace("python:3.13-slim", NAME))
+    cluster.kubectl("apply", f"--filename={SHOP / 'policies'}")
+    wait_rolled_out(cluster, "shop")
+
+
+def wait_rolled_out(cluster: Cluster, namespace: str) -> None:
+    for name in cluster.kubectl("get", "deployments", f"--namespace={namespace}", "--output=name").split():
+        rolled = cluster.try_kubectl("rollout", "status", f"--namespace={namespace}", name, "--timeout=90s")
+        assert rolled.returncode == 0, rolled.stderr + state(cluster, namespace) + state(cluster, SYSTEM)
+
+
+def call(cluster: Cluster, app: str, method: str, place: str) -> tuple[int, str]:
+    """One call from an app's container of the shop: the status (0: no answer) and what was answered."""
+    words = ("exec", "--namespace=shop", f"deploy/{app}", f"--container={app}", "--", "python3", "/apps/call.py")
+    return answered(cluster.kubectl(*words, method, place))
+
+
+def answered(printed: str) -> tuple[int, str]:
+    """What call.py of the shop printed."""
+    status, _, answer = printed.strip().partition(" ")
+    return (int(status), answer) if status.isdigit() else (0, f"{status} {answer}")
+
+
+def state(cluster: Cluster, namespace: str) -> str:
+    """What a failed test wants to be told of a namespace."""
+    told = [cluster.try_kubectl("get", "pods,events", f"--namespace={namespace}", "--output=wide").stdout]
+    for pod in _pods(cluster, namespace):
+        name = pod["metadata"]["name"]
+        words = ("logs", f"--namespace={namespace}", name, "--all-containers", "--prefix", "--tail=30")
+        told.append(cluster.try_kubectl(*words).stdout)
+    return "\n".join(told)
+
+
+def _pods(cluster: Cluster, namespace: str) -> Any:
+    listed = cluster.try_kubectl("get", "pods", f"--namespace={namespace}", "--output=json")
+    return json.loads(listed.stdout)["items"] if listed.returncode == 0 else []
+
+
+def why(cluster: Cluster, app: str) -> str:
+    """What an app's sidecar wrote of late."""
+    words = ("logs", "--namespace=shop", f"deploy/{app}", "--container=ringfence-sidecar", "--tail=200")
+    return cluster.kubectl(*words)

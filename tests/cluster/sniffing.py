@@ -1,0 +1,49 @@
+"""Prints, as lines of JSON, what crosses every interface of the network namespace that it runs in: sniffing.py MARK…
+
+For each frame that contains one of the marks, or goes to or from the mesh port, one line; the first line says that it
+listens. It ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import struct
+import sys
+
+_ALL_FRAMES = 0x0003
+_IPV4, _TCP = 0x0800, 6
+_HEADER = 14
+MESH_PORT = 15008
+
+
+def ports(frame: bytes) -> tuple[int, int]:
+    """Source and destination port of a TCP segment in IPv4; zeros for anything else."""
+    if len(frame) < _HEADER + 20 or struct.unpack_from("!H", frame, 12)[0] != _IPV4 or frame[_HEADER + 9] != _TCP:
+        return 0, 0
+    start = _HEADER + (frame[_HEADER] & 15) * 4
+    if len(frame) < start + 4:
+        return 0, 0
+    source, destination = struct.unpack_from("!HH", frame, start)
+    return source, destination
+
+
+def main(*marks: str) -> None:
+    wanted = [mark.encode() for mark in marks]
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(_ALL_FRAMES)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
+        print(json.dumps({"listening": True}), flush=True)
+        while True:
+            ready, _, _ = select.select([listening, sys.stdin], [], [])
+            if sys.stdin in ready:
+                return
+            frame, (interface, *_) = listening.recvfrom(1 << 17)
+            found = [mark.decode() for mark in wanted if mark in frame]
+            between = ports(frame)
+            if found or MESH_PORT in between:
+                print(json.dumps({"interface": interface, "marks": found, "ports": between}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
