@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +48,7 @@ from sidecar.metrics import SidecarMetrics
 from sidecar.policy_page import policy_shown
 from sidecar.process_metrics import ProcessMetrics
 from sidecar.readiness import Readiness
+from sidecar.resolvers import RESOLV_CONF, resolvers_in
 from sidecar.serving import CannotEnforceError, Serving
 from sidecar.settings import AccessLog, SidecarSettings
 from sidecar.signals import ListenError, SignalsServer
@@ -122,8 +124,16 @@ def _alone(
         metrics=metrics,
         recorder=recorder,
         app_refused=app_refused,
-        pod=settings.pod,
+        pod=replace(settings.pod, resolvers=_resolvers()) if settings.pod.addresses else settings.pod,
     )
+
+
+def _resolvers() -> tuple[str, ...]:
+    """Of the pod. They are read once, before an app of it runs: it may be able to write the file."""
+    try:
+        return resolvers_in(RESOLV_CONF.read_text(errors="replace"))
+    except OSError:
+        return ()
 
 
 def _by_workers(

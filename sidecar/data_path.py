@@ -62,6 +62,7 @@ class DataPath:
         """``app_refused`` is told of each port on which the app took no connection. ``limits``: descriptor of the table
         of limits that is shared with other processes, if there are any."""
         self._own_addresses = pod.addresses if pod is not None else ()
+        self._resolvers = pod.resolvers if pod is not None else ()
         self._redirect: RedirectCheck | None = None
         if pod is not None and pod.expect_redirect:
             self._redirect = RedirectCheck(log.bind("redirect"))
@@ -308,6 +309,7 @@ class DataPath:
             recorder=self._recorder,
             own_id=self._own_id,
             listen=self._listen,
+            resolvers=self._resolvers,
         )
         self._outbound.redirect_check = self._redirect
 

@@ -3,24 +3,27 @@ be refused. Pure, but for the clock that it is given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from ringfence.policy.decision import Permit
 from ringfence.policy.reasons import DenyReason
 from ringfence.snapshot import EgressRule
 from sidecar.egress import EgressFlow, EgressTable
+from sidecar.resolvers import PORT, RULE
 
 HOST_SECONDS: Final = 3.0
 OBSERVED_SECONDS: Final = 0.25
+_RESOLVER: Final = Permit("egress", RULE)
 _WOULD_DENY: Final = Permit("", "", would_deny=DenyReason.EGRESS_NOT_ALLOWED)
 
 
 class EgressJudge:
-    """Of one workload; ``now``: Unix seconds."""
+    """Of one workload; ``now``: Unix seconds; ``resolvers``: addresses of its name servers."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], resolvers: Collection[str] = ()) -> None:
         self._now = now
+        self._resolvers = frozenset(resolvers)
         self._table = EgressTable(())
         self._observe_until: float | None = None
 
@@ -37,7 +40,10 @@ class EgressJudge:
 
     def by_address(self, address: str, port: int) -> Permit | None:
         """By a rule, whatever is said there."""
-        return _permit(self._table.by_address(address, port))
+        permit = _permit(self._table.by_address(address, port))
+        if permit is None and port == PORT and address in self._resolvers:
+            return _RESOLVER
+        return permit
 
     def by_host(self, host: str, port: int) -> Permit | None:
         """By a rule that names the host."""

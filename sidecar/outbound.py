@@ -74,6 +74,7 @@ class Outbound:
         recorder: Recorder,
         own_id: SpiffeId,
         listen: Listen = listen,
+        resolvers: Collection[str] = (),
     ) -> None:
         self._context = context
         self._recorder = recorder
@@ -82,7 +83,7 @@ class Outbound:
         self._upstreams: dict[Destination, Upstream] = {}
         self._targets = Targets(recorder.metrics)
         self._detections = Detections(recorder)
-        self._egress = EgressJudge(context.clock.now)
+        self._egress = EgressJudge(context.clock.now, resolvers)
         self._servers: dict[Destination, asyncio.Server] = {}
         self._intercepting: list[asyncio.Server] = []
         self.undecided: set[Intercepted] = set()

@@ -17,5 +17,8 @@ class PodSettings:
     probes: tuple[Probe, ...] = ()
     """What the pod declares; answered on the signals listener, as the kubelet has no identity."""
 
+    resolvers: tuple[str, ...] = ()
+    """Name servers that the pod is told; not given, but found when the sidecar starts."""
+
     expect_redirect: bool = False
     """Not ready before it was tried that the kernel leads the app's connections here."""
