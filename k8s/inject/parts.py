@@ -179,7 +179,6 @@ def _variables(settings: InjectSettings, wishes: Wishes, probes: str) -> list[di
         _downward("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         _downward(f"{_ENV}INSTANCE", "metadata.name"),
         _downward(f"{_ENV}POD_ADDRESS", "status.podIPs"),
-        _downward(f"{_ENV}POD_ADDRESS", "status.podIPs"),
         *({"name": f"{_ENV}{name}", "value": value} for name, value in said.items()),
     ]
 

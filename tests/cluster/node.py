@@ -71,6 +71,7 @@ class Node:
 
     def start_containerd(self) -> None:
         (self._folder / "cni").mkdir()
+        (self._folder / "cni-bin").mkdir()
         (self._folder / "cni" / "10-pods.conflist").write_text(json.dumps(self._pod_network()))
         path = self._folder / "containerd.toml"
         path.write_text(
@@ -86,7 +87,7 @@ state = "/run/containerd-state"
   # Lowering it needs a capability that containers mostly lack.
   restrict_oom_score_adj = true
   [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = ["{self._programs}"]
+    bin_dirs = ["{self._programs}", "{self._folder}/cni-bin"]
     conf_dir = "{self._folder}/cni"
 """
         )

@@ -51,6 +51,7 @@ def test_every_pod_comes_out_as_it_must(golden: Golden, settings: InjectSettings
     assert [one["name"] for one in spec["initContainers"]] == [*first, names.SIDECAR_CONTAINER, *own]
     assert [one["name"] for one in spec["containers"]] == [one["name"] for one in before["spec"]["containers"]]
     sidecar = spec["initContainers"][len(first)]
+    assert len({one["name"] for one in sidecar["env"]}) == len(sidecar["env"]), "a variable stands twice"
     assert sidecar["restartPolicy"] == "Always" and sidecar["startupProbe"]["httpGet"]["port"] == 15020
     assert sidecar["securityContext"]["runAsNonRoot"] and sidecar["securityContext"]["runAsUser"] == 15100
     assert sidecar["securityContext"]["capabilities"] == {"drop": ["ALL"]}

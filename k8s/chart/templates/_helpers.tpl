@@ -16,6 +16,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{- define "ringfence.cniLabels" -}}
+app.kubernetes.io/name: ringfence
+app.kubernetes.io/component: cni
+app.kubernetes.io/part-of: ringfence
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
 {{- define "ringfence.selector" -}}
 app.kubernetes.io/name: ringfence
 app.kubernetes.io/component: control-plane
