@@ -13,25 +13,23 @@ from typing import Final
 from controlplane.control.servers import SNAPSHOT_LIMIT_BYTES
 from controlplane.intake.configuration import Configuration
 from controlplane.metrics import ControlPlaneMetrics
+from controlplane.push.digests import Digests
 from controlplane.push.distributor import Distributor
 from controlplane.push.ledger_file import LedgerFile
 from controlplane.push.readiness import Callers, ReadinessBoard, Verdict
 from controlplane.push.revisions import Catalog, Ledger, advance, amend, resumed, settled
-from controlplane.push.snapshots import build_snapshots
+from controlplane.push.sending import Sendable
+from controlplane.push.snapshots import Built, Inputs, build, build_snapshots
 from controlplane.push.workload_key import WorkloadKey
 from controlplane.tokens.keeper import KeyKeeper
 from controlplane.tokens.needs import with_needs
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
-from ringfence.mesh import workload_name
 from ringfence.policy.problems import Problem
 from ringfence.snapshot import Snapshot
 from ringfence.spiffe import TrustBundle
-from ringfence.wire.convert import WireError, snapshot_from_wire, snapshot_to_wire
 
 _LOGGED: Final = 20
-_FRAME_BYTES: Final = 1024
-_NOT_READY_BYTES: Final = 8  # what an endpoint that is not ready costs beyond one that is: a field, longer lengths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +49,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Isolation:
-    """How one workload that cannot be told what it should be is kept from holding up all others. ``least``: the
-    revision to go on from; revisions grow over several control planes by it."""
+    """A platform's ways: workloads are told what policy could let them call, and one that cannot be told what it should
+    be holds up no other. ``least``: the revision to go on from; revisions grow over several control planes by it."""
 
     least: Callable[[], int]
 
@@ -82,6 +80,9 @@ class Force:
         self._ledger_file = ledger_file
         self._distributor = distributor
         self._readiness = readiness
+        self._built = Built()
+        self._digested = Digests()
+        self._sendable = Sendable(SNAPSHOT_LIMIT_BYTES)
         self._callers = Callers.index({})
         self._not_ready: Mapping[WorkloadKey, Verdict] = {}
         self._bundles = bundles
@@ -103,14 +104,17 @@ class Force:
     ) -> Outcome:
         """Record and publish it. ``tried``: one whose policy is judged in shadow beside; ``mended``: tell that it is in
         force although it alters nothing."""
-        contents = await asyncio.to_thread(self._contents, configuration, tried)
+        built = await asyncio.to_thread(self._build, configuration)
+        contents = built.contents
+        if tried is not None:
+            contents = await asyncio.to_thread(self._beside, contents, tried)
         held = self._ledger if self.held is not None else resumed(self._ledger, contents)
         callers = await asyncio.to_thread(Callers.index, contents)
         not_ready = self._readiness.not_ready(contents, self._clock.monotonic())
         least = self._isolation.least() if self._isolation is not None else 0
         told = callers.told(contents, not_ready)
-        ledger, catalog = await asyncio.to_thread(advance, held, told, least)
-        unsendable = await asyncio.to_thread(_unsendable, catalog, self._distributor.catalog)
+        ledger, catalog = await asyncio.to_thread(advance, held, told, least, self._digested)
+        unsendable = await asyncio.to_thread(self._sendable.unsendable, catalog, self._distributor.catalog)
         if unsendable and self._isolation is None:
             mend = "give it fewer upstreams, rules or callers"
             problems = tuple(_at_head(configuration, text, mend) for text in unsendable.values())
@@ -118,7 +122,7 @@ class Force:
         if unsendable:
             self._log.error("workloads closed, as they cannot be told", problems=list(unsendable.values())[:_LOGGED])
             told = {**told, **{key: _closed(told[key]) for key in unsendable}}
-            ledger, catalog = await asyncio.to_thread(advance, held, told, least)
+            ledger, catalog = await asyncio.to_thread(advance, held, told, least, self._digested)
         if ledger != self._ledger:
             try:
                 await asyncio.to_thread(self._ledger_file.save, ledger)
@@ -126,7 +130,7 @@ class Force:
                 what = f"revision cannot be recorded in {self._ledger_file.path}: {error.strerror or error}"
                 mend = "make room on the disk, or let this process write there"
                 return Outcome(problems=(_at_head(configuration, what, mend),), again=True)
-        self._callers, self._not_ready = callers, not_ready
+        self._built, self._callers, self._not_ready = built, callers, not_ready
         self._readiness.keep(contents)
         self._metrics.workloads_not_ready.set(len(not_ready))
         changed = self._publish(configuration, ledger, catalog, mended=mended)
@@ -135,12 +139,23 @@ class Force:
             self._keys.want(set(needs.urls.values()), needs.rules)
         return Outcome(changed=changed)
 
-    def _contents(self, configuration: Configuration, tried: Configuration | None) -> dict[WorkloadKey, Snapshot]:
+    def _build(self, configuration: Configuration) -> Built:
+        """The snapshots, with what is as it was taken over."""
         fetched = self._keys.keys if self._keys is not None else {}
-        contents = _snapshots(configuration, self._bundles(), fetched)
-        if tried is None:
-            return contents
-        beside = _snapshots(tried, self._bundles(), fetched)
+        inputs = Inputs(
+            mesh=configuration.document.mesh,
+            policies=with_needs(configuration.policies, configuration.issuer_needs, fetched),
+            bundles=tuple(self._bundles()),
+            routes=configuration.routes,
+            pruned=self._isolation is not None,
+        )
+        return build(inputs, self._built)
+
+    def _beside(self, contents: Mapping[WorkloadKey, Snapshot], tried: Configuration) -> Mapping[WorkloadKey, Snapshot]:
+        """``contents`` with what would be in force by ``tried`` in their shadow."""
+        fetched = self._keys.keys if self._keys is not None else {}
+        policies = with_needs(tried.policies, tried.issuer_needs, fetched)
+        beside = build_snapshots(tried.document.mesh, policies, self._bundles(), 1, tried.routes)
         return {
             key: replace(snapshot, shadow=beside[key].policy) if key in beside else snapshot
             for key, snapshot in contents.items()
@@ -154,7 +169,7 @@ class Force:
             contents = self._callers.told(concerned, not_ready)
             least = self._isolation.least() if self._isolation is not None else 0
             held = self._distributor.catalog
-            ledger, catalog = await asyncio.to_thread(amend, self._ledger, held, contents, least)
+            ledger, catalog = await asyncio.to_thread(amend, self._ledger, held, contents, least, self._digested)
             if ledger.reserved != self._ledger.reserved:
                 try:
                     await asyncio.to_thread(self._ledger_file.save, ledger)
@@ -211,34 +226,6 @@ class Force:
                 offered_sidecars=offered,
             )
         return changed
-
-
-def _snapshots(
-    configuration: Configuration, bundles: Iterable[TrustBundle], fetched: Mapping[str, str]
-) -> dict[WorkloadKey, Snapshot]:
-    """Of revision 1, whatever their revision will be; ``fetched``: key sets by URL."""
-    policies = with_needs(configuration.policies, configuration.issuer_needs, fetched)
-    return build_snapshots(configuration.document.mesh, policies, bundles, 1, configuration.routes)
-
-
-def _unsendable(catalog: Catalog, held: Catalog) -> dict[WorkloadKey, str]:
-    """Own output, read as its sidecar will: what is too large for a message or would be refused there."""
-    found: dict[WorkloadKey, str] = {}
-    for workload, snapshot in catalog.snapshots.items():
-        before = held.snapshots.get(workload)
-        if before is not None and before.revision == snapshot.revision:
-            continue
-        name = workload_name(snapshot.workload.full_name, workload.instance)
-        message = snapshot_to_wire(snapshot)
-        unready = _NOT_READY_BYTES * sum(len(upstream.endpoints) for upstream in snapshot.upstreams)
-        if message.ByteSize() + unready > SNAPSHOT_LIMIT_BYTES - _FRAME_BYTES:
-            found[workload] = f"what {name} must be told is larger than {SNAPSHOT_LIMIT_BYTES} bytes"
-            continue
-        try:
-            snapshot_from_wire(message)
-        except WireError as error:
-            found[workload] = f"what {name} must be told would be refused by its sidecar: {error}"
-    return found
 
 
 def _closed(snapshot: Snapshot) -> Snapshot:

@@ -152,25 +152,37 @@ class ReadinessBoard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callers:
-    """Of the snapshots in force: whom each workload is an endpoint of, so that a change costs what it concerns."""
+    """Of the snapshots in force: whom each workload is an endpoint of, so that a change costs what it concerns.
+
+    Callers who are told the very same upstreams are one group.
+    """
 
     contents: Mapping[WorkloadKey, Snapshot]
     """As the documents and the platform have them; what sidecars say of themselves comes on top."""
 
     endpoints: Mapping[WorkloadKey, Endpoint]
-    of: Mapping[Endpoint, frozenset[WorkloadKey]]
+    groups: tuple[tuple[WorkloadKey, ...], ...]
+    of: Mapping[Endpoint, frozenset[int]]
 
     @classmethod
     def index(cls, contents: Mapping[WorkloadKey, Snapshot]) -> Callers:
-        of: dict[Endpoint, set[WorkloadKey]] = {}
+        grouped: dict[int, tuple[tuple[Upstream, ...], list[WorkloadKey]]] = {}
         for caller, snapshot in contents.items():
-            for upstream in snapshot.upstreams:
-                for endpoint in upstream.endpoints:
-                    of.setdefault(endpoint, set()).add(caller)
+            if snapshot.upstreams:
+                grouped.setdefault(id(snapshot.upstreams), (snapshot.upstreams, []))[1].append(caller)
+        told: dict[int, tuple[Upstream, list[int]]] = {}
+        for number, (upstreams, _) in enumerate(grouped.values()):
+            for upstream in upstreams:
+                told.setdefault(id(upstream), (upstream, []))[1].append(number)
+        of: dict[Endpoint, set[int]] = {}
+        for upstream, numbers in told.values():
+            for endpoint in upstream.endpoints:
+                of.setdefault(endpoint, set()).update(numbers)
         return cls(
             contents=contents,
             endpoints={workload: _endpoint(snapshot) for workload, snapshot in contents.items()},
-            of={endpoint: frozenset(callers) for endpoint, callers in of.items()},
+            groups=tuple(tuple(callers) for _, callers in grouped.values()),
+            of={endpoint: frozenset(numbers) for endpoint, numbers in of.items()},
         )
 
     def concerned(
@@ -178,19 +190,20 @@ class Callers:
     ) -> frozenset[WorkloadKey]:
         """The callers of all workloads whose verdict differs."""
         differing = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
-        found: set[WorkloadKey] = set()
+        numbers: set[int] = set()
         for key in differing:
             endpoint = self.endpoints.get(key)
             if endpoint is not None:
-                found |= self.of.get(endpoint, frozenset())
-        return frozenset(found)
+                numbers.update(self.of.get(endpoint, ()))
+        return frozenset(caller for number in numbers for caller in self.groups[number])
 
     def told(
         self, workloads: Iterable[WorkloadKey], not_ready: Mapping[WorkloadKey, Verdict]
     ) -> dict[WorkloadKey, Snapshot]:
         """The contents for ``workloads`` with their endpoints' readiness in them."""
         verdicts = {self.endpoints[key]: verdict for key, verdict in not_ready.items() if key in self.endpoints}
-        return {key: _told(self.contents[key], verdicts) for key in workloads}
+        telling = _Telling(verdicts)
+        return {key: telling.told(self.contents[key]) for key in workloads}
 
 
 def _endpoint(snapshot: Snapshot) -> Endpoint:
@@ -204,17 +217,42 @@ def _endpoint(snapshot: Snapshot) -> Endpoint:
     )
 
 
-def _told(snapshot: Snapshot, verdicts: Mapping[Endpoint, Verdict]) -> Snapshot:
-    if not verdicts or not any(end in verdicts for upstream in snapshot.upstreams for end in upstream.endpoints):
-        return snapshot
-    return replace(snapshot, upstreams=tuple(_upstream(upstream, verdicts) for upstream in snapshot.upstreams))
+class _Telling:
+    """Puts verdicts into snapshots; what many are told alike is made once."""
 
+    __slots__ = ("_lists", "_upstreams", "_verdicts")
 
-def _upstream(upstream: Upstream, verdicts: Mapping[Endpoint, Verdict]) -> Upstream:
-    return replace(
-        upstream,
-        endpoints=tuple(
-            replace(end, ready=end.ready and verdicts.get(end, READY).serves(end.port or upstream.port))
-            for end in upstream.endpoints
-        ),
-    )
+    def __init__(self, verdicts: Mapping[Endpoint, Verdict]) -> None:
+        self._verdicts = verdicts
+        # By the number of the object, which the contents keep alive meanwhile.
+        self._upstreams: dict[int, Upstream] = {}
+        self._lists: dict[int, tuple[Upstream, ...]] = {}
+
+    def told(self, snapshot: Snapshot) -> Snapshot:
+        if not self._verdicts or not snapshot.upstreams:
+            return snapshot
+        found = self._lists.get(id(snapshot.upstreams))
+        if found is None:
+            found = tuple(self._upstream(upstream) for upstream in snapshot.upstreams)
+            if all(one is other for one, other in zip(found, snapshot.upstreams, strict=True)):
+                found = snapshot.upstreams
+            self._lists[id(snapshot.upstreams)] = found
+        return snapshot if found is snapshot.upstreams else replace(snapshot, upstreams=found)
+
+    def _verdict(self, endpoint: Endpoint) -> Verdict:
+        return self._verdicts.get(endpoint, READY)
+
+    def _upstream(self, upstream: Upstream) -> Upstream:
+        found = self._upstreams.get(id(upstream))
+        if found is None:
+            found = upstream
+            if any(end in self._verdicts for end in upstream.endpoints):
+                found = replace(
+                    upstream,
+                    endpoints=tuple(
+                        replace(end, ready=end.ready and self._verdict(end).serves(end.port or upstream.port))
+                        for end in upstream.endpoints
+                    ),
+                )
+            self._upstreams[id(upstream)] = found
+        return found

@@ -14,14 +14,13 @@ all who have endpoints, so that none of them ever holds a higher revision than i
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from controlplane.push.digests import Digests
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.snapshot import Snapshot
-from ringfence.wire.convert import snapshot_to_wire
 
 RESERVE: Final = 1_000  # at the ten changes a second that are pushed at most, a write to disk every hundred seconds
 
@@ -56,21 +55,18 @@ class Catalog:
     snapshots: Mapping[WorkloadKey, Snapshot]
 
 
-def content_digest(snapshot: Snapshot) -> str:
-    """SHA-256 of the snapshot's message without its revision, lower hex."""
-    message = snapshot_to_wire(snapshot)
-    message.ClearField("revision")
-    return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()
-
-
-def advance(ledger: Ledger, contents: Mapping[WorkloadKey, Snapshot], least: int = 0) -> tuple[Ledger, Catalog]:
+def advance(
+    ledger: Ledger, contents: Mapping[WorkloadKey, Snapshot], least: int = 0, digested: Digests | None = None
+) -> tuple[Ledger, Catalog]:
     """The next ledger and the catalog to publish; their revision is the old one when nothing changed for anybody.
 
-    A new revision is at least ``least``: where several control planes tell the same sidecars, by the time. The
-    revisions that ``contents`` bear are ignored. The ledger must be on disk before the catalog is published; what
-    was set aside in the old one is not in the new.
+    A new revision is at least ``least``: where several control planes tell the same sidecars, by the time.
+    ``digested``: what was digested before. The revisions that ``contents`` bear are ignored. The ledger must be on disk
+    before the catalog is published; what was set aside in the old one is not in the new.
     """
-    digests = {str(workload): content_digest(snapshot) for workload, snapshot in contents.items()}
+    known = digested if digested is not None else Digests()
+    known.turn()
+    digests = {str(workload): known.of(snapshot) for workload, snapshot in contents.items()}
     unchanged = ledger.revision > 0 and digests == {key: stamp.digest for key, stamp in ledger.stamps.items()}
     revision = ledger.revision if unchanged else max(ledger.revision + 1, least)
     stamps: dict[str, Stamp] = {}
@@ -85,13 +81,18 @@ def advance(ledger: Ledger, contents: Mapping[WorkloadKey, Snapshot], least: int
 
 
 def amend(
-    ledger: Ledger, catalog: Catalog, contents: Mapping[WorkloadKey, Snapshot], least: int = 0
+    ledger: Ledger,
+    catalog: Catalog,
+    contents: Mapping[WorkloadKey, Snapshot],
+    least: int = 0,
+    digested: Digests | None = None,
 ) -> tuple[Ledger, Catalog]:
     """``advance`` for some workloads of the catalog, at a cost that grows with these alone.
 
     The ledger must be on disk before the catalog is published only where it has set more revisions aside.
     """
-    digests = {key: content_digest(snapshot) for key, snapshot in contents.items()}
+    known = digested.aside() if digested is not None else Digests()
+    digests = {key: known.of(snapshot) for key, snapshot in contents.items()}
     changed = {key for key, digest in digests.items() if ledger.stamps[str(key)].digest != digest}
     if not changed:
         return ledger, catalog

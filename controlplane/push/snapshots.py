@@ -2,29 +2,89 @@
 
 A sidecar receives its own workload, its own upstreams and the policy that protects it, and nothing of anybody
 else's: its memory does not grow with the mesh, and a stolen one betrays only its neighbours' addresses.
+
+What was built before is handed in: whatever comes out the same is the same object again, so that all who come later
+see at a glance what did not change.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from controlplane.push.merging import Share, unite
+from controlplane.push.pruning import Reach
 from controlplane.push.upstreams import Called, UpstreamMaker
 from controlplane.push.workload_key import WorkloadKey
+from controlplane.push.workloads import Standing, workload_of
 from ringfence.mesh import Instance, Mesh, Service
 from ringfence.policy.bound import BoundPolicy, Policies
-from ringfence.policy.labels import Labels
-from ringfence.routing.bind import Routes
-from ringfence.snapshot import ForwardedFor, ForwardProxy, Port, PortMode, Protocol, Snapshot, Workload
+from ringfence.policy.model import Allowlist, Denylist, EgressRule
+from ringfence.routing.bind import PortRoute, Routes
+from ringfence.snapshot import Snapshot
 from ringfence.spiffe import TrustBundle
 
+T = TypeVar("T")
+L = TypeVar("L", Allowlist, Denylist)
+
 _NOBODY: Final = BoundPolicy()
-Standing = tuple[Service, Instance]
-"""A workload as one of its services has it."""
+_NO_ROUTES: Final[Mapping[int, PortRoute]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What snapshots are made of.
+
+    ``policies`` are bound: full service name -> what decides about its calls; a service that is not in it is protected
+    by nothing and so refuses everybody. ``routes``, bound as well: how callers reach it, and what it takes of them.
+    ``pruned``: workloads are told what policy could let them call, and not what the mesh says that they call.
+    """
+
+    mesh: Mesh
+    policies: Policies
+    bundles: tuple[TrustBundle, ...]
+    routes: Routes = field(default_factory=lambda: MappingProxyType({}))
+    pruned: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Made:
+    """One snapshot and what it was made of."""
+
+    standing: tuple[Standing, ...]
+    routes: tuple[Mapping[int, PortRoute], ...]
+    shares: tuple[Share, ...]
+    bound: BoundPolicy
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Built:
+    """All snapshots, of revision 1 whatever their revision will be, and what the next building may take over."""
+
+    contents: Mapping[WorkloadKey, Snapshot] = field(default_factory=dict)
+    made: Mapping[WorkloadKey, _Made] = field(default_factory=dict)
+    upstreams: UpstreamMaker | None = None
+    reach: Reach | None = None
+
+
+def build(inputs: Inputs, before: Built) -> Built:
+    """One snapshot for each workload. Whatever order the documents had, equal configurations give equal snapshots."""
+    workloads: dict[WorkloadKey, list[Standing]] = {}
+    for service, instance in inputs.mesh.workloads:
+        workloads.setdefault(WorkloadKey(service.identity_of(instance), instance.name), []).append((service, instance))
+    upstreams = UpstreamMaker(inputs.mesh, inputs.routes, before.upstreams)
+    reach = Reach(inputs.mesh, inputs.policies, before.reach) if inputs.pruned else None
+    bundles = tuple(sorted(inputs.bundles, key=lambda bundle: bundle.trust_domain.name))
+    made: dict[WorkloadKey, _Made] = {}
+    for key, standing in workloads.items():
+        if len(standing) > 1:
+            standing.sort(key=lambda one: one[0].full_name)
+        called = _pruned(key, standing, reach) if reach is not None else _called(standing)
+        made[key] = _make(key, tuple(standing), inputs, before.made.get(key), (upstreams, called, bundles))
+    return Built(contents={key: one.snapshot for key, one in made.items()}, made=made, upstreams=upstreams, reach=reach)
 
 
 def build_snapshots(
@@ -34,36 +94,61 @@ def build_snapshots(
     revision: int,
     routes: Routes = MappingProxyType({}),
 ) -> dict[WorkloadKey, Snapshot]:
-    """One snapshot for each workload of ``mesh``, all stamped ``revision``.
+    """One snapshot for each workload of ``mesh``, all stamped ``revision``, from nothing."""
+    assert revision == 1, "revisions come later"
+    inputs = Inputs(mesh=mesh, policies=policies, bundles=tuple(bundles), routes=routes)
+    return dict(build(inputs, Built()).contents)
 
-    ``policies`` are bound: full service name -> what decides about its calls; a service that is not in it is protected
-    by nothing and so refuses everybody. ``routes``, bound as well: how callers reach it, and what it takes of them.
-    Whatever order the documents had, equal configurations give equal snapshots.
-    """
-    workloads: dict[WorkloadKey, list[Standing]] = {}
-    for service, instance in mesh.workloads:
-        workloads.setdefault(WorkloadKey(service.identity_of(instance), instance.name), []).append((service, instance))
-    upstreams = UpstreamMaker(mesh, routes)
-    ordered_bundles = tuple(sorted(bundles, key=lambda bundle: bundle.trust_domain.name))
-    found: dict[WorkloadKey, Snapshot] = {}
-    for key, standing in workloads.items():
-        standing.sort(key=lambda one: one[0].full_name)
-        bound = unite([_share(service, instance, policies) for service, instance in standing])
-        egress = {rule.name: rule for service, _ in standing for rule in service.egress}
-        egress |= {rule.name: rule for rule in bound.egress}
-        found[key] = Snapshot(
-            revision=revision,
-            workload=_workload(key, standing, routes),
-            upstreams=upstreams.make(_called(standing)),
-            allowlists=tuple(sorted(bound.policy.allowlists, key=lambda listed: listed.full_name)),
-            bundles=ordered_bundles,
-            egress=tuple(egress[name] for name in sorted(egress)),
-            denylists=tuple(sorted(bound.policy.denylists, key=lambda listed: listed.full_name)),
+
+_Around = tuple[UpstreamMaker, tuple[Called, ...], tuple[TrustBundle, ...]]
+
+
+def _make(
+    key: WorkloadKey, standing: tuple[Standing, ...], inputs: Inputs, before: _Made | None, around: _Around
+) -> _Made:
+    maker, called, bundles = around
+    routes = tuple(inputs.routes.get(service.full_name, _NO_ROUTES) for service, _ in standing)
+    shares = tuple(_share(service, instance, inputs.policies) for service, instance in standing)
+    bound = before.bound if before is not None and before.shares == shares else unite(shares)
+    held = before.snapshot if before is not None else None
+    if before is not None and before.standing == standing and before.routes == routes:
+        workload = before.snapshot.workload
+    else:
+        workload = _same(workload_of(key, standing, inputs.routes), held.workload if held is not None else None)
+    egress = _same(_egress(standing, bound), held.egress if held is not None else None)
+    upstreams = maker.make(called)
+    if held is None or not (
+        before is not None
+        and before.bound is bound
+        and held.workload is workload
+        and held.egress is egress
+        and held.upstreams is upstreams
+        and held.bundles == bundles
+    ):
+        held = Snapshot(
+            revision=1,
+            workload=workload,
+            upstreams=upstreams,
+            allowlists=_ordered(bound.policy.allowlists),
+            bundles=bundles,
+            egress=egress,
+            denylists=_ordered(bound.policy.denylists),
             observe_until=bound.policy.observe_until,
             shadow=bound.shadow,
             token_issuers=bound.issuers,
         )
-    return found
+    return _Made(standing=standing, routes=routes, shares=shares, bound=bound, snapshot=held)
+
+
+def _ordered(lists: tuple[L, ...]) -> tuple[L, ...]:
+    """By name; what is in order already as it is, since all workloads of a service share it."""
+    ordered = tuple(sorted(lists, key=lambda listed: listed.full_name))
+    return lists if ordered == lists else ordered
+
+
+def _same(new: T, old: T | None) -> T:
+    """``old`` itself where it says what ``new`` says."""
+    return old if old is not None and old == new else new
 
 
 def _share(service: Service, instance: Instance, policies: Policies) -> Share:
@@ -72,7 +157,13 @@ def _share(service: Service, instance: Instance, policies: Policies) -> Share:
     )
 
 
-def _called(standing: Sequence[Standing]) -> tuple[Called, ...]:
+def _egress(standing: Iterable[Standing], bound: BoundPolicy) -> tuple[EgressRule, ...]:
+    egress = {rule.name: rule for service, _ in standing for rule in service.egress}
+    egress |= {rule.name: rule for rule in bound.egress}
+    return tuple(egress[name] for name in sorted(egress))
+
+
+def _called(standing: Iterable[Standing]) -> tuple[Called, ...]:
     return tuple(
         dict.fromkeys(
             called for service, instance in standing for called in zip(service.upstreams, instance.listens, strict=True)
@@ -80,67 +171,6 @@ def _called(standing: Sequence[Standing]) -> tuple[Called, ...]:
     )
 
 
-def _workload(key: WorkloadKey, standing: Sequence[Standing], routes: Routes) -> Workload:
-    """A workload behind several services is told to people by the first of them that has ports."""
-    service, instance = next((one for one in standing if one[0].ports), standing[0])
-    # By the order of services, so that who is told first of two limits does not change by itself.
-    ports: dict[int, Port] = {}
-    for port in (port for one in standing for port in _ports(*one, routes)):
-        held = ports.get(port.port)
-        ports[port.port] = port if held is None else _both(held, port)
-    proxy = next((one.forward_proxy for one, _ in standing if one.forward_proxy is not None), None)
-    return Workload(
-        service=service.name,
-        namespace=service.namespace,
-        spiffe_id=key.spiffe_id,
-        mesh_host=instance.address,
-        mesh_port=instance.mesh_port,
-        ports=tuple(ports[number] for number in sorted(ports)),
-        intercept=next((one.intercept for one, _ in standing if one.intercept is not None), None),
-        forward_proxy=ForwardProxy(host=proxy.host, port=proxy.port) if proxy is not None else None,
-        instance=instance.name,
-        labels=_labels([one.labels for one, _ in standing]),
-    )
-
-
-def _ports(service: Service, instance: Instance, routes: Routes) -> Iterable[Port]:
-    held = routes.get(service.full_name, {})
-    for port, target, app in zip(service.ports, service.targets_of(instance), instance.apps, strict=True):
-        if target:
-            yield Port(
-                port=target,
-                protocol=port.protocol,
-                address=instance.address,
-                app_host=app.host,
-                app_port=app.port,
-                mode=port.mode,
-                proxy_protocol=port.proxy_protocol,
-                forwarded_for=port.forwarded_for,
-                limits=held[target].limits if target in held else (),
-            )
-
-
-def _both(one: Port, other: Port) -> Port:
-    """A port behind two services, as the stricter of both has it, with the limits of each."""
-    limits = list(one.limits)
-    for limit in other.limits:
-        if limit not in limits:
-            same = sum(limit.name == held.name for held in limits)
-            limits.append(replace(limit, name=f"{limit.name}-{same + 1}") if same else limit)
-    return replace(
-        one,
-        protocol=one.protocol if one.protocol is other.protocol else Protocol.AUTO,
-        mode=one.mode if one.mode is other.mode else PortMode.STRICT,
-        proxy_protocol=one.proxy_protocol and other.proxy_protocol,
-        forwarded_for=one.forwarded_for if one.forwarded_for is other.forwarded_for else ForwardedFor.REPLACE,
-        limits=tuple(limits),
-    )
-
-
-def _labels(labels: Sequence[Labels]) -> Labels:
-    """All of them but those in which services contradict each other."""
-    if len(labels) == 1:
-        return labels[0]
-    united = {label for one in labels for label in one}
-    times = Counter(name for name, _ in united)
-    return tuple(sorted(label for label in united if times[label[0]] == 1))
+def _pruned(key: WorkloadKey, standing: Iterable[Standing], reach: Reach) -> tuple[Called, ...]:
+    namespace = next(service.namespace for service, _ in standing)
+    return reach.of(key.spiffe_id, namespace)

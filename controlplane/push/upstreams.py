@@ -11,17 +11,19 @@ from ringfence.kit.addresses import SocketAddress
 from ringfence.mesh import DirectService, Mesh, Service, UpstreamReference
 from ringfence.routing.bind import Routes
 from ringfence.snapshot import Endpoint, Transport, Upstream
+from ringfence.wire.convert import ENDPOINT_LIMIT
 
 Called = tuple[UpstreamReference, SocketAddress | None]
 """What a workload calls, and where its sidecar listens for that; None: nowhere, the app's own calls are intercepted."""
 
 
 class UpstreamMaker:
-    """Makes upstreams of one mesh under one set of routes."""
+    """Makes upstreams of one mesh under one set of routes; ``before``: one whose values are taken over where they say
+    the same, the very objects."""
 
-    __slots__ = ("_endpoints", "_made", "_routes", "_services", "_tuples")
+    __slots__ = ("_before", "_endpoints", "_made", "_routes", "_seen", "_services", "_tuples")
 
-    def __init__(self, mesh: Mesh, routes: Routes) -> None:
+    def __init__(self, mesh: Mesh, routes: Routes, before: UpstreamMaker | None = None) -> None:
         self._services: Mapping[str, Service | DirectService] = {
             **{service.full_name: service for service in mesh.services},
             **{service.full_name: service for service in mesh.direct_services},
@@ -30,12 +32,28 @@ class UpstreamMaker:
         self._endpoints: dict[tuple[str, int], tuple[Endpoint, ...]] = {}
         self._made: dict[tuple[str, int, SocketAddress | None], Upstream] = {}
         self._tuples: dict[tuple[Called, ...], tuple[Upstream, ...]] = {}
+        self._seen: dict[int, tuple[tuple[Called, ...], tuple[Upstream, ...]]] = {}
+        self._before = before
+        if before is not None:
+            before._before = None  # or every one that ever was would live on
 
     def make(self, called: tuple[Called, ...]) -> tuple[Upstream, ...]:
         """Those of one workload, in an order of their own: by listener, or by service and port."""
+        known = self._seen.get(id(called))
+        if known is not None:
+            return known[1]
+        found = self._make(called)
+        # Kept beside what it was made of, so that no other object gets its number.
+        self._seen[id(called)] = (called, found)
+        return found
+
+    def _make(self, called: tuple[Called, ...]) -> tuple[Upstream, ...]:
         found = self._tuples.get(called)
         if found is None:
             found = tuple(self._one(*one) for one in sorted(called, key=_order))
+            held = self._before._tuples.get(called) if self._before is not None else None
+            if held is not None and all(one is other for one, other in zip(found, held, strict=True)):
+                found = held
             self._tuples[called] = found
         return found
 
@@ -43,7 +61,9 @@ class UpstreamMaker:
         key = (reference.service, reference.port, listen)
         found = self._made.get(key)
         if found is None:
-            found = self._made[key] = self._upstream(reference, listen)
+            found = self._upstream(reference, listen)
+            held = self._before._made.get(key) if self._before is not None else None
+            self._made[key] = found = held if held is not None and _alike(held, found) else found
         return found
 
     def _upstream(self, reference: UpstreamReference, listen: SocketAddress | None) -> Upstream:
@@ -72,6 +92,14 @@ class UpstreamMaker:
             made = _direct(target, port) if isinstance(target, DirectService) else _tunnelled(target, port)
             found = self._endpoints[key] = made
         return found
+
+
+def _alike(one: Upstream, other: Upstream) -> bool:
+    """Whether two are told alike; the port and the readiness of an endpoint are no part of its equality."""
+    return one == other and all(
+        (end.port, end.ready) == (same.port, same.ready)
+        for end, same in zip(one.endpoints, other.endpoints, strict=True)
+    )
 
 
 def _direct(target: DirectService, port: int) -> tuple[Endpoint, ...]:
@@ -104,7 +132,8 @@ def _tunnelled(target: Service, port: int) -> tuple[Endpoint, ...]:
                     port=behind if behind != port else 0,
                 )
             )
-    return tuple(found)
+    # More than a sidecar takes of one upstream; where a service says that it is dialled by instance they are a pool.
+    return tuple(found[:ENDPOINT_LIMIT] if target.pinned else found)
 
 
 def _ports_behind(target: Service | DirectService, port: int) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ from ringfence.wire.policies import (
 from ringfence.wire.routes import limits_to_wire, read_limits, read_route, route_to_wire
 from ringfence.wire.tokens import issuers_to_wire, read_issuers
 
-__all__ = ["WireError", "snapshot_from_wire", "snapshot_to_wire"]
+__all__ = ["WireError", "check_upstreams", "snapshot_from_wire", "snapshot_to_wire"]
 
 # Bounds on one sidecar's share of the mesh: far above any real one, far below what could exhaust a sidecar.
 UPSTREAM_LIMIT: Final = 1_000
@@ -164,9 +164,7 @@ def snapshot_from_wire(message: control_pb2.Snapshot) -> Snapshot:
         raise WireError("workload: missing")
     workload = _workload(message.workload)
     upstreams = read_list("upstreams", message.upstreams, UPSTREAM_LIMIT, _upstream)
-    check_unique("upstreams", map(_listener, upstreams))
-    if workload.intercept is not None:
-        _check_addresses(upstreams)
+    check_upstreams(upstreams, intercepted=workload.intercept is not None)
     policy = read_policy("", message)
     bundles = read_list("bundles", message.bundles, BUNDLE_LIMIT, _bundle)
     check_unique("bundles", (bundle.trust_domain for bundle in bundles))
@@ -186,6 +184,13 @@ def snapshot_from_wire(message: control_pb2.Snapshot) -> Snapshot:
         shadow=read_policy("shadow.", message.shadow) if message.HasField("shadow") else None,
         token_issuers=read_issuers("token_issuers", message.token_issuers),
     )
+
+
+def check_upstreams(upstreams: Sequence[Upstream], *, intercepted: bool) -> None:
+    """What must hold between the upstreams of one workload. Raises WireError."""
+    check_unique("upstreams", map(_listener, upstreams))
+    if intercepted:
+        _check_addresses(upstreams)
 
 
 def _listener(upstream: Upstream) -> Hashable:

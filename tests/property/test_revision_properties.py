@@ -8,7 +8,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.push.revisions import Catalog, Ledger, advance, amend, content_digest, resumed, settled
+from controlplane.push.digests import Digests
+from controlplane.push.revisions import Catalog, Ledger, advance, amend, resumed, settled
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.policy.model import Allowlist
 from ringfence.snapshot import Endpoint, Protocol, Snapshot, Upstream, Workload
@@ -115,7 +116,7 @@ class Sidecars:
 
     def tell(self, catalog: Catalog) -> None:
         for key, told in catalog.snapshots.items():
-            digest = content_digest(told)
+            digest = Digests().of(told)
             assert self._contents.setdefault((key, told.revision), digest) == digest
             assert told.revision >= self._last.get(key, 0)
             assert told.revision <= catalog.revision
