@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fuzz import (
+    attest_targets,
     flow_targets,
     http1_targets,
     http2_targets,
@@ -22,6 +23,7 @@ from tests.fuzz.target import Target
 TARGETS: Final[dict[str, Target]] = {
     target.name: target
     for module in (
+        attest_targets,
         flow_targets,
         http1_targets,
         http2_targets,
