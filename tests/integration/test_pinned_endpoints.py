@@ -13,8 +13,11 @@ import pytest
 from ringfence.routing.model import CircuitBreaker, Retries, RetryOn, Route
 from ringfence.snapshot import EgressRule, Protocol, Upstream
 from ringfence.spiffe import SpiffeId
-from tests.data_path import HTTP_PORT, TCP_PORT, Connection, HttpClient, echo_app, free_port, until
+from sidecar.http2.frames import GOAWAY
+from tests.data_path import HTTP_PORT, TCP_PORT, Connection, HttpClient, echo_app, free_port, serving, until
 from tests.fleet import API, WEB, NamedApp, Replica, Side, SystemClock, TestCa, named_apps
+from tests.integration.test_call_deadlines import H2Client
+from tests.integration.test_http2_retries import Trouble
 from tests.redirected import Kernel
 
 CLUSTER_IP = "10.96.0.1"
@@ -67,21 +70,29 @@ class Cluster:
 
 @contextlib.asynccontextmanager
 async def cluster(protocol: Protocol = Protocol.HTTP) -> AsyncIterator[tuple[Cluster, list[NamedApp]]]:
-    async with named_apps(3) as (apps, ports), echo_app(greeting=b"hi\n") as tcp_app:
-        made = Cluster(ports, protocol, tcp_app)
-        for pod in made.pods:
-            await pod.start()
-        await made.web.outbound.intercept(made.outbound_port, made.kernel.destination_of)
-        made.web.outbound.enforce([made.upstream()])
+    async with (
+        named_apps(3) as (apps, ports),
+        echo_app(greeting=b"hi\n") as tcp_app,
+        begun(Cluster(ports, protocol, tcp_app)) as made,
+    ):
         yield made, apps
-        await made.web.outbound.close(0.0)
-        for target in made.web.outbound.targets:
-            circuit = target.balancer.circuit
-            assert (circuit.connections, circuit.pending, circuit.requests) == (0, 0, 0)
-        for pod in made.pods:
-            if pod.up:
-                await pod.stop()
-        await until(lambda: not made.web.links)
+
+
+@contextlib.asynccontextmanager
+async def begun(made: Cluster) -> AsyncIterator[Cluster]:
+    for pod in made.pods:
+        await pod.start()
+    await made.web.outbound.intercept(made.outbound_port, made.kernel.destination_of)
+    made.web.outbound.enforce([made.upstream()])
+    yield made
+    await made.web.outbound.close(0.0)
+    for target in made.web.outbound.targets:
+        circuit = target.balancer.circuit
+        assert (circuit.connections, circuit.pending, circuit.requests) == (0, 0, 0)
+    for pod in made.pods:
+        if pod.up:
+            await pod.stop()
+    await until(lambda: not made.web.links)
 
 
 @pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.AUTO])
@@ -192,3 +203,36 @@ async def test_opaque_bytes_to_a_pod_go_to_it() -> None:
         assert len(made.pods[2].side.inbound.relays) == 1
         assert not made.pods[0].side.inbound.relays
         writer.close()
+
+
+@pytest.mark.parametrize("protocol", [Protocol.HTTP2, Protocol.AUTO])
+async def test_the_requests_of_one_http2_connection_to_a_pod_are_not_spread(protocol: Protocol) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        apps = [Trouble() for _ in PODS]
+        ports = [await stack.enter_async_context(serving(app.serve)) for app in apps]
+        made = await stack.enter_async_context(begun(Cluster(ports, protocol, free_port())))
+
+        async def asked(address: str, port: int, requests: int = 12) -> list[int]:
+            """How many of so many requests of one connection each pod got."""
+            before = [len(app.asked) for app in apps]
+            client = H2Client(*await made.dial(address, port))
+            for number in range(requests):
+                stream_id = client.ask(f"/{address}/{number}", grpc=False)
+                await client.ended(stream_id)
+                assert client.heads[stream_id][":status"] == "200"
+            client.writer.close()
+            return [len(app.asked) - earlier for app, earlier in zip(apps, before, strict=True)]
+
+        assert await asked(PODS[1], HTTP_PORT) == [0, 12, 0]
+        assert min(await asked(CLUSTER_IP, SERVICE_PORT, requests=60)) > 0
+        client = H2Client(*await made.dial(PODS[1], HTTP_PORT))
+        await client.ended(client.ask("/before", grpc=False))
+        made.web.outbound.enforce([made.upstream(endpoints=made.upstream().endpoints[:1])])
+        kind = -1
+        async with asyncio.timeout(60):
+            while kind != GOAWAY:  # its endpoint takes nothing new, so the client is to go elsewhere
+                head = await client.reader.readexactly(9)
+                kind = head[3]
+                await client.reader.readexactly(int.from_bytes(head[:3], "big"))
+        client.writer.close()
+        assert ["/before" in app.asked for app in apps] == [False, True, False]
