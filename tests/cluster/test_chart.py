@@ -3,106 +3,26 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from k8s.crds.definition import GROUP, KINDS, plural
 from k8s.manifests.render import CHART, FILE
-from tests.cluster.cluster import Cluster, Settings, network_words, running
-from tests.cluster.machine import environment, until
-from tests.cluster.product_image import NAME
+from tests.cluster.charted import SYSTEM, Place, placed
+from tests.cluster.cluster import Cluster
+from tests.cluster.machine import until
 
-SYSTEM = "ringfence-system"
 ACCOUNT = f"--as=system:serviceaccount:{SYSTEM}:ringfence"
-_IMAGE, _, _TAG = NAME.rpartition(":")
-VALUES = [
-    "--set=trustDomain=shop.example",
-    f"--set=image.repository={_IMAGE},image.tag={_TAG},image.pullPolicy=Never",
-]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """A cluster, and the folder of its only volume."""
-
-    cluster: Cluster
-    volume: Path
-
-    def helm(self, *words: str) -> subprocess.CompletedProcess[str]:
-        folder = self.cluster.folder / "helm"
-        homes = {f"HELM_{name}_HOME": str(folder / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
-        argv = [str(self.cluster.settings.programs / "helm"), f"--kubeconfig={self.cluster.kubeconfig}", *words]
-        return subprocess.run(
-            [*network_words(self.cluster.name), *argv],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-            env=environment(self.cluster.name) | homes,
-        )
-
-    def done(self, *words: str) -> str:
-        """What helm said, of which nothing is a complaint."""
-        ran = self.helm(*words)
-        told = ran.stderr + self.state()
-        assert ran.returncode == 0, told
-        assert ran.stderr == "", told
-        return ran.stdout
-
-    def install(self, *more: str) -> str:
-        words = ("--create-namespace", "--wait", "--timeout=180s", *VALUES, *more)
-        return self.done("install", "ringfence", str(CHART), f"--namespace={SYSTEM}", *words)
-
-    def state(self) -> str:
-        words = ("logs", "deploy/ringfence", f"--namespace={SYSTEM}", "--all-containers", "--tail=20")
-        listed = self.cluster.try_kubectl("get", "pods,events", f"--namespace={SYSTEM}").stdout
-        return listed + self.cluster.try_kubectl(*words).stdout
-
-    def secrets(self) -> tuple[str, str]:
-        """The passphrase, and the root on record."""
-        passphrase = self.cluster.get("secret", "ringfence-passphrase", f"--namespace={SYSTEM}")["data"]["passphrase"]
-        record = self.cluster.get("configmap", "ringfence-root", f"--namespace={SYSTEM}")["data"]["root.pem"]
-        return passphrase, record
-
-    def root(self) -> str:
-        """The root by which the control plane issues."""
-        return self.run("ca", "bundle", "--data", "/var/lib/ringfence/ca")
-
-    def run(self, *words: str) -> str:
-        where = ("exec", "deploy/ringfence", "--container=ringfence", f"--namespace={SYSTEM}", "--", "ringfence")
-        return self.cluster.kubectl(*where, *words)
 
 
 @pytest.fixture(scope="module")
 def place(programs: Path, image: Path) -> Iterator[Place]:
-    """A cluster with a volume, in which the chart is installed."""
-    with running(Settings(programs=programs, images=(image,))) as cluster:
-        volume = cluster.folder / "volumes" / "authority"
-        volume.mkdir(parents=True)
-        made = Place(cluster=cluster, volume=volume)
-        _offer_volume(made)
+    """A cluster in which the chart is installed."""
+    with placed(programs, image) as made:
         made.install()
         yield made
-
-
-def _offer_volume(place: Place) -> None:
-    """Empty, for whoever claims it."""
-    shutil.rmtree(place.volume)
-    place.volume.mkdir()
-    shutil.chown(place.volume, 15200, 15200)
-    spec = {
-        "capacity": {"storage": "1Gi"},
-        "accessModes": ["ReadWriteOnce"],
-        "hostPath": {"path": str(place.volume)},
-        "persistentVolumeReclaimPolicy": "Retain",
-    }
-    place.cluster.apply(
-        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "authority"}, "spec": spec}
-    )
 
 
 def can(place: Place, *words: str) -> bool:

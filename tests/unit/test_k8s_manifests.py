@@ -365,6 +365,27 @@ def test_two_control_planes_share_authority_and_database_and_keep_apart() -> Non
     assert "PersistentVolumeClaim" not in kinds
 
 
+def test_the_cni_plugin_is_put_onto_nodes_by_an_account_that_may_only_look_at_pods() -> None:
+    found = {(item["kind"], item["metadata"]["name"]): item for item in with_helm(VARIANTS["all"])}
+    assert found["ClusterRole", "ringfence-cni"]["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+    ]
+    daemon = found["DaemonSet", "ringfence-cni"]
+    assert daemon["metadata"]["namespace"] == "kube-system"
+    (container,) = daemon["spec"]["template"]["spec"]["containers"]
+    command = k8s.get_command(None, container["args"][1])  # type: ignore[arg-type]
+    assert command is not None
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    for option in ("programs", "lists", "roots"):
+        assert f"--{option}=/node/{option}" in container["args"]
+        assert f"/node/{option}" in mounts
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["privileged"] is False
+    args = found["Deployment", "ringfence"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    (option,) = (arg for arg in args if arg.startswith("--platform-option=inject="))
+    assert read_settings(option.removeprefix("--platform-option=inject=")).cni
+
+
 def test_a_revision_takes_only_namespaces_of_its_own() -> None:
     found = with_helm(VARIANTS["canary"])
     (hooks,) = (item for item in found if item["kind"] == "MutatingWebhookConfiguration")

@@ -1,0 +1,92 @@
+"""The chart in a cluster of a test's own: what helm says of it, and what it keeps."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from k8s.manifests.render import CHART
+from tests.cluster.cluster import Cluster, Settings, network_words, running
+from tests.cluster.machine import environment
+from tests.cluster.product_image import NAME
+
+SYSTEM = "ringfence-system"
+_IMAGE, _, _TAG = NAME.rpartition(":")
+VALUES = [
+    "--set=trustDomain=shop.example",
+    f"--set=image.repository={_IMAGE},image.tag={_TAG},image.pullPolicy=Never",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A cluster, and the folder of its only volume."""
+
+    cluster: Cluster
+    volume: Path
+
+    def helm(self, *words: str) -> subprocess.CompletedProcess[str]:
+        folder = self.cluster.folder / "helm"
+        homes = {f"HELM_{name}_HOME": str(folder / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
+        argv = [str(self.cluster.settings.programs / "helm"), f"--kubeconfig={self.cluster.kubeconfig}", *words]
+        return subprocess.run(
+            [*network_words(self.cluster.name), *argv],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env=environment(self.cluster.name) | homes,
+        )
+
+    def done(self, *words: str) -> str:
+        """What helm said, of which nothing is a complaint."""
+        ran = self.helm(*words)
+        told = ran.stderr + self.state()
+        assert ran.returncode == 0, told
+        assert ran.stderr == "", told
+        return ran.stdout
+
+    def install(self, *more: str) -> str:
+        words = ("--create-namespace", "--wait", "--timeout=180s", *VALUES, *more)
+        return self.done("install", "ringfence", str(CHART), f"--namespace={SYSTEM}", *words)
+
+    def state(self) -> str:
+        words = ("logs", "deploy/ringfence", f"--namespace={SYSTEM}", "--all-containers", "--tail=20")
+        listed = self.cluster.try_kubectl("get", "pods,events", f"--namespace={SYSTEM}").stdout
+        return listed + self.cluster.try_kubectl(*words).stdout
+
+    def secrets(self) -> tuple[str, str]:
+        """The passphrase, and the root on record."""
+        passphrase = self.cluster.get("secret", "ringfence-passphrase", f"--namespace={SYSTEM}")["data"]["passphrase"]
+        record = self.cluster.get("configmap", "ringfence-root", f"--namespace={SYSTEM}")["data"]["root.pem"]
+        return passphrase, record
+
+    def root(self) -> str:
+        """The root by which the control plane issues."""
+        return self.run("ca", "bundle", "--data", "/var/lib/ringfence/ca")
+
+    def run(self, *words: str) -> str:
+        where = ("exec", "deploy/ringfence", "--container=ringfence", f"--namespace={SYSTEM}", "--", "ringfence")
+        return self.cluster.kubectl(*where, *words)
+
+
+@contextmanager
+def placed(programs: Path, image: Path) -> Iterator[Place]:
+    """A cluster with a volume, in which nothing is installed yet."""
+    with running(Settings(programs=programs, images=(image,))) as cluster:
+        volume = cluster.folder / "volumes" / "authority"
+        volume.mkdir(parents=True)
+        shutil.chown(volume, 15200, 15200)
+        spec = {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "hostPath": {"path": str(volume)},
+            "persistentVolumeReclaimPolicy": "Retain",
+        }
+        head = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "authority"}}
+        cluster.apply({**head, "spec": spec})
+        yield Place(cluster=cluster, volume=volume)
