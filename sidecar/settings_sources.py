@@ -5,6 +5,7 @@ PyYAML is imported only when there is a document: a sidecar that is run by flags
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,11 @@ COUNT: Final = "N"
 FLAG: Final = "true|false"
 _COUNT_MAXIMUM: Final = 2**31  # whether a setting may be so much is for its own reader to say
 _ENVIRONMENT_PREFIX: Final = "RINGFENCE_SIDECAR_"
+# What Kubernetes tells every pod of a Service named ringfence-sidecar…: nobody's mistake, and no setting.
+_SERVICE_LINK: Final = re.compile(
+    r"RINGFENCE_SIDECAR_(?:[A-Z0-9_]+_)?"
+    r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,11 @@ SETTINGS: Final = (
 def given_by_environment(environ: Mapping[str, str]) -> dict[str, Given]:
     """Settings from ``RINGFENCE_SIDECAR_*``; raises SettingsError for a variable of that kind that is no setting."""
     known = {setting.variable: setting.key for setting in SETTINGS}
-    strangers = sorted(name for name in environ if name.startswith(_ENVIRONMENT_PREFIX) and name not in known)
+    strangers = sorted(
+        name
+        for name in environ
+        if name.startswith(_ENVIRONMENT_PREFIX) and name not in known and _SERVICE_LINK.fullmatch(name) is None
+    )
     if strangers:
         raise SettingsError([f"${name}: no such setting (see ringfence sidecar --help)" for name in strangers])
     return {known[name]: Given(text, f"${name}") for name, text in environ.items() if name in known}

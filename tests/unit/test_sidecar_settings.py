@@ -183,6 +183,15 @@ def test_a_variable_that_is_no_setting_is_told() -> None:
         given_by_environment({"RINGFENCE_SIDECAR_JION": "127.0.0.1:7401"})
 
 
+@pytest.mark.parametrize("service", ["RINGFENCE_SIDECAR", "RINGFENCE_SIDECAR_CANARY_2"])
+def test_what_kubernetes_tells_of_a_service_of_our_name_is_no_setting(service: str) -> None:
+    told = ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP_2", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR")
+    assert given_by_environment({f"{service}_{name}": "10.0.0.1" for name in told}) == {}
+    for name in ("SERVICE", "PORT_80", "PORTS", "PORT_80_TCP_WEIGHT"):
+        with pytest.raises(SettingsError, match="no such setting"):
+            given_by_environment({f"{service}_{name}": "10.0.0.1"})
+
+
 @pytest.mark.parametrize("key", ["spiffe-id", "join", "control", "root-fingerprint", "state"])
 def test_what_is_missing_is_told_by_its_flag(key: str) -> None:
     (line,) = problems_of(**{key: None})
