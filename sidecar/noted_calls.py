@@ -66,6 +66,7 @@ class NotedCall:
     shadow_permits: bool | None
     shadow_reason: str
     shadow_rule: str
+    destination: str = ""  # where a connection out of the mesh meant to go
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
@@ -122,6 +123,7 @@ class NotedCalls:
             shadow_permits=shadow.permitted if shadow is not None else None,
             shadow_reason=reason_of(shadow),
             shadow_rule=rule_of(shadow),
+            destination=facts.destination,
         )
 
 

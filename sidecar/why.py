@@ -132,6 +132,8 @@ def why_lines(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"from      {told['caller'] or 'unauthenticated'}" + (f"  {told['address']}" if told["address"] else "")
     what = f"{told['method']} {told['path']}".strip()
     yield f"to        {told['service']}:{told['port']} ({told['protocol']})" + (f"  {what}" if what else "")
+    if told["destination"]:
+        yield f"leads to  {told['destination']}"
     if told["host"]:
         yield f"host      {told['host']}"
     if told["outcome"] == "shadow":

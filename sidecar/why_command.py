@@ -131,10 +131,15 @@ def _tell_latest(places: list[Path], seconds: int, limit: int, as_json: bool) ->
     latest = sorted(calls.values(), key=lambda call: float(call["time"]), reverse=True)[:limit]
     if as_json:
         click.echo(json.dumps({"calls": latest, "silent": silent}, indent=2))
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for call in latest if not as_json else ():
-        click.echo(f"time      {_stamp(call['time'])}")
-        for line in why_lines(call):
+        alike.setdefault(tuple(why_lines({**call, "request_id": ""})), []).append(call)
+    for several in alike.values():
+        click.echo(f"time      {_stamp(several[0]['time'])}")
+        for line in why_lines(several[0]):
             click.echo(printable(line))
+        if len(several) > 1:
+            click.echo(f"and       {len(several) - 1} like it before, since {_stamp(several[-1]['time'])}")
         click.echo()
     if not latest:
         answered = len(places) - len(silent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -118,14 +118,14 @@ class FakeCluster:
             raise answer
         return answer
 
-    async def stream(self, place: Place, argv: Sequence[str]) -> AsyncIterator[str]:
+    async def stream(self, place: Place, argv: Sequence[str]) -> AsyncGenerator[str, None]:
         answer = await self.run(place, argv)
         for line in answer.stdout.splitlines():
             yield line
         if answer.status:
             raise ClusterError(answer.stderr)
 
-    async def lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[str]:
+    async def lines(self, path: str, params: Mapping[str, str]) -> AsyncGenerator[str, None]:
         for line in (await self.text(path, params, 1 << 30)).splitlines():
             yield line
 

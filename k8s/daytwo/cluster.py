@@ -4,7 +4,7 @@ on a real API server, tests have one of their own.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,9 +76,9 @@ class Cluster(Protocol):
     async def run(self, place: Place, argv: Sequence[str], *, timeout_seconds: float = 30.0) -> Ran:
         """Run a command to its end."""
 
-    def stream(self, place: Place, argv: Sequence[str]) -> AsyncIterator[str]:
+    def stream(self, place: Place, argv: Sequence[str]) -> AsyncGenerator[str, None]:
         """The lines that a command writes to standard output; ends with it. What it says last on standard error is the
         error where it fails."""
 
-    def lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[str]:
+    def lines(self, path: str, params: Mapping[str, str]) -> AsyncGenerator[str, None]:
         """The lines of an answer that goes on: a log that is followed."""

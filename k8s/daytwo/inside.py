@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 import click
@@ -222,16 +223,18 @@ class _Enough(Exception):
     """As many lines as were asked for have been shown."""
 
 
-async def _show(streams: Sequence[tuple[Place, AsyncIterator[str]]], limit: int | None) -> None:
+async def _show(streams: Sequence[tuple[Place, AsyncGenerator[str, None]]], limit: int | None) -> None:
     shown = 0
 
-    async def one(place: Place, lines: AsyncIterator[str]) -> None:
+    async def one(place: Place, lines: AsyncGenerator[str, None]) -> None:
         nonlocal shown
-        async for line in lines:
-            click.echo(plain(line if len(streams) == 1 else f"{place.pod}  {line}"))
-            shown += 1
-            if shown == limit:
-                raise _Enough
+        # Closed by the task that opened it: the library's connections cannot be left to others.
+        async with aclosing(lines):
+            async for line in lines:
+                click.echo(plain(line if len(streams) == 1 else f"{place.pod}  {line}"))
+                shown += 1
+                if shown == limit:
+                    raise _Enough
 
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -56,8 +56,10 @@ class LiveCluster:
             raise _mapped(error) from error
 
     async def apply(self, resource: Resource, name: str, body: Mapping[str, object], namespace: str = "") -> Json:
+        # The server finds no name in the path where it makes the object.
+        named = {"metadata": {"name": name, **({"namespace": namespace} if namespace else {})}, **body}
         try:
-            return await self._connection.apply(resource, name, dict(body), namespace, manager=_MANAGER)
+            return await self._connection.apply(resource, name, named, namespace, manager=_MANAGER)
         except (KubernetesError, ValueError) as error:
             raise _mapped(error) from error
 
@@ -101,7 +103,7 @@ class LiveCluster:
             status=outcome.exit_code,
         )
 
-    async def stream(self, place: Place, argv: Sequence[str]) -> AsyncIterator[str]:
+    async def stream(self, place: Place, argv: Sequence[str]) -> AsyncGenerator[str, None]:
         pending, complaint = b"", b""
         try:
             async with aclosing(stream_of(self._connection, _command(place, argv))) as outputs:
@@ -120,7 +122,7 @@ class LiveCluster:
         except (KubernetesError, ValueError) as error:
             raise _mapped(error) from error
 
-    async def lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[str]:
+    async def lines(self, path: str, params: Mapping[str, str]) -> AsyncGenerator[str, None]:
         try:
             async with self._connection.lines(path, params, silence_seconds=None) as lines:
                 async for line in lines:

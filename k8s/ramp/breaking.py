@@ -55,7 +55,7 @@ def from_noted(calls: Iterable[Mapping[str, Any]]) -> Iterator[Breaking]:
         if text(call, "outcome") == "would_deny":
             yield Breaking(
                 caller=_caller(call),
-                called=f"{text(call, 'service')}:{integer(call, 'port') or 0}",
+                called=text(call, "destination") or f"{text(call, 'service')}:{integer(call, 'port') or 0}",
                 call=f"{text(call, 'method')} {text(call, 'path')}".strip() or text(call, "protocol"),
                 why=text(call, "reason"),
                 calls=1,

@@ -33,11 +33,13 @@ _URL: Final = re.compile(
     r"\b(?P<scheme>[a-z]{3,12})(?:\+[a-z0-9]{1,20})?://(?:[^\s/@]{1,200}@)?(?P<host>[A-Za-z0-9.-]{3,253})(?::(?P<port>[0-9]{1,5}))?"
 )
 _SCANNED_CHARACTERS: Final = 4096
+# The cluster keeps this one by hand; who of the namespace calls it, nobody can see.
+_API_SERVER: Final = ("default", "kubernetes")
 
 
 def outside_findings(cluster: Cluster) -> Iterator[Finding]:
     for service in cluster.kind("Service"):
-        if namespace_of(service) in cluster.chosen:
+        if namespace_of(service) in cluster.chosen and (namespace_of(service), name_of(service)) != _API_SERVER:
             yield from _external_name(cluster, service)
             yield from _by_hand(cluster, service)
     for view in cluster.owners(cluster.members).values():

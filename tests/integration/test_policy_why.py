@@ -110,6 +110,10 @@ async def test_the_latest_refusals_are_told_without_an_id(bench: SelfCaller, fla
     assert {call["mend"] for call in told} == {"add the method to 'methods' of the rule"}
     status, out, _ = await ringfence("policy", "why", "--limit", "1", *where)
     assert (status, ids[-1] in out, ids[0] in out) == (0, True, False)
+    again = [(await client.ask("DELETE", "/orders/2")).json()["request_id"] for _ in range(4)]
+    status, out, _ = await ringfence("policy", "why", *where)
+    assert (out.count("time  "), again[-1] in out, again[0] in out) == (3, True, False)
+    assert "and       4 like it before, since " in out
     client.close()
 
 

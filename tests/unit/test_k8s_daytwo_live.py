@@ -70,6 +70,11 @@ async def test_changes_reach_the_objects_and_absence_is_told(served: Served) -> 
     held = fake.object(NAMESPACES, "shop")
     assert held is not None
     assert held["metadata"]["labels"] == {"b": "2", "c": "3"}
+    await cluster.apply(POSTURES, "ramp", {"spec": {"posture": "observe"}}, "shop")
+    made = fake.object(POSTURES, "ramp", "shop")
+    assert made is not None
+    assert made["metadata"]["name"] == "ramp"
+    assert made["spec"] == {"posture": "observe"}
     await cluster.delete(POSTURES, "not-there", "shop")
     with pytest.raises(ClusterError) as told:
         await cluster.get(DEPLOYMENTS, "api", "shop")

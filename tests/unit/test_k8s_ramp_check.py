@@ -251,6 +251,15 @@ def test_what_is_in_the_cluster_is_no_destination_outside(url: str) -> None:
     assert found(API.replace("image: ", f"args: ['{url}'], image: "), code=Code.OUTSIDE) == []
 
 
+def test_the_api_servers_own_service_is_none_of_the_namespaces() -> None:
+    own = (
+        "kind: Service\nmetadata: {name: kubernetes, namespace: default}\nspec: {ports: [{port: 443}]}\n---\n"
+        "kind: Endpoints\nmetadata: {name: kubernetes, namespace: default}\nsubsets: [{addresses: [{ip: 192.0.2.1}]}]"
+    )
+    assert found(own, namespaces=frozenset({"default"})) == []
+    assert found(own.replace("kubernetes", "mine"), namespaces=frozenset({"default"})) != []
+
+
 # NetworkPolicies.
 
 POLICY = """
