@@ -103,6 +103,15 @@ class PlatformHost:
         """The one in force."""
         return self._reading
 
+    def in_force(self) -> Reading | None:
+        """The mesh, and of each document the version that is in force; where none is, the one that is wrong, as a
+        denylist that is has its consequences."""
+        judged = self._judged
+        if judged is None or self._reading is None:
+            return None
+        found = ((judged.in_force(name) or one).written for name, one in sorted(judged.written.items()))
+        return replace(self._reading, documents=tuple(found))
+
     async def offer(self, reading: Reading) -> bool:
         """Judge a reading and put it in force; False to be offered it again later."""
         if reading.mesh.trust_domain != self._given.trust_domain:

@@ -2,15 +2,20 @@
 
     GET /policy/documents   {"platform": "kubernetes", "documents": [{"name": "Allowlist/shop/orders", "accepted": true,
                              "problems": [], "stands_in": "", "workloads": 3, "enforcing": 3, "waiting": []}]}
+    GET /policy/sources     {"platform": "kubernetes", "mesh": {…}, "documents": [{"name": "…", "text": "…"}]}: in force
 
 Documents are written where the platform keeps them, so what would write them is answered 409 with the mend.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 from aiohttp import web
 
 from controlplane.hosting.host import PlatformHost
+from controlplane.hosting.plain_reading import plain_reading
 from controlplane.operate.status import problem_document
 
 _WRITING = (
@@ -55,8 +60,12 @@ class PlatformRoutes:
 
     async def _sources(self, request: web.Request) -> web.Response:
         del request
-        text = f"this mesh is read from {self._platform}, and not from files (ask by ringfence policy status, or k8s)"
-        return web.json_response({"error": text}, status=409)
+        reading = self._host.in_force()
+        if reading is None:
+            return web.json_response({"error": "no reading of the platform is in force yet"}, status=503)
+        # Off the loop: a large mesh has megabytes of policy.
+        body = await asyncio.to_thread(lambda: json.dumps(plain_reading(self._platform, reading)).encode())
+        return web.Response(body=body, content_type="application/json", charset="utf-8")
 
     async def _elsewhere(self, request: web.Request) -> web.Response:
         del request

@@ -21,6 +21,7 @@ def world_of(configuration: Configuration) -> World:
             namespace=service.namespace,
             name=service.name,
             spiffe_id=service.identities[0],
+            other_ids=service.identities[1:],
             labels=service.labels,
             ports=tuple(
                 WorldPort(port=number, protocol=port.protocol, permissive=port.mode is PortMode.PERMISSIVE)

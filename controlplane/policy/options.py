@@ -14,13 +14,15 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 
 import click
 
+from controlplane.hosting.judging import ReadingJudge
 from controlplane.intake.judging import Judge
 from controlplane.intake.sources import SourceFiles
 from controlplane.intake.world import world_of
 from controlplane.operate.admin_client import AdminUnreachableError
 from controlplane.operate.admin_place import AdminPlaceError, find_admin_socket
 from controlplane.policy.loading import MESH_FILE, load
-from controlplane.policy.running import running_sources
+from controlplane.policy.running import RunningReading, running_sources
+from ringfence.kit.clock import SystemClock
 from ringfence.policy.analysis.moments import MEND, parse_moment
 from ringfence.policy.analysis.world import World
 from ringfence.policy.problems import Problem
@@ -59,6 +61,9 @@ class Asked:
             found = running_sources(find_admin_socket(self.admin_socket, self.state))
         except (AdminPlaceError, AdminUnreachableError) as error:
             refuse([str(error)])
+        if isinstance(found, RunningReading):
+            judged = ReadingJudge(source=found.platform).judge(found.reading, None, SystemClock().now())
+            return world_of(judged.configuration)
         world = _judged(found.in_force)
         if found.tried is None:
             return world

@@ -177,17 +177,41 @@ def test_a_server_of_the_platform_gets_a_certificate_of_the_authority(plane: OnP
     assert leaf.public_bytes(Encoding.DER)
 
 
-def test_writing_policy_is_the_platforms(plane: OnPlatform) -> None:
-    plane.init_authority()
-    plane.start()
-    run = subprocess.run(
-        [*plane.command()[:3], "policy", "rollback", "--admin-socket", str(plane.admin_socket)],
+def asked(plane: OnPlatform, *words: str) -> subprocess.CompletedProcess[str]:
+    """What a command for operators says of the control plane that runs."""
+    return subprocess.run(
+        [*plane.command()[:3], *words, "--admin-socket", str(plane.admin_socket)],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
         cwd=plane.folder,
     )
+
+
+def test_operators_ask_of_what_the_platform_says(plane: OnPlatform) -> None:
+    plane.init_authority()
+    name = plane.write("Allowlist", "a", ALLOW.format(caller="web"))
+    plane.start()
+    until(lambda: plane.standing(name))
+    call = ("policy", "explain", "--to", "shop/orders", "--port", "8080", "--method", "GET", "--path", "/")
+    permitted = asked(plane, *call, "--from", "shop/web")
+    assert (permitted.returncode, "shop/a" in permitted.stdout) == (0, True), permitted.stderr
+    assert asked(plane, *call, "--from", "shop/orders").returncode == 1
+    plane.write("Denylist", "d", "{service: orders}")
+    until(lambda: plane.standing("Denylist/shop/d"))
+    closed = asked(plane, *call, "--from", "shop/web")
+    assert closed.returncode == 1
+    assert "this-denylist-cannot-be-enforced" in closed.stdout
+    told = asked(plane, "policy", "status")
+    assert "shop/orders" in told.stdout, told.stderr
+    assert asked(plane, "status").returncode == 0
+
+
+def test_writing_policy_is_the_platforms(plane: OnPlatform) -> None:
+    plane.init_authority()
+    plane.start()
+    run = asked(plane, "policy", "rollback")
     assert run.returncode != 0
     assert "kept by folder, which is their only source" in run.stderr
 

@@ -220,6 +220,7 @@ def mesh_services(world: World) -> Services:
             has_sidecar=service.has_sidecar,
             spiffe_id=service.spiffe_id,
             labels=service.labels,
+            other_ids=service.other_ids,
         )
         for service in world.services
     }

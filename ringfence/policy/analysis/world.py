@@ -46,7 +46,8 @@ class WorldPort:
 class WorldService:
     """A service and all that decides about calls to it; ``shadow`` is judged beside ``policy`` and never enforced.
 
-    Without a sidecar it judges its callers itself, and no policy of the mesh is enforced there.
+    Without a sidecar it judges its callers itself, and no policy of the mesh is enforced there. ``other_ids``: those
+    that workloads of it bear beside ``spiffe_id``.
     """
 
     namespace: str
@@ -58,6 +59,12 @@ class WorldService:
     shadow: PolicySet | None = None
     token_issuers: tuple[TokenIssuer, ...] = ()
     has_sidecar: bool = True
+    other_ids: tuple[SpiffeId, ...] = ()
+
+    @property
+    def identities(self) -> tuple[SpiffeId, ...]:
+        """All that its workloads bear."""
+        return (self.spiffe_id, *self.other_ids)
 
     @property
     def full_name(self) -> str:
@@ -112,8 +119,8 @@ class World:
         return next((service for service in self.services if service.full_name == full_name), None)
 
     def service_of(self, spiffe_id: SpiffeId) -> WorldService | None:
-        """The service that bears an identity; no two do."""
-        return next((service for service in self.services if service.spiffe_id == spiffe_id), None)
+        """The service that bears an identity; of several that share it on a platform the first by name."""
+        return next((service for service in self.services if spiffe_id in service.identities), None)
 
     def in_shadow(self) -> World:
         """The world as it would be with every shadow policy in force; services without one stay as they are."""
