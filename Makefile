@@ -48,7 +48,8 @@ endif
 
 test-cluster: $(STAMPS)/check $(STAMPS)/system-cluster
 	@$(BIN)/python -m tests.cluster build
-	@$(BIN)/python -m pytest tests/cluster $(ARGS)
+# Two clusters at a time: what starts in one waits mostly.
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(if $(strip $(ARGS)),$(ARGS),tests/cluster)
 
 fuzz: $(STAMPS)/check
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -371,7 +371,9 @@ FLOODS: list[tuple[Callable[[int], bytes], str, Broken]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "kind", "reason"), FLOODS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("make", "kind", "reason"), FLOODS, ids=lambda value: getattr(value, "__name__", str(value))[:30]
+)
 def test_a_flood_is_cut_off_and_less_is_not(make: Callable[[int], bytes], kind: str, reason: Broken) -> None:
     burst = int(APP_BUDGETS[kind][1])
     wire = Between()
@@ -384,7 +386,9 @@ def test_a_flood_is_cut_off_and_less_is_not(make: Callable[[int], bytes], kind: 
     assert wire.open_count == 0
 
 
-@pytest.mark.parametrize(("make", "kind", "reason"), FLOODS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("make", "kind", "reason"), FLOODS, ids=lambda value: getattr(value, "__name__", str(value))[:30]
+)
 def test_the_same_frames_at_leisure_are_no_flood(make: Callable[[int], bytes], kind: str, reason: Broken) -> None:
     now = [0.0]
     rate, burst = APP_BUDGETS[kind]

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.machine import ClusterError, environment
+from tests.cluster.machine import ClusterError, until
 from tests.cluster.mesh import SHOP, answered
 
 _LOAD: Final = """
-import json, select, sys, time
+import json, sys, time
 from http.client import HTTPConnection, HTTPException
 
-places = json.loads(sys.argv[1])
-done, failed, told = 0, [], False
-while not select.select([sys.stdin], [], [], 0)[0]:
-    for method, place, body in places:
+done, failed = 0, []
+while True:
+    for method, place, body in json.loads(sys.argv[1]):
         address, _, path = place.partition("/")
         connection = HTTPConnection(address, timeout=10)
         try:
@@ -33,11 +32,8 @@ while not select.select([sys.stdin], [], [], 0)[0]:
         finally:
             connection.close()
         done += 1
-    if not told:
-        print("begun", flush=True)
-        told = True
+    print(json.dumps({"done": done, "failed": failed[:50]}), flush=True)
     time.sleep(0.02)
-print(json.dumps({"done": done, "failed": failed[:50]}))
 """
 
 
@@ -69,30 +65,36 @@ def caller(cluster: Cluster, namespace: str, wanted: dict[str, Any]) -> Iterator
 
 
 class Load:
-    """Calls that go on; ``done`` and ``failed`` are known once they ended."""
+    """Calls that go on in a pod, whatever becomes of the API server meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
+        self._cluster = cluster
+        self._words = ("logs", f"--namespace={namespace}", name, "--container=caller", "--tail=1")
         self.done = 0
         self.failed: list[str] = []
+
+    def look(self) -> int:
+        """How many calls were made by now."""
+        lines = self._cluster.try_kubectl(*self._words).stdout.splitlines()
+        with contextlib.suppress(ValueError, IndexError):
+            told = json.loads(lines[-1])
+            self.done, self.failed = told["done"], told["failed"]
+        return self.done
+
+    def more(self) -> None:
+        """Wait until every call that is under way now has ended, and others after it."""
+        before = self.look()
+        until(lambda: self.look() > before + 20, "more calls")
 
 
 @contextmanager
 def load(
     cluster: Cluster, namespace: str, wanted: dict[str, Any], places: list[tuple[str, str, object]]
 ) -> Iterator[Load]:
-    """Calls from a pod, each on a connection of its own, during the whole block, at least one round before it."""
-    told = Load()
-    with pod(cluster, namespace, wanted) as words:
-        argv = cluster.kubectl_words(*words, "python3", "-c", _LOAD, json.dumps(places))
-        with subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(cluster.name)
-        ) as program:
-            assert program.stdin is not None
-            assert program.stdout is not None
-            assert program.stdout.readline() == "begun\n"
-            try:
-                yield told
-            finally:
-                program.stdin.close()
-                summary = json.loads(program.stdout.read())
-                told.done, told.failed = summary["done"], summary["failed"]
+    """Calls from a pod, each on a connection of its own, from before the block to after it."""
+    wanted["spec"]["containers"][0]["command"] = ["python3", "-c", _LOAD, json.dumps(places)]
+    with pod(cluster, namespace, wanted):
+        made = Load(cluster, namespace, wanted["metadata"]["name"])
+        made.more()
+        yield made
+        made.more()

@@ -152,6 +152,11 @@ class Cluster:
         """A program of the control plane or of the first node, to be stopped or started again."""
         return self.first.daemons[name]
 
+    def again(self, name: str) -> None:
+        """Start once more what was stopped, and wait until the API server answers."""
+        self.first.again(name)
+        until(lambda: self.try_kubectl("get", "--raw=/readyz").returncode == 0, "the API server")
+
     def _start_control_plane(self, pki: Pki) -> None:
         programs, first, place = self.settings.programs, self.first, self.nodes[0].place
         names = [".".join(["kubernetes", "default", "svc", "cluster", "local"][:count]) for count in (1, 2, 3, 5)]

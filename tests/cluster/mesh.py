@@ -13,6 +13,8 @@ SYSTEM: Final = "ringfence-system"
 CHART: Final = REPOSITORY / "k8s" / "chart"
 SHOP: Final = REPOSITORY / "examples" / "shop"
 TRUST_DOMAIN: Final = "shop.example"
+LIFETIME_SECONDS: Final = 60
+"""Of SVIDs, so that each is renewed while tests look on."""
 _IMAGE, _, _TAG = NAME.rpartition(":")
 
 
@@ -27,7 +29,9 @@ class Mesh:
 def install(cluster: Cluster, *more: str) -> str:
     """Install the chart; what helm complained of."""
     cluster.volume("authority")
+    life = f"identity.lifetimeSeconds={LIFETIME_SECONDS},identity.floorSeconds={LIFETIME_SECONDS}"
     values = (
+        life,
         f"trustDomain={TRUST_DOMAIN}",
         f"image.repository={_IMAGE}",
         f"image.tag={_TAG}",
@@ -95,3 +99,16 @@ def why(cluster: Cluster, app: str) -> str:
     """What an app's sidecar wrote of late."""
     words = ("logs", "--namespace=shop", f"deploy/{app}", "--container=ringfence-sidecar", "--tail=200")
     return cluster.kubectl(*words)
+
+
+def issued(cluster: Cluster, app: str) -> int:
+    """How many SVIDs an app's sidecar got by now."""
+    words = ("logs", "--namespace=shop", running_pod(cluster, app)["metadata"]["name"], "--container=ringfence-sidecar")
+    lines = cluster.kubectl(*words).splitlines()
+    return sum('"msg":"identity issued"' in line for line in lines)
+
+
+def running_pod(cluster: Cluster, app: str) -> Any:
+    """The pod of a Deployment with one replica that is not about to go."""
+    pods = cluster.get("pods", "--namespace=shop", f"--selector=app={app}")["items"]
+    return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])

@@ -26,7 +26,6 @@ def test_a_rolling_restart_of_all_under_load_fails_no_call(meshed: Mesh) -> None
         wait_rolled_out(cluster, "shop")
         _wait_for_old_pods(cluster)
     assert calls.failed == []
-    assert calls.done > 50
 
 
 def test_a_restart_of_the_control_plane_under_load_fails_no_call(meshed: Mesh) -> None:
