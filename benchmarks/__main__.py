@@ -16,6 +16,7 @@ from benchmarks import (
     http1,
     http2,
     issuance,
+    k8s,
     latency,
     machine,
     policy,
@@ -43,6 +44,7 @@ WORKS = {
         growth.BODIES_WORK,
         growth.RULES_WORK,
         tunnels.WORK,
+        k8s.WORK,
     )
 }
 
