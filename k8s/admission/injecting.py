@@ -65,7 +65,7 @@ class Injector:
             return Answer(allowed=False, message=outcome.message)
         if isinstance(outcome, Injected):
             return Answer(allowed=True, patch=difference(request.content, outcome.pod), warnings=outcome.warnings)
-        return ALLOWED
+        return Answer(allowed=True, warnings=outcome.warnings)
 
     async def _outcome(self, request: AdmissionRequest, *, fresh: bool) -> Outcome | None:
         """None while nobody can say what the namespace is."""

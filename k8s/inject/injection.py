@@ -26,15 +26,21 @@ _MIRROR: Final = "kubernetes.io/config.mirror"
 _OWN_CONTAINERS: Final = frozenset({names.REDIRECT_CONTAINER, names.SIDECAR_CONTAINER})
 _OWN_VOLUMES: Final = frozenset({names.STATE_VOLUME, names.TOKEN_VOLUME, names.TRUST_VOLUME})
 _CHOICES: Final = (names.ENABLED, names.DISABLED)
+_LEFT: Final = (
+    f"label {names.REVISION}: the pod is left to revision {{revision}}, and is outside the mesh if there is none "
+    "(label its namespace instead)"
+)
 _CONTAINERS_LIMIT: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untouched:
-    """The pod stays as it is; ``reason``: why; ``by_namespace``: because of what is known of its namespace."""
+    """The pod stays as it is; ``reason``: why; ``by_namespace``: because of what is known of its namespace;
+    ``warnings``: what may surprise whoever made it."""
 
     reason: str
     by_namespace: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +130,11 @@ def _stays(
         return Untouched(reason="neither it nor its namespace is labelled for the mesh", by_namespace=True)
     revision = labels.get(names.REVISION, namespace.labels.get(names.REVISION, ""))
     if revision != settings.revision and not (revision == "" and settings.default):
-        return Untouched(reason=f"it is of revision {shown(revision)}", by_namespace=names.REVISION not in labels)
+        return Untouched(
+            reason=f"it is of revision {shown(revision)}",
+            by_namespace=names.REVISION not in labels,
+            warnings=(_LEFT.format(revision=shown(revision)),) if names.REVISION in labels else (),
+        )
     return None
 
 

@@ -13,7 +13,7 @@ from k8s.objects import names
 from k8s.objects.namespaces import Namespace
 from k8s.objects.pods import Owner
 from tests.admission_reviews import REVIEW, response_of, review
-from tests.golden_pods import SETTINGS, SHOP, pod
+from tests.golden_pods import SETTINGS, SHOP, labelled, pod
 from tests.json_patches import patched
 
 
@@ -69,6 +69,12 @@ async def test_a_warning_is_told_with_the_patch() -> None:
     made = pod({"name": "app", "image": "a", "securityContext": {"privileged": True}})
     response, _ = await answered(review(made))
     assert response["patch"] and "can leave the mesh" in response["warnings"][0]
+
+
+async def test_a_pod_that_is_left_to_another_revision_is_told_so() -> None:
+    response, _ = await answered(review(labelled(pod(), rev="canray")))
+    assert response["allowed"] and "patch" not in response
+    assert "left to revision 'canray'" in response["warnings"][0]
 
 
 @pytest.mark.parametrize(
