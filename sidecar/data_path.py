@@ -20,7 +20,7 @@ from ringfence.snapshot import Intercept, Port, Protocol, Snapshot
 from ringfence.spiffe import ChainVerifier, SpiffeId, TrustBundle, X509Svid
 from sidecar.admin_pages import connections_document
 from sidecar.exposition import Family
-from sidecar.gauges import declare_traffic_gauges
+from sidecar.gauges import declare_redirect_gauge, declare_traffic_gauges
 from sidecar.inbound import Inbound
 from sidecar.limits.limiter import Limiter
 from sidecar.listening import Listen, ListenFailedError, listen
@@ -65,7 +65,8 @@ class DataPath:
         self._resolvers = pod.resolvers if pod is not None else ()
         self._redirect: RedirectCheck | None = None
         if pod is not None and pod.expect_redirect:
-            self._redirect = RedirectCheck(log.bind("redirect"))
+            check = self._redirect = RedirectCheck(log.bind("redirect"))
+            declare_redirect_gauge(metrics, lambda: check.waiting_for is not None)
         self.draining = False
         self.bundles: tuple[TrustBundle, ...] = ()
         """In force; empty before the first snapshot."""

@@ -84,6 +84,15 @@ def declare_flow_gauges(metrics: SidecarMetrics, dropped: Callable[[], int]) -> 
     )
 
 
+def declare_redirect_gauge(metrics: SidecarMetrics, missing: Callable[[], bool]) -> None:
+    """Declare what there is only where a redirect is expected."""
+    metrics.gauge(
+        "ringfence_redirect_missing",
+        "With --expect-redirect: 1 while connections of the app were not seen to be led here",
+        lambda: float(missing()),
+    )
+
+
 def declare_traffic_gauges(metrics: SidecarMetrics, sides: Sides) -> None:
     """Declare what concerns one data path."""
 

@@ -16,6 +16,7 @@ from sidecar.exposition import Kind
 from sidecar.gauges import (
     declare_flow_gauges,
     declare_gauges,
+    declare_redirect_gauge,
     declare_span_gauges,
     declare_traffic_gauges,
     declare_workers_gauges,
@@ -57,6 +58,7 @@ def declared() -> list[Declared]:
     nothing = cast(Any, None)  # nothing is read
     declare_gauges(metrics, holder=nothing, control=nothing, sink=nothing, clock=nothing)
     declare_flow_gauges(metrics, nothing)
+    declare_redirect_gauge(metrics, nothing)
     declare_traffic_gauges(metrics, nothing)
     declare_span_gauges(metrics, nothing)
     declare_workers_gauges(metrics, nothing, nothing)

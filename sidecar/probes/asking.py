@@ -118,7 +118,7 @@ class Asker:
         for _ in range(_REDIRECTS):
             async with self._connected(probe.port, context) as (reader, writer):
                 writer.write(request_of(probe, target, host))
-                answer = await _read(reader)
+                answer = await read_answer(reader)
             if answer.status not in _REDIRECTING or answer.location is None:
                 break
             found = followed(base, target, answer.location)
@@ -175,7 +175,7 @@ def followed(base: str, target: str, location: bytes) -> tuple[str, bool] | None
     return request_target((url.path or "/") + (f"?{url.query}" if url.query else "")), is_absolute
 
 
-class _Answer:
+class Answer:
     """What httptools reads of a response."""
 
     def __init__(self) -> None:
@@ -215,8 +215,8 @@ class _Answer:
         return self.head_complete and self._ends_with_connection
 
 
-async def _read(reader: asyncio.StreamReader) -> _Answer:
-    answer = _Answer()
+async def read_answer(reader: asyncio.StreamReader) -> Answer:
+    answer = Answer()
     parser = httptools.HttpResponseParser(answer)
     answer.of(parser)
     size = 0

@@ -312,9 +312,11 @@ def shop(administrator: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
             pod.start_sidecar(host_by_web.ipv4, pin, minted["token"])
         for pod in (web, api):
             until(lambda pod=pod: pod.waits_for_redirect, f"the sidecar of {pod.space.word}, without a redirect")
+            assert pod.metric("ringfence_redirect_missing") == 1
             pod.before = pod.rules()
             pod.install()
             until(lambda pod=pod: pod.ready, f"the sidecar of {pod.space.word}")
+            assert pod.metric("ringfence_redirect_missing") == 0
         yield Shop(web, api, host, host_by_web)
 
 
