@@ -97,7 +97,7 @@ def main(
         raise click.BadParameter("it needs --json FILE with the report of a run before", param_hint="--renew")
     plan = QUICK if quick else Plan()
     plan = dataclasses.replace(plan, rounds=rounds or plan.rounds, levels=levels)
-    chosen = [WORKS[name] for name in names or WORKS]
+    chosen = [WORKS[name] for name in names] or [work for work in WORKS.values() if not work.apart]
     if profile:
         sys.exit(_print_profiles(chosen, plan))
     described = machine.describe()  # before, since the machine's load is in it

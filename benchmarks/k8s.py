@@ -225,4 +225,9 @@ def rows(found: Measured) -> list[Row]:
     return made
 
 
-WORK = Work(name="k8s", summary="what the mesh costs a cluster: admission, pods' start, the control plane", run=run)
+WORK = Work(
+    name="k8s",
+    summary="what the mesh costs a cluster: admission, pods' start, the control plane (only if it is named)",
+    run=run,
+    apart=True,
+)

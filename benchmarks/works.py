@@ -41,12 +41,16 @@ QUICK = Plan(rounds=3, turn_seconds=2.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Something the mesh does that has a price. ``profile`` returns a table as text; None where there is none."""
+    """Something the mesh does that has a price. ``profile`` returns a table as text; None where there is none.
+
+    ``apart``: run only where it is named, as it needs what few machines have.
+    """
 
     name: str
     summary: str
     run: Callable[[Plan, Say], list[Row]]
     profile: Callable[[Plan, Say], str] | None = None
+    apart: bool = False
 
 
 def turns(peers: Sequence[T], rounds: int) -> Iterator[tuple[int, list[T]]]:
