@@ -9,6 +9,7 @@ from typing import Final
 
 from controlplane.hosting.good_file import GoodFile, GoodFileDamagedError
 from controlplane.hosting.judging import Judged, ReadingJudge
+from controlplane.hosting.parsing import parse
 from controlplane.hosting.standings import Enforcement, PolicySince, standings_of
 from controlplane.intake.force import Force
 from controlplane.metrics import ControlPlaneMetrics
@@ -168,9 +169,9 @@ class PlatformHost:
             self._log.error("versions of documents not kept", file=str(self._good_file.path), error=str(error))
 
     async def check(self, documents: Sequence[WrittenDocument]) -> list[Problem]:
-        """What would be wrong if ``documents`` were written now."""
+        """What would be wrong if ``documents`` were written now; before a reading is in force, by themselves alone."""
         if self._reading is None or self._judged is None:
-            raise OSError("no reading of the platform is in force yet")
+            return [problem for one in documents for problem in parse(one).problems]
         wanted = {one.name: one for one in documents}
         others = [one for one in self._reading.documents if one.name not in wanted]
         reading = replace(self._reading, documents=(*others, *wanted.values()))

@@ -112,7 +112,7 @@ class Force:
         callers = await asyncio.to_thread(Callers.index, contents)
         not_ready = self._readiness.not_ready(contents, self._clock.monotonic())
         least = self._isolation.least() if self._isolation is not None else 0
-        told = callers.told(contents, not_ready)
+        told = await asyncio.to_thread(callers.told, contents, not_ready)
         ledger, catalog = await asyncio.to_thread(advance, held, told, least, self._digested)
         unsendable = await asyncio.to_thread(self._sendable.unsendable, catalog, self._distributor.catalog)
         if unsendable and self._isolation is None:
