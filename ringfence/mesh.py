@@ -85,7 +85,8 @@ class Instance:
     for each upstream, in the order of the service's; None where the app dials the service itself and is intercepted.
     ``targets``: the port of this very workload behind each of the service's, in their order, 0 where it has none;
     empty: as the service's ports say. ``spiffe_id``: its identity where that is not the service's. ``ready``: whether
-    the platform finds its app fit for calls; one that is not is chosen only where no other can be.
+    the platform finds its app fit for calls; one that is not is chosen only where no other can be. ``also``: further
+    addresses of the workload, of its other version of IP: calls to them reach it, but it is not chosen by them.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Instance:
     targets: tuple[int, ...] = ()
     spiffe_id: SpiffeId | None = None
     ready: bool = True
+    also: tuple[str, ...] = ()
 
     @property
     def mesh(self) -> SocketAddress:

@@ -6,6 +6,7 @@ What many callers are told alike is made once, and is one object in all of their
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ringfence.kit.addresses import SocketAddress
 from ringfence.mesh import DirectService, Mesh, Service, UpstreamReference
@@ -116,24 +117,25 @@ def _direct(target: DirectService, port: int) -> tuple[Endpoint, ...]:
 
 
 def _tunnelled(target: Service, port: int) -> tuple[Endpoint, ...]:
-    """One for each instance that has the port, in the order of their names."""
+    """One for each instance that has the port, in the order of their names; behind them those of further addresses,
+    which are never ready, so that no instance is chosen twice as often for having two."""
     index = next((place for place, one in enumerate(target.ports) if one.port == port), None)
-    found = []
+    found, further = [], []
     for instance in sorted(target.instances, key=lambda instance: instance.name):
         behind = target.targets_of(instance)[index] if index is not None else port
         if behind:
-            found.append(
-                Endpoint(
-                    mesh_host=instance.address,
-                    mesh_port=instance.mesh_port,
-                    address=instance.address,
-                    spiffe_id=target.identity_of(instance),
-                    ready=instance.ready,
-                    port=behind if behind != port else 0,
-                )
+            endpoint = Endpoint(
+                mesh_host=instance.address,
+                mesh_port=instance.mesh_port,
+                address=instance.address,
+                spiffe_id=target.identity_of(instance),
+                ready=instance.ready,
+                port=behind if behind != port else 0,
             )
+            found.append(endpoint)
+            further += [replace(endpoint, mesh_host=one, address=one, ready=False) for one in instance.also]
     # More than a sidecar takes of one upstream; where a service says that it is dialled by instance they are a pool.
-    return tuple(found[:ENDPOINT_LIMIT] if target.pinned else found)
+    return tuple((*found, *further)[:ENDPOINT_LIMIT] if target.pinned else (*found, *further))
 
 
 def _ports_behind(target: Service | DirectService, port: int) -> tuple[int, ...]:

@@ -176,6 +176,7 @@ class Translator:
                 targets=targets,
                 spiffe_id=(None if pod.service_account == own else self._spiffe_id(pod.namespace, pod.service_account)),
                 ready=fit,
+                also=pod.addresses[1:],
             )
             for pod, fit in zip(pods, ready, strict=True)
             for targets in (ports.targets(pod),)

@@ -333,6 +333,21 @@ def test_callers_are_told_every_instance_and_all_the_addresses_that_mean_them() 
     assert upstream.addresses == ("10.0.0.1", "10.0.0.2", "10.96.0.1")
 
 
+def test_further_addresses_of_an_instance_lead_to_it_and_are_not_chosen() -> None:
+    held = mesh("web", "orders")
+    orders = held.services[1]
+    instance = replace(orders.instances[0], also=("fd00::1",))
+    services = (held.services[0], replace(orders, instances=(instance,), pinned=True))
+    built = build_snapshots(replace(held, services=services), {}, [BUNDLE], 1)
+    found = built[key("web")].upstreams[0].endpoints
+    assert [(end.address, end.mesh_host, end.ready) for end in found] == [
+        (instance.address, instance.address, True),
+        ("fd00::1", "fd00::1", False),
+    ]
+    assert {end.spiffe_id for end in found} == {identity("orders")}
+    assert snapshot_from_wire(snapshot_to_wire(built[key("web")])) == built[key("web")]
+
+
 def test_snapshots_of_instances_pass_the_check_at_their_sidecars() -> None:
     for snapshot in fleet().values():
         assert snapshot_from_wire(snapshot_to_wire(snapshot)) == snapshot

@@ -97,6 +97,11 @@ def test_a_declared_port_of_no_service_is_one_of_the_service_under_its_own_numbe
     assert [one.port for one in admin.ports] == [81, 9090], "the other Service's port is not this one's to open"
 
 
+def test_a_pod_of_two_versions_of_ip_is_known_by_both_addresses() -> None:
+    (instance,) = only(mesh_of(service("cart", 80), pod("cart-1", ("10.0.0.1", "fd00::1"), app="cart"))).instances
+    assert (instance.address, instance.also) == ("10.0.0.1", ("fd00::1",))
+
+
 def test_a_headless_service_has_no_address_of_its_own() -> None:
     base = only(mesh_of(service("db", 5432, ip="None"), pod("db-0", "10.0.0.1", app="db")))
     assert base.virtual_addresses == ()
