@@ -179,6 +179,8 @@ class DataPath:
     async def drain(self, seconds: float, at_once: asyncio.Event) -> None:
         """Take nothing new; what lives may end within ``seconds``, or until ``at_once`` is set."""
         self.draining = True
+        if self._redirect is not None:
+            self._redirect.stop()
         self._moment.watch(None)
         if self._inbound is None or self._outbound is None:
             return

@@ -43,7 +43,7 @@ Lists may be given as --exclude-inbound-port 22,9100 or by repeating the option.
 
 \b
 Example, in a pod:
-  ringfence redirect install --sidecar-uid 1337 --sidecar-gid 1337 --signals-port 9402 \\
+  ringfence redirect install --sidecar-uid 15100 --sidecar-gid 15100 --signals-port 15020 \\
     --exclude-outbound-port 53 --exclude-cidr 10.0.0.0/24
 \b
 Example, on a host:

@@ -91,11 +91,30 @@ async def test_a_redirect_that_is_lost_is_told(kernel: Kernel) -> None:
     await kernel.check.look()
     kernel.leads = False
     await kernel.check.look()
+    assert kernel.check.waiting_for is None  # once may be chance
+    await kernel.check.look()
     assert kernel.check.waiting_for is not None
     kernel.leads = True
     await kernel.check.look()
     assert kernel.check.waiting_for is None
     assert kernel.said() == [("info", "redirect in force"), ("error", "no redirect"), ("info", "redirect in force")]
+
+
+async def test_one_miss_between_two_arrivals_is_no_loss(kernel: Kernel) -> None:
+    for leads in (True, False, True, False, True):
+        kernel.leads = leads
+        await kernel.check.look()
+        assert kernel.check.waiting_for is None
+    assert kernel.said() == [("info", "redirect in force")]
+
+
+async def test_a_drain_is_no_loss(kernel: Kernel) -> None:
+    await kernel.check.look()
+    kernel.leads = False
+    kernel.check.stop()
+    for _ in range(3):
+        await kernel.check.look()
+    assert kernel.check.waiting_for is None
 
 
 async def test_a_refused_connection_is_no_redirect(kernel: Kernel) -> None:
