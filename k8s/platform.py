@@ -31,8 +31,9 @@ from k8s.client.resources import NAMESPACES
 from k8s.controller.documents import written_of
 from k8s.controller.events import EventTeller, Subject, Told
 from k8s.controller.leading import Leadership, LeaseSettings
-from k8s.controller.metrics import CopyMetrics, LeftOutMetrics
+from k8s.controller.metrics import CopyMetrics, LeftOutMetrics, part_failures
 from k8s.controller.offering import ReadingMaker, keep_offering
+from k8s.controller.parts import Part, run_parts
 from k8s.controller.serving import CertificateKeeper, ServingSettings
 from k8s.controller.settling import Pace, Settler
 from k8s.controller.watching import ClusterCopies
@@ -75,7 +76,12 @@ class KubernetesPlatform:
         self._reading = Settler(clock)
         self._statuses, self._trust, self._webhooks = (Settler(clock, _SLOW_PACE) for _ in range(3))
         self._copies = ClusterCopies(
-            connection, self._mesh_changed, self._documents_changed, log=log.bind("watch"), random=chance
+            connection,
+            self._mesh_changed,
+            self._documents_changed,
+            log=log.bind("watch"),
+            random=chance,
+            failed=self._count_failure,
         )
         settings = MeshSettings(trust_domain=options.trust_domain, name="kubernetes", root_namespace=options.namespace)
         self._maker = ReadingMaker(self._copies, Translator(settings))
@@ -89,6 +95,8 @@ class KubernetesPlatform:
         )
         self._led: list[Callable[[], None]] = []
         """What else waits for who leads."""
+        self._admission_metrics = AdmissionMetrics(self._registry)
+        self._failures = part_failures(self._registry)
         self._registry.register(CopyMetrics(lambda: self._copies.all))
         self._registry.register(LeftOutMetrics(self._left_out))
 
@@ -131,28 +139,30 @@ class KubernetesPlatform:
         events = self._events()
         for settler in (self._reading, self._statuses, self._trust, self._webhooks):
             settler.stir()
-        async with asyncio.TaskGroup() as group:
-            for name, work in (
-                ("copies", self._copies.guard()),
-                ("readings", keep_offering(self._maker, self._reading, host, log=self._log.bind("readings"))),
-                ("lease", leadership.run()),
-                ("statuses", writer.run(self._statuses)),
-                ("trust", trust.run()),
-                ("trust namespaces", self._watch_namespaces(trust)),
-                ("webhook copies", webhooks.watch()),
-                ("webhook bundles", webhooks.run(self._webhooks, lambda: leadership.leading)),
-                ("bundle", self._watch_bundle(host, trust)),
-                ("keys", self._keys.run()),
-                ("certificates", signer.run()),
-                ("events", events.run()),
-                ("admission", self._serve(host, events)),
-            ):
-                group.create_task(work, name=name)
+        log = self._log.bind("platform")
+        parts: dict[str, Part] = {
+            "readings": lambda: keep_offering(self._maker, self._reading, host, log=self._log.bind("readings")),
+            "lease": leadership.run,
+            "statuses": lambda: writer.run(self._statuses),
+            "trust": trust.run,
+            "trust namespaces": lambda: self._watch_namespaces(trust),
+            "webhook copies": webhooks.watch,
+            "webhook bundles": lambda: webhooks.run(self._webhooks, lambda: leadership.leading),
+            "bundle": lambda: self._watch_bundle(host, trust),
+            "keys": self._keys.run,
+            "certificates": signer.run,
+            "events": events.run,
+            "admission": lambda: self._serve(host, events),
+        }
+        await run_parts(parts, self._count_failure, log)
 
     async def close(self) -> None:
         """After ``run`` was cancelled."""
         await self._copies.close()
         await self._connection.close()
+
+    def _count_failure(self, part: str) -> None:
+        self._failures.labels(part).inc()
 
     # ------------------------------------------------------------------------------------------------- what stirs what
 
@@ -273,7 +283,7 @@ class KubernetesPlatform:
         webhooks = Webhooks(
             judges={"/mutate": injector.judge, "/validate": documents.judge},
             log=log,
-            observer=AdmissionMetrics(self._registry),
+            observer=self._admission_metrics,
         )
         address = self._options.webhook_listen
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from k8s.client.copies import Copy
+
+
+def part_failures(registry: CollectorRegistry) -> Counter:
+    """Counts by part."""
+    return Counter(
+        "ringfence_kubernetes_part_failures",
+        "Unexpected failures of a part of the platform, which is begun anew, by part",
+        ["part"],
+        registry=registry,
+    )
 
 
 class CopyMetrics(Collector):

@@ -11,6 +11,7 @@ from k8s.client.connection import Connection
 from k8s.client.copies import Copy, Wanted
 from k8s.client.resources import ENDPOINT_SLICES, NAMESPACES, PODS, SERVICES, Resource
 from k8s.controller.documents import RESOURCES, HeldDocument, read_document
+from k8s.controller.parts import run_part
 from k8s.objects import names
 from k8s.objects.namespaces import Namespace, read_namespace
 from k8s.objects.pods import Pod, read_pod
@@ -31,7 +32,10 @@ class ClusterCopies:
         *,
         log: Logger,
         random: Callable[[], float],
+        failed: Callable[[str], None] = lambda part: None,
     ) -> None:
+        """``failed`` counts unexpected failures, by part."""
+
         def copy(resource: Resource, read: Callable[[dict[str, Any]], Any]) -> Copy[Any]:
             changed = documents_changed if resource in RESOURCES else mesh_changed
             return Copy(connection, Wanted(resource=resource, read=read), changed, log=log, random=random)
@@ -44,6 +48,8 @@ class ClusterCopies:
             one.kind: copy(one, partial(read_document, one)) for one in RESOURCES
         }
         self._tasks: list[asyncio.Task[None]] = []
+        self._failed = failed
+        self._log = log
 
     @property
     def all(self) -> tuple[Copy[Any], ...]:
@@ -83,26 +89,15 @@ class ClusterCopies:
 
     def start(self) -> None:
         """Keep them from now on, until ``close``."""
-        self._tasks = [asyncio.create_task(copy.run(), name=f"watch {copy.kind}") for copy in self.all]
+        self._tasks = [
+            asyncio.create_task(run_part("watch", copy.run, self._failed, self._log), name=f"watch {copy.kind}")
+            for copy in self.all
+        ]
 
     async def wait_complete(self) -> None:
-        """Until each was listed once. An error that ends a watch ends this, too."""
-        complete = asyncio.create_task(self._all_complete())
-        waited: set[asyncio.Task[None]] = {complete, *self._tasks}
-        try:
-            done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            for one in done:
-                one.result()
-        finally:
-            complete.cancel()
-
-    async def _all_complete(self) -> None:
+        """Until each was listed once."""
         for copy in self.all:
             await copy.wait_complete()
-
-    async def guard(self) -> None:
-        """Never returns; raises what ended a watch, which only a fault of ours can."""
-        await asyncio.gather(*self._tasks)
 
     async def close(self) -> None:
         for task in self._tasks:

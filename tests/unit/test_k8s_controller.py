@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from k8s.controller.documents import RESOURCES
 from k8s.controller.events import EventTeller, Subject, Told
 from k8s.controller.leading import Leadership, LeaseSettings
 from k8s.controller.offering import ReadingMaker, keep_offering
+from k8s.controller.parts import run_parts
 from k8s.controller.settling import Pace, Settler
 from k8s.controller.watching import ClusterCopies
 from k8s.controller.webhooks import WebhookKeeper, WebhookNames
@@ -382,3 +384,26 @@ async def test_a_burst_is_one_and_changes_that_never_pause_are_not_put_off_for_e
             stirs += 1
             await asyncio.sleep(0.005)
         assert stirs > looks
+
+
+async def test_a_part_that_trips_is_begun_anew_and_costs_no_other_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("k8s.controller.parts._PAUSE_SECONDS", 0.001)
+    counted: list[str] = []
+    begun = 0
+    beside = asyncio.Event()
+
+    async def tripping() -> None:
+        nonlocal begun
+        begun += 1
+        raise ValueError("a fault of ours")
+
+    async def steady() -> None:
+        beside.set()
+        await asyncio.Event().wait()
+
+    async with task(
+        run_parts({"tripping": tripping, "steady": steady}, counted.append, Logger("x", stream=StringIO()))
+    ):
+        await until(lambda: begun >= 3)
+        assert beside.is_set()
+    assert set(counted) == {"tripping"}
