@@ -63,8 +63,8 @@ def command(*, as_json: bool) -> None:
 )
 @click.option("--server", metavar="URL", help="The API server.  [default: by the pod's environment]")
 @click.option("--exclude-namespace", "excluded", multiple=True, metavar="NAME", help="Whose pods are never looked at.")
-@click.option("--once", is_flag=True, help="Install, and end.")
-@click.option("--remove", is_flag=True, help="Take it away from the node, and end.")
+@click.option("--once", is_flag=True, help="Do it once, and end.")
+@click.option("--remove", is_flag=True, help="Take it away from the node, and keep it away.")
 @click.option("--json", "as_json", is_flag=True, help="What is done as JSON, a line each.")
 def install(
     *,
@@ -82,7 +82,7 @@ def install(
     """Put the CNI plugin onto the node that this pod runs on, and keep it there.
 
     The plugin stays when this process ends: pods that it should redirect and cannot must not start. --remove takes it
-    away, once no pod of the node is injected for it any more.
+    away, to be used once no pod of the node is injected for it any more.
 
     Exit status: 0 done, 1 failed.
     """
@@ -97,30 +97,37 @@ def install(
     )
     installer = Installer(places)
     try:
-        if remove:
-            installer.remove()
-            _tell("removed", as_json)
+        if not remove:
+            installer.start(f"{time.time_ns():020d}")
+        if once:
+            _settle(installer, remove, as_json)
             return
-        installer.start(f"{time.time_ns():020d}")
-        installer.keep()
-        _tell("installed", as_json)
-        if not once:
-            _keep(installer, as_json)
+        _keep(installer, remove, as_json)
     except InstallError as error:
         raise click.ClickException(str(error)) from error
 
 
-def _keep(installer: Installer, as_json: bool) -> None:
-    """Until SIGTERM; what fails now is tried again, and told."""
+def _keep(installer: Installer, remove: bool, as_json: bool) -> None:
+    """Until SIGTERM; what fails now, on a node whose network is not there yet, is told, and tried again."""
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
-    while not ending.wait(_KEEP_SECONDS):
+    said = ""
+    while not ending.is_set():
         try:
-            if installer.keep():
-                _tell("put right", as_json)
+            _settle(installer, remove, as_json)
+            said = ""
         except InstallError as error:
-            _tell(str(error), as_json)
+            if str(error) != said:
+                said = str(error)
+                _tell(said, as_json)
+        ending.wait(_KEEP_SECONDS)
+
+
+def _settle(installer: Installer, remove: bool, as_json: bool) -> None:
+    """Raises InstallError."""
+    if installer.remove() if remove else installer.keep():
+        _tell("removed" if remove else "installed", as_json)
 
 
 def _server() -> str:

@@ -111,15 +111,20 @@ class Installer:
         except OSError as error:
             raise InstallError(f"{error.filename}: {error.strerror} (mount the node's folders, writable)") from error
 
-    def remove(self) -> None:
-        """Take all away; first the place in the list, so that no pod asks for what is gone. Raises InstallError."""
+    def remove(self) -> bool:
+        """Take all away, first the place in the list, so that no pod asks for what is gone; whether anything was there.
+        Raises InstallError."""
+        script = self._places.programs / PLUGIN
         try:
-            self._list(put=False)
-            (self._places.programs / PLUGIN).unlink(missing_ok=True)
+            there = self._list(put=False)
+            there = script.exists() or there
+            script.unlink(missing_ok=True)
             for root in self._places.roots.iterdir():
+                there = True
                 shutil.rmtree(root, ignore_errors=True)
         except OSError as error:
             raise InstallError(f"{error.filename}: {error.strerror} (mount the node's folders, writable)") from error
+        return there
 
     def list_path(self) -> Path | None:
         """The configuration that the runtime takes: the first by name; None while there is none."""

@@ -194,7 +194,7 @@ def _kept(before: JsonObject | None, now: dict[str, Any]) -> dict[str, Any]:
     variables = [
         dict(one)
         for where, one in objects(before, "env", path)
-        if not text(one, "name", where).startswith(parts.OWN_VARIABLES)
+        if text(one, "name", where) and not text(one, "name", where).startswith(parts.OWN_VARIABLES)
     ]
     kept = {**before, **now}
     for key, more in (("volumeMounts", mounts), ("env", variables)):

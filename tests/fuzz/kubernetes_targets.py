@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 from k8s.admission.review import ReviewError, read_review
+from k8s.cni.request import CniError, read_call, version_of
+from k8s.cni.wanted import wanted
 from k8s.inject.documents import inject_document
 from k8s.inject.injection import Injected, Refused, inject
 from k8s.inject.patching import difference
 from k8s.inject.yaml_text import YamlTextError, read, rewritten
 from k8s.objects import names
+from k8s.objects.fields import as_object
 from sidecar.probes.reading import read_probes
-from tests.fuzz.target import Target, expect
+from tests.fuzz.target import SEPARATOR, Target, expect
 from tests.golden_pods import SETTINGS, SHOP
 from tests.json_patches import patched
 
+_LAWFUL: Final = {
+    "--exclude-cidr",
+    "--exclude-inbound-port",
+    "--exclude-outbound-port",
+    "--sidecar-gid",
+    "--sidecar-uid",
+    "--signals-port",
+}
 _PROBES: Final = "RINGFENCE_SIDECAR_PROBES"
 
 
@@ -66,8 +78,34 @@ def manifests(data: bytes) -> None:
     expect(_said([one.value for one in read(made)]) == _said(values) or "NaN" in _said(values), made)
 
 
+def cni(data: bytes) -> None:
+    """A configuration, a line with CNI_ARGS, and a pod: an error in the specification's form, or lawful arguments."""
+    given, arguments, pod = (*data.split(SEPARATOR), b"", b"")[:3]
+    environment = {"CNI_COMMAND": "ADD", "CNI_NETNS": "/a", "CNI_ARGS": arguments.decode("latin-1")}
+    try:
+        call = read_call(environment, given)
+        if call.pod is None:
+            return
+        expect(re.fullmatch(r"[-a-z0-9.]+", call.pod.namespace + call.pod.name) is not None, call.pod)
+        found = wanted(as_object(json.loads(pod), "pod"), call.pod)
+    except CniError as error:
+        document = error.document(version_of(given))
+        expect(document["code"] > 0 and document["msg"].isprintable(), document)
+        return
+    except (ValueError, RecursionError):
+        return
+    if found is not None:
+        words = dict(zip(found.arguments[2::2], found.arguments[3::2], strict=True))
+        expect(found.arguments[:2] == ("redirect", "install"), found)
+        expect(words.keys() <= _LAWFUL and all(re.fullmatch(r"[0-9a-f.:/,]+", one) for one in words.values()), words)
+
+
 def _said(values: list[Any]) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-TARGETS: Final = (Target(name="admission", run=admission), Target(name="manifests", run=manifests))
+TARGETS: Final = (
+    Target(name="admission", run=admission),
+    Target(name="cni", run=cni),
+    Target(name="manifests", run=manifests),
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,10 @@ def test_it_is_taken_away_and_the_list_is_as_it_was(places: Places) -> None:
     installer = Installer(places)
     installer.start("1")
     installer.keep()
-    installer.remove()
+    assert installer.remove()
     assert json.loads((places.lists / "10-pods.conflist").read_text()) == LIST
     assert list(places.programs.iterdir()) == [] and list(places.roots.iterdir()) == []
-    installer.remove()
+    assert not installer.remove()
 
 
 @pytest.mark.parametrize(
@@ -152,8 +153,33 @@ def test_the_command_installs_once_and_removes(places: Places, monkeypatch: pyte
     done = CliRunner().invoke(install, [*words, "--once", "--json"])
     assert done.exit_code == 0 and json.loads(done.output) == {"msg": "installed"}
     assert listed(places)[-1]["type"] == "ringfence-cni"
-    done = CliRunner().invoke(install, [*words, "--remove"])
+    done = CliRunner().invoke(install, [*words, "--remove", "--once"])
     assert done.exit_code == 0 and done.output == "removed\n" and listed(places) == LIST["plugins"]
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     done = CliRunner().invoke(install, words[:-2])
     assert done.exit_code == 2 and "--server: missing" in done.output
+
+
+def test_a_node_whose_network_comes_later_is_waited_for(places: Places, tmp_path: Path) -> None:
+    kept = (places.lists / "10-pods.conflist").read_text()
+    for path in places.lists.iterdir():
+        path.unlink()
+    code = (
+        "import k8s.cni.commands as c, pathlib, sys; c._KEEP_SECONDS = 0.01;"
+        "image = pathlib.Path(sys.argv.pop(1));"
+        "p = c.Places; c.Places = lambda **g: p(**{**g, 'image': image}); c.install()"
+    )
+    words = ["--programs", str(places.programs), "--lists", str(places.lists), "--roots", str(places.roots)]
+    words += ["--roots-on-node", "/opt/a", "--account", str(places.account), "--server", places.server, "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(places.image), *words], stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    with process:
+        assert process.stdout is not None
+        assert "install the node's network first" in process.stdout.readline()
+        part = tmp_path / "part"
+        part.write_text(kept)
+        part.replace(places.lists / "10-pods.conflist")
+        assert json.loads(process.stdout.readline()) == {"msg": "installed"}
+        process.terminate()
+        assert process.wait(30) == 0
