@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from k8s.attest.attestor import KubernetesAttestor
+from k8s.attest.attestor import QUESTION_SECONDS, KubernetesAttestor
 from k8s.attest.keys import ApiUnavailableError, KeyKeeper
 from k8s.client.connection import Connection
 from k8s.client.errors import ApiError, KubernetesError, NotFoundError, UnreachableError
@@ -66,7 +66,7 @@ def open_attestor(
     random: Callable[[], float],
 ) -> tuple[KubernetesAttestor, KeyKeeper]:
     """The attestor of the cluster at ``connection``, and the keeper of its keys, whose ``run`` is to be a task."""
-    cluster = ApiCluster(connection, held_pod)
+    cluster = ApiCluster(connection.within(QUESTION_SECONDS), held_pod)
     keys = KeyKeeper(cluster, key_file, clock=clock, log=log, random=random)
     keys.load()
     return KubernetesAttestor(cluster, keys, clock=clock, log=log), keys

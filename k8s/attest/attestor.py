@@ -26,8 +26,9 @@ from ringfence.attestation import (
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 
-# Within the authority's own patience, so that there is time left to do without an answer.
-ANSWER_SECONDS: Final = 2.0
+# Each within the authority's own patience, so that there is time left to do without an answer.
+QUESTION_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 4.5
 
 
 class Cluster(Protocol):

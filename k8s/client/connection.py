@@ -57,6 +57,7 @@ class Connection:
         self.namespace = namespace
         self._client = client
         self._timeout_seconds = timeout_seconds
+        self._limits = _limits(timeout_seconds)
 
     @classmethod
     def open(cls, kubeconfig: str = "", context: str = "", timeout_seconds: float = 30.0) -> Connection:
@@ -75,6 +76,10 @@ class Connection:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    def within(self, seconds: float) -> Connection:
+        """The same, with less patience; it is closed with this one."""
+        return Connection(self._client, self.namespace, seconds)
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
         """One object. Raises NotFoundError, and what every other method raises: UnreachableError, ApiError."""
@@ -159,7 +164,7 @@ class Connection:
             async with (
                 asyncio.timeout(self._timeout_seconds),
                 self._client.stream(
-                    method, path, params=dict(params or {}), content=content, headers=headers
+                    method, path, params=dict(params or {}), content=content, headers=headers, timeout=self._limits
                 ) as response,
             ):
                 await _raise_for(response)
@@ -180,7 +185,7 @@ class Connection:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The lines of an answer that goes on, such as a watch or a log that is followed. After ``silence_seconds``
         without a byte it counts as lost."""
-        timeout = httpx2.Timeout(self._timeout_seconds, read=silence_seconds)
+        timeout = _limits(self._timeout_seconds, read=silence_seconds)
         try:
             async with self._client.stream(
                 "GET", path, params=dict(params), timeout=timeout, headers={"Accept-Encoding": "identity"}
@@ -196,6 +201,12 @@ class Connection:
     def http(self) -> httpx2.AsyncClient:
         """For ``k8s.client.execution`` alone."""
         return self._client
+
+
+def _limits(seconds: float, **others: float | None) -> httpx2.Timeout:
+    """To connect and then to shake hands each take less than half: a handshake must end by the library's own limit, as
+    the library loses the socket of one that is cancelled by ours."""
+    return httpx2.Timeout(seconds, connect=0.45 * seconds, **others)
 
 
 def _configuration(kubeconfig: str, context: str) -> SingleConfig:

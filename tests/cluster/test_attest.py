@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from k8s.attest.api import ApiCluster
-from k8s.attest.attestor import KubernetesAttestor
+from k8s.attest.attestor import QUESTION_SECONDS, KubernetesAttestor
 from k8s.attest.keys import ApiUnavailableError, KeyKeeper
 from k8s.client.connection import Connection
-from k8s.client.resources import CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, POD_CERTIFICATE_REQUESTS
-from k8s.objects.pods import Pod
+from k8s.client.copies import Copy, Wanted
+from k8s.client.resources import CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, POD_CERTIFICATE_REQUESTS, PODS
+from k8s.objects.pods import Pod, read_pod
 from k8s.trust.bundles import bundle_text
 from k8s.trust.keeping import TrustKeeper
 from k8s.trust.signing import CertificateSigner, SignerScope
@@ -177,6 +178,59 @@ def test_without_the_api_server_its_keys_know_its_tokens(cluster: Cluster, web: 
     subject, lives = inside(cluster, work)
     assert subject.startswith(f"{web}/web-0/")
     assert lives
+
+
+def test_an_api_server_that_is_away_costs_no_pod_its_identity(cluster: Cluster, web: str) -> None:
+    outlive(cluster, web, "kube-apiserver")
+
+
+def test_a_store_that_is_away_costs_no_pod_its_identity(cluster: Cluster, web: str) -> None:
+    outlive(cluster, web, "etcd")
+
+
+def outlive(cluster: Cluster, web: str, program: str) -> None:
+    """Attest a pod, stop a program of the cluster, see what holds, and start it again."""
+    token = token_of(cluster, web, "web-0")
+
+    async def work(connection: Connection) -> None:
+        heard: Copy[Pod] = Copy(
+            connection, Wanted(resource=PODS, read=read_pod), lambda: None, log=_LOG, random=random.random
+        )
+        watching = asyncio.create_task(heard.run())
+        await heard.wait_complete()
+        api = ApiCluster(
+            connection.within(QUESTION_SECONDS), lambda namespace, name: heard.objects.get((namespace, name))
+        )
+        attestor, keys = attestor_of(api)
+        await keys.fetch()
+        subject = (await attestor.attest(token)).subject
+
+        async def attested() -> bool:
+            try:
+                return (await attestor.attest(token)).subject == subject
+            except (EvidenceRefusedError, EvidenceUnavailableError):
+                return False  # a sidecar tries again
+
+        await asyncio.to_thread(cluster.daemon(program).stop)
+        try:
+            # A whole API server without its store knows no token any more, and says so; none at all is no "no".
+            assert program == "etcd" or await attested()
+            assert await attestor.lives(subject)
+            with pytest.raises(EvidenceUnavailableError):
+                await attestor.lives(f"{web}/nobody/8b1c0f8e")
+        finally:
+            cluster.first.again(program)
+        await until(attested)
+        async with asyncio.timeout(60):
+            while True:
+                with suppress(EvidenceUnavailableError):
+                    assert not await attestor.lives(f"{web}/nobody/8b1c0f8e")
+                    break
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+    inside(cluster, work)
 
 
 async def until(predicate: Callable[[], Awaitable[bool]]) -> None:

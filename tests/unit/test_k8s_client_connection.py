@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 
 from k8s.client import connection as connection_module
@@ -24,6 +28,7 @@ from k8s.client.errors import (
 from k8s.client.execution import Command, run_in
 from k8s.client.resources import CONFIG_MAPS, ENDPOINT_SLICES, NAMESPACES, PODS
 from tests.fake_api_server import FakeApiServer, kubeconfig_of, serving, status_response
+from tests.waiting import until
 
 _Ends = tuple[FakeApiServer, Connection]
 
@@ -208,3 +213,28 @@ def test_a_foreign_error_is_kept_on_one_line_and_short() -> None:
     assert len(str(error)) < 700
     assert error_of_body(b'{"code": true, "message": 7}', 500).code == 500
     assert isinstance(error_of_body(b'{"message": "Too large resource version: 9"}', 504), ExpiredError)
+
+
+async def test_a_server_that_never_shakes_hands_costs_no_socket(tmp_path: Path) -> None:
+    ended: list[asyncio.StreamWriter] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        ended.append(writer)
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        file = kubeconfig_of(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", tmp_path)
+        config = yaml.safe_load(file.read_text())
+        config["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = True
+        file.write_text(yaml.safe_dump(config))
+        connection = Connection.open(str(file))
+        for _ in range(2):
+            with pytest.raises(UnreachableError):
+                await connection.within(2.0).get(CONFIG_MAPS, "a", "shop")
+        await connection.close()
+        await until(lambda: len(ended) == 2)
+    gc.collect()  # a socket that was lost is told of here, and any warning is an error
