@@ -78,7 +78,8 @@ class Translator:
         made: dict[str, tuple[_Inputs, MeshService]] = {}
         for full_name, (service, pods) in behind.items():
             meshed = [pod for pod in pods.values() if index.is_meshed(pod)]
-            made[full_name] = self._service(service, meshed, led, index)
+            others = [pod for pod in pods.values() if not index.is_meshed(pod)]
+            made[full_name] = self._service(service, (meshed, others), led, index)
         loose = (pod for key, pod in index.meshed.items() if key not in led)
         for name, members in _workloads(loose, frozenset(_full_name(one) for one in services)).items():
             made[name] = self._workload(name, members, index)
@@ -104,14 +105,18 @@ class Translator:
         return labelled and bool(service.selector)
 
     def _service(
-        self, service: Service, pods: Sequence[Pod], led: Mapping[str, set[int]], index: Index
+        self, service: Service, behind: tuple[list[Pod], list[Pod]], led: Mapping[str, set[int]], index: Index
     ) -> tuple[_Inputs, MeshService]:
+        """``behind``: the pods of the mesh that it leads to, and those that are not in it."""
         full_name = _full_name(service)
-        pods = sorted(pods, key=lambda pod: pod.name)
+        pods = sorted(behind[0], key=lambda pod: pod.name)
         ready = tuple(index.is_ready(service, pod) for pod in pods)
+        # A rollout into the mesh, or out of it: until a pod of the mesh is ready, those outside serve, and whoever
+        # dials the Service's address must reach them as before.
+        led_outside = not any(ready) and any(index.is_ready(service, pod) for pod in behind[1])
         elsewhere = tuple(frozenset(led.get(_full_name(pod), ())) for pod in pods)
         namespace = _annotations(index, service.namespace)
-        key = (service, tuple(pods), ready, elsewhere, namespace.get(names.MODE))
+        key = (service, tuple(pods), ready, elsewhere, namespace.get(names.MODE), led_outside)
         held = self._made.get(full_name)
         if held is not None and held[0] == key:
             return held
@@ -129,7 +134,7 @@ class Translator:
             ports=ports.mesh_ports(mode_of(pods, service.annotations, namespace)),
             upstreams=(),
             instances=self._instances(pods, ready, ports),
-            virtual_addresses=tuple(sorted(service.cluster_ips)),
+            virtual_addresses=() if led_outside else tuple(sorted(service.cluster_ips)),
             intercept=_INTERCEPT,
             labels=_labels({**lasting_labels(service.labels), **shared}),
             pinned=True,

@@ -132,6 +132,22 @@ def test_the_slice_says_who_is_ready_and_before_there_is_one_the_pod(
     assert instance.ready is expected
 
 
+@pytest.mark.parametrize(
+    ("meshed_ready", "other_ready", "led_outside"),
+    [(False, True, True), (True, True, False), (True, False, False), (False, False, False)],
+)
+def test_while_a_rollout_goes_on_a_service_leads_to_whoever_is_ready(
+    meshed_ready: bool, other_ready: bool, led_outside: bool
+) -> None:
+    mesh = mesh_of(
+        service("cart", 80, ip=("10.96.0.7",)),
+        pod("new", "10.0.0.1", app="cart", ready=meshed_ready),
+        pod("old", "10.0.0.2", app="cart", meshed=False, ready=other_ready),
+    )
+    assert only(mesh).virtual_addresses == (() if led_outside else ("10.96.0.7",))
+    assert [one.name for one in only(mesh).instances] == ["new"]
+
+
 def test_a_slice_that_says_nothing_of_readiness_means_ready() -> None:
     mesh = mesh_of(
         service("cart", 80),
