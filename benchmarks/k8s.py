@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
@@ -63,6 +65,7 @@ def run(plan: Plan, say: Say) -> list[Row]:
             assert isinstance(cluster, Cluster)
 
             async def work(connection: Connection) -> None:
+                ending.take_in()
                 for name, labels in ((_PLAIN, {}), (_MESHED, {"ringfence.io/inject": "enabled"})):
                     await connection.create(NAMESPACES, {"metadata": {"name": name, "labels": labels}})
                 await asyncio.sleep(2)  # for the accounts of the namespaces
@@ -76,10 +79,36 @@ def run(plan: Plan, say: Say) -> list[Row]:
                 await _push(connection, world, found, max(plan.rounds, 5) * 2, say)
                 found.memory["of a big cluster"] = await _memory(cluster)
 
-            inside(cluster, work)
+            with _Ending() as ending:
+                inside(cluster, work)
+    except asyncio.CancelledError:
+        raise SystemExit(143) from None
     except ClusterError as error:
         raise BenchmarkError(str(error)) from error
     return rows(found)
+
+
+class _Ending:
+    """While it lasts a signal ends the work, which runs in a thread of its own that the main one waits for."""
+
+    def __init__(self) -> None:
+        self._cancel: Callable[[], object] = lambda: None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Ending:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, lambda *_: self._cancel())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def take_in(self) -> None:
+        """The task that is to be ended."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
 
 
 @contextlib.contextmanager
