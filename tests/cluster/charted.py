@@ -11,7 +11,7 @@ from pathlib import Path
 
 from k8s.manifests.render import CHART
 from tests.cluster.cluster import Cluster, Settings, network_words, running
-from tests.cluster.machine import environment
+from tests.cluster.machine import environment, until
 from tests.cluster.product_image import NAME
 
 SYSTEM = "ringfence-system"
@@ -53,6 +53,22 @@ class Place:
     def install(self, *more: str) -> str:
         words = ("--create-namespace", "--wait", "--timeout=180s", *VALUES, *more)
         return self.done("install", "ringfence", str(CHART), f"--namespace={SYSTEM}", *words)
+
+    def lose_volume(self) -> None:
+        """Stop the control plane, empty its volume, and start it: it says what is missing, and does not come up."""
+        cluster, where = self.cluster, f"--namespace={SYSTEM}"
+        ours = ("--selector=app.kubernetes.io/component=control-plane", "--output=name")
+        cluster.kubectl("scale", "deploy/ringfence", "--replicas=0", where)
+        until(lambda: not cluster.kubectl("get", "pods", where, *ours), "no control plane")
+        for path in self.volume.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        cluster.kubectl("scale", "deploy/ringfence", "--replicas=1", where)
+        until(lambda: "holds no authority" in self.authority_log(), "words about the loss")
+
+    def authority_log(self) -> str:
+        """What the container says that makes the authority, or finds it."""
+        words = ("logs", "deploy/ringfence", "--container=authority", f"--namespace={SYSTEM}")
+        return self.cluster.try_kubectl(*words).stdout
 
     def state(self) -> str:
         words = ("logs", "deploy/ringfence", f"--namespace={SYSTEM}", "--all-containers", "--tail=20")

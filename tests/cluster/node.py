@@ -100,6 +100,11 @@ state = "/run/containerd-state"
         words = ("--namespace", "k8s.io", "images", "import", "--local", str(image))
         self.machine.run(ctr, "--address", str(self.socket), *words)
 
+    def tag(self, image: str, name: str) -> None:
+        """Have an image that is here under another name, too."""
+        ctr = str(self._programs / "ctr")
+        self.machine.run(ctr, "--address", str(self.socket), "--namespace", "k8s.io", "images", "tag", image, name)
+
     def start_kubelet(self, pki: Pki, server: str) -> None:
         name, address = self.place.name, self.place.address
         pki.issue(name, f"system:node:{name}", "system:nodes", (name, address))

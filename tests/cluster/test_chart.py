@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 from k8s.crds.definition import GROUP, KINDS, plural
 from k8s.manifests.render import CHART, FILE
 from tests.cluster.charted import SYSTEM, Place, placed
-from tests.cluster.cluster import Cluster
-from tests.cluster.machine import until
 
 ACCOUNT = f"--as=system:serviceaccount:{SYSTEM}:ringfence"
 
@@ -150,14 +147,8 @@ def test_a_lost_volume_is_told_and_mended_by_its_backup(place: Place) -> None:
     before, root = place.secrets(), place.root()
     backup = cluster.folder / "backup.pem"
     backup.write_text(place.run("ca", "export", "--data", "/var/lib/ringfence/ca"))
-    cluster.kubectl("scale", "deploy/ringfence", "--replicas=0", f"--namespace={SYSTEM}")
-    until(lambda: "ringfence-" not in _pods(cluster), "no pod")
-    for path in place.volume.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    cluster.kubectl("scale", "deploy/ringfence", "--replicas=1", f"--namespace={SYSTEM}")
-    words = ("logs", "deploy/ringfence", "--container=authority", f"--namespace={SYSTEM}")
-    until(lambda: "holds no authority" in cluster.try_kubectl(*words).stdout, "words about the loss")
-    assert "bring back its volume, or a backup by ringfence ca import" in cluster.kubectl(*words)
+    place.lose_volume()
+    assert "bring back its volume, or a backup by ringfence ca import" in place.authority_log()
     assert not (place.volume / "ca").exists()
 
     where = f"--namespace={SYSTEM}"
@@ -165,7 +156,3 @@ def test_a_lost_volume_is_told_and_mended_by_its_backup(place: Place) -> None:
     more = ("--reuse-values", "--set=ca.existingSecret=ringfence-authority", "--wait", "--timeout=180s")
     place.done("upgrade", "ringfence", str(CHART), f"--namespace={SYSTEM}", *more)
     assert (place.secrets(), place.root()) == (before, root)
-
-
-def _pods(cluster: Cluster) -> str:
-    return cluster.kubectl("get", "pods", f"--namespace={SYSTEM}", "--output=name")
