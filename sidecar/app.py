@@ -124,16 +124,18 @@ def _alone(
         metrics=metrics,
         recorder=recorder,
         app_refused=app_refused,
-        pod=replace(settings.pod, resolvers=_resolvers()) if settings.pod.addresses else settings.pod,
+        pod=settings.pod,
     )
 
 
-def _resolvers() -> tuple[str, ...]:
-    """Of the pod. They are read once, before an app of it runs: it may be able to write the file."""
-    try:
-        return resolvers_in(RESOLV_CONF.read_text(errors="replace"))
-    except OSError:
-        return ()
+def _with_resolvers(settings: SidecarSettings) -> SidecarSettings:
+    """With those of the pod, if it is one. They are read once, before an app runs: it may be able to write the file."""
+    if not settings.pod.addresses:
+        return settings
+    with contextlib.suppress(OSError):
+        found = resolvers_in(RESOLV_CONF.read_text(errors="replace"))
+        return replace(settings, pod=replace(settings.pod, resolvers=found))
+    return settings
 
 
 def _by_workers(
@@ -165,7 +167,7 @@ class _Sidecar:
     def __init__(
         self, settings: SidecarSettings, clock: Clock, log: Logger, sink: LogSink, lines: WholeLines | None
     ) -> None:
-        self._settings = settings
+        self._settings = settings = _with_resolvers(settings)
         self._clock = clock
         self._log = log.bind(workload=str(settings.identity.spiffe_id))
         self._metrics = SidecarMetrics()

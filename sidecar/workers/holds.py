@@ -14,10 +14,11 @@ from sidecar.serving import CannotEnforceError, mesh_port_words, proxy_of, proxy
 Place = tuple[str, int]
 
 
-def places_of(snapshot: Snapshot) -> dict[Place, str]:
-    """Where the workers of this snapshot listen, each with what an error calls it."""
+def places_of(snapshot: Snapshot, pod_addresses: tuple[str, ...] = ()) -> dict[Place, str]:
+    """Where the workers of this snapshot listen, each with what an error calls it; in a pod on all of its addresses."""
     workload = snapshot.workload
-    found = {(workload.mesh_host, workload.mesh_port): mesh_port_words(workload)}
+    others = pod_addresses if workload.mesh_host in pod_addresses else ()
+    found = {(host, workload.mesh_port): mesh_port_words(workload) for host in (workload.mesh_host, *others)}
     for upstream in snapshot.upstreams:
         if upstream.has_listener:
             where = (upstream.listen_host, upstream.listen_port)

@@ -46,6 +46,8 @@ class Start:
     log_lock: int
     limits: int
     drain_seconds: float
+    pod_addresses: tuple[str, ...]
+    resolvers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

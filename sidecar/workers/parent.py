@@ -55,6 +55,7 @@ class Workers:
         log: Logger,
         app_refused: Callable[[Port], None] = lambda _: None,
         flows: FlowTable | None = None,
+        pod_addresses: tuple[str, ...] = (),
         backoff: Backoff | None = None,
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -66,6 +67,7 @@ class Workers:
         self._count = count
         self._start = start
         self._inherited = inherited
+        self._pod_addresses = pod_addresses
         self._clock = clock
         self._random = random
         self._log = log
@@ -193,7 +195,7 @@ class Workers:
         await self._gathered()
         async with self._one_at_a_time:
             message = snapshot_to_wire(snapshot).SerializeToString()
-            places = places_of(snapshot)
+            places = places_of(snapshot, self._pod_addresses)
             self._holds.take(places)
             workers = list(self._ready)
             refusals = await asyncio.gather(*(self._prepare(worker, message, received) for worker in workers))
@@ -202,7 +204,8 @@ class Workers:
                 refused = "every worker was lost while it read the snapshot"  # so nobody has found it good
             if refused is not None:
                 await asyncio.gather(*(worker.discard() for worker in workers), return_exceptions=True)
-                self._holds.keep(places_of(self._snapshot) if self._snapshot is not None else {})
+                held = self._snapshot
+                self._holds.keep(places_of(held, self._pod_addresses) if held is not None else {})
                 raise CannotEnforceError(refused)
             # From here on it is in force: a worker that is lost now is replaced by one that begins with it.
             self._snapshot, self._message, self.bundles = snapshot, message, snapshot.bundles
@@ -373,6 +376,8 @@ def open_workers(
             log_lock=lines.lock,
             limits=limits,
             drain_seconds=settings.drain_seconds,
+            pod_addresses=settings.pod.addresses,
+            resolvers=settings.pod.resolvers,
         )
 
     return Workers(
@@ -385,4 +390,5 @@ def open_workers(
         log=log,
         app_refused=app_refused,
         flows=flows,
+        pod_addresses=settings.pod.addresses,
     )

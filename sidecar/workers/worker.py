@@ -31,6 +31,7 @@ from sidecar.flows.reporting import REPORT_SECONDS
 from sidecar.flows.reports import take_reports
 from sidecar.listening import listen_beside
 from sidecar.metrics import SidecarMetrics
+from sidecar.pod import PodSettings
 from sidecar.process_metrics import ProcessMetrics
 from sidecar.recording import Recorder
 from sidecar.serving import CannotEnforceError
@@ -172,6 +173,7 @@ class _Worker:
             listen=listen_beside,
             app_refused=self._app_refused,
             limits=start.limits,
+            pod=PodSettings(addresses=start.pod_addresses, resolvers=start.resolvers),
         )
         self._refusals_told: dict[int, float] = {}
         self._metrics.total("ringfence_log_lines_dropped", "Log lines nobody took", lambda: float(self._sink.dropped))

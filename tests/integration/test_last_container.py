@@ -134,3 +134,18 @@ async def test_inside_its_container_nothing_needs_to_be_named(bench: SelfCaller,
         await asyncio.sleep(0.05)
         writer.close()
     assert json.loads(await watching)["to"] == "shop/orders"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_the_mesh_port_is_open_on_all_addresses_of_the_pod_and_on_no_other(
+    bench: SelfCaller, workers: str
+) -> None:
+    bench.push(HTTP_PORT, TCP_PORT)
+    process = await bench.start("--workers", workers, "--pod-address", "127.0.0.1,127.0.0.2")
+    await process.ready()
+    for address in ("127.0.0.1", "127.0.0.2"):
+        _, writer = await asyncio.open_connection(address, bench.mesh_port)
+        writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.3", bench.mesh_port)
+    assert await process.end(signal.SIGTERM) == 0

@@ -45,6 +45,8 @@ MESSAGES: list[Message] = [
         log_lock=7,
         limits=8,
         drain_seconds=10,
+        pod_addresses=("10.0.0.7", "fd00::7"),
+        resolvers=(),
     ),
     Prepare(serial=3, received=1.5, blob=b"\0\xff snapshot"),
     Drain(seconds=0.5),

@@ -43,6 +43,8 @@ async def test_headers_for_spans_that_went_bad_cost_the_spans_and_not_the_worker
         log_lock=lock,
         limits=-1,
         drain_seconds=1.0,
+        pod_addresses=(),
+        resolvers=(),
     )
     worker = _Worker(start, Unread(), SystemClock())  # type: ignore[arg-type]
     at_once = asyncio.Event()
