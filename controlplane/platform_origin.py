@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -139,7 +140,11 @@ class PlatformOrigin:
             reading = await self._platform.first_reading()
         except PlatformError as error:
             raise StartRefusedError([f"--platform {self._name}: {error}"]) from error
-        if not await self._host.offer(reading) or not self._host.settled:
+        offered = await self._host.offer(reading)
+        # A big cluster's mesh is a big heap that hardly changes: what looks for cycles need not walk it each time.
+        gc.collect()
+        gc.freeze()
+        if not offered or not self._host.settled:
             raise StartRefusedError([f"--platform {self._name}: its first reading is not in force (the log has why)"])
 
     def tasks(self) -> Sequence[Task]:

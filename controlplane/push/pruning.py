@@ -23,6 +23,7 @@ from ringfence.wire.convert import UPSTREAM_LIMIT
 
 _EVERYBODY: Final = AuthenticatedCallers()
 _NOBODY: Final = BoundPolicy()
+_MADE_LIMIT: Final = 20_000  # policies change, and with them who may call the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,42 +41,82 @@ class _Callee:
 class Reach:
     """Whom each identity of one mesh may call, in the order of names; the app's own calls are intercepted."""
 
-    __slots__ = ("_index", "_of_namespace", "_references", "_remembered", "_seen")
+    __slots__ = ("_answers", "_called", "_callees", "_index", "_named", "_own", "_trust_domain")
 
     def __init__(self, mesh: Mesh, policies: Policies, before: Reach | None = None) -> None:
-        """``before``: all of it is taken over where nothing that matters here differs."""
-        self._seen = (mesh.trust_domain, _callees(mesh, policies))
-        same = before if before is not None and before._seen == self._seen else None
-        self._index: CallerIndex = same._index if same is not None else CallerIndex(mesh.trust_domain)
-        self._references: list[tuple[UpstreamReference, ...]] = same._references if same is not None else []
-        self._of_namespace: dict[str, list[int]] = same._of_namespace if same is not None else {}
-        self._remembered: dict[tuple[int, ...], tuple[Called, ...]] = same._remembered if same is not None else {}
-        if same is None:
+        """``before``: taken over where nothing that matters here differs."""
+        self._trust_domain = mesh.trust_domain
+        self._callees = _callees(mesh, policies)
+        if before is not None and before._callees == self._callees and before._trust_domain == self._trust_domain:
+            self._index: CallerIndex = before._index
+            self._named: list[set[int]] = before._named
+            self._answers: dict[tuple[SpiffeId, str], tuple[Called, ...]] = before._answers
+        else:
+            self._index, self._named, self._answers = CallerIndex(mesh.trust_domain), [], {}
             self._fill()
+        self._own: dict[str, list[int]] = {}
+        for number, callee in enumerate(self._callees):
+            self._own.setdefault(callee.namespace, []).append(number)
+        ports = [(callee.full_name, callee.ports) for callee in self._callees]
+        known: _CalledMemory | None = before._called if before is not None else None
+        self._called: _CalledMemory = known if known is not None and known.ports == ports else _CalledMemory(ports)
 
     def _fill(self) -> None:
-        for number, callee in enumerate(self._seen[1]):
-            self._references.append(
-                tuple(
-                    UpstreamReference(service=callee.full_name, port=port.port, protocol=port.protocol)
-                    for port in callee.ports
-                )
-            )
-            self._of_namespace.setdefault(callee.namespace, []).append(number)
+        """Many services name the same callers: each of these is looked for once."""
+        positions: dict[Callers, set[int]] = {}
+        for number, callee in enumerate(self._callees):
             for callers in _callers(callee):
-                self._index.add(callers, number)
+                positions.setdefault(callers, set()).add(number)
+        for position, (callers, numbers) in enumerate(positions.items()):
+            self._index.add(callers, position)
+            self._named.append(numbers)
 
     def of(self, spiffe_id: SpiffeId, namespace: str) -> tuple[Called, ...]:
         """What a workload may call; the very same value for all who may call the same. At most as many as a sidecar
         takes, those of its own namespace first."""
-        own = self._of_namespace.get(namespace, [])
-        named = self._index.named(spiffe_id)
-        numbers = (*own, *sorted((named.always | named.narrowed) - set(own)))
-        found = self._remembered.get(numbers)
+        found = self._answers.get((spiffe_id, namespace))
         if found is None:
-            references = [reference for number in numbers for reference in self._references[number]]
-            kept = sorted(references[:UPSTREAM_LIMIT], key=lambda one: (one.service, one.port))
-            found = self._remembered[numbers] = tuple((reference, None) for reference in kept)
+            named = self._index.named(spiffe_id)
+            numbers: set[int] = set()
+            for position in named.always | named.narrowed:
+                numbers |= self._named[position]
+            found = self._called.of(tuple(self._own.get(namespace, ())), numbers)
+            self._answers[spiffe_id, namespace] = found
+        return found
+
+
+class _CalledMemory:
+    """Services and their ports as references, and what was made of these; it depends on no policy."""
+
+    __slots__ = ("_made", "_references", "ports")
+
+    def __init__(self, ports: list[tuple[str, tuple[ServicePort, ...]]]) -> None:
+        self.ports = ports
+        self._references = [
+            tuple(
+                (UpstreamReference(service=name, port=port.port, protocol=port.protocol), None)
+                for port in sorted(own, key=lambda port: port.port)
+            )
+            for name, own in ports
+        ]
+        self._made: dict[tuple[int, ...], tuple[Called, ...]] = {}
+
+    def of(self, own: tuple[int, ...], others: set[int]) -> tuple[Called, ...]:
+        """Those of these services; of too many ``own`` ones first."""
+        kept: list[int] = []
+        left = UPSTREAM_LIMIT
+        for number in (*own, *sorted(others.difference(own))):
+            left -= len(self._references[number])
+            if left < 0:
+                break
+            kept.append(number)
+        numbers = tuple(sorted(kept))
+        found = self._made.get(numbers)
+        if found is None:
+            if len(self._made) >= _MADE_LIMIT:
+                self._made.clear()
+            found = tuple(one for number in numbers for one in self._references[number])
+            self._made[numbers] = found
         return found
 
 

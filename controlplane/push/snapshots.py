@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from controlplane.push.merging import Share, unite
 from controlplane.push.pruning import Reach
-from controlplane.push.upstreams import Called, UpstreamMaker
+from controlplane.push.upstreams import Called, UpstreamMaker, order
 from controlplane.push.workload_key import WorkloadKey
 from controlplane.push.workloads import Standing, workload_of
 from ringfence.mesh import Instance, Mesh, Service
@@ -68,6 +68,7 @@ class Built:
     made: Mapping[WorkloadKey, _Made] = field(default_factory=dict)
     upstreams: UpstreamMaker | None = None
     reach: Reach | None = None
+    bundles: tuple[TrustBundle, ...] = ()
 
 
 def build(inputs: Inputs, before: Built) -> Built:
@@ -77,14 +78,20 @@ def build(inputs: Inputs, before: Built) -> Built:
         workloads.setdefault(WorkloadKey(service.identity_of(instance), instance.name), []).append((service, instance))
     upstreams = UpstreamMaker(inputs.mesh, inputs.routes, before.upstreams)
     reach = Reach(inputs.mesh, inputs.policies, before.reach) if inputs.pruned else None
-    bundles = tuple(sorted(inputs.bundles, key=lambda bundle: bundle.trust_domain.name))
+    bundles = _same(tuple(sorted(inputs.bundles, key=lambda bundle: bundle.trust_domain.name)), before.bundles)
     made: dict[WorkloadKey, _Made] = {}
     for key, standing in workloads.items():
         if len(standing) > 1:
             standing.sort(key=lambda one: one[0].full_name)
         called = _pruned(key, standing, reach) if reach is not None else _called(standing)
         made[key] = _make(key, tuple(standing), inputs, before.made.get(key), (upstreams, called, bundles))
-    return Built(contents={key: one.snapshot for key, one in made.items()}, made=made, upstreams=upstreams, reach=reach)
+    return Built(
+        contents={key: one.snapshot for key, one in made.items()},
+        made=made,
+        upstreams=upstreams,
+        reach=reach,
+        bundles=bundles,
+    )
 
 
 def build_snapshots(
@@ -164,11 +171,10 @@ def _egress(standing: Iterable[Standing], bound: BoundPolicy) -> tuple[EgressRul
 
 
 def _called(standing: Iterable[Standing]) -> tuple[Called, ...]:
-    return tuple(
-        dict.fromkeys(
-            called for service, instance in standing for called in zip(service.upstreams, instance.listens, strict=True)
-        )
-    )
+    called = {
+        one: None for service, instance in standing for one in zip(service.upstreams, instance.listens, strict=True)
+    }
+    return tuple(sorted(called, key=order))
 
 
 def _pruned(key: WorkloadKey, standing: Iterable[Standing], reach: Reach) -> tuple[Called, ...]:

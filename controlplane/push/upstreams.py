@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from ringfence.kit.addresses import SocketAddress
 from ringfence.mesh import DirectService, Mesh, Service, UpstreamReference
@@ -16,6 +17,8 @@ from ringfence.wire.convert import ENDPOINT_LIMIT
 
 Called = tuple[UpstreamReference, SocketAddress | None]
 """What a workload calls, and where its sidecar listens for that; None: nowhere, the app's own calls are intercepted."""
+
+_SEEN_LIMIT: Final = 20_000  # while the mesh stays the same policies may change, and with them who may call the same
 
 
 class UpstreamMaker:
@@ -30,6 +33,9 @@ class UpstreamMaker:
             **{service.full_name: service for service in mesh.direct_services},
         }
         self._routes = routes
+        if before is not None and before._services == self._services and before._routes == routes:
+            self._take_over(before)
+            return
         self._endpoints: dict[tuple[str, int], tuple[Endpoint, ...]] = {}
         self._made: dict[tuple[str, int, SocketAddress | None], Upstream] = {}
         self._tuples: dict[tuple[Called, ...], tuple[Upstream, ...]] = {}
@@ -38,11 +44,20 @@ class UpstreamMaker:
         if before is not None:
             before._before = None  # or every one that ever was would live on
 
+    def _take_over(self, before: UpstreamMaker) -> None:
+        """All of it, where mesh and routes are the same."""
+        self._endpoints, self._made = before._endpoints, before._made
+        self._tuples, self._seen = before._tuples, before._seen
+        self._before = None
+
     def make(self, called: tuple[Called, ...]) -> tuple[Upstream, ...]:
-        """Those of one workload, in an order of their own: by listener, or by service and port."""
+        """Those of one workload, in the order of ``called``, which is that of ``order``."""
         known = self._seen.get(id(called))
         if known is not None:
             return known[1]
+        if len(self._seen) >= _SEEN_LIMIT:
+            self._seen.clear()
+            self._tuples.clear()
         found = self._make(called)
         # Kept beside what it was made of, so that no other object gets its number.
         self._seen[id(called)] = (called, found)
@@ -51,7 +66,7 @@ class UpstreamMaker:
     def _make(self, called: tuple[Called, ...]) -> tuple[Upstream, ...]:
         found = self._tuples.get(called)
         if found is None:
-            found = tuple(self._one(*one) for one in sorted(called, key=_order))
+            found = tuple(self._one(*one) for one in called)
             held = self._before._tuples.get(called) if self._before is not None else None
             if held is not None and all(one is other for one, other in zip(found, held, strict=True)):
                 found = held
@@ -148,7 +163,7 @@ def _ports_behind(target: Service | DirectService, port: int) -> tuple[int, ...]
     return tuple(sorted({target.standard_targets[index], *(target.targets_of(one)[index] for one in target.instances)}))
 
 
-def _order(called: Called) -> tuple[str, int, str, int]:
+def order(called: Called) -> tuple[str, int, str, int]:
     """Unique in a workload: two upstreams without a listener are two services or two ports."""
     reference, listen = called
     return (listen.host if listen else "", listen.port if listen else 0, reference.service, reference.port)
