@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import pytest
 
 from k8s.manifests.render import CHART
 from k8s.objects import names
-from tests.cluster.cluster import Cluster, Settings, network_words, running
-from tests.cluster.machine import environment, until
+from tests.cluster.cluster import Cluster, Settings, running
+from tests.cluster.machine import until
 from tests.cluster.product_image import NAME
 
 _IMAGE, _, _TAG = NAME.rpartition(":")
@@ -52,17 +51,8 @@ def tight(programs: Path, image: Path) -> Iterator[Cluster]:
 
 
 def helm(cluster: Cluster, *words: str) -> None:
-    homes = {f"HELM_{name}_HOME": str(cluster.folder / "helm") for name in ("CACHE", "CONFIG", "DATA")}
     where = ("--namespace=ringfence-system", "--create-namespace", "--wait", "--timeout=180s")
-    argv = [str(cluster.settings.programs / "helm"), f"--kubeconfig={cluster.kubeconfig}", *words, *where]
-    ran = subprocess.run(
-        [*network_words(cluster.name), *argv],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        env=environment(cluster.name) | homes,
-    )
+    ran = cluster.helm(*words, *where)
     assert ran.returncode == 0, ran.stderr
 
 
@@ -189,3 +179,12 @@ def start_installer(cluster: Cluster) -> None:
 def _installers(cluster: Cluster) -> list[Any]:
     words = ("pods", "--namespace=kube-system", "--selector=app.kubernetes.io/component=cni")
     return list(cluster.get(*words)["items"])
+
+
+def test_the_chart_takes_it_away_again(tight: Cluster) -> None:
+    tight.kubectl("delete", "pods", "--all", f"--namespace={_NAMESPACE}", seconds=120)
+    helm(tight, "upgrade", "ringfence", str(CHART), "--reuse-values", "--set=cni.remove=true")
+    until(lambda: [one["type"] for one in plugins(tight)] == ["bridge", "portmap"], "the node's own list", 120)
+    until(lambda: not any((tight.first.folder / "cni-bin").iterdir()), "the end of the script")
+    start(tight, "afterwards", namespace="default")
+    until(lambda: ready(tight, "afterwards", "default"), "a pod of no mesh", 120)
