@@ -1,6 +1,7 @@
 """Attests pods: their token by the API server, and while that is away by the cluster's keys.
 
-Theory of operation. A token is read first, which costs the API server nothing. Then a TokenReview decides, and what it
+Theory of operation. A token is read first, and its signature verified by the cluster's keys, which costs the API server
+nothing: strangers cannot make it busy by tokens that they made up. Then a TokenReview decides, and what it
 says no to stays refused. Only where it is away is the signature verified here, and then only for pods that the
 watch had seen before. At last the pod itself is looked at, as the API server has it now: by its UID, since another may
 bear its name; whether it goes on; whether it has a sidecar.
@@ -73,6 +74,7 @@ class KubernetesAttestor:
             raise EvidenceRefusedError(EvidenceFault.FOREIGN, "its issuer is not this cluster's")
         try:
             async with asyncio.timeout(self._answer_seconds):
+                await self._keys.screen(token)
                 check_review(await self._cluster.review(review_of(token.text)), token)
                 return attest_pod(token, await self._cluster.pod(token.pod.namespace, token.pod.name))
         except ApiUnavailableError as error:

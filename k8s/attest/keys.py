@@ -1,8 +1,10 @@
-"""The keys by which the cluster signs service account tokens, kept for when its API server does not answer.
+"""The keys by which the cluster signs service account tokens.
+
+They keep strangers from the API server: what none of them signed is no token of the cluster, and needs no question. And
+while the API server does not answer, they say what it cannot. They never say yes where it says no.
 
 Fetched from the API server by its own OpenID discovery, over the connection that all else goes over; on disk, so that
-they outlive a restart of this process in the same outage; and good for a day after they were last confirmed. They never
-overrule the API server: it is only asked of them what it cannot say.
+they outlive a restart of this process in an outage; and good for a day after they were last confirmed.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from ringfence.policy.tokens.verify import JwtVerifier
 
 GOOD_FOR_SECONDS: Final = 86_400.0
 _AGAIN_SECONDS: Final = 600.0
-_LEEWAY_SECONDS: Final = 10
+_LEEWAY_SECONDS: Final = 60  # as the API server gives
+# A key that is new to us is asked for at once, but not as often as strangers make one up.
+_NEW_KEY_SECONDS: Final = 10.0
 _FILE_LIMIT_BYTES: Final = 2 * KEY_SET_LIMIT_BYTES
 
 
@@ -80,6 +84,7 @@ class KeyKeeper:
         self._random = random
         self._backoff = Backoff(first_seconds=1.0, cap_seconds=60.0)
         self._held: ClusterKeys | None = None
+        self._new_key_asked = float("-inf")
         self._verifier: JwtVerifier | None = None
 
     @property
@@ -133,15 +138,34 @@ class KeyKeeper:
             except OSError as error:
                 self._log.warning("keys of the cluster not kept on disk", file=str(self._file), error=str(error))
 
+    async def screen(self, token: ClaimedToken) -> None:
+        """Raises EvidenceRefusedError for a token that no key of the cluster signed; without keys there is none."""
+        if not self._good():
+            return
+        now = self._clock.monotonic()
+        if not self._knows(token.key_id) and now >= self._new_key_asked + _NEW_KEY_SECONDS:
+            self._new_key_asked = now
+            try:
+                await self.fetch()
+            except (ApiUnavailableError, KeySetError) as error:
+                self._log.warning("keys of the cluster not fetched", error=str(error))
+                return
+        self.verify(token)
+
     def verify(self, token: ClaimedToken) -> None:
         """Returns if a key of the cluster signed ``token``. Raises EvidenceRefusedError; EvidenceUnavailableError where
         there are no keys that were confirmed within a day."""
-        now = self._clock.now()
-        if self._held is None or self._verifier is None or now > self._held.confirmed_at + GOOD_FOR_SECONDS:
+        if self._verifier is None or not self._good():
             raise EvidenceUnavailableError("the API server does not answer, and its keys are not at hand")
-        found = self._verifier.verify(token.text, now)
+        found = self._verifier.verify(token.text, self._clock.now())
         if isinstance(found, TokenRefused):
-            raise EvidenceRefusedError(EvidenceFault.FOREIGN, f"without the API server: {found.detail}")
+            raise EvidenceRefusedError(EvidenceFault.FOREIGN, f"by the cluster's keys: {found.detail}")
+
+    def _good(self) -> bool:
+        return self._held is not None and self._clock.now() <= self._held.confirmed_at + GOOD_FOR_SECONDS
+
+    def _knows(self, key_id: str) -> bool:
+        return self._held is not None and any(key.kid == key_id for key in self._held.keys.keys)
 
     def _take(self, held: ClusterKeys) -> None:
         if self._held is None or (held.issuer, held.keys) != (self._held.issuer, self._held.keys):

@@ -51,10 +51,12 @@ class PodReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedToken:
-    """A token by its own words. ``node``: empty where it names none; ``expires``: Unix seconds; ``signed``: the part of
-    its text that the signature is over, which nobody can write in another way."""
+    """A token by its own words. ``key_id``: by which key it says it is signed; ``node``: empty where it names none;
+    ``expires``: Unix seconds; ``signed``: the part of its text that the signature is over, which nobody can write in
+    another way."""
 
     text: str
+    key_id: str
     issuer: str
     pod: PodReference
     service_account: str
@@ -73,6 +75,9 @@ def read_token(evidence: bytes, now: float) -> ClaimedToken:
     algorithm = plain_algorithm(header.get("alg"))
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise _malformed("its algorithm is none that signs with a key of its own")
+    key_id = header.get("kid", "")
+    if not isinstance(key_id, str) or len(key_id) > 512:
+        raise _malformed("its kid is no short text")
     issuer = claims.get("iss")
     if issuer == _LEGACY_ISSUER:
         raise EvidenceRefusedError(EvidenceFault.UNBOUND, "a token of a secret")
@@ -94,6 +99,7 @@ def read_token(evidence: bytes, now: float) -> ClaimedToken:
         raise _malformed("its subject is not its service account")
     return ClaimedToken(
         text=evidence.decode("ascii"),
+        key_id=key_id,
         issuer=issuer,
         pod=PodReference(namespace=namespace, name=_name(pod.get("name")), uid=_uid(pod.get("uid"))),
         service_account=service_account,

@@ -94,10 +94,11 @@ def token_of(cluster: Cluster, namespace: str, pod: str = "", *words: str, audie
     return told.strip().encode()
 
 
-def attest(cluster: Cluster, token: bytes, clock: Clock | None = None) -> Any:
+def attest(cluster: Cluster, token: bytes, clock: Clock | None = None, *, keys: bool = True) -> Any:
     async def work(connection: Connection) -> Any:
-        attestor, keys = attestor_of(ApiCluster(connection, nothing_heard), clock)
-        await keys.fetch()
+        attestor, keeper = attestor_of(ApiCluster(connection, nothing_heard), clock)
+        if keys:
+            await keeper.fetch()
         try:
             return await attestor.attest(token)
         except EvidenceRefusedError as refused:
@@ -127,7 +128,8 @@ def test_tokens_that_are_not_of_this_pod_for_this_mesh_are_refused(cluster: Clus
     assert attest(cluster, token, late) is EvidenceFault.EXPIRED
     head, _, signature = token.rpartition(b".")
     forged = head + b"." + (b"A" if signature[:1] != b"A" else b"B") + signature[1:]
-    assert attest(cluster, forged) is EvidenceFault.REJECTED
+    assert attest(cluster, forged) is EvidenceFault.FOREIGN
+    assert attest(cluster, forged, keys=False) is EvidenceFault.REJECTED
     refused = cluster.try_kubectl(
         "create", "token", "admin", f"--namespace={web}", "--bound-object-kind=Pod", "--bound-object-name=web-0"
     )

@@ -98,7 +98,32 @@ async def test_what_cannot_be_ours_costs_the_api_server_nothing(world: World) ->
     assert await world.fault(pod_token(aud=["vault"])) is EvidenceFault.AUDIENCE
     assert await world.fault(pod_token(exp=int(NOW) - 1)) is EvidenceFault.EXPIRED
     assert await world.fault(b"rubbish") is EvidenceFault.MALFORMED
+    made_up = Signer(key=rsa_key("another"), algorithm="RS256")
+    assert await world.fault(pod_token(made_up, {"kid": "cluster-1"})) is EvidenceFault.FOREIGN
     assert world.api.asked == []
+
+
+async def test_keys_that_strangers_make_up_are_asked_for_once_in_ten_seconds(world: World) -> None:
+    await world.keys.fetch()
+    world.api.asked.clear()
+    for number in range(20):
+        assert await world.fault(pod_token(header={"kid": f"made-up-{number}"})) is EvidenceFault.FOREIGN
+    assert world.api.asked == ["configuration", "keys"]
+    world.clock.advance(10.0)
+    await world.fault(pod_token(header={"kid": "made-up"}))
+    assert len(world.api.asked) == 4
+
+
+async def test_a_new_key_of_the_cluster_is_believed_at_once(world: World) -> None:
+    await world.keys.fetch()
+    world.api.keys = [*world.api.keys, STRANGER.key]
+    assert (await world.attestor.attest(pod_token(STRANGER))).subject == SUBJECT
+
+
+async def test_a_key_that_cannot_be_asked_for_is_left_to_the_api_server(world: World) -> None:
+    await world.keys.fetch()
+    world.api.issuer = ""
+    assert (await world.attestor.attest(pod_token(STRANGER))).subject == SUBJECT
 
 
 def answer_with(**changes: Any) -> dict[str, Any]:
@@ -190,7 +215,7 @@ async def test_without_the_api_server_another_key_is_another_cluster(world: Worl
     named = Signer(key=ec_key("cluster-1"))
     for signer in (STRANGER, forged, named):
         assert await world.fault(pod_token(signer)) is EvidenceFault.FOREIGN
-    assert await world.fault(pod_token(nbf=int(NOW) + 60)) is EvidenceFault.FOREIGN
+    assert await world.fault(pod_token(nbf=int(NOW) + 61)) is EvidenceFault.FOREIGN
     head, _, signature = pod_token().rpartition(b".")
     changed = head + b"." + signature[:20] + (b"A" if signature[20:21] != b"A" else b"B") + signature[21:]
     assert await world.fault(changed) is EvidenceFault.FOREIGN
