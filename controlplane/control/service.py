@@ -40,11 +40,11 @@ from controlplane.push.distributor import (
 from controlplane.push.readiness import ReadinessBoard
 from controlplane.push.sessions import Session
 from controlplane.push.workload_key import WorkloadKey
+from controlplane.push.writing import SnapshotWriter
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.snapshot import Snapshot
 from ringfence.spiffe import VerificationError, VerifiedPeer
-from ringfence.wire.convert import snapshot_to_wire
 from ringfence.wire.gen import control_pb2, control_pb2_grpc
 
 _Context = grpc.aio.ServicerContext[control_pb2.SidecarReport, control_pb2.Snapshot]
@@ -114,6 +114,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
         """``flows`` takes what sidecars judged; None: they are not asked for it. ``heard``: called when a sidecar came,
         left, or said what it enforces."""
         self._heard = heard
+        self._writer = SnapshotWriter()
         self._flows = flows
         self._callers = callers
         self._distributor = distributor
@@ -226,7 +227,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             self._metrics.snapshots_sent.inc()
 
     def _message(self, snapshot: Snapshot, session: Session) -> control_pb2.Snapshot:
-        message = snapshot_to_wire(snapshot)
+        message = self._writer.message(snapshot)
         # A sidecar that does not know the field would refuse the whole snapshot.
         message.takes_flows = self._flows is not None and session.reports_flows
         return message

@@ -230,7 +230,7 @@ def _kept_services(mesh: Mesh, before: Judged | None) -> dict[str, MeshService]:
 def _outline(services: Mapping[str, MeshService]) -> Hashable:
     """What documents of the whole mesh depend on: labels and ports, but not who stands behind a service."""
     return frozenset(
-        (name, frozenset(one.ports.items()), one.permissive, one.labels, one.has_sidecar)
+        (name, frozenset(one.ports.items()), one.permissive, one.labels, one.has_sidecar, frozenset(one.leads.items()))
         for name, one in services.items()
     )
 

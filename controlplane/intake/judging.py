@@ -11,7 +11,7 @@ from controlplane.mesh.document import MeshDocument, read_mesh
 from controlplane.tokens.needs import needs_of
 from ringfence.kit.clock import Clock, SystemClock
 from ringfence.kit.watch import FileContent
-from ringfence.mesh import Mesh
+from ringfence.mesh import Mesh, Service
 from ringfence.policy import documents as policies
 from ringfence.policy.analysis.world import Effect
 from ringfence.policy.bind import Surroundings, bind
@@ -58,6 +58,7 @@ def services_of(mesh: Mesh) -> dict[str, MeshService]:
             spiffe_id=service.identities[0],
             labels=service.labels,
             other_ids=service.identities[1:],
+            leads=_leads(service),
         )
         for service in mesh.services
     } | {
@@ -69,6 +70,16 @@ def services_of(mesh: Mesh) -> dict[str, MeshService]:
         )
         for direct in mesh.direct_services
     }
+
+
+def _leads(service: Service) -> dict[int, tuple[int, ...]]:
+    """The ports of a service behind which its workloads have others."""
+    found: dict[int, set[int]] = {}
+    for targets in {service.targets_of(one) for one in service.instances} or {service.standard_targets}:
+        for port, target in zip(service.ports, targets, strict=True):
+            if target not in (0, port.port):
+                found.setdefault(port.port, set()).add(target)
+    return {port: tuple(sorted(targets)) for port, targets in found.items()}
 
 
 class Judge:

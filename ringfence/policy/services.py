@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ringfence.policy.labels import Labels
@@ -19,7 +19,8 @@ class MeshService:
 
     ``permissive``: those of them that also take callers without an identity. ``has_sidecar``: whether anybody enforces
     there what policy says. ``spiffe_id``: its identity, None where nobody asks for it; ``other_ids``: those that
-    workloads of it bear beside it.
+    workloads of it bear beside it. ``leads``: ports that callers dial, and those of ``ports`` behind them, where they
+    differ.
     """
 
     ports: Mapping[int, str]
@@ -28,6 +29,7 @@ class MeshService:
     spiffe_id: SpiffeId | None = None
     labels: Labels = ()
     other_ids: tuple[SpiffeId, ...] = ()
+    leads: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def identities(self) -> tuple[SpiffeId, ...]:

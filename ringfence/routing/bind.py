@@ -75,7 +75,9 @@ def _ports(document: RouteDocument, service: MeshService, absences: Absences) ->
     for port, place in document.ports:
         if port not in service.ports:
             known = ", ".join(str(number) for number in sorted(service.ports)) or "none: it has no ports"
-            absences.append(place.problem(f"{name} has no port {port}", f"its ports: {known}"))
+            behind = " or ".join(map(str, service.leads.get(port, ())))
+            mend = f"callers dial {port}, but its workloads listen on {behind}: write that" if behind else ""
+            absences.append(place.problem(f"{name} has no port {port}", mend or f"its ports: {known}"))
     named = document.ports or tuple((port, document.service_place) for port in sorted(service.ports))
     meant = [(port, place) for port, place in named if port in service.ports]
     opaque = [port for port, _ in meant if service.ports[port] == OPAQUE]

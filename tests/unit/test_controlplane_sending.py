@@ -11,6 +11,7 @@ from controlplane.push.revisions import Catalog
 from controlplane.push.sending import Sendable
 from controlplane.push.snapshots import Built, Inputs, build
 from controlplane.push.workload_key import WorkloadKey
+from controlplane.push.writing import SnapshotWriter
 from ringfence.policy.bound import BoundPolicy
 from ringfence.policy.bounds import LIST_LIMIT
 from ringfence.policy.model import Allowlist, Denylist, NamespaceCallers, PolicySet, Rule
@@ -117,3 +118,13 @@ def test_a_digest_tells_all_that_a_snapshot_says() -> None:
     assert len({digests.of(one), *found}) == len(others) + 1
     digests.turn()
     assert [digests.of(other) for other in others] == [digests.aside().of(other) for other in others] == found
+
+
+def test_what_is_written_of_shared_parts_is_the_message_of_the_whole() -> None:
+    writer = SnapshotWriter()
+    found = list(contents().values())
+    denied = Denylist(namespace="a", name="d", rules=listed("one").rules)
+    found.append(replace(found[0], denylists=(denied,), shadow=PolicySet(allowlists=(listed("tried"),))))
+    found.append(replace(found[0], upstreams=(), allowlists=()))
+    for _ in range(2):
+        assert [writer.message(one) for one in found] == [snapshot_to_wire(one) for one in found]

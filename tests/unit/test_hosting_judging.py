@@ -242,4 +242,7 @@ def test_ports_are_those_of_workloads() -> None:
     judged = judge(allow("a", service="api", more=", to: {ports: [8080]}"), of=mesh(api))
     assert not judged.problems("Allowlist/shop/a")
     wrong = judge(allow("a", service="api", more=", to: {ports: [80]}"), of=mesh(api))
-    assert "has no port 80" in texts(wrong, "Allowlist/shop/a")[0]
+    (told,) = texts(wrong, "Allowlist/shop/a")
+    assert "has no port 80 (callers dial 80, but its workloads listen on 8080: write that)" in told
+    route = written("Route", "r", "{service: api, ports: [80], maxAge: 60s}")
+    assert "workloads listen on 8080" in texts(judge(route, of=mesh(api)), "Route/shop/r")[0]

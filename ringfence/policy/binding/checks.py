@@ -6,7 +6,7 @@ have neither, and one for gRPC methods needs HTTP/2. Services with the same port
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ringfence.policy.binding.conditions import reads_call
@@ -24,18 +24,19 @@ class Target:
     name: str
     ports: Mapping[int, str]
     permissive: frozenset[int]
+    leads: Mapping[int, tuple[int, ...]]
 
 
 class Targets:
     """The services that a list is for, as far as ports go."""
 
     def __init__(self, names: Iterable[str], services: Services) -> None:
-        held: dict[tuple[frozenset[tuple[int, str]], frozenset[int]], Target] = {}
+        held: dict[Hashable, Target] = {}
         listed = list(names)
         for name in listed:
             one: MeshService = services[name]
-            key = (frozenset(one.ports.items()), one.permissive)
-            held.setdefault(key, Target(name=name, ports=one.ports, permissive=one.permissive))
+            key = (frozenset(one.ports.items()), one.permissive, frozenset(one.leads.items()))
+            held.setdefault(key, Target(name=name, ports=one.ports, permissive=one.permissive, leads=one.leads))
         self.different = tuple(held.values())
         self.words = listed[0] if len(listed) == 1 else f"the {len(listed)} services selected"
         self.single = len(listed) == 1
@@ -69,7 +70,12 @@ def _check_ports(rule: FlatRule, targets: Targets, *, denies: bool) -> Iterator[
             known = sorted({number for target in targets.different for number in target.ports})
             mend = ", ".join(map(str, known[:20])) or "none: it has no ports"
             has = f"{targets.words} has no port" if targets.single else f"none of {targets.words} has port"
-            yield place.problem(f"{has} {port}", f"{'its' if targets.single else 'their'} ports: {mend}")
+            behind = next((target.leads[port] for target in targets.different if port in target.leads), ())
+            told = f"{'its' if targets.single else 'their'} ports: {mend}"
+            if behind:
+                which = " or ".join(map(str, behind))
+                told = f"callers dial {port}, but its workloads listen on {which}: write that"
+            yield place.problem(f"{has} {port}", told)
         elif speaks_http and protocols == {OPAQUE}:
             message = f"rule {name} speaks of HTTP, but port {port} of {having[0].name} carries opaque TCP"
             yield place.problem(message, f"remove the port, or remove {_http_words(rule)} from the rule")
