@@ -30,9 +30,10 @@ from k8s.client.errors import KubernetesError, NotFoundError
 from k8s.client.resources import NAMESPACES
 from k8s.controller.documents import written_of
 from k8s.controller.events import EventTeller, Subject, Told
+from k8s.controller.history import DocumentHistory
 from k8s.controller.leading import Leadership, LeaseSettings
 from k8s.controller.metrics import CopyMetrics, LeftOutMetrics, part_failures
-from k8s.controller.offering import ReadingMaker, keep_offering
+from k8s.controller.offering import JudgedVersions, ReadingMaker, keep_offering
 from k8s.controller.parts import Part, run_parts
 from k8s.controller.serving import CertificateKeeper, ServingSettings
 from k8s.controller.settling import Pace, Settler
@@ -50,6 +51,7 @@ from ringfence.platform import Host, PlatformError, Reading, Surroundings
 
 _TELL_SECONDS: Final = 10.0
 _BUNDLE_SECONDS: Final = 2.0
+_HISTORY_PACE: Final = Pace(settle_seconds=1.0, patience_seconds=5.0, apart_seconds=5.0)
 _SLOW_PACE: Final = Pace(settle_seconds=0.2, patience_seconds=1.0, apart_seconds=0.5)
 
 
@@ -75,6 +77,8 @@ class KubernetesPlatform:
         self._random = chance = random.SystemRandom().random
         self._reading = Settler(clock)
         self._statuses, self._trust, self._webhooks = (Settler(clock, _SLOW_PACE) for _ in range(3))
+        self._history = Settler(clock, _HISTORY_PACE)
+        self._judged = JudgedVersions()
         self._copies = ClusterCopies(
             connection,
             self._mesh_changed,
@@ -116,7 +120,9 @@ class KubernetesPlatform:
             try:
                 async with asyncio.timeout(_TELL_SECONDS):
                     await self._copies.wait_complete()
-                return self._maker.reading()
+                reading = self._maker.reading()
+                self._judged.take(reading)  # `run` follows only once it is in force
+                return reading
             except TimeoutError:
                 mend = "apply the custom resource definitions of this version, and its roles"
                 self._log.warning("waiting for the cluster to be read", missing=self._copies.lost(), mend=mend)
@@ -132,18 +138,34 @@ class KubernetesPlatform:
             self._copies,
             host,
             lambda: leadership.leading,
+            judged=self._judged,
             clock=self._clock,
             log=self._log.bind("statuses"),
         )
+        history = DocumentHistory(
+            self._connection,
+            self._copies,
+            host,
+            lambda: leadership.leading,
+            judged=self._judged,
+            changed=self._history.stir,
+            log=self._log.bind("history"),
+            random=self._random,
+        )
+        host.watch_standings(self._history.stir)
         trust, webhooks = self._trust_keeper(host), self._webhook_keeper(host)
         events = self._events()
-        for settler in (self._reading, self._statuses, self._trust, self._webhooks):
+        for settler in (self._reading, self._statuses, self._history, self._trust, self._webhooks):
             settler.stir()
         log = self._log.bind("platform")
         parts: dict[str, Part] = {
-            "readings": lambda: keep_offering(self._maker, self._reading, host, log=self._log.bind("readings")),
+            "readings": lambda: keep_offering(
+                self._maker, self._reading, host, self._take_judged, log=self._log.bind("readings")
+            ),
             "lease": leadership.run,
             "statuses": lambda: writer.run(self._statuses),
+            "history copy": history.watch,
+            "history": lambda: history.run(self._history),
             "trust": trust.run,
             "trust namespaces": lambda: self._watch_namespaces(trust),
             "webhook copies": webhooks.watch,
@@ -160,6 +182,11 @@ class KubernetesPlatform:
         """After ``run`` was cancelled."""
         await self._copies.close()
         await self._connection.close()
+
+    def _take_judged(self, reading: Reading) -> None:
+        self._judged.take(reading)
+        self._statuses.stir()
+        self._history.stir()
 
     def _count_failure(self, part: str) -> None:
         self._failures.labels(part).inc()
@@ -180,7 +207,7 @@ class KubernetesPlatform:
         self._statuses.stir()
 
     def _led_changed(self) -> None:
-        for settler in (self._statuses, self._webhooks):
+        for settler in (self._statuses, self._history, self._webhooks):
             settler.stir()
         for stir in self._led:
             stir()

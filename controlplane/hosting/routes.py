@@ -71,6 +71,6 @@ class PlatformRoutes:
         del request
         text = (
             f"documents of this mesh are kept by {self._platform}, which is their only source: change them there, for "
-            "kubernetes by kubectl apply, and take changes back there, too"
+            "kubernetes by kubectl apply, and take changes back there, too, for kubernetes by ringfence k8s rollback"
         )
         return web.json_response({"error": text}, status=409)

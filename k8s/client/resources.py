@@ -56,6 +56,9 @@ DEPLOYMENTS: Final = Resource(group="apps", version="v1", plural="deployments", 
 DAEMON_SETS: Final = Resource(group="apps", version="v1", plural="daemonsets", kind="DaemonSet")
 STATEFUL_SETS: Final = Resource(group="apps", version="v1", plural="statefulsets", kind="StatefulSet")
 REPLICA_SETS: Final = Resource(group="apps", version="v1", plural="replicasets", kind="ReplicaSet")
+CONTROLLER_REVISIONS: Final = Resource(
+    group="apps", version="v1", plural="controllerrevisions", kind="ControllerRevision"
+)
 JOBS: Final = Resource(group="batch", version="v1", plural="jobs", kind="Job")
 CRON_JOBS: Final = Resource(group="batch", version="v1", plural="cronjobs", kind="CronJob")
 LEASES: Final = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease")

@@ -21,11 +21,13 @@ _BY_KIND: Final = {resource.kind: resource for resource in RESOURCES}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldDocument:
-    """A custom resource. ``status``: as it stands in the cluster; it is what we write, and no part of the document."""
+    """A custom resource. ``uid``: of the object, never given twice. ``status``: as it stands in the cluster; it is what
+    we write, and no part of the document."""
 
     resource: Resource
     namespace: str
     name: str
+    uid: str
     generation: int
     written: WrittenDocument
     status: Mapping[str, Any] = field(default_factory=dict)
@@ -42,18 +44,19 @@ def read_document(resource: Resource, body: JsonObject) -> HeldDocument:
         "metadata": {"name": name, "namespace": namespace},
     }
     content |= {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata", "status")}
-    generation = integer(metadata, "generation", "metadata")
+    uid, generation = text(metadata, "uid", "metadata"), integer(metadata, "generation", "metadata")
     return HeldDocument(
         resource=resource,
         namespace=namespace,
         name=name,
+        uid=uid,
         generation=generation,
         written=WrittenDocument(
             name=f"{resource.kind}/{namespace}/{name}",
             # Lines, so that a problem has one; nothing escaped, as documents are read as YAML, where pairs of escaped
             # halves of a character are two characters.
             content=json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "replace"),
-            version=f"{text(metadata, 'uid', 'metadata')}/{generation}",
+            version=f"{uid}/{generation}",
         ),
         status=child(body, "status"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from k8s.controller.calling import calling_all
@@ -11,7 +12,7 @@ from k8s.controller.watching import ClusterCopies
 from k8s.translate.meshing import Translator
 from ringfence.kit.log import Logger
 from ringfence.mesh import Mesh
-from ringfence.platform import Reading
+from ringfence.platform import Reading, WrittenDocument
 
 _AGAIN_SECONDS: Final = 1.0
 
@@ -41,8 +42,25 @@ class ReadingMaker:
         return Reading(mesh=self._mesh, documents=tuple(documents))
 
 
-async def keep_offering(maker: ReadingMaker, settler: Settler, host: Offered, *, log: Logger) -> None:
-    """Offer each reading that differs from the one before, until cancelled."""
+class JudgedVersions:
+    """Of which version of each document the control plane speaks: a standing says nothing of a later one."""
+
+    def __init__(self) -> None:
+        self._versions: dict[str, str] = {}
+
+    def take(self, reading: Reading) -> None:
+        """It was judged."""
+        self._versions = {one.name: one.version for one in reading.documents}
+
+    def speaks_of(self, document: WrittenDocument) -> bool:
+        """Whether a standing of that name is one of this version."""
+        return self._versions.get(document.name) == document.version
+
+
+async def keep_offering(
+    maker: ReadingMaker, settler: Settler, host: Offered, judged: Callable[[Reading], None], *, log: Logger
+) -> None:
+    """Offer each reading that differs from the one before, until cancelled; ``judged`` is told of those taken."""
     offered: Reading | None = None
     while True:
         await settler.settled()
@@ -51,6 +69,7 @@ async def keep_offering(maker: ReadingMaker, settler: Settler, host: Offered, *,
             continue
         if await host.offer(reading):
             offered = reading
+            judged(reading)
             log.debug("reading offered", services=len(reading.mesh.services), documents=len(reading.documents))
         else:
             # The control plane's disk is at fault, and it says so itself.

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from k8s.client.connection import Connection
 from k8s.client.errors import ConflictError, KubernetesError, NotFoundError
 from k8s.controller.documents import HeldDocument
+from k8s.controller.offering import JudgedVersions
 from k8s.controller.settling import Settler
 from k8s.controller.statuses import Status, status_of
 from k8s.controller.watching import ClusterCopies
@@ -48,6 +49,7 @@ class StatusWriter:
         host: Standings,
         leading: Callable[[], bool],
         *,
+        judged: JudgedVersions,
         clock: Clock,
         log: Logger,
         pace: WritePace | None = None,
@@ -56,6 +58,7 @@ class StatusWriter:
         self._copies = copies
         self._host = host
         self._leading = leading
+        self._judged = judged
         self._clock = clock
         self._log = log
         self._pace = pace or WritePace()
@@ -77,7 +80,7 @@ class StatusWriter:
         standings = self._host.standings()
         for held in list(self._copies.documents()):
             standing = standings.get(held.written.name)
-            if standing is None:
+            if standing is None or not self._judged.speaks_of(held.written):
                 continue
             status = status_of(standing, held.generation, held.status, self._clock.now())
             if status is None:

@@ -27,7 +27,7 @@ from k8s.client.resources import (
 from k8s.controller.documents import RESOURCES
 from k8s.controller.events import EventTeller, Subject, Told
 from k8s.controller.leading import Leadership, LeaseSettings
-from k8s.controller.offering import ReadingMaker, keep_offering
+from k8s.controller.offering import JudgedVersions, ReadingMaker, keep_offering
 from k8s.controller.parts import run_parts
 from k8s.controller.settling import Pace, Settler
 from k8s.controller.watching import ClusterCopies
@@ -36,7 +36,7 @@ from k8s.controller.writing import StatusWriter, WritePace
 from k8s.translate.meshing import MeshSettings, Translator
 from ringfence.kit.clock import FakeClock, SystemClock
 from ringfence.kit.log import Logger
-from ringfence.platform import DocumentStanding, Reading
+from ringfence.platform import DocumentStanding, Reading, WrittenDocument
 from ringfence.spiffe import TrustDomain
 from tests.cluster_objects import namespace, pod
 from tests.fake_api_server import FakeApiServer, serving, status_response
@@ -63,6 +63,19 @@ async def task(work: Awaitable[None]) -> AsyncIterator[None]:
             await made
 
 
+class Trusting(JudgedVersions):
+    """Takes every standing for one of what stands there, until it was told of a reading."""
+
+    told = False
+
+    def take(self, reading: Reading) -> None:
+        self.told = True
+        super().take(reading)
+
+    def speaks_of(self, document: WrittenDocument) -> bool:
+        return not self.told or super().speaks_of(document)
+
+
 class World:
     """A fake cluster, its copies, and settlers that are stirred by them."""
 
@@ -75,6 +88,7 @@ class World:
         self.copies = ClusterCopies(connection, self.mesh_changed, self.documents_changed, log=_LOG, random=_RANDOM)
         settings = MeshSettings(trust_domain=TrustDomain("shop.example"))
         self.maker = ReadingMaker(self.copies, Translator(settings))
+        self.judged = Trusting()
 
     def mesh_changed(self) -> None:
         self.maker.mesh_changed()
@@ -115,7 +129,7 @@ class _Host:
 
 async def test_each_reading_that_differs_is_offered_and_no_other(world: World) -> None:
     host = _Host()
-    async with task(keep_offering(world.maker, world.reading, host, log=_LOG)):
+    async with task(keep_offering(world.maker, world.reading, host, world.judged.take, log=_LOG)):
         await until(lambda: len(host.readings) == 1)
         world.fake.put(PODS, pod("cart-1", "10.0.0.1"))
         await until(lambda: len(host.readings) == 2)
@@ -134,14 +148,16 @@ async def test_a_reading_that_cannot_be_kept_is_offered_again(world: World, monk
     monkeypatch.setattr("k8s.controller.offering._AGAIN_SECONDS", 0.001)
     host = _Host()
     host.answers = [False, False]
-    async with task(keep_offering(world.maker, world.reading, host, log=_LOG)):
+    async with task(keep_offering(world.maker, world.reading, host, world.judged.take, log=_LOG)):
         await until(lambda: len(host.readings) == 3)
     assert host.readings[0] == host.readings[2]
 
 
 def _writer(world: World, host: _Host, leading: Callable[[], bool] = lambda: True, apart: float = 0.0) -> StatusWriter:
     pace = WritePace(writes_per_second=10_000.0, apart_seconds=apart)
-    return StatusWriter(world.connection, world.copies, host, leading, clock=SystemClock(), log=_LOG, pace=pace)
+    return StatusWriter(
+        world.connection, world.copies, host, leading, judged=world.judged, clock=SystemClock(), log=_LOG, pace=pace
+    )
 
 
 async def test_a_status_is_written_once_and_the_spec_never(world: World) -> None:
@@ -193,6 +209,22 @@ async def test_who_does_not_lead_writes_nothing_until_it_does(world: World) -> N
         leads = True
         world.statuses.stir()
         await until(lambda: world.fake.patches)
+
+
+async def test_a_standing_of_an_earlier_version_is_not_written_to_a_later_one(world: World) -> None:
+    host = _Host()
+    host.said["Allowlist/shop/cart"] = DocumentStanding(accepted=True)
+    world.fake.put(_ALLOWLIST, document("cart"))
+    await until(lambda: world.copies.document("Allowlist", "shop", "cart"))
+    world.judged.take(world.maker.reading())
+    world.fake.put(_ALLOWLIST, document("cart", service="other"))
+    await until(lambda: world.copies.document("Allowlist", "shop", "cart").generation == 2)  # type: ignore[union-attr]
+    writer = _writer(world, host)
+    assert await writer._round() is None
+    assert not world.fake.patches
+    world.judged.take(world.maker.reading())
+    await writer._round()
+    assert world.fake.patches[0][1]["status"]["observedGeneration"] == 2
 
 
 async def test_the_same_document_is_not_written_again_at_once(world: World) -> None:

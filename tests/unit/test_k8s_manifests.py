@@ -128,6 +128,7 @@ def test_the_control_plane_may_do_this_and_nothing_else() -> None:
         ("discovery.k8s.io", "endpointslices", "*", "get list watch"),
         ("ringfence.io", documents, "*", "get list watch"),
         ("ringfence.io", statuses, "*", "get patch update"),
+        ("apps", "controllerrevisions", "*", "create delete list watch"),
         ("authentication.k8s.io", "tokenreviews", "*", "create"),
         ("", "configmaps", "*", "create"),
         ("", "configmaps", "ringfence-trust", "get list watch patch update delete"),
