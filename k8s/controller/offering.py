@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from k8s.controller.calling import calling_all
 from k8s.controller.settling import Settler
 from k8s.controller.watching import ClusterCopies
 from k8s.translate.meshing import Translator
@@ -38,7 +37,7 @@ class ReadingMaker:
     def reading(self) -> Reading:
         documents = sorted((one.written for one in self._copies.documents()), key=lambda one: one.name)
         if self._mesh is None:
-            self._mesh = calling_all(self._translator.mesh(self._copies.cluster()))
+            self._mesh = self._translator.mesh(self._copies.cluster())
         return Reading(mesh=self._mesh, documents=tuple(documents))
 
 
