@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,6 +121,26 @@ def test_a_pod_chooses_for_itself_against_its_namespace(place: tuple[Cluster, st
     }
     _, complaints = tried(cluster, named(labelled(pod(), inject="yes"), "unclear", "default"))
     assert "label ringfence.io/inject: 'yes' is unknown" in complaints
+
+
+def test_who_debugs_a_pod_does_not_do_it_as_the_sidecar(place: tuple[Cluster, str], tmp_path: Path) -> None:
+    cluster, namespace = place
+    spec = {"containers": [{**container(), "image": SANDBOX_IMAGE}], "nodeSelector": {"ringfence.io/nowhere": "true"}}
+    for name, label in (("app", names.ENABLED), ("outside", names.DISABLED)):
+        cluster.apply(named({**labelled({"metadata": {}}, inject=label), "spec": spec}, name, namespace))
+    custom = tmp_path / "custom.json"
+
+    def debug(name: str, **security: int) -> str:
+        custom.write_text(json.dumps({"securityContext": security}))
+        words = ("debug", name, f"--namespace={namespace}", "--profile=general", "--attach=false")
+        return cluster.try_kubectl(*words, f"--image={SANDBOX_IMAGE}", f"--custom={custom}").stderr
+
+    for security in ({"runAsUser": 15100}, {"runAsUser": 1, "runAsGroup": 15100}):
+        assert "are the sidecar's own (debug as another" in debug("app", **security)
+        assert "denied" not in debug("outside", **security)
+    assert "denied" not in debug("app", runAsUser=15101, runAsGroup=15101)
+    added = cluster.get("pod", "app", f"--namespace={namespace}")["spec"]["ephemeralContainers"]
+    assert [one["securityContext"]["runAsUser"] for one in added] == [15101]
 
 
 def test_what_was_injected_offline_stays_as_it_is(place: tuple[Cluster, str]) -> None:
