@@ -67,6 +67,12 @@ class ControlPlaneMetrics:
             "Revisions that tell callers nothing new but which workloads are ready.",
             registry=registry,
         )
+        self.documents = Gauge(
+            f"{_PREFIX}_documents",
+            "Documents of a platform, by what became of them: in_force, stood_in by an older version, left_out.",
+            ["standing"],
+            registry=registry,
+        )
         self.sidecars = Gauge(
             f"{_PREFIX}_sidecars",
             "Sidecars, by where they stand with their snapshot.",
@@ -143,6 +149,11 @@ class ControlPlaneMetrics:
         for outcome in ("done", "failed"):
             self.server_svid_rotations.labels(outcome)
         self.show_standings({})
+
+    def show_documents(self, counts: Mapping[str, int]) -> None:
+        """How many documents of a platform stand how."""
+        for standing, count in counts.items():
+            self.documents.labels(standing).set(count)
 
     def show_standings(self, counts: dict[Standing, int]) -> None:
         """Set the sidecar gauges, those of absent standings to 0."""

@@ -10,7 +10,7 @@ from typing import Final
 from controlplane.hosting.good_file import GoodFile, GoodFileDamagedError
 from controlplane.hosting.judging import Judged, ReadingJudge
 from controlplane.hosting.parsing import parse
-from controlplane.hosting.standings import Enforcement, PolicySince, standings_of
+from controlplane.hosting.standings import Enforcement, PolicySince, standings_of, tally
 from controlplane.intake.force import Force
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.distributor import Distributor
@@ -152,6 +152,7 @@ class PlatformHost:
             return not outcome.again
         before, self._judged, self._reading = self._judged, judged, reading
         self._since = await asyncio.to_thread(self._since.after, self._distributor.catalog)
+        self._metrics.show_documents(tally(judged))
         await self._keep_good(before, judged)
         self.stir()
         return True

@@ -12,7 +12,7 @@ from typing import Final
 
 from controlplane.hosting.identities import Identities
 from controlplane.hosting.parsing import Name, Parsed, parse
-from controlplane.hosting.spaces import Space, Written, bind_space, close
+from controlplane.hosting.spaces import DENYLIST, Space, Written, bind_space, close
 from controlplane.intake.configuration import Configuration
 from controlplane.intake.judging import services_of
 from controlplane.mesh.document import MeshDocument
@@ -29,7 +29,7 @@ from ringfence.routing.bind import PortRoute
 from ringfence.routing.documents import RouteDocument
 
 DOCUMENT_LIMIT: Final = 20_000
-"""Of one platform; what is beyond is left out, by the order of names."""
+"""Of one platform; what is beyond is left out, by the order of names, and denylists among it close the mesh."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,6 +42,8 @@ class Judged:
     spaces: Mapping[str, Space] = field(default_factory=dict)
     good: Mapping[str, Parsed] = field(default_factory=dict)
     services: Mapping[str, MeshService] = field(default_factory=dict)
+    over: tuple[str, ...] = ()
+    """Names of documents that are too many to be read."""
 
     def problems(self, name: str) -> tuple[Problem, ...]:
         """All that is to be said of a document."""
@@ -80,11 +82,14 @@ class ReadingJudge:
         spaces = work.spaces()
         in_force = {name: one for space in spaces.values() for name, one in space.in_force.items()}
         return Judged(
-            configuration=_configuration(document, spaces, services, [*work.root_closed, *over]),
+            configuration=_configuration(
+                document, spaces, services, [*work.root_closed, *(name for name in over if is_denylist(name))]
+            ),
             written=written,
             spaces=spaces,
             good=in_force,
             services=services,
+            over=tuple(over),
         )
 
 
@@ -187,14 +192,20 @@ class _Library:
         return [found[name] for name in sorted(found)]
 
 
+def is_denylist(name: str) -> bool:
+    """Whether a document of that name is one, by its name alone."""
+    return Name.of(name).kind == DENYLIST
+
+
 def _parsed(documents: Iterable[WrittenDocument], before: Judged | None) -> tuple[dict[str, Parsed], list[str]]:
-    """Each document read, what is as it was not again; and the denylists that are too many to be read."""
+    """Each document read, what is as it was not again; and the names of those that are too many to be read. Denylists
+    are read first."""
     held = before.written if before is not None else {}
     found: dict[str, Parsed] = {}
     over: list[str] = []
-    for one in sorted(documents, key=lambda document: document.name):
+    for one in sorted(documents, key=lambda document: (not is_denylist(document.name), document.name)):
         if len(found) >= DOCUMENT_LIMIT:
-            over.extend([one.name] if Name.of(one.name).kind == "Denylist" else [])
+            over.append(one.name)
             continue
         known = held.get(one.name)
         found[one.name] = known if known is not None and known.written.content == one.content else parse(one)

@@ -90,11 +90,17 @@ def bind_space(
         others = tuple(one for one in others if one.written.name not in wrong)
         if not chosen and not others:
             break
+    closed = tuple(name for name in own if own[name].wanted.name.kind == DENYLIST and name not in chosen)
+    for name in closed:
+        namespace = own[name].wanted.name.namespace
+        where = "the mesh" if namespace == surroundings.root_namespace else f"namespace {namespace}"
+        message = f"no version of this denylist can be enforced, so that every service of {where} refuses everybody"
+        problems[name].append(Problem(name, 1, 1, message, "mend it, or remove it"))
     return Space(
         key=key,
         in_force=chosen,
         problems={name: tuple(sorted(found)) for name, found in problems.items()},
-        closed=tuple(name for name in own if own[name].wanted.name.kind == DENYLIST and name not in chosen),
+        closed=closed,
         binding=attempt.binding,
         routes=attempt.routes,
         needs=attempt.needs,

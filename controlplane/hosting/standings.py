@@ -7,18 +7,19 @@ policy of each workload is what it is: whoever enforces that one, or a later one
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from controlplane.hosting.judging import Judged
+from controlplane.hosting.judging import DOCUMENT_LIMIT, Judged
 from controlplane.hosting.parsing import Name, Parsed
 from controlplane.push.revisions import Catalog
 from controlplane.push.sessions import Session, Standing
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.mesh import Mesh
 from ringfence.platform import DocumentStanding
-from ringfence.policy.problems import errors
+from ringfence.policy.problems import Problem, errors
 from ringfence.policy.services import Services, has_labels
 from ringfence.policy.written import CallerSetDocument, MeshSelector, NamespaceSelector, RoleDocument, ServiceSelector
 from ringfence.routing.documents import RouteDocument
@@ -103,10 +104,26 @@ def _reason(sessions: list[Session], revision: int, monotonic: float, acknowledg
 def standings_of(judged: Judged, enforcement: Enforcement) -> dict[str, DocumentStanding]:
     """By name of the document, of all of a reading."""
     services = judged.services
-    return {
+    found = {
         name: _standing(judged, one, _speaks_of(judged.in_force(name), services), enforcement)
         for name, one in judged.written.items()
     }
+    for name in judged.over:
+        problem = Problem(name, 1, 1, f"there are more than {DOCUMENT_LIMIT} documents", "remove some")
+        found[name] = DocumentStanding(accepted=False, problems=(problem,))
+    return found
+
+
+def tally(judged: Judged) -> Mapping[str, int]:
+    """How many documents stand how, by the words of a metric's label."""
+    found = Counter(in_force=0, stood_in=0, left_out=len(judged.over))
+    for name, wanted in judged.written.items():
+        held = judged.in_force(name)
+        if held is None:
+            found["left_out"] += 1
+        else:
+            found["in_force" if held.written.content == wanted.written.content else "stood_in"] += 1
+    return found
 
 
 def _standing(judged: Judged, wanted: Parsed, services: Iterable[str], enforcement: Enforcement) -> DocumentStanding:

@@ -8,6 +8,7 @@ import pytest
 
 from controlplane.hosting.judging import Judged, ReadingJudge
 from controlplane.hosting.spaces import CLOSED_RULE
+from controlplane.hosting.standings import Enforcement, standings_of, tally
 from ringfence.mesh import Mesh, Service, ServicePort
 from ringfence.platform import Reading, WrittenDocument
 from ringfence.policy.model import Denylist
@@ -120,6 +121,7 @@ def test_a_denylist_without_a_good_version_closes_what_it_could_speak_of(bad: Wr
     assert closed(judged, "shop/orders")
     assert closed(judged, "shop/web")
     assert not closed(judged, "bank/vault")
+    assert any("every service of namespace shop refuses everybody" in text for text in texts(judged, bad.name))
     root = WrittenDocument(name=bad.name.replace("/shop/", "/ringfence-system/"), content=b"kind: Denylist")
     everywhere = judge(root, allow("a"))
     assert all(closed(everywhere, name) for name in ("shop/orders", "shop/web", "bank/vault"))
@@ -246,3 +248,14 @@ def test_ports_are_those_of_workloads() -> None:
     assert "has no port 80 (callers dial 80, but its workloads listen on 8080: write that)" in told
     route = written("Route", "r", "{service: api, ports: [80], maxAge: 60s}")
     assert "workloads listen on 8080" in texts(judge(route, of=mesh(api)), "Route/shop/r")[0]
+
+
+def test_more_documents_than_are_read_are_told_and_open_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.hosting.judging.DOCUMENT_LIMIT", 2)
+    judged = judge(allow("a"), allow("b"), deny("d", GOOD_DENY))
+    assert lists(judged, "shop/orders") == ["Allowlist shop/a", "Denylist shop/d"]
+    enforcement = Enforcement(workloads={}, waiting={})
+    assert not standings_of(judged, enforcement)["Allowlist/shop/b"].accepted
+    assert tally(judged) == {"in_force": 2, "stood_in": 0, "left_out": 1}
+    many = judge(*(deny(name, GOOD_DENY) for name in ("d", "e", "f")))
+    assert closed(many, "bank/vault")
