@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,7 +19,14 @@ from k8s.client.connection import Connection
 from k8s.client.copies import Copy, Wanted
 from k8s.client.errors import ConflictError, ForbiddenError, NotFoundError
 from k8s.client.execution import Command, run_in
-from k8s.client.resources import CLUSTER_TRUST_BUNDLES, CONFIG_MAPS, LEASES, MUTATING_WEBHOOKS, PODS
+from k8s.client.resources import (
+    CLUSTER_TRUST_BUNDLES,
+    CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
+    LEASES,
+    MUTATING_WEBHOOKS,
+    PODS,
+)
 from k8s.controller.documents import RESOURCES
 from k8s.crds.definition import GROUP, KINDS, plural
 from k8s.objects.names import CLUSTER_TRUST_BUNDLE
@@ -26,7 +35,7 @@ from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import Logger
 from ringfence.platform import DocumentStanding, Surroundings
 from tests.agreeable_host import AgreeableHost
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import Cluster, network_words
 from tests.cluster.inside import inside
 from tests.cluster.node import SANDBOX_IMAGE
 from tests.cluster.workloads import sleeper
@@ -84,9 +93,9 @@ async def platform(cluster: Cluster) -> AsyncIterator[AgreeableHost]:
         await made.close()
 
 
-async def eventually(found: Callable[[], Any]) -> Any:
+async def eventually(found: Callable[[], Any], *, seconds: float = 60.0) -> Any:
     """What an asynchronous question gives, once it gives something."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(seconds):
         while True:
             with suppress(NotFoundError):
                 if answer := await found():
@@ -138,6 +147,39 @@ def test_documents_are_read_and_told_what_became_of_them_and_nothing_else_is_wri
 
     inside(kinds, work)
     kinds.kubectl("wait", "--for=delete", f"allowlist/cart.{GROUP}", f"--namespace={namespace}", "--timeout=10s")
+
+
+def test_a_change_of_a_document_is_taken_back_and_its_versions_go_with_it(kinds: Cluster, namespace: str) -> None:
+    labelled(kinds, namespace)
+
+    async def work(connection: Connection) -> None:
+        async def kept() -> list[int]:
+            listed = connection.all(CONTROLLER_REVISIONS, namespace, labels="ringfence.io/document=Allowlist")
+            return sorted([one["revision"] async for one in listed])
+
+        async def becomes(*numbers: int) -> None:
+            async def same() -> bool:
+                return await kept() == list(numbers)
+
+            await eventually(same, seconds=120)
+
+        async with platform(kinds):
+            made = await connection.create(ALLOWLIST, document("cart", namespace), namespace)
+            await becomes(1)
+            rules = [{"name": "other", "from": ["ledger"]}]
+            await connection.patch(ALLOWLIST, "cart", {"spec": {"rules": rules}}, namespace)
+            await becomes(1, 2)
+            words = ("-m", "ringfence", "k8s", "rollback", f"allowlist/{namespace}/cart")
+            argv = [*network_words(kinds.name), sys.executable, *words, f"--kubeconfig={kinds.kubeconfig}"]
+            ran = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, check=False)
+            assert (ran.returncode, ran.stderr) == (0, "")
+            held = await connection.get(ALLOWLIST, "cart", namespace)
+            assert held["spec"] == made["spec"]
+            await becomes(1, 2, 3)
+            await connection.delete(ALLOWLIST, "cart", namespace)
+            await becomes()
+
+    inside(kinds, work)
 
 
 def test_what_pods_and_the_api_server_know_the_mesh_by_is_kept_right(kinds: Cluster, namespace: str) -> None:
