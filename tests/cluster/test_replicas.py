@@ -1,0 +1,123 @@
+"""Two control planes on PostgreSQL, with an authority made elsewhere: one goes, and nobody notices."""
+
+from __future__ import annotations
+
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.callers import load
+from tests.cluster.charted import SYSTEM, Place, placed
+from tests.cluster.cluster import Cluster
+from tests.cluster.machine import until
+from tests.cluster.mesh import call, deploy_shop, wait_rolled_out
+from tests.cluster.workloads import caller_pod
+from tests.postgres import server_programs
+
+_OWNER = "postgres"
+_WHERE = f"--namespace={SYSTEM}"
+
+
+@contextmanager
+def database(cluster: Cluster) -> Iterator[str]:
+    """A PostgreSQL server on the first node, beside its pods; the URL by which they reach it."""
+    programs, node = server_programs(), cluster.nodes[0]
+    owner = pwd.getpwnam(_OWNER)
+    # Not in the cluster's folder, which is closed to other users.
+    folder = Path(tempfile.mkdtemp(prefix="rf-pg-", dir="/tmp"))
+    shutil.chown(folder, _OWNER)
+    as_owner = ("setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups")
+    try:
+        data = folder / "data"
+        node.machine.run(*as_owner, str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "ringfence")
+        with (data / "pg_hba.conf").open("a") as file:
+            file.write("host all all 10.0.0.0/8 trust\n")
+        options = ("-c", f"listen_addresses={node.place.address}", "-c", f"unix_socket_directories={folder}")
+        server = node.machine.daemon("postgres", *as_owner, str(programs / "postgres"), "-D", str(data), *options)
+        ready = (str(programs / "pg_isready"), "-h", node.place.address)
+        until(lambda: server.check() and not _fails(cluster, *ready), "PostgreSQL")
+        yield f"postgresql://ringfence@{node.place.address}/postgres"
+    finally:
+        if "postgres" in node.machine.daemons:
+            node.machine.daemons["postgres"].stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fails(cluster: Cluster, *argv: str) -> bool:
+    ran = subprocess.run([*cluster.first.enter(), *argv], capture_output=True, check=False, timeout=30)
+    return ran.returncode != 0
+
+
+@pytest.fixture(scope="module")
+def place(programs: Path, image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A cluster with two control planes, and the shop in the mesh."""
+    desk = tmp_path_factory.mktemp("desk")
+    (desk / "pass").write_text("a passphrase of the platform team\n")
+    (desk / "pass").chmod(0o600)
+    ringfence = str(Path(sys.executable).parent / "ringfence")
+    words = ("--trust-domain=shop.example", "--dns=ringfence-system.svc", f"--passphrase-file={desk}/pass")
+    subprocess.run([ringfence, "ca", "init", f"--data={desk}/ca", *words], check=True, timeout=60)
+    exported = subprocess.run([ringfence, "ca", "export", f"--data={desk}/ca"], check=True, timeout=60, stdout=-1)
+    (desk / "ca.pem").write_bytes(exported.stdout)
+    with placed(programs, image) as made, database(made.cluster) as url:
+        kubectl = made.cluster.kubectl
+        kubectl("create", "namespace", SYSTEM)
+        secret = ("create", "secret", "generic", _WHERE)
+        kubectl(*secret, "ringfence-authority", f"--from-file=ca.pem={desk}/ca.pem")
+        kubectl(*secret, "ringfence-passphrase", f"--from-file=passphrase={desk}/pass")
+        kubectl(*secret, "ringfence-database", f"--from-literal=url={url}")
+        existing = "ca.existingSecret=ringfence-authority,database.existingSecret=ringfence-database"
+        made.install(f"--set=replicas=2,{existing}")
+        deploy_shop(made.cluster)
+        assert made.root() == (desk / "ca" / "root.pem").read_text()
+        yield made
+
+
+def _ready(cluster: Cluster) -> int:
+    return int(cluster.get("deploy", "ringfence", _WHERE)["status"].get("readyReplicas", 0))
+
+
+def _leader(cluster: Cluster) -> str:
+    """The pod that does what only one may do."""
+    holder: str = cluster.get("lease", "ringfence", _WHERE)["spec"].get("holderIdentity") or ""
+    return holder.partition("_")[0]
+
+
+def test_both_are_ready_and_one_leads(place: Place) -> None:
+    assert _ready(place.cluster) == 2
+    pods = {one["metadata"]["name"] for one in place.cluster.get("pods", _WHERE)["items"]}
+    assert _leader(place.cluster) in pods
+    assert call(place.cluster, "web", "GET", "orders:8080/orders")[0] == 200
+    assert call(place.cluster, "web", "DELETE", "orders:8080/orders/1")[0] == 403
+
+
+def test_the_one_that_leads_goes_and_no_call_is_lost(place: Place) -> None:
+    cluster = place.cluster
+    gone = _leader(cluster)
+    calls: list[tuple[str, str, object]] = [("GET", "orders:8080/orders", None)]
+    with load(cluster, "shop", caller_pod("loads", serviceAccountName="web"), calls) as told:
+        cluster.kubectl("delete", "pod", gone, _WHERE, "--wait=false")
+        until(lambda: _leader(cluster) not in ("", gone), "another that leads")
+        until(lambda: _ready(cluster) == 2, "two that are ready")
+        # Whoever starts now is attested by either of the two.
+        cluster.kubectl("rollout", "restart", "deploy/orders", "--namespace=shop")
+        wait_rolled_out(cluster, "shop")
+    assert told.failed == []
+    assert told.done > 50
+
+
+def test_a_change_of_policy_reaches_the_sidecars_of_both(place: Place) -> None:
+    cluster = place.cluster
+    cluster.kubectl("delete", "allowlist", "orders-callers", "--namespace=shop")
+    until(lambda: call(cluster, "web", "GET", "orders:8080/orders")[0] == 403, "the refusal")
+    for pod in cluster.get("pods", _WHERE)["items"]:
+        words = ("exec", pod["metadata"]["name"], _WHERE, "--container=ringfence", "--")
+        told = cluster.kubectl(*words, "ringfence", "status", "--state", "/var/lib/ringfence/state")
+        assert "2 allowlists" in told
