@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO, cast
 
 import click
 
@@ -22,6 +22,7 @@ from ringfence.kit.log_sink import LogSink
 
 if TYPE_CHECKING:
     from controlplane.settings import PlatformSettings
+    from ringfence.mesh import TokenIssuerRules
     from ringfence.spiffe import TrustDomain
 
 _LINES_SHOWN = 200
@@ -102,6 +103,27 @@ Example:
 @click.option(
     "--trust-domain", type=_TrustDomain(), metavar="NAME", help="With --platform: the mesh's, and so the CA's."
 )
+@click.option(
+    "--token-issuer-host",
+    "issuer_hosts",
+    multiple=True,
+    metavar="HOST",
+    help="With --platform: a host from which keys of token issuers may be fetched, or *.NAME; repeatable.",
+)
+@click.option(
+    "--token-issuer-network",
+    "issuer_networks",
+    multiple=True,
+    metavar="CIDR",
+    help="With --platform: a private network in which such a host may have its address; repeatable.",
+)
+@click.option(
+    "--token-issuer-ca-file",
+    "issuer_ca_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True),
+    metavar="FILE",
+    help="With --platform: who signs their certificates (PEM). [default: the system's authorities]",
+)
 @click.option("--lifetime", type=_SECONDS, metavar="SECONDS", help="With --platform: of an SVID, unasked. [3600]")
 @click.option("--lifetime-floor", type=_SECONDS, metavar="SECONDS", help="With --platform: of an SVID at least. [300]")
 @click.option(
@@ -139,6 +161,9 @@ def controlplane(
     platform: str | None,
     platform_options: tuple[tuple[str, str], ...],
     trust_domain: TrustDomain | None,
+    issuer_hosts: tuple[str, ...],
+    issuer_networks: tuple[str, ...],
+    issuer_ca_file: Path | None,
     lifetime: int | None,
     lifetime_floor: int | None,
     lifetime_ceiling: int | None,
@@ -163,9 +188,9 @@ def controlplane(
     from controlplane.settings import ControlPlaneSettings
     from controlplane.start import StartRefusedError
 
-    chosen = _platform(
-        mesh_file, platform, trust_domain, dict(platform_options), (lifetime, lifetime_floor, lifetime_ceiling)
-    )
+    issuers = _token_issuers(issuer_hosts, issuer_networks, issuer_ca_file)
+    lifetimes = (lifetime, lifetime_floor, lifetime_ceiling)
+    chosen = _platform(mesh_file, platform, trust_domain, _Said(dict(platform_options), lifetimes, issuers))
     ca_data = ca_data or state / "ca"
     settings = ControlPlaneSettings(
         mesh_file=mesh_file,
@@ -194,27 +219,49 @@ def controlplane(
     sink.close()
 
 
+class _Said(NamedTuple):
+    """What else the flags say of a platform; lifetimes: usual, floor, ceiling."""
+
+    options: Mapping[str, str]
+    lifetimes: tuple[int | None, int | None, int | None]
+    token_issuers: TokenIssuerRules
+
+
+def _token_issuers(hosts: tuple[str, ...], networks: tuple[str, ...], ca_file: Path | None) -> TokenIssuerRules:
+    from controlplane.mesh.token_issuers import parse_private_network
+    from ringfence.kit.host_patterns import HostPatternError, parse_host_pattern
+    from ringfence.mesh import TokenIssuerRules
+
+    try:
+        return TokenIssuerRules(
+            hosts=tuple(parse_host_pattern(one) for one in hosts),
+            private_networks=tuple(parse_private_network(one) for one in networks),
+            ca_file=str(ca_file) if ca_file is not None else "",
+        )
+    except HostPatternError as error:
+        _refuse([f"--token-issuer-host: {error}"])
+    except AddressError as error:
+        _refuse([f"--token-issuer-network: {error}"])
+
+
 def _platform(
-    mesh_file: Path | None,
-    name: str | None,
-    trust_domain: TrustDomain | None,
-    options: Mapping[str, str],
-    lifetimes: tuple[int | None, int | None, int | None],
+    mesh_file: Path | None, name: str | None, trust_domain: TrustDomain | None, said: _Said
 ) -> PlatformSettings | None:
     """What the flags say of a platform; None where there is a mesh file instead."""
     from controlplane.settings import PlatformSettings
-    from ringfence.mesh import IdentityLifetimes
+    from ringfence.mesh import IdentityLifetimes, TokenIssuerRules
 
     if (mesh_file is None) == (name is None):
         _refuse(["--mesh: give it, or --platform in its place" if name is None else "--mesh: not with --platform"])
     if name is None:
-        if trust_domain is not None or options or any(one is not None for one in lifetimes):
-            _refuse(["--trust-domain, --platform-option and lifetimes: the mesh file says them (remove the flags)"])
+        if trust_domain is not None or said != _Said({}, (None, None, None), TokenIssuerRules()):
+            flags = "--trust-domain, --platform-option, lifetimes and token issuers"
+            _refuse([f"{flags}: the mesh file says them (remove the flags)"])
         return None
     if trust_domain is None:
         _refuse(["--trust-domain: missing (give the trust domain of the CA)"])
     standard = IdentityLifetimes()
-    usual, floor, ceiling = lifetimes
+    usual, floor, ceiling = said.lifetimes
     found = IdentityLifetimes(
         lifetime_seconds=usual or standard.lifetime_seconds,
         floor_seconds=floor or min(standard.floor_seconds, usual or standard.floor_seconds),
@@ -227,7 +274,13 @@ def _platform(
                 f"ceiling of {found.ceiling_seconds} s (change one of them)"
             ]
         )
-    return PlatformSettings(name=name, trust_domain=trust_domain, identities=found, options=options)
+    return PlatformSettings(
+        name=name,
+        trust_domain=trust_domain,
+        identities=found,
+        options=said.options,
+        token_issuers=said.token_issuers,
+    )
 
 
 def _passphrase(file: Path | None, ca_data: Path) -> bytes:

@@ -64,7 +64,10 @@ class OpenedPlatform:
     def assemble(self, parts: Parts) -> PlatformOrigin:
         """Raises StartRefusedError."""
         given = Given(
-            trust_domain=self._platform.trust_domain, addresses=self.addresses, identities=self._platform.identities
+            trust_domain=self._platform.trust_domain,
+            addresses=self.addresses,
+            identities=self._platform.identities,
+            token_issuers=self._platform.token_issuers,
         )
         options = {**self._platform.options, "trust-domain": self._platform.trust_domain.name}
         surroundings = Surroundings(

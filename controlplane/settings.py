@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ringfence.kit.addresses import SocketAddress
-from ringfence.mesh import IdentityLifetimes
+from ringfence.mesh import IdentityLifetimes, TokenIssuerRules
 from ringfence.spiffe import TrustDomain
 
 
@@ -26,6 +26,9 @@ class PlatformSettings:
 
     options: Mapping[str, str] = field(default_factory=dict)
     """For the platform to read."""
+
+    token_issuers: TokenIssuerRules = field(default_factory=TokenIssuerRules)
+    """From where keys of token issuers may be fetched, whatever documents say; by default from nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from controlplane.hosting.good_file import GoodFile, GoodFileDamagedError
@@ -16,7 +16,7 @@ from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.distributor import Distributor
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
-from ringfence.mesh import ControlPlaneAddresses, IdentityLifetimes
+from ringfence.mesh import ControlPlaneAddresses, IdentityLifetimes, TokenIssuerRules
 from ringfence.platform import (
     CertificateWish,
     DocumentStanding,
@@ -38,6 +38,7 @@ class Given:
     trust_domain: TrustDomain
     addresses: ControlPlaneAddresses
     identities: IdentityLifetimes
+    token_issuers: TokenIssuerRules = field(default_factory=TokenIssuerRules)
 
 
 class PlatformHost:
@@ -124,7 +125,12 @@ class PlatformHost:
             return True
         reading = replace(
             reading,
-            mesh=replace(reading.mesh, control_plane=self._given.addresses, identities=self._given.identities),
+            mesh=replace(
+                reading.mesh,
+                control_plane=self._given.addresses,
+                identities=self._given.identities,
+                token_issuers=self._given.token_issuers,
+            ),
         )
         async with self._one_at_a_time:
             try:

@@ -122,7 +122,9 @@ def _attempt(parsed: Iterable[Parsed], surroundings: Surroundings, document: Mes
     routes = [one for one in documents if isinstance(one, RouteDocument)]
     leading, misled = bind_routes(routes, surroundings.services, lenient=surroundings.lenient)
     bare, named = _without_files(policies)
-    needs, lacking = needs_of(bare, document)
+    needs, told = needs_of(bare, document)
+    # What is wrong with the mesh's own settings is no document's fault; then no keys come, and tokens are refused.
+    lacking = [problem for problem in told if problem.file != document.file]
     return _Attempt(
         binding=binding, routes=leading, needs=needs, problems=[*binding.problems, *misled, *named, *lacking]
     )

@@ -69,17 +69,19 @@ def _folder(item: ValueReader) -> str | None:
 
 def _network(item: ValueReader) -> str | None:
     text = item.text()
-    if not text:
-        return None
     try:
-        network = parse_cidr(text)
+        return parse_private_network(text) if text else None
     except AddressError as error:
         item.problem(error.message, error.mend)
         return None
+
+
+def parse_private_network(text: str) -> str:
+    """A network in which a host that may be asked may have its address, canonical; raises AddressError."""
+    network = parse_cidr(text)
     held = ipaddress.ip_network(network)
     if any(held.version == never.version and held.overlaps(never) for never in NEVER):
-        item.problem(
+        raise AddressError(
             f"{network} holds link-local addresses, where machines keep their credentials", "write a smaller one"
         )
-        return None
     return network

@@ -51,7 +51,10 @@ def allowed_url(url: str, rules: TokenIssuerRules) -> AllowedUrl:
     if _DIGITS_LAST.fullmatch(host):
         raise UrlRefusedError(f"{host!a} is an address, which no certificate vouches for", "name the host")
     if not any(_matches(pattern, host) for pattern in rules.hosts):
-        raise UrlRefusedError(f"host {host} is not among the allowed ones", "add it to tokenIssuers.allowedHosts")
+        raise UrlRefusedError(
+            f"host {host} is not among the allowed ones",
+            "add it to tokenIssuers.allowedHosts, or give --token-issuer-host",
+        )
     if scheme == "http" and not rules.plain_http:
         raise UrlRefusedError(f"{url[:64]!a} is not https", "write https")
     return AllowedUrl(url=url, host=host, tls=scheme == "https")

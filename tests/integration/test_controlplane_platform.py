@@ -223,6 +223,8 @@ def test_writing_policy_is_the_platforms(plane: OnPlatform) -> None:
         (("--trust-domain", "other.example"), "--trust-domain"),
         (("--platform-option", "nonsense"), "'nonsense' is not KEY=VALUE"),
         (("--lifetime", "60", "--lifetime-floor", "300"), "--lifetime: 60 s is not between"),
+        (("--token-issuer-host", "IDP.example"), "--token-issuer-host: capitals in 'IDP.example'"),
+        (("--token-issuer-network", "169.254.0.0/16"), "--token-issuer-network: 169.254.0.0/16 holds link-local"),
         (("--platform", "kubernets"), "--platform: there is no platform 'kubernets' (use one of: broken, folder"),
         (("--platform", "broken"), "--platform: broken cannot be loaded"),
     ],

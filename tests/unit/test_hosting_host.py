@@ -23,7 +23,7 @@ from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.addresses import SocketAddress
 from ringfence.kit.clock import FakeClock
 from ringfence.kit.log import Logger
-from ringfence.mesh import ControlPlaneAddresses, IdentityLifetimes, Mesh
+from ringfence.mesh import ControlPlaneAddresses, IdentityLifetimes, Mesh, TokenIssuerRules
 from ringfence.platform import DocumentStanding, Reading, ServerCertificate, WrittenDocument
 from ringfence.spiffe import TrustDomain
 from tests.pki import TestCa
@@ -34,7 +34,9 @@ GIVEN = Given(
     trust_domain=TrustDomain(DOMAIN),
     addresses=ControlPlaneAddresses(join=SocketAddress("127.0.0.1", 1)),
     identities=IdentityLifetimes(lifetime_seconds=600),
+    token_issuers=TokenIssuerRules(hosts=("idp.example",), ca_file="/nowhere/ca.pem"),
 )
+HOSTS = {"good": "idp.example", "evil": "evil.example"}
 
 
 class Hosting:
@@ -259,3 +261,12 @@ async def test_readings_offered_at_once_are_taken_one_after_another(hosting: Hos
     readings = [Reading(mesh=mesh(), documents=(document(f"a{number}", GOOD),)) for number in range(4)]
     assert all(await asyncio.gather(*(hosting.host.offer(one) for one in readings)))
     assert list(hosting.host.standings()) == ["Allowlist/shop/a3"]
+
+
+async def test_keys_of_token_issuers_come_from_where_the_command_line_lets_them(hosting: Hosting) -> None:
+    spec = "{service: orders, issuer: x, audiences: [a], jwks: {url: 'https://HOST/keys'}}"
+    documents = [document(name, spec.replace("HOST", host), "TokenIssuer") for name, host in HOSTS.items()]
+    said = TokenIssuerRules(hosts=("*.everything.example", "evil.example"), ca_file="/nowhere")
+    await hosting.host.offer(Reading(mesh=replace(mesh(), token_issuers=said), documents=tuple(documents)))
+    assert [hosting.standing(one.name).accepted for one in documents] == [True, False]
+    assert "--token-issuer-host" in hosting.standing("TokenIssuer/shop/evil").problems[0].mend
