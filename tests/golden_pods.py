@@ -217,6 +217,12 @@ GOLDEN: Final[dict[str, Golden]] = {
             memory_limit="128Mi",
         )
     ),
+    "resources-of-the-pod": Golden(
+        pod=pod(resources={"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "128Mi"}})
+    ),
+    "resources-of-the-pod-and-wishes": Golden(
+        pod=annotated(pod(resources={"limits": {"memory": "256Mi"}}), memory_limit="96Mi", cpu_request="10m")
+    ),
     "low-memory-limit": Golden(pod=annotated(pod(), memory_limit="48Mi", cpu_request="1000m")),
     "high-memory-request": Golden(pod=annotated(pod(), memory_request="2048Mi")),
     "excluded-ports": Golden(

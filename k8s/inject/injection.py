@@ -81,7 +81,7 @@ def _inject(pod: JsonObject, namespace: Namespace, settings: InjectSettings, ask
     reason = refusal(spec, settings)
     if reason is not None:
         return Refused(message=reason)
-    wishes = read_wishes(annotations, namespace.annotations, settings)
+    wishes = read_wishes(annotations, namespace.annotations, settings, _shared(spec))
     rewriting = Rewriting(known=before.answers)
     rewritten = {
         key: [rewrite(dict(one), path, rewriting) for path, one in objects(spec, key, "spec")]
@@ -218,6 +218,12 @@ def _version(status: str) -> object:
     except (ValueError, RecursionError):
         return None
     return said.get("version") if isinstance(said, dict) else None
+
+
+def _shared(spec: JsonObject) -> frozenset[str]:
+    """The resources that the pod asks for as a whole."""
+    asked = child(spec, "resources", "spec")
+    return frozenset(name for key in ("requests", "limits") for name in child(asked, key, "spec.resources"))
 
 
 def _pull_secrets(spec: JsonObject, settings: InjectSettings) -> list[dict[str, Any]]:

@@ -39,8 +39,15 @@ class Wishes:
     limits: Mapping[str, str]
 
 
-def read_wishes(pod: Mapping[str, str], namespace: Mapping[str, str], settings: InjectSettings) -> Wishes:
-    """From the annotations of both. Raises WishError for the first that is wrong."""
+def read_wishes(
+    pod: Mapping[str, str],
+    namespace: Mapping[str, str],
+    settings: InjectSettings,
+    shared: frozenset[str] = frozenset(),
+) -> Wishes:
+    """From the annotations of both. ``shared``: the resources (``cpu``, ``memory``) that the pod asks for as a whole,
+    of which the sidecar takes its part and asks for none unless somebody wishes. Raises WishError for the first that
+    is wrong."""
     _no_strangers(pod)
     read = _Reader(pod, namespace)
     read.parsed(names.MODE, lambda text: values.choice(text, values.MODES), "strict")
@@ -49,7 +56,7 @@ def read_wishes(pod: Mapping[str, str], namespace: Mapping[str, str], settings: 
         raise read.error(names.EXCLUDE_INBOUND_PORTS, "a port of the sidecar's own cannot be excluded (leave it out)")
     cidrs = read.parsed(names.EXCLUDE_OUTBOUND_CIDRS, values.networks, "")
     everywhere = ",".join((*settings.exclude_outbound_cidrs, *cidrs))
-    requests, limits = _resources(read, settings)
+    requests, limits = _resources(read, settings, shared)
     return Wishes(
         image=read.parsed(names.IMAGE, values.image, settings.image),
         log_level=read.parsed(names.LOG_LEVEL, lambda text: values.choice(text, values.LOG_LEVELS), settings.log_level),
@@ -99,7 +106,9 @@ def _no_strangers(pod: Mapping[str, str]) -> None:
             raise WishError(f"annotation {shown(name)}: nobody reads it ({mend})")
 
 
-def _resources(read: _Reader, settings: InjectSettings) -> tuple[dict[str, str], dict[str, str]]:
+def _resources(
+    read: _Reader, settings: InjectSettings, shared: frozenset[str]
+) -> tuple[dict[str, str], dict[str, str]]:
     """Requests and limits. What is wished moves what is not: a low limit lowers the usual request, a high request
     raises the usual limit."""
     usual = settings.resources
@@ -119,12 +128,14 @@ def _resources(read: _Reader, settings: InjectSettings) -> tuple[dict[str, str],
         for name, text in zip(places, wished, strict=True):
             if text == "":
                 raise read.error(name, "it is empty (give an amount, or leave it out)")
-        request, limit = (one if one is not None else usual for one, usual in zip(wished, defaults, strict=True))
+        usually = ("", "") if what in shared else defaults
+        request, limit = (one if one is not None else given for one, given in zip(wished, usually, strict=True))
         low, high = read.parsed(places[0], parse, request), read.parsed(places[1], parse, limit)
         if low is not None and high is not None and low > high:
             if None not in wished:
                 raise read.error(places[1], f"less than {places[0]} asks for (raise it)")
             request = limit = request if wished[0] is not None else limit
+        request = request or limit  # as the API server fills it in
         requests |= {what: say(request)} if request else {}
         limits |= {what: say(limit)} if limit else {}
     return requests, limits

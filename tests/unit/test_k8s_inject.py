@@ -226,6 +226,12 @@ def test_limits_and_requests_are_as_wished_and_in_the_servers_own_words() -> Non
         "requests": {"cpu": "500m", "memory": "128Mi"},
     }
     assert resources("low-memory-limit") == {"limits": {"memory": "48Mi"}, "requests": {"cpu": "1", "memory": "48Mi"}}
+    # Of what the pod asks for as a whole the sidecar asks for nothing of its own, unless somebody wishes.
+    assert resources("resources-of-the-pod") == {}
+    assert resources("resources-of-the-pod-and-wishes") == {
+        "limits": {"memory": "96Mi"},
+        "requests": {"cpu": "10m", "memory": "96Mi"},
+    }
     assert resources("high-memory-request")["limits"] == {"memory": "2Gi"}
 
 
