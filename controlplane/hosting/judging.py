@@ -129,7 +129,9 @@ class _Work:
         # Documents of the root namespace are judged against the whole mesh, and hold in each namespace as judged.
         services = self.services if namespace == root else self.identities.of_namespace(namespace)
         versions = [one for pair in own.values() for one in (pair.wanted, pair.held) if one is not None]
-        beside = [*ruling, *library.beside(versions, {*own, *(one.written.name for one in ruling)})]
+        # What rules everywhere refers to documents as well, which must be found wherever it is bound.
+        known = {*own, *(one.written.name for one in ruling)}
+        beside = [*ruling, *library.beside([*versions, *ruling], known)]
         origins = tuple(dict.fromkeys(origin for one in (*versions, *beside) for origin in one.origins))
         key: Hashable = (
             tuple((name, own[name].wanted, own[name].held) for name in sorted(own)),
@@ -173,22 +175,22 @@ class _Library:
                     self._issuers[full_name] = one
 
     def beside(self, documents: Iterable[Parsed], known: set[str]) -> list[Parsed]:
-        """What ``documents`` refer to that is not ``known`` already, in the order of names."""
+        """What ``documents`` refer to, and what that refers to in turn, that is not ``known`` already, in the order of
+        names."""
         found: dict[str, Parsed] = {}
-
-        def add(names: Iterable[str], held: Mapping[str, Parsed]) -> None:
-            for name in names:
-                one = held.get(name)
-                if one is not None and one.written.name not in known:
-                    found[one.written.name] = one
-
-        listed = list(documents)
-        for one in listed:
-            add(one.roles, self._roles)
-            add(one.caller_sets, self._caller_sets)
-            add(one.issuers, self._issuers)
-        for one in list(found.values()):
-            add(one.issuers, self._issuers)
+        waiting = list(documents)
+        while waiting:
+            one = waiting.pop()
+            for names, held in (
+                (one.roles, self._roles),
+                (one.caller_sets, self._caller_sets),
+                (one.issuers, self._issuers),
+            ):
+                for name in names:
+                    other = held.get(name)
+                    if other is not None and other.written.name not in known and other.written.name not in found:
+                        found[other.written.name] = other
+                        waiting.append(other)
         return [found[name] for name in sorted(found)]
 
 

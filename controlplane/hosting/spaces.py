@@ -5,7 +5,7 @@ no other, and what changed in one is looked at in that one. Within one, a docume
 before, where that still holds, or is left out; then all is bound again, until no errors are left.
 
 A denylist that is left out would let pass what it refused. So whatever it could speak of refuses everybody, until it is
-mended or removed.
+mended or removed. The same holds for one of the root namespace that cannot be bound beside what a namespace has.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Written:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Space:
     """What binding one namespace came to. ``in_force``: by name, the version that is; ``problems``: by name, all that
-    is to be said of the version wanted; ``closed``: the denylists that are in force in no version."""
+    is to be said of the version wanted; ``closed``: the denylists that are in force in no version, or not here."""
 
     key: Hashable
     in_force: Mapping[str, Parsed]
@@ -70,6 +70,7 @@ def bind_space(
         if first is not None:
             chosen[name] = first
     others = tuple(beside)
+    lost: list[str] = []
     while True:
         attempt = _attempt([*chosen.values(), *others], surroundings, document)
         wrong = {problem.file for problem in errors(attempt.problems)}
@@ -81,13 +82,20 @@ def bind_space(
                 problems[name].append(problem)
         if not wrong:
             break
-        for name in wrong & chosen.keys() or chosen.keys() & own.keys():
+        mine = wrong & chosen.keys()
+        theirs = wrong & {one.written.name for one in others}
+        if mine:
+            theirs = set()  # one of our own may be why another's is wrong here
+        elif not theirs:  # nobody's is wrong by itself
+            mine, theirs = set(chosen), set() if chosen else {one.written.name for one in others}
+        for name in mine:
             held = own[name].held
             if chosen[name] is own[name].wanted and held is not None and held.written != chosen[name].written:
                 chosen[name] = held
             else:
                 del chosen[name]
-        others = tuple(one for one in others if one.written.name not in wrong)
+        others = tuple(one for one in others if one.written.name not in theirs)
+        lost.extend(sorted(name for name in theirs if Name.of(name).kind == DENYLIST))
         if not chosen and not others:
             break
     closed = tuple(name for name in own if own[name].wanted.name.kind == DENYLIST and name not in chosen)
@@ -100,7 +108,7 @@ def bind_space(
         key=key,
         in_force=chosen,
         problems={name: tuple(sorted(found)) for name, found in problems.items()},
-        closed=closed,
+        closed=(*closed, *lost),
         binding=attempt.binding,
         routes=attempt.routes,
         needs=attempt.needs,

@@ -57,7 +57,7 @@ def bind(documents: Iterable[PolicyDocument], surroundings: Surroundings) -> Bin
     callers.check_sets()
     lists = ListResolver(catalog, callers, problems).resolve()
     selection = Selection(services, surroundings.root_namespace, problems, lenient=surroundings.lenient)
-    issuers = bind_issuers(catalog, selection, problems)
+    issuers = bind_issuers(catalog, selection, surroundings.root_namespace, problems)
     postures = bind_postures(catalog, selection, surroundings.now, problems)
     egress = bind_egress(catalog, selection, surroundings.root_namespace, problems)
     selected = [(one, selection.select(one.header, one.selector, one.what)) for one in lists]

@@ -12,22 +12,28 @@ from ringfence.policy.bounds import ISSUER_LIMIT
 from ringfence.policy.model import TokenIssuer
 from ringfence.policy.problems import Problem
 from ringfence.policy.services import unknown_name
+from ringfence.policy.written import TokenIssuerDocument
 
 Issuers = Mapping[str, tuple[TokenIssuer, ...]]
 """By full name of the service, in the order of their names."""
 
 
-def bind_issuers(catalog: Catalog, selection: Selection, problems: list[Problem]) -> Issuers:
-    """The issuers of each service that has any."""
+def bind_issuers(catalog: Catalog, selection: Selection, root_namespace: str, problems: list[Problem]) -> Issuers:
+    """The issuers of each service that has any. Those of the root namespace come first, so that nobody makes one of
+    them, on which a denylist of the mesh may rest, the one that is too much."""
     found: dict[str, list[TokenIssuer]] = {}
-    for name, document in sorted(catalog.issuers.items()):
+
+    def rank(one: tuple[str, TokenIssuerDocument]) -> tuple[bool, str]:
+        return one[1].header.namespace != root_namespace, one[0]
+
+    for name, document in sorted(catalog.issuers.items(), key=rank):
         for service in selection.select(document.header, document.selector, "token issuer"):
             held = found.setdefault(service, [])
             held.append(document.issuer)
             if len(held) == ISSUER_LIMIT + 1:
                 message = f"{service} would have more than {ISSUER_LIMIT} token issuers with {name}"
                 problems.append(document.selector.place.problem(message, "select fewer services"))
-    return {service: tuple(issuers) for service, issuers in found.items()}
+    return {service: tuple(sorted(issuers, key=lambda one: one.name)) for service, issuers in found.items()}
 
 
 def check_token_rules(
