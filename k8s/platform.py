@@ -35,6 +35,7 @@ from k8s.controller.leading import Leadership, LeaseSettings
 from k8s.controller.metrics import CopyMetrics, LeftOutMetrics, part_failures
 from k8s.controller.offering import JudgedVersions, ReadingMaker, keep_offering
 from k8s.controller.parts import Part, run_parts
+from k8s.controller.peers import PeerCounts, Replica, others
 from k8s.controller.serving import CertificateKeeper, ServingSettings
 from k8s.controller.settling import Pace, Settler
 from k8s.controller.watching import ClusterCopies
@@ -133,10 +134,11 @@ class KubernetesPlatform:
         signer = self._signer(host, leadership)
         self._led.append(signer.stir)
         host.watch_standings(self._statuses.stir)
+        peers = self._peers(host)
         writer = StatusWriter(
             self._connection,
             self._copies,
-            host,
+            peers,
             lambda: leadership.leading,
             judged=self._judged,
             clock=self._clock,
@@ -163,6 +165,7 @@ class KubernetesPlatform:
                 self._maker, self._reading, host, self._take_judged, log=self._log.bind("readings")
             ),
             "lease": leadership.run,
+            "peers": peers.run,
             "statuses": lambda: writer.run(self._statuses),
             "history copy": history.watch,
             "history": lambda: history.run(self._history),
@@ -248,6 +251,19 @@ class KubernetesPlatform:
             log=self._log.bind("lease"),
             random=self._random,
             changed=self._led_changed,
+        )
+
+    def _peers(self, host: Host) -> PeerCounts:
+        options = self._options
+        replica = Replica(pod=os.environ.get("POD_NAME", ""), namespace=options.namespace, lease=options.service)
+        return PeerCounts(
+            self._connection,
+            replica,
+            host,
+            self._judged,
+            lambda: others(replica, self._copies.pod, self._copies.pods.objects),
+            changed=self._statuses.stir,
+            log=self._log.bind("peers"),
         )
 
     def _trust_keeper(self, host: Host) -> TrustKeeper:

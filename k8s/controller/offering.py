@@ -51,6 +51,10 @@ class JudgedVersions:
         """It was judged."""
         self._versions = {one.name: one.version for one in reading.documents}
 
+    def version_of(self, name: str) -> str:
+        """Of a document that was judged; empty for one that was not."""
+        return self._versions.get(name, "")
+
     def speaks_of(self, document: WrittenDocument) -> bool:
         """Whether a standing of that name is one of this version."""
         return self._versions.get(document.name) == document.version
