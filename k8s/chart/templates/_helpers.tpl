@@ -145,6 +145,7 @@ admissionReviewVersions: [v1]
 failurePolicy: Fail
 matchPolicy: Equivalent
 reinvocationPolicy: IfNeeded
-sideEffects: None
+# Whoever is refused is told by an event, but not in a trial run.
+sideEffects: NoneOnDryRun
 timeoutSeconds: {{ .Values.webhooks.timeoutSeconds }}
 {{- end }}
