@@ -121,7 +121,10 @@ class Force:
             return Outcome(problems=problems)
         if unsendable:
             self._log.error("workloads closed, as they cannot be told", problems=list(unsendable.values())[:_LOGGED])
-            told = {**told, **{key: _closed(told[key]) for key in unsendable}}
+            # From now on also where readiness alone changes.
+            contents = {**contents, **{key: _closed(contents[key]) for key in unsendable}}
+            callers = await asyncio.to_thread(Callers.index, contents)
+            told = await asyncio.to_thread(callers.told, contents, not_ready)
             ledger, catalog = await asyncio.to_thread(advance, held, told, least, self._digested)
         if ledger != self._ledger:
             try:

@@ -17,7 +17,7 @@ from controlplane.intake.force import Force, Isolation
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.distributor import Distributor
 from controlplane.push.ledger_file import LedgerFile
-from controlplane.push.readiness import ReadinessBoard
+from controlplane.push.readiness import ReadinessBoard, Verdict
 from controlplane.push.sessions import Session
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.kit.addresses import SocketAddress
@@ -46,6 +46,7 @@ class Hosting:
         self.clock = clock or FakeClock()
         self.log = io.StringIO()
         self.distributor = Distributor(clock=self.clock, limit=100, identity_limit=100)
+        self.readiness = ReadinessBoard()
         metrics = ControlPlaneMetrics(lambda: {})
         log = Logger("documents", stream=self.log, clock=self.clock)
         ledger_file = LedgerFile(folder / "revisions.json")
@@ -53,7 +54,7 @@ class Hosting:
             ledger=ledger_file.load(),
             ledger_file=ledger_file,
             distributor=self.distributor,
-            readiness=ReadinessBoard(),
+            readiness=self.readiness,
             bundles=lambda: [BUNDLE],
             metrics=metrics,
             log=log,
@@ -236,12 +237,20 @@ async def test_a_question_changes_nothing(hosting: Hosting) -> None:
 
 
 async def test_a_workload_that_cannot_be_told_is_closed_and_holds_up_no_other(hosting: Hosting) -> None:
-    huge = service_of("shop/orders", 80, labels=tuple((f"l{number}", "x") for number in range(100)))
+    huge = service_of("shop/orders", 80, pods=2, labels=tuple((f"l{number}", "x") for number in range(100)))
     await hosting.host.offer(Reading(mesh=mesh_of(huge, service_of("shop/web")), documents=(document("a", GOOD),)))
     told = {key.instance: one for key, one in hosting.distributor.catalog.snapshots.items()}
     assert (told["orders-0"].allowlists, told["orders-0"].workload.ports) == ((), ())
     assert told["web-0"].upstreams
     assert "workloads closed" in hosting.log.getvalue()
+    unready = WorkloadKey(huge.spiffe_id, "orders-1")
+    hosting.readiness.opened(unready, "p", hosting.clock.monotonic())
+    hosting.readiness.reported(unready, "p", Verdict(ready=False), hosting.clock.monotonic())
+    before = hosting.distributor.catalog.revision
+    assert await hosting.force.show_readiness()
+    assert hosting.distributor.catalog.revision > before
+    now = {key.instance: one for key, one in hosting.distributor.catalog.snapshots.items()}
+    assert now["orders-0"] == told["orders-0"]
 
 
 async def test_revisions_go_by_the_time(tmp_path: Path) -> None:
