@@ -87,6 +87,7 @@ class PlatformOrigin:
         self._name = name
         self._platform = platform
         self._parts = parts
+        parts.readiness.alone = lambda: not platform.replicated
         authority, clock = parts.authority, parts.clock
         self._force = Force(
             ledger=parts.ledger,

@@ -76,6 +76,8 @@ class KubernetesPlatform:
         self._log = log = surroundings.log
         self._registry = cast(CollectorRegistry, surroundings.metrics)
         self._random = chance = random.SystemRandom().random
+        self._replica = Replica(pod=os.environ.get("POD_NAME", ""), namespace=options.namespace, lease=options.service)
+        self._others: frozenset[str] | None = None
         self._reading = Settler(clock)
         self._statuses, self._trust, self._webhooks = (Settler(clock, _SLOW_PACE) for _ in range(3))
         self._history = Settler(clock, _HISTORY_PACE)
@@ -109,6 +111,11 @@ class KubernetesPlatform:
     def attestor(self) -> Attestor:
         """By the tokens of service accounts."""
         return self._attestor
+
+    @property
+    def replicated(self) -> bool:
+        """Whether other pods of the control plane go on."""
+        return bool(self._other_replicas())
 
     def entries(self, attestation: Attestation) -> Sequence[RegistrationEntry]:
         """The one entry of an attested pod."""
@@ -201,6 +208,7 @@ class KubernetesPlatform:
         return left_out(self._copies.pods.objects.values(), namespaces)
 
     def _mesh_changed(self) -> None:
+        self._others = None
         self._maker.mesh_changed()
         self._reading.stir()
         self._trust.stir()
@@ -254,17 +262,21 @@ class KubernetesPlatform:
         )
 
     def _peers(self, host: Host) -> PeerCounts:
-        options = self._options
-        replica = Replica(pod=os.environ.get("POD_NAME", ""), namespace=options.namespace, lease=options.service)
         return PeerCounts(
             self._connection,
-            replica,
+            self._replica,
             host,
             self._judged,
-            lambda: others(replica, self._copies.pod, self._copies.pods.objects),
+            self._other_replicas,
             changed=self._statuses.stir,
             log=self._log.bind("peers"),
         )
+
+    def _other_replicas(self) -> frozenset[str]:
+        """Asked for each workload, and found out only after pods have changed."""
+        if self._others is None:
+            self._others = others(self._replica, self._copies.pod, self._copies.pods.objects)
+        return self._others
 
     def _trust_keeper(self, host: Host) -> TrustKeeper:
         return TrustKeeper(

@@ -135,6 +135,10 @@ class Platform(Protocol):
     def attestor(self) -> Attestor:
         """By whom workloads of the platform are known at their first contact."""
 
+    @property
+    def replicated(self) -> bool:
+        """Whether other replicas of this control plane live now: a workload that is not connected here may be there."""
+
     def entries(self, attestation: Attestation) -> Sequence[RegistrationEntry]:
         """The registration entries that may concern who was attested."""
 

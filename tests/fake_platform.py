@@ -56,6 +56,10 @@ class FolderPlatform:
             RegistrationEntry(selectors=attestation.selectors, spiffe_id=SpiffeId.parse(attestation.subject)),
         ]
 
+    @property
+    def replicated(self) -> bool:
+        return False
+
     async def first_reading(self) -> Reading:
         self._last = self._read()
         return self._last

@@ -4,7 +4,8 @@ Theory: a sidecar says whether its workload can serve, on each of its streams, o
 whenever that changes. What it said last counts, and goes on counting while its stream is lost for a moment, since the
 loss of a stream says nothing of the workload: the control plane itself may have restarted. After a restart nothing is
 known, and what is not known is ready. Two things are known without a word: a workload whose last stream has been gone
-for ``LOST_SECONDS`` is not ready, and neither is one that was added to a running mesh until its sidecar has come.
+for ``LOST_SECONDS`` is not ready, and neither is one that was added to a running mesh until its sidecar has come. Where
+other replicas of this control plane live a sidecar may have come to one of them: then who has no stream here is ready.
 
 Each change is a snapshot for every caller. So one that stops being ready again and again is told to be ready later each
 time, and can neither wear out its callers nor keep the control plane busy.
@@ -81,6 +82,8 @@ class ReadinessBoard:
 
     def __init__(self, *, changed: Callable[[], None] = lambda: None, lost_seconds: float = LOST_SECONDS) -> None:
         """``changed`` is called when a verdict may be another from now on, or from the end of a grace on."""
+        self.alone: Callable[[], bool] = lambda: True
+        """Whether no other replica of this control plane lives; set by whoever knows of replicas."""
         self._changed = changed
         self._lost_seconds = lost_seconds
         self._known: dict[WorkloadKey, _Known] = {}
@@ -125,6 +128,8 @@ class ReadinessBoard:
     def verdict(self, workload: WorkloadKey, now: float) -> Verdict:
         """What to tell callers of a workload; one that is not known yet is judged as ``keep`` would take it."""
         known = self._known.get(workload)
+        if (known is None or not known.said) and not self.alone():
+            return READY
         if known is None:
             return _NOT_COME if self._begun else READY
         return _GONE if self._gone(known, now) else known.shown(now)

@@ -127,6 +127,20 @@ def test_while_one_process_replaces_another_the_one_that_serves_is_enough(board:
     assert board.verdict(A, 1e9).ready
 
 
+def test_where_other_replicas_live_who_is_not_connected_here_may_be_there(board: Board) -> None:
+    board.alone = lambda: False
+    added = WorkloadKey(ORDERS, "added")
+    board.keep([A, B, added])
+    assert board.not_ready([A, B, added], 0.0) == {}
+    board.opened(A, "p", 0.0)
+    board.reported(A, "p", DRAINING, 0.0)
+    assert board.not_ready([A, added], 1.0) == {A: DRAINING}
+    board.closed(A, "p", 2.0)
+    assert board.not_ready([A, added], 2.0 + 2 * LOST_SECONDS) == {}
+    board.alone = lambda: True
+    assert set(board.not_ready([A, added], 2.0 + 2 * LOST_SECONDS)) == {A, added}
+
+
 def test_a_report_of_a_stream_that_is_not_open_counts_for_nothing(board: Board) -> None:
     board.reported(A, "p", DRAINING, 0.0)
     assert board.verdict(A, 0.0).ready
