@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ringfence.kit.labels import LABEL_MEND, is_label
+from ringfence.kit.labels import INSTANCE_MEND, is_instance
 from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId
 
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,62})(?:\.[a-zA-Z0-9][a-zA-Z0-9_-]{0,62})*")
@@ -93,8 +93,8 @@ def parse_workload_id(text: str) -> SpiffeId:
 
 def parse_instance(text: str) -> str:
     """The name of an instance; ValueError else."""
-    if not is_label(text):
-        raise ValueError(f"not the name of an instance: {text[:80]!r} ({LABEL_MEND})")
+    if not is_instance(text):
+        raise ValueError(f"not the name of an instance: {text[:80]!r} ({INSTANCE_MEND})")
     return text
 
 

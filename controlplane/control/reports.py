@@ -13,7 +13,7 @@ from typing import Final
 from controlplane.push.readiness import Verdict
 from ringfence.kit.addresses import PORT_MAXIMUM
 from ringfence.kit.clock import Clock
-from ringfence.kit.labels import is_label
+from ringfence.kit.labels import is_instance
 from ringfence.policy.bounds import PORT_LIMIT
 from ringfence.wire.convert import REVISION_MAXIMUM
 from ringfence.wire.gen import control_pb2
@@ -97,8 +97,8 @@ def read_report(message: control_pb2.SidecarReport) -> Report:
 def _hello(message: control_pb2.Hello) -> HelloReport:
     if not _PROCESS.fullmatch(message.process):
         raise ReportError("hello.process is not 1 to 64 letters, digits, dots, hyphens and underscores")
-    if message.instance and not is_label(message.instance):
-        raise ReportError("hello.instance is not a label")
+    if message.instance and not is_instance(message.instance):
+        raise ReportError("hello.instance is not the name of an instance")
     if not _VERSION.fullmatch(message.version):
         raise ReportError("hello.version is not a version")
     return HelloReport(

@@ -9,6 +9,15 @@ LABEL_MEND: Final = "use up to 63 lower-case letters, digits and hyphens, and no
 _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 
 
+INSTANCE_MEND: Final = "use lower-case letters, digits, hyphens and dots, as in the name of a pod"
+_NAME_LIMIT_CHARACTERS: Final = 253
+
+
+def is_instance(text: str) -> bool:
+    """Whether ``text`` may name an instance: labels with dots between them, at most 253 characters, as pods have."""
+    return len(text) <= _NAME_LIMIT_CHARACTERS and all(map(is_label, text.split(".")))
+
+
 def is_label(text: str) -> bool:
     """Whether ``text`` is one: 1 to 63 lower-case letters, digits and hyphens, none of these first or last."""
     return _LABEL.fullmatch(text) is not None

@@ -34,8 +34,8 @@ from ringfence.wire.fields import (
     read_checked,
     read_cidr,
     read_host_pattern,
+    read_instance,
     read_ip,
-    read_label,
     read_list,
     read_name,
     read_port,
@@ -235,7 +235,7 @@ def _workload(message: control_pb2.Workload) -> Workload:
         ports=ports,
         intercept=_intercept(message.intercept, mesh_port) if message.HasField("intercept") else None,
         forward_proxy=_forward_proxy(message.forward_proxy) if message.HasField("forward_proxy") else None,
-        instance=read_label("workload.instance", message.instance) if message.instance else "",
+        instance=read_instance("workload.instance", message.instance) if message.instance else "",
         labels=_labels(message.labels),
     )
 

@@ -13,7 +13,7 @@ from cryptography import x509
 
 from ringfence.kit.addresses import AddressError, check_port, parse_cidr, parse_ip
 from ringfence.kit.host_patterns import HostPatternError, parse_host_pattern
-from ringfence.kit.labels import is_label
+from ringfence.kit.labels import is_instance
 from ringfence.policy.callers import PatternError, parse_spiffe_id_pattern
 from ringfence.policy.model import SpiffeIdPattern
 from ringfence.policy.paths import TemplateError, parse_template
@@ -62,10 +62,10 @@ def read_full_name(path: str, text: str) -> str:
     return _bounded(path, text, 2 * _NAME_LIMIT_CHARACTERS + 1)
 
 
-def read_label(path: str, text: str) -> str:
-    """A DNS label: it also names files."""
-    if not is_label(text):
-        raise WireError(f"{path}: {text[:64]!r} is not a label")
+def read_instance(path: str, text: str) -> str:
+    """The name of an instance: it also names files."""
+    if not is_instance(text):
+        raise WireError(f"{path}: {text[:64]!r} is not the name of an instance")
     return text
 
 

@@ -203,6 +203,9 @@ REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
     ("workload.instance", _set("workload.instance", "../b")),
     ("workload.instance", _set("workload.instance", "B")),
     ("workload.instance", _set("workload.instance", "b" * 64)),
+    ("workload.instance", _set("workload.instance", "b..c")),
+    ("workload.instance", _set("workload.instance", "b.")),
+    ("workload.instance", _set("workload.instance", ".".join(["b" * 60] * 5))),
     ("workload.spiffe_id", _set("workload.spiffe_id", "spiffe://shop.example/ns/shop/sa/a%2fb")),
     ("workload.spiffe_id", _set("workload.spiffe_id", "https://shop.example/ns/shop/sa/orders")),
     ("workload.namespace", _set("workload.spiffe_id", "spiffe://shop.example/orders")),
@@ -391,3 +394,9 @@ def test_a_root_of_a_version_that_does_not_exist_is_refused() -> None:
     message.bundles[0].roots[0] = root[:place] + b"\x07" + root[place + 1 :]
     with pytest.raises(WireError, match=r"bundles\[0\].roots\[0\]: not a CA certificate"):
         snapshot_from_wire(message)
+
+
+def test_an_instance_may_be_called_as_a_pod_may() -> None:
+    message = snapshot_to_wire(snapshot())
+    message.workload.instance = "web.v1-7c9f-x2x4q"
+    assert snapshot_from_wire(message).workload.instance == "web.v1-7c9f-x2x4q"
