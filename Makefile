@@ -39,9 +39,9 @@ run: $(STAMPS)/run
 COMPUTES := tests/unit tests/property tests/fuzz
 test: $(STAMPS)/check $(STAMPS)/system-test
 ifeq ($(strip $(ARGS)),)
-# What computes keeps each processor busy; what waits for real processes comes after it, by itself.
+# One process a processor. Tests of a file with real processes stay together: they share what is costly to start.
 	@$(BIN)/python -m pytest --numprocesses auto $(COMPUTES)
-	@$(BIN)/python -m pytest $(COMPUTES:%=--ignore=%)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(COMPUTES:%=--ignore=%)
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif

@@ -77,8 +77,9 @@ class SplitMesh:
     def kill(self, number: int) -> None:
         """The instance and its sidecar are gone at once: no word, no order."""
         side = self.api[number]
-        assert side.inbound._server is not None
-        side.inbound._server.close()
+        assert side.inbound._servers
+        for server in side.inbound._servers:
+            server.close()
         for link in list(side.inbound.links):
             assert link._transport is not None
             link._transport.abort()
