@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -62,7 +63,7 @@ def command(
         documents = read(text)
     except YamlTextError as error:
         _refuse([Problem(file, error.line, error.column, str(error))])
-    pairs = [inject_document(one.value, settings, namespace) for one in documents]
+    pairs = [inject_document(one.value, settings, namespace, secrets.token_urlsafe) for one in documents]
     problems = [
         Problem(file, *document.place(one.path), f"{_name(one)}: {message}", severity=severity)
         for document, (_, told) in zip(documents, pairs, strict=True)

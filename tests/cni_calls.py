@@ -8,7 +8,7 @@ from typing import Any
 
 from k8s.inject.injection import Injected, inject
 from k8s.inject.settings import InjectSettings
-from tests.golden_pods import CNI, GOLDEN, SHOP, pod
+from tests.golden_pods import CNI, GOLDEN, SHOP, WORD, pod
 
 UID = "6c0f2b6e-0000-4000-8000-000000000001"
 
@@ -53,7 +53,7 @@ def result(*addresses: str) -> dict[str, Any]:
 
 def served(made: dict[str, Any] | None = None, settings: InjectSettings = CNI, **metadata: Any) -> dict[str, Any]:
     """The pod ``shop/app`` as the API server has it, injected."""
-    outcome = inject(GOLDEN["excluded-ports"].pod if made is None else made, SHOP, settings)
+    outcome = inject(GOLDEN["excluded-ports"].pod if made is None else made, SHOP, settings, WORD)
     assert isinstance(outcome, Injected)
     said = {**outcome.pod["metadata"], "namespace": "shop", "name": "app", "uid": UID, **metadata}
     return {**outcome.pod, "metadata": said}

@@ -14,6 +14,7 @@ from k8s.inject.settings import InjectSettings
 from k8s.objects import names
 from k8s.objects.namespaces import Namespace
 
+WORD: Final = "word-of-the-hooks-of-one-pod"
 SETTINGS: Final = InjectSettings(trust_domain="shop.example", image="localhost/ringfence:test", version="1.2.3")
 CNI: Final = InjectSettings(trust_domain="shop.example", image="localhost/ringfence:test", version="1.2.3", cni=True)
 SHOP: Final = Namespace(name="shop", labels={names.INJECT: names.ENABLED})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -73,7 +74,9 @@ class Injector:
             namespace = await self._find_namespace(request.namespace, fresh=fresh)
         except OSError:
             return None
-        return None if namespace is None else inject(request.content, namespace, self._settings)
+        return (
+            None if namespace is None else inject(request.content, namespace, self._settings, secrets.token_urlsafe())
+        )
 
 
 def _denial(request: AdmissionRequest, message: str) -> Denial:

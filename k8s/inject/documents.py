@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,10 +40,14 @@ class Told:
 
 
 def inject_document(
-    document: Any, settings: InjectSettings, namespace: str, path: tuple[str | int, ...] = ()
+    document: Any,
+    settings: InjectSettings,
+    namespace: str,
+    new_word: Callable[[], str],
+    path: tuple[str | int, ...] = (),
 ) -> tuple[Any, list[Told]]:
     """The document with a sidecar in each of its pods, as a new value, and what became of each object. ``namespace``:
-    of objects that name none."""
+    of objects that name none; ``new_word`` makes a word that nobody guesses."""
     if not isinstance(document, dict):
         return document, []
     kind, group = str(document.get("kind") or ""), _group(document)
@@ -55,13 +60,14 @@ def inject_document(
         return document, [told]
     if items:
         pairs = [
-            inject_document(one, settings, namespace, (*path, "items", number)) for number, (_, one) in enumerate(items)
+            inject_document(one, settings, namespace, new_word, (*path, "items", number))
+            for number, (_, one) in enumerate(items)
         ]
         return {**document, "items": [made for made, _ in pairs]}, [one for _, told in pairs for one in told]
     way = _TEMPLATES.get((group, kind))
     if way is None:
         return document, []
-    outcome = _pod(document, way, Namespace(name=where), settings)
+    outcome = _pod(document, way, Namespace(name=where), settings, new_word())
     made = document
     if isinstance(outcome, Injected):
         made = _put(document, way, outcome.pod)
@@ -87,7 +93,7 @@ def _group(document: dict[str, Any]) -> str:
 
 
 def _pod(
-    document: dict[str, Any], way: tuple[str, ...], namespace: Namespace, settings: InjectSettings
+    document: dict[str, Any], way: tuple[str, ...], namespace: Namespace, settings: InjectSettings, word: str
 ) -> Injected | Refused | Untouched:
     pod: Any = document
     try:
@@ -95,7 +101,7 @@ def _pod(
             pod = child(pod, key, ".".join(way[:number]))
     except MalformedObjectError as error:
         return Refused(message=str(error))
-    return inject(pod, namespace, settings, asked=True)
+    return inject(pod, namespace, settings, word, asked=True)
 
 
 def _put(document: dict[str, Any], way: tuple[str, ...], pod: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ _LEFT: Final = (
     f"label {names.REVISION}: the pod is left to revision {{revision}}, and is outside the mesh if there is none "
     "(label its namespace instead)"
 )
+_KEPT: Final = ("resizePolicy",)
+"""What the API server says of a container of ours by itself."""
 _CONTAINERS_LIMIT: Final = 1_000
 
 
@@ -61,15 +63,18 @@ class Injected:
 Outcome = Untouched | Refused | Injected
 
 
-def inject(pod: JsonObject, namespace: Namespace, settings: InjectSettings, *, asked: bool = False) -> Outcome:
-    """What becomes of ``pod``. ``asked``: somebody asked for this very pod, so that only its own label can say no."""
+def inject(
+    pod: JsonObject, namespace: Namespace, settings: InjectSettings, word: str, *, asked: bool = False
+) -> Outcome:
+    """What becomes of ``pod``. ``word``: one that nobody guesses, made for this pod alone; ``asked``: somebody asked
+    for this very pod, so that only its own label can say no."""
     try:
-        return _inject(pod, namespace, settings, asked)
+        return _inject(pod, namespace, settings, word, asked)
     except (MalformedObjectError, WishError, ProbeError) as error:
         return Refused(message=str(error))
 
 
-def _inject(pod: JsonObject, namespace: Namespace, settings: InjectSettings, asked: bool) -> Outcome:
+def _inject(pod: JsonObject, namespace: Namespace, settings: InjectSettings, word: str, asked: bool) -> Outcome:
     metadata = child(pod, "metadata")
     labels = texts(metadata, "labels", "metadata")
     annotations = texts(metadata, "annotations", "metadata")
@@ -82,7 +87,7 @@ def _inject(pod: JsonObject, namespace: Namespace, settings: InjectSettings, ask
     if reason is not None:
         return Refused(message=reason)
     wishes = read_wishes(annotations, namespace.annotations, settings, _shared(spec))
-    rewriting = Rewriting(known=before.answers)
+    rewriting = Rewriting(word=word, known=before.answers)
     rewritten = {
         key: [rewrite(dict(one), path, rewriting) for path, one in objects(spec, key, "spec")]
         for key in ("initContainers", "containers")
@@ -196,7 +201,8 @@ def _kept(before: JsonObject | None, now: dict[str, Any]) -> dict[str, Any]:
         for where, one in objects(before, "env", path)
         if text(one, "name", where) and not text(one, "name", where).startswith(parts.OWN_VARIABLES)
     ]
-    kept = {**before, **now}
+    # Nothing else of it, such as a command: it runs with what no container of the pod's own may have.
+    kept = {**{key: before[key] for key in _KEPT if key in before}, **now}
     for key, more in (("volumeMounts", mounts), ("env", variables)):
         held = [*now.get(key, ()), *more]
         if held:

@@ -7,6 +7,9 @@ port and path that the pod declares. What it must ask stands in one setting, JSO
     {"app/readiness": {"http": {"port": 8080, "path": "/ok", "scheme": "HTTP", "host": "", "headers": []},
                        "timeout": 1}}
 
+A probe asks, but a hook does: one such as ``/shutdown`` is not for whoever reaches the pod. So the path of a hook ends
+in a word that nobody guesses, which the kubelet has from the pod, and the sidecar as ``word``.
+
 ``exec`` probes run inside the pod and stay. A probe of another host is the author's own affair and stays, too.
 """
 
@@ -46,8 +49,10 @@ class ProbeError(ValueError):
 
 @dataclass(slots=True, kw_only=True)
 class Rewriting:
-    """``answers``: what the sidecar must ask, by ``<container>/<probe>``; ``known``: those of an earlier injection."""
+    """``answers``: what the sidecar must ask, by ``<container>/<probe>``; ``known``: those of an earlier injection.
+    ``word``: of this pod's hooks, never of another's."""
 
+    word: str
     known: Mapping[str, Any] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -125,19 +130,29 @@ def _rewritten(
         answer["timeout"] = timeout = integer(found, "timeoutSeconds", where, default=1) or 1
         if not 1 <= timeout <= _LONGEST_SECONDS:
             raise ProbeError(f"{where}.timeoutSeconds: {timeout} (give 1 to {_LONGEST_SECONDS})")
+    else:
+        answer["word"] = rewriting.word
     rewriting.answers[probe] = answer
     rest = {key: value for key, value in found.items() if key != kind}
-    ask = {"path": f"{names.APP_HEALTH}/{probe}", "port": names.SIGNALS_PORT, "scheme": "HTTP"}
+    ask = {"path": _path(probe, answer), "port": names.SIGNALS_PORT, "scheme": "HTTP"}
     return {"httpGet": ask, **rest}
 
 
 def _again(found: JsonObject, handler: JsonObject, probe: str, here: str, rewriting: Rewriting) -> dict[str, Any]:
     """A probe of the sidecar's port: one that was turned before, whose answer is known."""
     answer = rewriting.known.get(probe)
-    if text(handler, "path", here) != f"{names.APP_HEALTH}/{probe}" or not isinstance(answer, dict):
+    if not isinstance(answer, dict) or text(handler, "path", here) != _path(probe, answer):
         raise ProbeError(f"{here}.port: {names.SIGNALS_PORT} is the sidecar's own port (probe a port of the app)")
+    if probe.endswith(tuple(_HOOKS.values())) and "word" not in answer:
+        answer = {**answer, "word": rewriting.word}  # of an earlier version
     rewriting.answers[probe] = answer
-    return dict(found)
+    return {**found, "httpGet": {**handler, "path": _path(probe, answer)}}
+
+
+def _path(probe: str, answer: Mapping[str, Any]) -> str:
+    """Where the sidecar answers."""
+    word = answer.get("word")
+    return f"{names.APP_HEALTH}/{probe}" + (f"/{word}" if isinstance(word, str) else "")
 
 
 def _http(handler: JsonObject, here: str, ports: Mapping[str, int]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 PROBES_LIMIT: Final = 128
@@ -44,17 +44,20 @@ class GrpcProbe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """One probe of one container, or a hook of its life that is a request."""
+    """One probe of one container, or a hook of its life that is a request. ``word``: of a hook, without which nobody
+    has the app do what it does then; empty for a probe, which asks and does nothing."""
 
     container: str
     kind: str
     does: HttpProbe | TcpProbe | GrpcProbe
     timeout_seconds: float
+    word: str = field(default="", repr=False)
 
     @property
     def path(self) -> str:
         """Where it is answered."""
-        return f"{PATH_PREFIX}{self.container}/{self.kind}"
+        path = f"{PATH_PREFIX}{self.container}/{self.kind}"
+        return f"{path}/{self.word}" if self.word else path
 
     @property
     def is_hook(self) -> bool:

@@ -1,8 +1,9 @@
 """Probes from the text of a setting, JSON: every problem of it is told, or all of it is taken. Pure.
 
 ``{"<container>/<kind>": {"http": {"port": 8080, "path": "/healthz", "scheme": "HTTP", "headers": [["a", "b"]]}}}``, or
-``tcp`` or ``grpc`` in the place of ``http``; ``timeout`` in seconds beside it. Nothing of it can become a second
-request, or a field of another: what a request line cannot hold is escaped, what a field cannot hold is refused.
+``tcp`` or ``grpc`` in the place of ``http``; ``timeout`` in seconds beside it, and ``word`` beside a hook. Nothing of
+it can become a second request, or a field of another: what a request line cannot hold is escaped, what a field cannot
+hold is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ SERVICE_LIMIT_BYTES: Final = 1_024
 TIMEOUT_LIMIT_SECONDS: Final = 600
 _HOOK_SECONDS: Final = 600  # the kubelet sets a hook no time but that of the pod's end
 
+_WORD: Final = re.compile(r"[-_0-9A-Za-z]{22,128}", re.ASCII)  # 128 bits at least
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ESCAPED: Final = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
@@ -112,7 +114,7 @@ class _Reading:
             return None
         actions: dict[str, Callable[[dict[str, object]], HttpProbe | TcpProbe | GrpcProbe | None]]
         actions = {"http": self._http, "tcp": self._tcp, "grpc": self._grpc}
-        fields = self._fields(declared, (*actions, "timeout"), self._name)
+        fields = self._fields(declared, (*actions, "timeout", *(("word",) if kind in HOOKS else ())), self._name)
         if fields is None:
             return None
         given = [action for action in actions if action in fields]
@@ -122,9 +124,18 @@ class _Reading:
         timeout = self._number(fields, "timeout", TIMEOUT_LIMIT_SECONDS, _HOOK_SECONDS if kind in HOOKS else 1)
         action = self._fields(fields[given[0]], _FIELDS[given[0]], given[0])
         does = actions[given[0]](action) if action is not None else None
-        if does is None or timeout is None:
+        word = self._word(fields) if kind in HOOKS else ""
+        if does is None or timeout is None or word is None:
             return None
-        return Probe(container=container, kind=kind, does=does, timeout_seconds=timeout)
+        return Probe(container=container, kind=kind, does=does, timeout_seconds=timeout, word=word)
+
+    def _word(self, fields: dict[str, object]) -> str | None:
+        """Without one anybody who reaches the pod could have its app stop."""
+        found = fields.get("word")
+        if not isinstance(found, str) or _WORD.fullmatch(found) is None:
+            self._complain("word: a hook has one that nobody guesses (inject the pod anew)")
+            return None
+        return found
 
     def _fields(self, declared: object, known: Iterable[str], where: str) -> dict[str, object] | None:
         if not isinstance(declared, dict):

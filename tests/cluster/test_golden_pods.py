@@ -9,14 +9,14 @@ from k8s.inject.injection import Injected, inject
 from k8s.inject.patching import difference
 from k8s.inject.settings import InjectSettings
 from tests.cluster.cluster import Cluster
-from tests.golden_pods import CNI, GOLDEN, SERVED_OTHERWISE, SETTINGS
+from tests.golden_pods import CNI, GOLDEN, SERVED_OTHERWISE, SETTINGS, WORD
 
 _NAMES = sorted(GOLDEN.keys() - SERVED_OTHERWISE)
 
 
 def made(name: str, namespace: str, settings: InjectSettings) -> dict[str, Any]:
     golden = GOLDEN[name]
-    outcome = inject(golden.pod, golden.namespace, settings)
+    outcome = inject(golden.pod, golden.namespace, settings, WORD)
     assert isinstance(outcome, Injected)
     pod = outcome.pod
     metadata = {**pod["metadata"], "name": name, "namespace": namespace}
@@ -51,7 +51,7 @@ def _all_are_taken(cluster: Cluster, namespace: str, settings: InjectSettings) -
     assert len(_NAMES) >= 40
     for pod in served:
         golden = GOLDEN[pod["metadata"]["name"]]
-        again = inject(pod, golden.namespace, settings)
+        again = inject(pod, golden.namespace, settings, WORD)
         assert isinstance(again, Injected)
         assert difference(pod, again.pod) == [], f"{pod['metadata']['name']} would be patched for ever"
 

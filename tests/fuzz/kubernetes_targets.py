@@ -17,7 +17,7 @@ from k8s.objects import names
 from k8s.objects.fields import as_object
 from sidecar.probes.reading import read_probes
 from tests.fuzz.target import SEPARATOR, Target, expect
-from tests.golden_pods import SETTINGS, SHOP
+from tests.golden_pods import SETTINGS, SHOP, WORD
 from tests.json_patches import patched
 
 _LAWFUL: Final = {
@@ -42,13 +42,13 @@ def admission(data: bytes) -> None:
 
 
 def _injected(pod: dict[str, Any]) -> None:
-    outcome = inject(pod, SHOP, SETTINGS)
+    outcome = inject(pod, SHOP, SETTINGS, WORD)
     if isinstance(outcome, Refused):
         expect(outcome.message.isprintable() and len(outcome.message) < 1_000, outcome.message)
     if not isinstance(outcome, Injected):
         return
     expect(patched(pod, difference(pod, outcome.pod)) == outcome.pod, "the patch says something else")
-    again = inject(outcome.pod, SHOP, SETTINGS)
+    again = inject(outcome.pod, SHOP, SETTINGS, WORD)
     expect(isinstance(again, Injected) and difference(outcome.pod, again.pod) == [], "a second patch")
     spec = outcome.pod["spec"]
     first, second = spec["initContainers"][:2]
@@ -69,7 +69,7 @@ def manifests(data: bytes) -> None:
     except (UnicodeDecodeError, YamlTextError) as error:
         expect(isinstance(error, UnicodeDecodeError) or (error.line >= 1 and error.column >= 1), error)
         return
-    pairs = [inject_document(one.value, SETTINGS, "shop") for one in documents]
+    pairs = [inject_document(one.value, SETTINGS, "shop", lambda: WORD) for one in documents]
     values = [value for value, _ in pairs]
     made, _ = rewritten(text, documents, values)
     if values == [one.value for one in documents]:

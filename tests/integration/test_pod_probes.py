@@ -119,6 +119,9 @@ async def pod() -> AsyncIterator[Pod]:
     await app.stop()
 
 
+WORD = "a-word-that-nobody-guesses"
+
+
 def get(port: int, **fields: object) -> dict[str, object]:
     return {"http": {"port": port, **fields}}
 
@@ -245,12 +248,12 @@ async def test_grpc_health_is_asked_of_the_named_service(pod: Pod) -> None:
             readiness={"grpc": {"port": port}},
             liveness={"grpc": {"port": port, "service": "shop.Orders"}},
             startup={"grpc": {"port": port, "service": "shop.Nobody"}},
-            prestop={"grpc": {"port": pod.app.port}},
+            prestop={"grpc": {"port": pod.app.port}, "word": WORD},
         )
         assert await pod.status() == 200
         assert await pod.status("liveness") == 503
         assert await pod.status("startup") == 503
-        assert await pod.status("prestop") == 0  # the app there speaks HTTP/1.1
+        assert await pod.status(f"prestop/{WORD}") == 0  # the app there speaks HTTP/1.1
         assert [service for service, _ in seen] == ["", "shop.Orders"]
     finally:
         await server.stop(None)
@@ -281,9 +284,21 @@ async def test_whoever_asked_first_may_leave(pod: Pod) -> None:
 
 async def test_a_hook_minds_only_whether_there_is_an_answer(pod: Pod, free_port: Callable[[], int]) -> None:
     pod.app.answers = [b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"]
-    await pod.declare(poststart=get(pod.app.port), prestop=get(free_port()))
-    assert await pod.status("poststart") == 200
-    assert await pod.probed("prestop") == b""
+    hooks = {"poststart": get(pod.app.port), "prestop": get(free_port())}
+    await pod.declare(**{kind: {**one, "word": WORD} for kind, one in hooks.items()})
+    assert await pod.status(f"poststart/{WORD}") == 200
+    assert await pod.probed(f"prestop/{WORD}") == b""
+
+
+async def test_a_hook_is_for_who_knows_its_word(pod: Pod) -> None:
+    """Whoever reaches the pod may probe its app, but not have it stop."""
+    await pod.declare(prestop={**get(pod.app.port, path="/shutdown"), "word": WORD})
+    for target in ("prestop", "prestop/", f"prestop/{WORD[:-1]}", f"prestop/{WORD}x", f"prestop?{WORD}"):
+        answer = await pod.probed(target)
+        assert answer.startswith(b"HTTP/1.1 404 ")
+        assert WORD.encode() not in answer
+    assert not pod.app.asked
+    assert await pod.status(f"prestop/{WORD}") == 200
 
 
 async def test_only_what_is_declared_is_asked(pod: Pod) -> None:

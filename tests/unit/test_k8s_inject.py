@@ -16,12 +16,25 @@ from k8s.objects import names
 from k8s.objects.namespaces import Namespace
 from sidecar.settings import load
 from sidecar.settings_sources import given_by_environment
-from tests.golden_pods import CNI, GOLDEN, SETTINGS, SHOP, WRONG, Golden, Wrong, annotated, container, labelled, pod
+from tests.golden_pods import (
+    CNI,
+    GOLDEN,
+    SETTINGS,
+    SHOP,
+    WORD,
+    WRONG,
+    Golden,
+    Wrong,
+    annotated,
+    container,
+    labelled,
+    pod,
+)
 from tests.json_patches import patched
 
 
 def injected(made: dict[str, Any], namespace: Namespace = SHOP, settings: InjectSettings = SETTINGS) -> dict[str, Any]:
-    outcome = inject(made, namespace, settings)
+    outcome = inject(made, namespace, settings, WORD)
     assert isinstance(outcome, Injected), outcome
     return outcome.pod
 
@@ -40,7 +53,7 @@ def answers(made: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("settings", [SETTINGS, CNI], ids=["init", "cni"])
 def test_every_pod_comes_out_as_it_must(golden: Golden, settings: InjectSettings) -> None:
     before = copy.deepcopy(golden.pod)
-    outcome = inject(golden.pod, golden.namespace, settings)
+    outcome = inject(golden.pod, golden.namespace, settings, WORD)
     assert isinstance(outcome, Injected), outcome
     assert golden.pod == before, "the pod that was given has changed"
     assert any(golden.warned in told for told in outcome.warnings) or not (golden.warned or outcome.warnings)
@@ -62,7 +75,7 @@ def test_every_pod_comes_out_as_it_must(golden: Golden, settings: InjectSettings
     known = answers(outcome.pod)
     asked = [probe for one in (*spec["containers"], *spec["initContainers"]) for probe in _asked(one)]
     assert sorted(path for port, path in asked if port == 15020 and path != "/readyz") == sorted(
-        f"/app-health/{name}" for name in known
+        f"/app-health/{name}" + (f"/{WORD}" if name.endswith(("poststart", "prestop")) else "") for name in known
     )
     # Nothing else of the app's containers is another than before.
     for now, then in zip(spec["containers"], before["spec"]["containers"], strict=True):
@@ -73,7 +86,7 @@ def test_every_pod_comes_out_as_it_must(golden: Golden, settings: InjectSettings
         assert spec[key] == before["spec"][key]
 
     # Again: the same, byte for byte.
-    again = inject(outcome.pod, golden.namespace, settings)
+    again = inject(outcome.pod, golden.namespace, settings, WORD)
     assert isinstance(again, Injected)
     assert difference(outcome.pod, again.pod) == []
     # The patch says exactly this, also by way of JSON.
@@ -94,7 +107,7 @@ def _asked(one: dict[str, Any]) -> list[tuple[Any, str]]:
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_what_cannot_be_in_the_mesh_is_refused_by_one_line_with_the_mend(wrong: Wrong) -> None:
-    outcome = inject(wrong.pod, wrong.namespace, SETTINGS)
+    outcome = inject(wrong.pod, wrong.namespace, SETTINGS, WORD)
     assert isinstance(outcome, Refused), outcome
     for part in wrong.told:
         assert part in outcome.message
@@ -120,7 +133,7 @@ def test_what_cannot_be_in_the_mesh_is_refused_by_one_line_with_the_mend(wrong: 
     ],
 )
 def test_a_pod_that_is_not_meant_stays_as_it_is(made: dict[str, Any], namespace: Namespace, reason: str) -> None:
-    outcome = inject(made, namespace, SETTINGS)
+    outcome = inject(made, namespace, SETTINGS, WORD)
     assert isinstance(outcome, Untouched) and reason in outcome.reason
 
 
@@ -128,11 +141,11 @@ def test_a_revision_takes_its_own_pods_and_the_default_one_those_that_name_none(
     canary = replace(SETTINGS, revision="canary", default=False)
     own = labelled(pod(), rev="canary")
     of_namespace = Namespace(name="shop", labels={**SHOP.labels, names.REVISION: "canary"})
-    assert isinstance(inject(own, SHOP, canary), Injected)
-    assert isinstance(inject(pod(), of_namespace, canary), Injected)
-    assert isinstance(inject(pod(), SHOP, canary), Untouched)
-    assert isinstance(inject(pod(), of_namespace, SETTINGS), Untouched)
-    assert isinstance(inject(own, SHOP, replace(canary, revision="stable", default=True)), Untouched)
+    assert isinstance(inject(own, SHOP, canary, WORD), Injected)
+    assert isinstance(inject(pod(), of_namespace, canary, WORD), Injected)
+    assert isinstance(inject(pod(), SHOP, canary, WORD), Untouched)
+    assert isinstance(inject(pod(), of_namespace, SETTINGS, WORD), Untouched)
+    assert isinstance(inject(own, SHOP, replace(canary, revision="stable", default=True), WORD), Untouched)
 
 
 def test_each_kind_of_probe_says_what_the_sidecar_must_ask() -> None:
@@ -176,6 +189,29 @@ def test_a_container_that_came_later_is_seen_when_the_webhook_is_asked_again() -
     assert again["spec"]["containers"][1]["livenessProbe"]["httpGet"]["path"] == "/app-health/late/liveness"
 
 
+def test_a_hook_has_the_word_of_its_own_pod_and_keeps_it() -> None:
+    def path(of: dict[str, Any]) -> str:
+        return str(of["spec"]["containers"][0]["lifecycle"]["preStop"]["httpGet"]["path"])
+
+    made = injected(GOLDEN["hooks"].pod)
+    assert path(made) == f"/app-health/app/prestop/{WORD}"
+    again = inject(made, SHOP, SETTINGS, "another-word-of-another-pod")
+    assert isinstance(again, Injected)
+    assert again.pod == made
+    # One of an earlier version had none: the sidecar of this one would not start.
+    older = json.loads(json.dumps(made).replace(f"/{WORD}", "").replace(f',\\"word\\":\\"{WORD}\\"', ""))
+    assert "word" not in answers(older)["app/prestop"]
+    assert injected(older) == made
+
+
+def test_no_container_of_ours_runs_what_the_author_wrote() -> None:
+    first = injected(pod())
+    for one in first["spec"]["initContainers"]:
+        one |= {"command": ["sh", "-c", "evil"], "envFrom": [{"secretRef": {"name": "evil"}}], "workingDir": "/evil"}
+        one |= {"lifecycle": {"postStart": {"exec": {"command": ["evil"]}}}, "stdin": True}
+    assert "evil" not in json.dumps(injected(first))
+
+
 def test_what_others_put_into_the_sidecar_stays_and_what_is_ours_is_put_right() -> None:
     first = injected(pod())
     sidecar = first["spec"]["initContainers"][1]
@@ -205,7 +241,9 @@ def test_a_pod_that_was_injected_for_the_redirect_loses_it_under_cni() -> None:
 
 
 def test_an_annotation_alone_does_not_make_a_container_ours() -> None:
-    outcome = inject(annotated(pod(container(names.SIDECAR_CONTAINER)), status='{"version":"1.2.3"}'), SHOP, SETTINGS)
+    outcome = inject(
+        annotated(pod(container(names.SIDECAR_CONTAINER)), status='{"version":"1.2.3"}'), SHOP, SETTINGS, WORD
+    )
     assert isinstance(outcome, Refused) and "rename it" in outcome.message
 
 
@@ -276,9 +314,9 @@ def test_the_plugin_is_told_what_it_must_leave_out() -> None:
 
 def test_somebody_who_asks_for_one_pod_is_not_asked_for_its_namespaces_label() -> None:
     nowhere = Namespace(name="shop")
-    outcome: Outcome = inject(pod(), nowhere, SETTINGS, asked=True)
+    outcome: Outcome = inject(pod(), nowhere, SETTINGS, WORD, asked=True)
     assert isinstance(outcome, Injected)
-    assert isinstance(inject(labelled(pod(), inject="disabled"), nowhere, SETTINGS, asked=True), Untouched)
+    assert isinstance(inject(labelled(pod(), inject="disabled"), nowhere, SETTINGS, WORD, asked=True), Untouched)
 
 
 @pytest.mark.parametrize("golden", GOLDEN.values(), ids=GOLDEN)

@@ -15,7 +15,7 @@ from k8s.inject.injection import Injected, inject
 from k8s.inject.yaml_text import YamlTextError, read, rewritten
 from k8s.inject_command import command
 from k8s.objects import names
-from tests.golden_pods import GOLDEN, SETTINGS, SHOP, Golden, pod
+from tests.golden_pods import GOLDEN, SETTINGS, SHOP, WORD, Golden, pod
 
 SHOP_FILE = """\
 # The shop
@@ -110,7 +110,7 @@ def test_lines_may_end_as_on_windows() -> None:
     ],
 )
 def test_the_pod_of_each_kind_of_workload_is_found(kind: str, version: str, way: tuple[str, ...]) -> None:
-    made, told = inject_document(workload(kind, version, way, pod()), SETTINGS, "shop")
+    made, told = inject_document(workload(kind, version, way, pod()), SETTINGS, "shop", lambda: WORD)
     template = made
     for key in way:
         template = template[key]
@@ -133,7 +133,7 @@ def test_the_pod_of_each_kind_of_workload_is_found(kind: str, version: str, way:
     ],
 )
 def test_what_is_no_workload_stays_as_it_is(document: Any) -> None:
-    assert inject_document(document, SETTINGS, "shop") == (document, [])
+    assert inject_document(document, SETTINGS, "shop", lambda: WORD) == (document, [])
 
 
 def test_objects_of_a_list_are_each_injected_where_they_stand() -> None:
@@ -142,7 +142,7 @@ def test_objects_of_a_list_are_each_injected_where_they_stand() -> None:
         "kind": "List",
         "items": [pod(), {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}}, pod(hostNetwork=True)],
     }
-    made, told = inject_document(listed, SETTINGS, "shop")
+    made, told = inject_document(listed, SETTINGS, "shop", lambda: WORD)
     assert [(one.path, one.outcome) for one in told] == [(("items", 0), "injected"), (("items", 2), "refused")]
     assert made["items"][1] == listed["items"][1] and made["items"][2] == listed["items"][2]
 
@@ -231,7 +231,7 @@ def test_every_pod_is_written_into_its_text(golden: Golden, flow: bool | None) -
         pytest.skip("the same as the others")
     text = "# head\n" + yaml.safe_dump(golden.pod, default_flow_style=flow, sort_keys=False) + "# tail\n"
     documents = read(text)
-    outcome = inject(documents[0].value, SHOP, SETTINGS, asked=True)
+    outcome = inject(documents[0].value, SHOP, SETTINGS, WORD, asked=True)
     assert isinstance(outcome, Injected)
     made, kept = rewritten(text, documents, [outcome.pod])
     assert kept and made.startswith("# head\n") and made.endswith("# tail\n")

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from k8s.inject.injection import Injected, inject
-from tests.golden_pods import CNI, GOLDEN, SETTINGS
+from tests.golden_pods import CNI, GOLDEN, SETTINGS, WORD
 
 _FOLDER: Final = Path(__file__).parent / "golden"
 _KEPT: Final = {
@@ -25,7 +25,7 @@ _KEPT: Final = {
 
 def _text(name: str) -> str:
     golden = GOLDEN[name]
-    outcome = inject(golden.pod, golden.namespace, _KEPT[name])
+    outcome = inject(golden.pod, golden.namespace, _KEPT[name], WORD)
     assert isinstance(outcome, Injected)
     return json.dumps(outcome.pod, indent=2) + "\n"
 

@@ -17,6 +17,9 @@ def problems_of(declared: object) -> list[str]:
     return error.value.problems
 
 
+WORD = "a-word-that-nobody-guesses"
+
+
 def http(**fields: Any) -> dict[str, object]:
     return {"app/readiness": {"http": {"port": 8080, **fields}}}
 
@@ -26,7 +29,7 @@ def test_each_kind_of_probe_is_read() -> None:
         "app/startup": {"http": {"port": 8080, "path": "/up?deep=1", "scheme": "HTTPS", "host": "", "headers": []}},
         "app/liveness": {"tcp": {"port": 7000}, "timeout": 5},
         "db/readiness": {"grpc": {"port": 9000, "service": "shop.Orders"}, "timeout": 600},
-        "db/prestop": {"http": {"port": 8081, "headers": [["X-Why", " bye "], ["x-why", "now"]]}},
+        "db/prestop": {"http": {"port": 8081, "headers": [["X-Why", " bye "], ["x-why", "now"]]}, "word": WORD},
     }
     assert read_probes(json.dumps(declared)) == (
         Probe(
@@ -42,12 +45,14 @@ def test_each_kind_of_probe_is_read() -> None:
             kind="prestop",
             does=HttpProbe(port=8081, headers=(("X-Why", "bye"), ("x-why", "now"))),
             timeout_seconds=600,
+            word=WORD,
         ),
     )
     assert [probe.path for probe in read_probes(json.dumps(declared))][:2] == [
         "/app-health/app/startup",
         "/app-health/app/liveness",
     ]
+    assert read_probes(json.dumps(declared))[-1].path == f"/app-health/db/prestop/{WORD}"
     assert read_probes("{}") == ()
 
 
@@ -80,6 +85,10 @@ def test_each_kind_of_probe_is_read() -> None:
         ({"app/readiness": {"tcp": {"port": 1, "host": "example.org"}}}, "host: 'example.org' is not this pod"),
         ({"app/readiness": {"grpc": {"port": 1, "service": "\u00e4"}}}, "'app/readiness': service: "),
         ({"app/readiness": {"grpc": {"port": 1, "service": "s" * 1025}}}, "'app/readiness': service: "),
+        ({"app/prestop": {"tcp": {"port": 1}}}, "'app/prestop': word: a hook has one"),
+        ({"app/prestop": {"tcp": {"port": 1}, "word": "short"}}, "'app/prestop': word: a hook has one"),
+        ({"app/prestop": {"tcp": {"port": 1}, "word": "/.." * 10}}, "'app/prestop': word: a hook has one"),
+        ({"app/readiness": {"tcp": {"port": 1}, "word": WORD}}, "'app/readiness': unknown field 'word'"),
         (http(host="169.254.169.254"), "host: '169.254.169.254' is not this pod (leave such a probe to the kubelet)"),
         (http(scheme="http"), "scheme: 'http' (one of HTTP, HTTPS)"),
         (http(path=1), "path is no text"),
