@@ -201,6 +201,8 @@ class Copy(Generic[Kept]):
 
     def _note_lost(self, error: KubernetesError, attempt: int) -> None:
         self._lost = str(error)
+        if attempt == 0 and isinstance(error, ApiError) and error.code == 429:
+            return  # a kind that was defined a moment ago
         if attempt in (0, 4) or attempt % 20 == 19:
             self._log.warning("watch lost, the old copy stands", error=str(error), attempt=attempt + 1)
 
