@@ -105,7 +105,7 @@ class _CalledMemory:
         """Those of these services; of too many ``own`` ones first."""
         kept: list[int] = []
         left = UPSTREAM_LIMIT
-        for number in (*own, *sorted(others.difference(own))):
+        for number in (*own, *self._fair(others.difference(own))):
             left -= len(self._references[number])
             if left < 0:
                 break
@@ -118,6 +118,16 @@ class _CalledMemory:
             found = tuple(one for number in numbers for one in self._references[number])
             self._made[numbers] = found
         return found
+
+    def _fair(self, numbers: Iterable[int]) -> Iterable[int]:
+        """From each namespace one after another: who lets everybody into a thousand services takes nobody's place."""
+        ranks: dict[str, int] = {}
+        found: list[tuple[int, int]] = []
+        for number in sorted(numbers):
+            namespace = self.ports[number][0].partition("/")[0]
+            ranks[namespace] = rank = ranks.get(namespace, 0) + 1
+            found.append((rank, number))
+        return (number for _, number in sorted(found))
 
 
 def _callees(mesh: Mesh, policies: Policies) -> tuple[_Callee, ...]:

@@ -12,7 +12,7 @@ from typing import Final
 from ringfence.kit.addresses import SocketAddress
 from ringfence.mesh import DirectService, Mesh, Service, UpstreamReference
 from ringfence.routing.bind import Routes
-from ringfence.snapshot import Endpoint, Transport, Upstream
+from ringfence.snapshot import Endpoint, Protocol, Transport, Upstream
 from ringfence.wire.convert import ENDPOINT_LIMIT
 
 Called = tuple[UpstreamReference, SocketAddress | None]
@@ -89,6 +89,10 @@ class UpstreamMaker:
         own = sorted({endpoint.address for endpoint in endpoints}) if not pinned else []
         routes = self._routes.get(reference.service, {})
         held = next((routes[port] for port in _ports_behind(target, reference.port) if port in routes), None)
+        route = held.route if held is not None else None
+        # Of two ports with one behind them, one may be opaque, where no sidecar takes words about requests.
+        if route is not None and route.speaks_http and reference.protocol is Protocol.TCP:
+            route = None
         return Upstream(
             service=target.name,
             namespace=target.namespace,
@@ -98,7 +102,7 @@ class UpstreamMaker:
             listen_port=listen.port if listen is not None else 0,
             endpoints=endpoints,
             addresses=tuple(dict.fromkeys((*own, *sorted(target.virtual_addresses)))),
-            route=held.route if held is not None else None,
+            route=route,
         )
 
     def _endpoints_of(self, target: Service | DirectService, port: int) -> tuple[Endpoint, ...]:

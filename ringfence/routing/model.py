@@ -105,6 +105,18 @@ class Route:
     panic_percent: int = 50  # fewer healthy endpoints than this: all are used
     matches: tuple[RouteMatch, ...] = ()
 
+    @property
+    def speaks_http(self) -> bool:
+        """Whether it has words that mean something only where requests are told apart."""
+        return bool(
+            self.matches
+            or self.timeouts.request_seconds is not None
+            or self.timeouts.response_head_seconds is not None
+            or self.retries.idempotent
+            or self.retries.per_try_seconds is not None
+            or self.circuit_breaker.requests is not None
+        )
+
 
 class Per(StrEnum):
     """What shares one limit."""

@@ -154,16 +154,7 @@ def read_route(path: str, message: control_pb2.Route, *, http: bool) -> Route:
 
 def _check_opaque(path: str, route: Route) -> None:
     """What speaks of requests would not be enforced on opaque TCP, so it must not be there."""
-    timeouts, retries = route.timeouts, route.retries
-    speaks = (
-        route.matches
-        or timeouts.request_seconds is not None
-        or timeouts.response_head_seconds is not None
-        or retries.idempotent
-        or retries.per_try_seconds is not None
-        or route.circuit_breaker.requests is not None
-    )
-    if speaks:
+    if route.speaks_http:
         raise WireError(f"{path}: speaks of requests, and the port carries opaque TCP")
 
 

@@ -25,7 +25,7 @@ from ringfence.policy.bound import BoundPolicy
 from ringfence.policy.labels import Labels
 from ringfence.policy.model import Allowlist, Denylist, NamespaceCallers, PolicySet, Rule, TokenIssuer
 from ringfence.routing.bind import PortRoute
-from ringfence.routing.model import Per, Rate, RateLimit, Route
+from ringfence.routing.model import Per, Rate, RateLimit, Route, Timeouts
 from ringfence.snapshot import EgressRule, Intercept, PortMode, Protocol, Snapshot
 from ringfence.spiffe import SpiffeId, TrustDomain
 from ringfence.wire.convert import snapshot_from_wire, snapshot_to_wire
@@ -280,3 +280,17 @@ def test_egress_of_documents_goes_with_that_of_the_mesh_file() -> None:
     assert snapshot.egress == (written, *rules)
     (alone,) = build(mesh(api), policies).values()
     assert alone.egress == (written, rules[0])
+
+
+def test_words_about_requests_are_not_for_a_port_that_is_opaque() -> None:
+    ports = (port(80, target=8080), port(81, target=8080, protocol=Protocol.TCP))
+    api = service("api", ports, pod("a", "10.1.0.2", (8080, 8080)))
+    route = Route(name="shop/api", timeouts=Timeouts(request_seconds=1.0))
+    plain = Route(name="shop/api", max_age_seconds=60)
+    references = [
+        UpstreamReference(service="shop/api", port=80, protocol=Protocol.HTTP),
+        UpstreamReference(service="shop/api", port=81, protocol=Protocol.TCP),
+    ]
+    for held, told in ((route, [route, None]), (plain, [plain, plain])):
+        snapshots = build(mesh(api, caller(*references)), {}, {"shop/api": {8080: PortRoute(route=held)}})
+        assert [one.route for one in snapshots[WorkloadKey(identity("web"), "web-1")].upstreams] == told

@@ -14,9 +14,9 @@ from controlplane.push.workload_key import WorkloadKey
 from controlplane.push.writing import SnapshotWriter
 from ringfence.policy.bound import BoundPolicy
 from ringfence.policy.bounds import LIST_LIMIT
-from ringfence.policy.model import Allowlist, Denylist, NamespaceCallers, PolicySet, Rule
+from ringfence.policy.model import Allowlist, AuthenticatedCallers, Denylist, NamespaceCallers, PolicySet, Rule
 from ringfence.snapshot import Snapshot
-from ringfence.wire.convert import snapshot_from_wire, snapshot_to_wire
+from ringfence.wire.convert import UPSTREAM_LIMIT, snapshot_from_wire, snapshot_to_wire
 from tests.pki import TestCa
 from tests.platform_mesh import DOMAIN, mesh_of, service_of
 
@@ -128,3 +128,17 @@ def test_what_is_written_of_shared_parts_is_the_message_of_the_whole() -> None:
     found.append(replace(found[0], upstreams=(), allowlists=()))
     for _ in range(2):
         assert [writer.message(one) for one in found] == [snapshot_to_wire(one) for one in found]
+
+
+def test_no_namespace_takes_the_place_of_others_in_what_a_workload_is_told() -> None:
+    crowd = [service_of(f"aaa/s{number}", 80, pods=0, host=number) for number in range(UPSTREAM_LIMIT)]
+    mesh = mesh_of(*crowd, service_of("own/x", 80, host=2000), service_of("zzz/y", 80, host=2001))
+    everybody = Rule(name="r", callers=(AuthenticatedCallers(),))
+    bound = BoundPolicy(policy=PolicySet(allowlists=(Allowlist(namespace="n", name="l", rules=(everybody,)),)))
+    policies = {service.full_name: bound for service in mesh.services}
+    found = build(Inputs(mesh=mesh, policies=policies, bundles=(BUNDLE,), pruned=True), Built()).contents
+    told = {
+        f"{one.namespace}/{one.service}" for one in found[WorkloadKey(mesh.services[-2].spiffe_id, "x-0")].upstreams
+    }
+    assert len(told) == UPSTREAM_LIMIT
+    assert {"own/x", "zzz/y"} <= told
