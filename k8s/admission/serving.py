@@ -1,8 +1,8 @@
 """The HTTPS server of the webhooks: POST of an AdmissionReview to a judge's path, and GET /healthz.
 
-Whoever reaches it may be anybody in the cluster: bodies, heads, time and connections are bounded, and an answer tells
-nothing but what the sender's own object says. A judge that fails or hangs denies: the API server would do so, too, by
-``failurePolicy: Fail``, only later and without a reason.
+Whoever reaches it may be anybody in the cluster: bodies, heads, time and connections are bounded, each source has its
+own turns, and an answer tells nothing but what the sender's own object says. A judge that fails or hangs denies: the
+API server would do so, too, by ``failurePolicy: Fail``, only later and without a reason.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from aiohttp import web
 
 from k8s.admission.certificate import ServingCertificate
 from k8s.admission.review import AdmissionRequest, Answer, Judge, ReviewError, read_review, write_review
+from k8s.admission.turns import Turns, one_too_many, source_of
 from ringfence.kit.log import Logger
 
 BODY_LIMIT_BYTES: Final = 8 * 1024 * 1024
@@ -77,11 +78,11 @@ async def serve(webhooks: Webhooks, listener: socket.socket, certificate: Servin
     assert requests is not None
 
     def connection() -> asyncio.Protocol:
-        # One too many is not kept waiting: whoever has been there longest is let go for it.
+        # One too many is not kept waiting: another is let go for it.
         transports = [one.transport for one in requests.connections]
         living = [one for one in transports if one is not None and not one.is_closing()]
         if len(living) >= CONNECTIONS:
-            living[0].abort()
+            one_too_many(living).abort()
         return requests()
 
     server = await asyncio.get_running_loop().create_server(
@@ -105,10 +106,12 @@ class _Hook:
         self._name = name
         self._judge = judge
         self._webhooks = webhooks
+        self._turns = Turns()
 
     async def answer(self, request: web.Request) -> web.Response:
         started = time.monotonic()
-        response, outcome = await self._answered(request)
+        async with self._turns.of(source_of(request.transport)):
+            response, outcome = await self._answered(request)
         self._webhooks.observer.observe(self._name, outcome, time.monotonic() - started)
         return response
 

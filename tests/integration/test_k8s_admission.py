@@ -20,6 +20,7 @@ from k8s.admission.certificate import CertificateError, ServingCertificate
 from k8s.admission.injecting import Injector
 from k8s.admission.review import ALLOWED, AdmissionRequest, Answer, Judge
 from k8s.admission.serving import BODY_LIMIT_BYTES, CONNECTIONS, Limits, Webhooks, serve
+from k8s.admission.turns import AT_ONCE
 from k8s.objects.namespaces import Namespace
 from ringfence.kit.log import Logger
 from tests.admission_reviews import response_of, review
@@ -241,3 +242,63 @@ async def test_whoever_fills_the_house_is_let_go_and_the_server_goes_on() -> Non
         await until(lambda: sum(reader.at_eof() for reader, _ in idle) >= 8)
         for _, writer in idle:
             writer.transport.abort()
+
+
+async def test_who_opens_many_connections_loses_his_own() -> None:
+    async with (
+        served() as made,
+        made.session(limit=1) as ours,
+        made.session(limit=0, local_addr=("127.0.0.2", 0)) as theirs,
+    ):
+        assert (await post(ours, "/validate", review(pod())))[0] == 200
+        (first,) = {id(one) for one in _held(ours)}
+        # Each is held open by a question that never ends.
+        crowd = [asyncio.create_task(_hanging(theirs)) for _ in range(CONNECTIONS + 20)]
+        await until(lambda: sum(one.done() for one in crowd) >= 20)
+        assert (await post(ours, "/validate", review(pod())))[0] == 200
+        assert {id(one) for one in _held(ours)} == {first}
+        for one in crowd:
+            one.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
+
+
+def _held(session: aiohttp.ClientSession) -> list[object]:
+    connector = session.connector
+    assert connector is not None
+    return [protocol for held in connector._conns.values() for protocol, _ in held]
+
+
+async def _hanging(session: aiohttp.ClientSession) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with session.post("/validate", data=never(), headers={"Content-Type": "application/json"}) as response:
+        await response.read()
+
+
+async def test_one_source_takes_no_turns_of_another() -> None:
+    at_once, most = 0, 0
+    release = asyncio.Event()
+
+    async def judge(asked: AdmissionRequest) -> Answer:
+        nonlocal at_once, most
+        if asked.operation == "CONNECT":
+            at_once += 1
+            most = max(most, at_once)
+            await release.wait()
+            at_once -= 1
+        return ALLOWED
+
+    async with (
+        served(judge, Limits(judge_seconds=60.0)) as made,
+        made.session() as ours,
+        made.session(limit=0, local_addr=("127.0.0.2", 0)) as theirs,
+    ):
+        crowd = [asyncio.create_task(post(theirs, "/validate", review(pod(), operation="CONNECT"))) for _ in range(30)]
+        await until(lambda: at_once == AT_ONCE)
+        for _ in range(3):
+            assert (await post(ours, "/validate", review(pod())))[0] == 200
+        assert most == AT_ONCE
+        release.set()
+        assert {status for status, _ in await asyncio.gather(*crowd)} == {200}

@@ -396,6 +396,27 @@ async def test_events_beyond_the_limit_are_dropped_and_nobody_waits(world: World
     assert teller._queue.qsize() == 256
 
 
+async def test_whatever_strangers_have_told_is_written_at_a_pace(
+    world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("k8s.controller.events._PACE_SECONDS", 3600.0)
+    teller = EventTeller(world.connection, component="ringfence", instance="pod", clock=clock, log=_LOG)
+    subject = Subject(api_version="v1", kind="Pod", namespace="shop", name="cart")
+    for number in range(3):
+        teller.tell(Told(subject=subject, reason="InjectionDenied", message=str(number)))
+
+    def written() -> int:
+        return sum(path.startswith(EVENTS.path("shop")) for path in world.fake.objects)
+
+    async with task(teller.run()):
+        await until(lambda: written() == 1)
+        # As long as several more would take.
+        for _ in range(3):
+            await world.connection.get(NAMESPACES, "shop")
+        assert written() == 1
+        assert teller._queue.qsize() == 2
+
+
 async def test_a_burst_is_one_and_changes_that_never_pause_are_not_put_off_for_ever() -> None:
     settler = Settler(SystemClock(), Pace(settle_seconds=0.02, patience_seconds=0.06, apart_seconds=0.0))
     looks = 0

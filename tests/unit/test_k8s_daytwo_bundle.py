@@ -20,7 +20,7 @@ from k8s.daytwo.redaction import redacted_text
 from tests.fake_cluster import Answer, FakeCluster, ran
 
 PLANTED = [f"pl4nted{name}" for name in "abcdefghijklmnopqrstuvwxyz"]
-A, B, C, D, E, F, G, H, I1, J, K, L, M, N, O1, P, Q, R, *_ = PLANTED
+A, B, C, D, E, F, G, H, I1, J, K, L, M, N, O1, P, Q, R, S, *_ = PLANTED
 JWT = ".".join(
     base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in ('{"alg":"RS256"}', f'"{A}"', A)
 )
@@ -48,7 +48,10 @@ spec:
   initContainers:
     - name: ringfence-sidecar
       image: s
-      env: [{{name: RINGFENCE_SIDECAR_JOIN, value: "ringfence.ringfence-system.svc:7401"}}, {{name: OTHER, value: {Q}}}]
+      env:
+        - {{name: RINGFENCE_SIDECAR_JOIN, value: "ringfence.ringfence-system.svc:7401"}}
+        - {{name: RINGFENCE_SIDECAR_PROBES, value: '{{"app/liveness": {{"http": {{"headers": [["x-key", "{S}"]]}}}}}}'}}
+        - {{name: OTHER, value: {Q}}}
   containers:
     - name: app
       image: "https://u:{E}@registry/app"
