@@ -8,6 +8,7 @@ from typing import Final
 from tests.fuzz import (
     attest_targets,
     flow_targets,
+    hosting_targets,
     http1_targets,
     http2_targets,
     kubernetes_targets,
@@ -33,6 +34,7 @@ TARGETS: Final[dict[str, Target]] = {
         mesh_targets,
         pod_targets,
         proxy_targets,
+        hosting_targets,
         text_targets,
         token_targets,
         tool_targets,
