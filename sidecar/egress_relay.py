@@ -30,6 +30,9 @@ class EgressRelay(Relay):
     """
 
     owner: EgressOwner
+    # The app dialled this very address, and it was outside when it did: that a service of the mesh has it since, as
+    # while a namespace is brought in, ends nothing that lives, and this no more.
+    dialled = False
 
     def __init__(self, owner: EgressOwner, facts: RelayFacts, address: str, port: int, first: bytes = b"") -> None:
         super().__init__(owner, facts)
@@ -68,7 +71,7 @@ class EgressRelay(Relay):
         address = end.remote[0]
         if stands_for_near(self._address, address, own=end.local[0]):
             return f"the name stands for {address}, which only a rule by address permits"
-        if self.owner.leads_to_mesh((address, self._dial_port)):
+        if not self.dialled and self.owner.leads_to_mesh((address, self._dial_port)):
             return f"the name stands for {address}, a service of the mesh, which is not reached around it"
         return ""
 

@@ -288,6 +288,7 @@ class Outbound:
         facts = self._facts("", OUTSIDE, port, "tcp")
         facts.destination = str(SocketAddress(host or address, port))
         relay = EgressRelay(self, facts, host or address, port, first)
+        relay.dialled = not host
         self._let_out(relay, permit, EgressFlow(address=address, host=host, port=port))
         return relay
 

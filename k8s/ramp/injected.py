@@ -58,7 +58,7 @@ def _missing(cluster: Cluster, view: PodView) -> Finding | None:
             Weight.NOTICE,
         )
     restart = _restart(view)
-    webhook = _webhook(cluster)
+    webhook = injector_of(cluster)
     if webhook is None:
         if not cluster.is_live:
             return None
@@ -94,7 +94,7 @@ def _restart(view: PodView) -> tuple[str, ...]:
     return ()
 
 
-def _webhook(cluster: Cluster) -> Json | None:
+def injector_of(cluster: Cluster) -> Json | None:
     """The injector's own, whatever its release is called."""
     for one in cluster.kind("MutatingWebhookConfiguration"):
         names = [name_of(one), *(text(webhook, "name") for webhook in objects(one, "webhooks"))]

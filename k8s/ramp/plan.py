@@ -168,8 +168,11 @@ def into_revision(cluster: Cluster, namespace: str, revision: str, now: str) -> 
     return [*labelled, *(step for view in behind for step in _restart(view, now)), _verify(namespace, inject=True)]
 
 
-def forgotten(namespace: str) -> list[Step]:
-    """Take away what let through, once no pod has a sidecar."""
+def forgotten(cluster: Cluster, namespace: str) -> list[Step]:
+    """Take away what let through, once no pod has a sidecar; where some keep theirs it ends by itself, or their calls
+    would end now."""
+    if by_hand(cluster, namespace, inject=False):
+        return []
     return [
         _no_posture(namespace, "remove the posture"),
         _annotate(namespace, None, "remove the mode"),

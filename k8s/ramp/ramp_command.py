@@ -18,7 +18,7 @@ from k8s.objects.names import MODE, NEVER_MESHED, REVISION, SYSTEM_NAMESPACE
 from k8s.ramp.breaking import breaking_lines
 from k8s.ramp.check import check
 from k8s.ramp.doing import Doer
-from k8s.ramp.injected import current_images
+from k8s.ramp.injected import current_images, injector_of
 from k8s.ramp.plan import (
     POSTURE_NAME,
     Goal,
@@ -140,9 +140,15 @@ def ramp(
         warnings: list[str] = []
         if there is Goal.OUT:
             until = _stamp(moment + timedelta(days=_OUT_DAYS))
-            steps = [*let_through(target, until), *out_of_mesh(snapshot, target, _stamp(moment)), *forgotten(target)]
+            steps = [
+                *let_through(target, until),
+                *out_of_mesh(snapshot, target, _stamp(moment)),
+                *forgotten(snapshot, target),
+            ]
             warnings += by_hand(snapshot, target, inject=False)
         elif there is Goal.OBSERVE:
+            if injector_of(snapshot) is None:
+                raise _No(["there is no injector in the cluster (install the chart first: docs/kubernetes.md)"])
             _refuse_blocked(snapshot)
             steps = into_observe(snapshot, target, _stamp(moment + timedelta(days=days)), _stamp(moment))
             warnings += by_hand(snapshot, target, inject=True)
@@ -187,7 +193,7 @@ def uninstall(*, apply_it: bool, timeout: int, system_namespace: str, as_json: b
         until, now = _stamp(moment + timedelta(days=_OUT_DAYS)), _stamp(moment)
         steps = [step for name in meshed for step in let_through(name, until)]
         steps += [step for name in meshed for step in out_of_mesh(snapshot, name, now)]
-        steps += [step for name in meshed for step in forgotten(name)]
+        steps += [step for name in meshed for step in forgotten(snapshot, name)]
         warnings = [line for name in meshed for line in by_hand(snapshot, name, inject=False)]
         await _carry_out(cluster, steps, warnings, apply_it=apply_it, as_json=as_json, seconds=timeout)
         if not as_json:

@@ -7,6 +7,7 @@ The tests of this file follow each other in one cluster: each leaves it where th
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -21,6 +22,7 @@ from tests.cluster.cluster import Cluster, Settings, network_words, running
 from tests.cluster.machine import environment, until
 from tests.cluster.mesh import SHOP, SYSTEM, call, install, state, wait_rolled_out
 from tests.cluster.product_image import NAME
+from tests.cluster.scraped import METERED, scrapes_on, start_prometheus
 
 # Calls without a pause, and counts. It opens a connection for each, so that each meets whoever serves now.
 LOADER = """
@@ -116,10 +118,12 @@ class Operator:
 def operator(programs: Path, image: Path) -> Iterator[Operator]:
     """A cluster with the mesh, and the shop outside of it, called all the time by a pod that is in."""
     with running(Settings(programs=programs, images=(image,))) as made:
-        install(made)
+        install(made, "identity.lifetimeSeconds=3600")
         rendered = made.kubectl("kustomize", str(SHOP / "kubernetes"))
         made.kubectl("apply", "--filename=-", given=rendered.replace("python:3.13-slim", NAME))
+        made.apply(*METERED)
         wait_rolled_out(made, "shop")
+        start_prometheus(made)
         made.kubectl("create", "namespace", "visitors")
         operator = Operator(cluster=made)
         operator.do("ramp", "visitors", "--to", "observe", "--apply", "--timeout", "120")
@@ -128,7 +132,15 @@ def operator(programs: Path, image: Path) -> Iterator[Operator]:
         yield operator
 
 
-def test_check_finds_the_shop_ready_for_the_mesh(operator: Operator) -> None:
+def test_check_finds_who_scrapes_and_what_it_prints_keeps_it(operator: Operator) -> None:
+    scrapes_on(operator.cluster)
+    [found] = operator.told("check", "--namespace", "shop")["findings"]
+    assert (found["code"], found["object"]) == ("scraper", "Deployment shop/metered")
+    operator.cluster.kubectl("apply", "--filename=-", given=operator.ask("check", "--namespace", "shop").stdout)
+    for command in found["commands"]:
+        program, *words = shlex.split(command)
+        assert program == "kubectl"
+        operator.cluster.kubectl(*words)
     assert operator.told("check", "--namespace", "shop") == {"namespaces": ["shop"], "findings": [], "unread": []}
 
 
@@ -136,8 +148,9 @@ def test_the_shop_goes_into_observe_without_a_failed_call(operator: Operator) ->
     before, _ = operator.calls()
     operator.do("ramp", "shop", "--to", "observe", "--apply", "--timeout", "240")
     operator.no_call_failed_since(before)
+    scrapes_on(operator.cluster)
     pods = operator.told("status", "--namespace", "shop")["pods"]
-    assert len(pods) == 4
+    assert len(pods) == 5
     assert {(one["ready"], one["told_by"], one["enforced"] == one["wanted"]) for one in pods} == {
         (True, "control plane", True)
     }
@@ -153,6 +166,7 @@ def test_strict_is_refused_until_nobody_would_break_and_then_no_call_fails(opera
     before, _ = operator.calls()
     operator.do("ramp", "shop", "--to", "strict", "--apply", "--since", "10s", "--timeout", "120")
     operator.no_call_failed_since(before)
+    scrapes_on(operator.cluster)
     status, answer = call(operator.cluster, "web", "DELETE", "orders:8080/orders/1")
     assert (status, json.loads(answer)["reason"]) == (403, "method_not_allowed")
 
@@ -192,7 +206,7 @@ def test_without_a_control_plane_an_operator_is_not_blind(operator: Operator, tm
     with tarfile.open(bundle) as archive:
         names = archive.getnames()
     assert any(name.endswith("/metrics.txt") for name in names)
-    assert sum(name.endswith("/certs.json") for name in names) == 4
+    assert sum(name.endswith("/certs.json") for name in names) == 5
     refused = operator.ask("ramp", "shop", "--to", "out", "--apply", "--timeout", "10")
     assert refused.returncode == 1
     operator.cluster.kubectl(*scale, "--replicas=1")
@@ -205,10 +219,11 @@ def test_uninstall_takes_every_workload_out_and_no_call_fails(operator: Operator
     told = operator.do("uninstall", "--apply", "--timeout", "240")
     assert f"helm uninstall ringfence -n {SYSTEM}" in told
     operator.no_call_failed_since(before)
-    pods = operator.cluster.get("pods", "--namespace=shop")["items"]
-    assert [one for one in pods if "ringfence.io/injected" in one["metadata"]["labels"]] == []
+    injected = ("get", "pods", "--namespace=shop", "--selector=ringfence.io/injected", "--output=name")
+    until(lambda: not operator.cluster.kubectl(*injected).strip(), "the last pod with a sidecar to end")
     removed = operator.cluster.helm("uninstall", "ringfence", f"--namespace={SYSTEM}", "--wait", "--timeout=120s")
     assert removed.returncode == 0, removed.stderr
     operator.cluster.kubectl("rollout", "restart", "--namespace=shop", "deployment/web")
     wait_rolled_out(operator.cluster, "shop")
     operator.no_call_failed_since(operator.calls()[0])
+    scrapes_on(operator.cluster)

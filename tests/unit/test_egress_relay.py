@@ -51,6 +51,18 @@ async def test_not_a_byte_goes_where_a_name_must_not_lead(address: str, own: str
     assert sent == ([] if reasons else [b"GET / HTTP/1.1\r\n"])
 
 
+async def test_an_address_that_comes_into_the_mesh_while_it_is_dialled_is_reached_as_it_was_meant() -> None:
+    for dialled, reasons in ((True, []), (False, [DenyReason.EGRESS_NOT_ALLOWED])):
+        owner = Owner()
+        relay = EgressRelay(owner, facts(), "203.0.113.6", 80, b"GET / HTTP/1.1\r\n")
+        relay.dialled = dialled
+        end = DirectEnd(relay, None)
+        end.remote, end.local = ("203.0.113.6", 80), ("203.0.113.7", 40000)
+        end.send = lambda data: True  # type: ignore[method-assign]
+        relay.direct_ready(end)
+        assert owner.reasons == reasons
+
+
 async def test_a_destination_that_cannot_even_be_dialled_ends_the_connection() -> None:
     """What nobody foresaw leaves no app that waits for ever."""
     owner = Owner()

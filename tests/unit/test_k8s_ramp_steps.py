@@ -24,6 +24,9 @@ status: {phase: Running}
 kind: Namespace
 metadata: {name: kube-system}
 ---
+kind: MutatingWebhookConfiguration
+metadata: {name: ringfence}
+---
 """
 NAMESPACE = "kind: Namespace\nmetadata: {name: shop}\n---\n"
 API = """
@@ -157,6 +160,14 @@ def test_what_would_break_even_observed_is_refused(broken: str) -> None:
     assert "Deployment shop/api" in result.stderr
 
 
+def test_without_an_injector_nothing_is_begun() -> None:
+    world = World(NAMESPACE, API, POD)
+    world.items = [one for one in world.items if one["kind"] != "MutatingWebhookConfiguration"]
+    result = run(world, "ramp", "shop", "--apply")
+    assert (result.exit_code, world.changes) == (1, [])
+    assert "install the chart first" in result.stderr
+
+
 def test_strict_is_refused_while_somebody_would_break() -> None:
     world = World(OBSERVED, API, MESHED, POSTURE, flows=[flow()])
     result = run(world, "ramp", "shop", "--to", "strict", "--apply")
@@ -252,8 +263,12 @@ def test_an_upgrade_restarts_nothing_that_is_current_and_knows_its_revisions() -
 
 def test_pods_that_no_rollout_replaces_are_told() -> None:
     bare = MESHED.replace("  ownerReferences: [{controller: true, kind: ReplicaSet, name: api-1}]\n", "")
-    result = run(World(OBSERVED, bare), "uninstall")
+    world = World(OBSERVED, bare)
+    result = run(world, "uninstall", "--apply", "--timeout", "5")
     assert "Pod shop/api-1-x is no Deployment" in result.stderr
+    assert result.exit_code == 0, result.output
+    assert world.done()[-1] == ("Namespace", "shop")
+    assert [one for one in world.items if one["kind"] == "Posture"], "what it calls is let through on"
 
 
 @pytest.mark.parametrize("words", [("kube-system",), ("ringfence-system",), ("nowhere",), ("shop", "--since", "x")])
