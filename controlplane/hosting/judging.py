@@ -29,7 +29,7 @@ from ringfence.routing.bind import PortRoute
 from ringfence.routing.documents import RouteDocument
 
 DOCUMENT_LIMIT: Final = 20_000
-"""Of one platform; what is beyond is left out, by the order of names, and denylists among it close the mesh."""
+"""Of one platform; what is beyond is left out, of the namespaces that have most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,7 +68,7 @@ class ReadingJudge:
     ) -> Judged:
         """``good``: versions that were in force in an earlier life, for documents that ``before`` does not know."""
         document = MeshDocument(mesh=reading.mesh, file=self._source, places={})
-        written, over = _parsed(reading.documents, before)
+        written, over = _parsed(reading.documents, before, reading.mesh.root_namespace)
         held = _held(written, before, good or {})
         services = _kept_services(reading.mesh, before)
         work = _Work(
@@ -199,19 +199,32 @@ def is_denylist(name: str) -> bool:
     return Name.of(name).kind == DENYLIST
 
 
-def _parsed(documents: Iterable[WrittenDocument], before: Judged | None) -> tuple[dict[str, Parsed], list[str]]:
-    """Each document read, what is as it was not again; and the names of those that are too many to be read. Denylists
-    are read first."""
+def _parsed(
+    documents: Iterable[WrittenDocument], before: Judged | None, root_namespace: str
+) -> tuple[dict[str, Parsed], list[str]]:
+    """Each document read, what is as it was not again; and the names of those that are too many to be read."""
     held = before.written if before is not None else {}
     found: dict[str, Parsed] = {}
     over: list[str] = []
-    for one in sorted(documents, key=lambda document: (not is_denylist(document.name), document.name)):
+    for one in _fair(documents, root_namespace):
         if len(found) >= DOCUMENT_LIMIT:
             over.append(one.name)
             continue
         known = held.get(one.name)
         found[one.name] = known if known is not None and known.written.content == one.content else parse(one)
     return found, over
+
+
+def _fair(documents: Iterable[WrittenDocument], root_namespace: str) -> list[WrittenDocument]:
+    """In which order there is room for them: those of the root namespace first, then from each namespace one after
+    another, denylists before the rest, so that whoever writes thousands crowds out his own."""
+    ranks: dict[str, int] = {}
+    found: list[tuple[bool, int, WrittenDocument]] = []
+    for one in sorted(documents, key=lambda document: (not is_denylist(document.name), document.name)):
+        namespace = Name.of(one.name).namespace
+        ranks[namespace] = rank = ranks.get(namespace, 0) + 1
+        found.append((namespace != root_namespace, rank, one))
+    return [one for _, _, one in sorted(found, key=lambda ranked: ranked[:2])]
 
 
 def _held(
@@ -267,7 +280,8 @@ def _configuration(
     for namespace, space in spaces.items():
         there = by_namespace.get(namespace, [])
         bound = {name: space.binding.policies[name] for name in there if name in space.binding.policies}
-        policies |= close(bound, there, [*closed, *(space.closed if namespace != root else ())])
+        shut = [name for name in closed if Name.of(name).namespace in (root, namespace)]
+        policies |= close(bound, there, [*shut, *(space.closed if namespace != root else ())])
         routes |= space.routes
         places |= {(Effect(effect), name): place for (effect, name), place in space.binding.places.items()}
         for one in space.in_force.values():

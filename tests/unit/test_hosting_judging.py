@@ -258,4 +258,6 @@ def test_more_documents_than_are_read_are_told_and_open_nothing(monkeypatch: pyt
     assert not standings_of(judged, enforcement)["Allowlist/shop/b"].accepted
     assert tally(judged) == {"in_force": 2, "stood_in": 0, "left_out": 1}
     many = judge(*(deny(name, GOOD_DENY) for name in ("d", "e", "f")))
-    assert closed(many, "bank/vault")
+    assert closed(many, "shop/orders")
+    # Whoever writes too many closes his own.
+    assert not closed(many, "bank/vault")

@@ -71,3 +71,17 @@ def test_a_denylist_of_the_mesh_that_cannot_be_bound_somewhere_closes_that(monke
     assert not closed(judged, "bank/vault")
     # What a namespace wrote itself is not thrown away with it.
     assert "Allowlist shop/a" in lists(judged, "shop/orders")
+
+
+def test_who_writes_too_many_documents_crowds_out_his_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.hosting.judging.DOCUMENT_LIMIT", 5)
+    ours = [deny("mesh", GOOD_DENY, namespace=ROOT, scope="mesh"), allow("a"), deny("own", GOOD_DENY)]
+    # Denylists and names that come before all others.
+    crowd = [deny(f"a{number}", GOOD_DENY, namespace="bank") for number in range(9)]
+    judged = judge(*crowd, *ours)
+    assert all(judged.in_force(one.name) is not None for one in ours)
+    assert not closed(judged, "shop/orders")
+    # What his own that are left out would have refused is refused.
+    assert closed(judged, "bank/vault")
+    everywhere = [deny(f"m{number}", GOOD_DENY, namespace=ROOT, scope="mesh") for number in range(9)]
+    assert closed(judge(*everywhere), "shop/orders")
