@@ -17,6 +17,7 @@ _KNOWN: Final = (
     "inject",
     "keys-file",
     "kubeconfig",
+    "lease",
     "service",
     "trust-domain",
     "webhook-listen",
@@ -30,14 +31,15 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformOptions:
-    """``inject``: how pods are injected, and the mesh's own namespace; ``service``: of the control plane, in it, and of
-    its lease; ``webhooks``: the name of its webhook configurations; ``keys_file``: where the cluster's keys are kept
-    for when the API server is away, empty for nowhere; ``kubeconfig`` and ``context``: for a control plane that runs
-    outside the cluster."""
+    """``inject``: how pods are injected, and the mesh's own namespace; ``service``: of the control plane, in it;
+    ``lease``: of which one control plane of all revisions holds; ``webhooks``: the name of its webhook configurations;
+    ``keys_file``: where the cluster's keys are kept for when the API server is away, empty for nowhere; ``kubeconfig``
+    and ``context``: for a control plane that runs outside the cluster."""
 
     trust_domain: TrustDomain
     inject: InjectSettings
     service: str = "ringfence"
+    lease: str = "ringfence"
     webhooks: str = "ringfence"
     webhook_listen: SocketAddress
     kubeconfig: str = ""
@@ -77,6 +79,7 @@ def read_options(options: Mapping[str, str]) -> PlatformOptions:
         trust_domain=trust_domain,
         inject=inject,
         service=options.get("service", "ringfence"),
+        lease=options.get("lease", "") or options.get("service", "ringfence"),
         webhooks=options.get("webhooks", "ringfence"),
         webhook_listen=listen,
         kubeconfig=options.get("kubeconfig", ""),

@@ -76,7 +76,7 @@ class KubernetesPlatform:
         self._log = log = surroundings.log
         self._registry = cast(CollectorRegistry, surroundings.metrics)
         self._random = chance = random.SystemRandom().random
-        self._replica = Replica(pod=os.environ.get("POD_NAME", ""), namespace=options.namespace, lease=options.service)
+        self._replica = Replica(pod=os.environ.get("POD_NAME", ""), namespace=options.namespace, lease=options.lease)
         self._others: frozenset[str] | None = None
         self._reading = Settler(clock)
         self._statuses, self._trust, self._webhooks = (Settler(clock, _SLOW_PACE) for _ in range(3))
@@ -179,7 +179,10 @@ class KubernetesPlatform:
             "trust": trust.run,
             "trust namespaces": lambda: self._watch_namespaces(trust),
             "webhook copies": webhooks.watch,
-            "webhook bundles": lambda: webhooks.run(self._webhooks, lambda: leadership.leading),
+            # Those of a named revision are known to it alone, and who leads may be of another.
+            "webhook bundles": lambda: webhooks.run(
+                self._webhooks, lambda: leadership.leading or bool(self._options.inject.revision)
+            ),
             "bundle": lambda: self._watch_bundle(host, trust),
             "keys": self._keys.run,
             "certificates": signer.run,
@@ -251,7 +254,7 @@ class KubernetesPlatform:
             self._connection,
             LeaseSettings(
                 namespace=self._options.namespace,
-                name=self._options.service,
+                name=self._options.lease,
                 # A container that was restarted in its pod is another holder: the lease of the one before must end.
                 holder=f"{holder}_{secrets.token_hex(4)}",
             ),

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.callers import load
+from k8s.manifests.render import CHART
+from tests.cluster.callers import caller, load
 from tests.cluster.charted import SYSTEM, Place, placed
 from tests.cluster.cluster import Cluster
 from tests.cluster.machine import until
@@ -98,6 +99,12 @@ def test_both_are_ready_and_one_leads(place: Place) -> None:
     assert call(place.cluster, "web", "DELETE", "orders:8080/orders/1")[0] == 403
 
 
+def test_documents_tell_of_sidecars_that_either_of_them_serves(place: Place) -> None:
+    words = ("wait", "--for=condition=Enforced", "allowlist", "--all", "--namespace=shop", "--timeout=60s")
+    waited = place.cluster.try_kubectl(*words)
+    assert waited.returncode == 0, place.cluster.kubectl("get", "allowlists", "--namespace=shop", "--output=yaml")
+
+
 def test_the_one_that_leads_goes_and_no_call_is_lost(place: Place) -> None:
     cluster = place.cluster
     gone = _leader(cluster)
@@ -113,11 +120,48 @@ def test_the_one_that_leads_goes_and_no_call_is_lost(place: Place) -> None:
     assert told.done > 50
 
 
+def test_a_canary_serves_the_namespaces_that_name_it_and_the_mesh_is_one(place: Place) -> None:
+    cluster = place.cluster
+    values = place.done("get", "values", "ringfence", _WHERE)
+    file = cluster.folder / "values.yaml"
+    file.write_text(values.partition("\n")[2])
+    more = (f"--values={file}", "--set=revision=canary,replicas=1", "--wait", "--timeout=180s")
+    place.done("install", "ringfence-canary", str(CHART), _WHERE, *more)
+    cluster.kubectl("create", "namespace", "next")
+    cluster.kubectl("label", "namespace", "next", "ringfence.io/inject=enabled", "ringfence.io/rev=canary")
+    cluster.kubectl("create", "serviceaccount", "web", "--namespace=next")
+    with caller(cluster, "next", caller_pod("early", serviceAccountName="web")) as call_from:
+        pod = cluster.get("pod", "early", "--namespace=next")
+        assert '"revision":"canary"' in pod["metadata"]["annotations"]["ringfence.io/status"].replace(": ", ":")
+        # Who it is, it was told by the canary; whether it may, by the shop's sidecar, which the others serve.
+        assert call_from("GET", "orders.shop:8080/healthz")[0] == 0
+        early = {"spiffeId": "spiffe://shop.example/ns/next/sa/web"}
+        rule = {"name": "early", "from": [early], "to": {"methods": ["GET"], "paths": ["/healthz"]}}
+        cluster.apply(
+            {
+                "apiVersion": "ringfence.io/v1alpha1",
+                "kind": "Allowlist",
+                "metadata": {"name": "early", "namespace": "shop"},
+                "spec": {"service": "orders", "rules": [rule]},
+            }
+        )
+        until(lambda: call_from("GET", "orders.shop:8080/healthz")[0] == 200, "the call from the next revision")
+    waited = cluster.try_kubectl(
+        "wait", "--for=condition=Enforced", "allowlist", "--all", "-n", "shop", "--timeout=60s"
+    )
+    assert waited.returncode == 0
+    assert place.helm("uninstall", "ringfence-canary", _WHERE, "--wait").returncode == 0
+
+
 def test_a_change_of_policy_reaches_the_sidecars_of_both(place: Place) -> None:
     cluster = place.cluster
     cluster.kubectl("delete", "allowlist", "orders-callers", "--namespace=shop")
     until(lambda: call(cluster, "web", "GET", "orders:8080/orders")[0] == 403, "the refusal")
-    for pod in cluster.get("pods", _WHERE)["items"]:
-        words = ("exec", pod["metadata"]["name"], _WHERE, "--container=ringfence", "--")
-        told = cluster.kubectl(*words, "ringfence", "status", "--state", "/var/lib/ringfence/state")
-        assert "2 allowlists" in told
+    main = "--selector=app.kubernetes.io/instance=ringfence"
+    for pod in cluster.get("pods", _WHERE, main)["items"]:
+        until(lambda name=pod["metadata"]["name"]: "2 allowlists" in _told(cluster, name), "two documents")
+
+
+def _told(cluster: Cluster, name: str) -> str:
+    words = ("exec", name, _WHERE, "--container=ringfence", "--", "ringfence", "status")
+    return cluster.try_kubectl(*words, "--state", "/var/lib/ringfence/state").stdout
