@@ -106,9 +106,9 @@ class _CalledMemory:
         kept: list[int] = []
         left = UPSTREAM_LIMIT
         for number in (*own, *self._fair(others.difference(own))):
+            if len(self._references[number]) > left:
+                continue  # one with a thousand ports is no reason to leave out the rest
             left -= len(self._references[number])
-            if left < 0:
-                break
             kept.append(number)
         numbers = tuple(sorted(kept))
         found = self._made.get(numbers)
@@ -120,12 +120,13 @@ class _CalledMemory:
         return found
 
     def _fair(self, numbers: Iterable[int]) -> Iterable[int]:
-        """From each namespace one after another: who lets everybody into a thousand services takes nobody's place."""
+        """From each namespace as many ports as from another: who lets everybody into a thousand of them takes nobody's
+        place."""
         ranks: dict[str, int] = {}
         found: list[tuple[int, int]] = []
         for number in sorted(numbers):
             namespace = self.ports[number][0].partition("/")[0]
-            ranks[namespace] = rank = ranks.get(namespace, 0) + 1
+            ranks[namespace] = rank = ranks.get(namespace, 0) + len(self._references[number])
             found.append((rank, number))
         return (number for _, number in sorted(found))
 

@@ -15,6 +15,7 @@ from k8s.translate.protocols import protocol_of
 from ringfence.mesh import AccessLogMode, Mesh, Service
 from ringfence.snapshot import PortMode, Protocol
 from ringfence.spiffe import TrustDomain
+from ringfence.wire.fields import read_name
 from tests.cluster_objects import endpoint_slice, namespace, pod, service
 
 _SETTINGS = MeshSettings(trust_domain=TrustDomain("shop.example"))
@@ -378,3 +379,34 @@ def test_what_did_not_change_is_the_same_object_again() -> None:
     after = translator.mesh(cluster_of(namespace("shop"), *cart, *solo, pod("cart-2", "10.0.0.3", app="cart")))
     assert before.services[0] is not after.services[0]
     assert before.services[1] is after.services[1]
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        ("ReplicaSet", "a" * 254),
+        ("ReplicaSet", "cart\n\x1b[2J"),
+        ("ReplicaSet", "bank/vault"),
+        ("Repl/icaSet", "cart"),
+        ("K" * 300, "cart"),
+        ("StatefulSet", ""),
+    ],
+)
+def test_an_owner_that_is_no_name_is_no_part_of_what_callers_are_told(owner: tuple[str, str]) -> None:
+    """Its author writes it, and no sidecar of a caller takes a snapshot with such a name."""
+    mesh = mesh_of(pod("p-1", "10.0.0.1", owner=owner, ports={"http": 8080}))
+    assert names(mesh) == ["shop/p-1"]
+    assert only(mesh).name == read_name("service", "p-1")
+
+
+def test_names_of_workloads_stay_within_what_sidecars_take() -> None:
+    long = "x" * 150
+    found = mesh_of(
+        pod("y" * 253, "10.0.0.1", ports={"http": 8080}),
+        *(
+            pod(f"p-{number}", f"10.0.1.{number}", owner=(kind, long), ports={"http": 8080})
+            for number, kind in enumerate(("K" * 63, "J" * 63, "Job"), 1)
+        ),
+    )
+    assert len(found.services) == 4
+    assert all(read_name("service", one.name) and one.namespace == "shop" for one in found.services)
