@@ -48,8 +48,8 @@ endif
 
 test-cluster: $(STAMPS)/check $(STAMPS)/system-cluster
 	@$(BIN)/python -m tests.cluster build
-# Two clusters at a time: what starts in one waits mostly.
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(if $(strip $(ARGS)),$(ARGS),tests/cluster)
+# Two processes: what starts in a cluster waits mostly. Tests of a file stay together and share theirs.
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(strip $(ARGS)),$(ARGS),tests/cluster)
 
 fuzz: $(STAMPS)/check
 	@$(BIN)/python -m tests.fuzz $(ARGS)

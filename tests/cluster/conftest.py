@@ -76,12 +76,8 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a cluster; making one takes longer than a test may elsewhere. Tests that share a cluster stay in
-    one process, so that several processes make no more clusters than one would."""
+    """Mark what needs a cluster; making one takes longer than a test may elsewhere."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            names = getattr(item, "fixturenames", ())
-            shared = next((name for name in ("meshed", "cluster") if name in names), item.path.stem)
             item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(1800))
-            item.add_marker(pytest.mark.xdist_group(shared))

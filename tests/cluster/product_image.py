@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ BASE: Final = "localhost/debian:bookworm"
 _SUITE: Final = "bookworm"
 _TIME: Final = "1577836800"
 """Of all files and layers: one for all, or a layer that is kept would differ from one that is built."""
-_KEPT: Final = 3
+_UNUSED_SECONDS: Final = 3 * 3600.0
+"""An archive that nobody asked for so long is removed; of several checkouts each may be at work with its own."""
 _STORE_IMAGES: Final = 100
 """More in the store than this: it is made anew."""
 _DEADLINE_SECONDS: Final = 1800.0
@@ -73,8 +75,9 @@ def archive() -> Path:
             store.buildah("push", identity, f"docker-archive:{part}:{NAME}")
             part.replace(path)
         os.utime(path)
-        for old in sorted(folder.glob("*.tar"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
-            old.unlink()
+        for old in folder.glob("*.tar"):
+            if time.time() - old.stat().st_mtime > _UNUSED_SECONDS:
+                old.unlink()
         return path
 
 
