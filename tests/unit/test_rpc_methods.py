@@ -6,7 +6,7 @@ import pytest
 
 from ringfence.wire.gen import control_pb2, control_pb2_grpc, issuing_pb2, issuing_pb2_grpc
 from sidecar.control.session import _SUBSCRIBE
-from sidecar.identity.client import _ATTEST, _CHALLENGE, _JOIN, _RENEW
+from sidecar.identity.client import _ATTEST, _CHALLENGE, _JOIN, _PROVE, _RENEW
 from sidecar.rpc.methods import Method, method
 
 
@@ -26,7 +26,7 @@ def test_the_paths_are_those_of_the_generated_stubs() -> None:
     channel = Paths()
     for stub in (issuing_pb2_grpc.JoiningStub, issuing_pb2_grpc.RenewalStub, control_pb2_grpc.ControlStub):
         stub(channel)  # type: ignore[arg-type]
-    ours: list[Method[object, object]] = [_JOIN, _CHALLENGE, _ATTEST, _RENEW, _SUBSCRIBE]  # type: ignore[type-var]
+    ours: list[Method[object, object]] = [_JOIN, _CHALLENGE, _ATTEST, _PROVE, _RENEW, _SUBSCRIBE]  # type: ignore[type-var]
     assert {one.path for one in ours} == channel.paths
 
 
