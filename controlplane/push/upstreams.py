@@ -153,6 +153,9 @@ def _tunnelled(target: Service, port: int) -> tuple[Endpoint, ...]:
             )
             found.append(endpoint)
             further += [replace(endpoint, mesh_host=one, address=one, ready=False) for one in instance.also]
+    # An address that a pod had which is just gone may be another's already; twice, no sidecar of a caller takes it.
+    taken = {endpoint.address for endpoint in found}
+    further = list({one.address: one for one in further if one.address not in taken}.values())
     # More than a sidecar takes of one upstream; where a service says that it is dialled by instance they are a pool.
     return tuple((*found, *further)[:ENDPOINT_LIMIT] if target.pinned else (*found, *further))
 

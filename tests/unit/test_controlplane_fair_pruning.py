@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from controlplane.push.snapshots import Built, Inputs, build
 from ringfence.policy.bound import BoundPolicy
 from ringfence.policy.model import Allowlist, AuthenticatedCallers, PolicySet, Rule
@@ -38,3 +40,20 @@ def test_a_namespace_with_many_ports_comes_after_those_with_few() -> None:
     told = _told("stock/db", "stock/queue", crowd=(UPSTREAM_LIMIT - 1, 300, 300))
     assert {"stock/db", "stock/queue", "bank/a101", "bank/a102"} <= told
     assert "bank/a100" not in told
+
+
+def test_an_address_that_two_pods_seem_to_have_is_told_once() -> None:
+    made = service_of("bank/vault", 80, pods=3, host=7)
+    first, second, third = made.instances
+    pods = (
+        replace(first, also=("fd00::1", "fd00::2")),
+        replace(second, also=("fd00::1", third.address)),
+        third,
+    )
+    mesh = mesh_of(service_of("shop/web", 80, host=8), replace(made, instances=pods))
+    bound = {"bank/vault": _open("bank/vault")}
+    contents = build(Inputs(mesh=mesh, policies=bound, bundles=(BUNDLE,), pruned=True), Built()).contents
+    (web,) = (one for one in contents.values() if one.workload.service == "web")
+    assert snapshot_from_wire(snapshot_to_wire(web)) == web
+    (vault,) = (one for one in web.upstreams if one.service == "vault")
+    assert [one.address for one in vault.endpoints] == [*(one.address for one in pods), "fd00::1", "fd00::2"]
