@@ -150,6 +150,7 @@ def test_a_canary_serves_the_namespaces_that_name_it_and_the_mesh_is_one(place: 
         "wait", "--for=condition=Enforced", "allowlist", "--all", "-n", "shop", "--timeout=60s"
     )
     assert waited.returncode == 0
+    cluster.kubectl("delete", "allowlist", "early", "--namespace=shop")
     assert place.helm("uninstall", "ringfence-canary", _WHERE, "--wait").returncode == 0
 
 
