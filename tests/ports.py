@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import random
@@ -11,15 +12,17 @@ from typing import Final
 _FIRST: Final = 10_000
 _END: Final = 32_000
 """Below those that the kernel hands to clients: else one of these could take it."""
-_SHARES: Final = 8
-_given: set[int] = set()
+_KEPT: Final = 1_000
+"""So many were given last and are not given again, as who got one may not listen yet."""
+_given: collections.deque[int] = collections.deque(maxlen=_KEPT)
 
 
 def _ours() -> range:
     """The ports of this process: those that run tests at the same time each have a share."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    size = (_END - _FIRST) // _SHARES
-    first = _FIRST + int(worker) % _SHARES * size
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    shares = max(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), worker + 1)
+    size = (_END - _FIRST) // shares
+    first = _FIRST + worker * size
     return range(first, first + size)
 
 
@@ -31,5 +34,5 @@ def free_port() -> int:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(("127.0.0.1", port))
             if port not in _given:
-                _given.add(port)
+                _given.append(port)
                 return port
