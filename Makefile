@@ -37,11 +37,14 @@ run: $(STAMPS)/run
 	@exec $(BIN)/ringfence demo $(ARGS)
 
 COMPUTES := tests/unit tests/property tests/fuzz
+# It starts the example on the ports that the page names, which other tests may have at that moment.
+ALONE := tests/integration/test_allowlists_walk.py
 test: $(STAMPS)/check $(STAMPS)/system-test
 ifeq ($(strip $(ARGS)),)
 # One process a processor. Tests of a file with real processes stay together: they share what is costly to start.
 	@$(BIN)/python -m pytest --numprocesses auto $(COMPUTES)
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(COMPUTES:%=--ignore=%)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(COMPUTES:%=--ignore=%) $(ALONE:%=--ignore=%)
+	@$(BIN)/python -m pytest $(ALONE)
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif

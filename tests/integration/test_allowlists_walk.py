@@ -15,6 +15,7 @@ PAGE = ROOT / "docs" / "allowlists.md"
 SECONDS = 240.0
 
 
+@pytest.mark.timeout(SECONDS + 30)
 def test_the_walk_does_what_it_says(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     home = tmp_path / "home"
