@@ -108,6 +108,7 @@ class PlatformOrigin:
             force=self._force,
             good_file=GoodFile(parts.settings.state / "documents.json"),
             distributor=parts.distributor,
+            readiness=parts.readiness,
             bundle=authority.bundle,
             certify=self._certify,
             grant=self._grant,

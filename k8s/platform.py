@@ -38,6 +38,7 @@ from k8s.controller.parts import Part, run_parts
 from k8s.controller.peers import PeerCounts, Replica, others
 from k8s.controller.serving import CertificateKeeper, ServingSettings
 from k8s.controller.settling import Pace, Settler
+from k8s.controller.telling import TellingScope, WaitingTeller
 from k8s.controller.watching import ClusterCopies
 from k8s.controller.webhooks import WebhookKeeper, WebhookNames
 from k8s.controller.writing import StatusWriter
@@ -187,6 +188,7 @@ class KubernetesPlatform:
             "keys": self._keys.run,
             "certificates": signer.run,
             "events": events.run,
+            "pods that wait": self._waiting_teller(host, events).run,
             "admission": lambda: self._serve(host, events),
         }
         await run_parts(parts, self._count_failure, log)
@@ -323,6 +325,24 @@ class KubernetesPlatform:
             instance=instance,
             clock=self._clock,
             log=self._log.bind("events"),
+        )
+
+    def _waiting_teller(self, host: Host, events: EventTeller) -> WaitingTeller:
+        options = self._options
+        scope = TellingScope(
+            trust_domain=options.trust_domain.name,
+            revision=options.inject.revision,
+            service=options.inject.host,
+            pod=self._replica.pod,
+            others=self._other_replicas,
+        )
+        return WaitingTeller(
+            lambda: self._copies.pods.objects.values(),
+            host,
+            self._attestor.notes,
+            events.tell,
+            scope,
+            clock=self._clock,
         )
 
     async def _serve(self, host: Host, events: EventTeller) -> None:

@@ -53,6 +53,18 @@ class DocumentStanding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarStanding:
+    """What a control plane knows of the sidecar beside one workload. ``connected``: here, and not to another replica.
+    Of what it was told last, ``refused`` says why it cannot enforce it, in its own words, and ``overdue`` that it has
+    not said in time whether it does; ``unready``: why its workload cannot serve, empty where it can."""
+
+    connected: bool
+    refused: str = ""
+    overdue: bool = False
+    unready: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerCertificate:
     """A certificate of the mesh's own authority for a server of the platform: chain (leaf first) and key, PEM."""
 
@@ -105,6 +117,9 @@ class Host(Protocol):
 
     def standings(self) -> Mapping[str, DocumentStanding]:
         """By name, of every document of the last reading."""
+
+    def sidecars(self) -> Mapping[tuple[SpiffeId, str], SidecarStanding]:
+        """By identity and instance, of every workload of the reading in force."""
 
     def watch_standings(self, changed: Callable[[], None]) -> None:
         """Have ``changed`` called, in the loop, whenever a standing may be another."""

@@ -8,18 +8,20 @@ from typing import Any
 
 import trustme
 
-from ringfence.platform import DocumentStanding, Reading, ServerCertificate
+from ringfence.platform import DocumentStanding, Reading, ServerCertificate, SidecarStanding
 from ringfence.policy.problems import Problem
-from ringfence.spiffe import TrustBundle, TrustDomain
+from ringfence.spiffe import SpiffeId, TrustBundle, TrustDomain
 
 
 class AgreeableHost:
-    """``readings``: those that were offered; ``said``: of documents that do not just stand, by name."""
+    """``readings``: those that were offered; ``said``: of documents that do not just stand, by name; ``beside``: what
+    is known of sidecars."""
 
     def __init__(self) -> None:
         self.ca = trustme.CA()
         self.readings: list[Reading] = []
         self.said: dict[str, DocumentStanding] = {}
+        self.beside: dict[tuple[SpiffeId, str], SidecarStanding] = {}
         self._watchers: list[Callable[[], None]] = []
 
     @property
@@ -40,6 +42,9 @@ class AgreeableHost:
     def standings(self) -> Mapping[str, DocumentStanding]:
         accepted = DocumentStanding(accepted=True)
         return {one.name: self.said.get(one.name, accepted) for one in self.readings[-1].documents}
+
+    def sidecars(self) -> Mapping[tuple[SpiffeId, str], SidecarStanding]:
+        return self.beside
 
     def stir(self) -> None:
         """A standing is another by now."""

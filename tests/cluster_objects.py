@@ -27,7 +27,8 @@ def pod(
     owner: tuple[str, str] | None = None,
     **more: Any,
 ) -> Json:
-    """``ports``: by name; ``owner``: kind and name; ``more``: ``annotations``, ``deleting``, ``host_network``."""
+    """``ports``: by name; ``owner``: kind and name; ``more``: ``annotations``, ``deleting``, ``host_network``, and
+    ``init_statuses``, the states of its init containers."""
     addresses = (ip,) if isinstance(ip, str) else ip
     metadata: Json = {
         "name": name,
@@ -60,6 +61,7 @@ def pod(
             "podIP": addresses[0] if addresses else None,
             "podIPs": [{"ip": one} for one in addresses],
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "initContainerStatuses": more.get("init_statuses", []),
         },
     }
 

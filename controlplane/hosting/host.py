@@ -10,10 +10,11 @@ from typing import Final
 from controlplane.hosting.good_file import GoodFile, GoodFileDamagedError
 from controlplane.hosting.judging import Judged, ReadingJudge
 from controlplane.hosting.parsing import parse
-from controlplane.hosting.standings import Enforcement, PolicySince, standings_of, tally
+from controlplane.hosting.standings import Enforcement, PolicySince, sidecar_standing, standings_of, tally
 from controlplane.intake.force import Force
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.distributor import Distributor
+from controlplane.push.readiness import ReadinessBoard
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
 from ringfence.mesh import ControlPlaneAddresses, IdentityLifetimes, TokenIssuerRules
@@ -23,10 +24,11 @@ from ringfence.platform import (
     GrantedCertificate,
     Reading,
     ServerCertificate,
+    SidecarStanding,
     WrittenDocument,
 )
 from ringfence.policy.problems import Problem
-from ringfence.spiffe import TrustBundle, TrustDomain
+from ringfence.spiffe import SpiffeId, TrustBundle, TrustDomain
 
 _LOGGED_PROBLEMS: Final = 20
 
@@ -52,6 +54,7 @@ class PlatformHost:
         force: Force,
         good_file: GoodFile,
         distributor: Distributor,
+        readiness: ReadinessBoard,
         bundle: Callable[[], TrustBundle],
         certify: Callable[[tuple[str, ...], int], Awaitable[ServerCertificate]],
         grant: Callable[[CertificateWish], Awaitable[GrantedCertificate]],
@@ -68,6 +71,7 @@ class PlatformHost:
         self._good_file = good_file
         self._good: Mapping[str, WrittenDocument] = {}
         self._distributor = distributor
+        self._readiness = readiness
         self._bundle = bundle
         self._certify = certify
         self._grant = grant
@@ -197,6 +201,16 @@ class PlatformHost:
             self._acknowledgement_seconds,
         )
         return standings_of(self._judged, enforcement)
+
+    def sidecars(self) -> Mapping[tuple[SpiffeId, str], SidecarStanding]:
+        """By identity and instance, of every workload of the reading in force."""
+        now = self._clock.monotonic()
+        return {
+            (key.spiffe_id, key.instance): sidecar_standing(
+                sessions, self._readiness.verdict(key, now), now, self._acknowledgement_seconds
+            )
+            for key, sessions in self._distributor.sessions().items()
+        }
 
     def watch_standings(self, changed: Callable[[], None]) -> None:
         """Have ``changed`` called whenever a standing may be another."""

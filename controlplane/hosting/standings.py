@@ -14,11 +14,12 @@ from typing import Final
 
 from controlplane.hosting.judging import DOCUMENT_LIMIT, Judged
 from controlplane.hosting.parsing import Name, Parsed
+from controlplane.push.readiness import Verdict
 from controlplane.push.revisions import Catalog
 from controlplane.push.sessions import Session, Standing
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.mesh import Mesh
-from ringfence.platform import DocumentStanding
+from ringfence.platform import DocumentStanding, SidecarStanding
 from ringfence.policy.problems import Problem, errors
 from ringfence.policy.services import Services, has_labels
 from ringfence.policy.written import CallerSetDocument, MeshSelector, NamespaceSelector, RoleDocument, ServiceSelector
@@ -99,6 +100,22 @@ def _reason(sessions: list[Session], revision: int, monotonic: float, acknowledg
     if standing is Standing.REFUSED:
         return f"its sidecar refused it: {session.error}"
     return "its sidecar has not answered in time" if standing is Standing.OVERDUE else "its sidecar was just told"
+
+
+def sidecar_standing(
+    sessions: Iterable[Session], verdict: Verdict, monotonic: float, acknowledgement_seconds: float
+) -> SidecarStanding:
+    """Of one workload: while one process replaces another, one that enforces what it was told is enough."""
+    connected = [session for session in sessions if session.connected]
+    standings = [session.standing(monotonic, acknowledgement_seconds) for session in connected]
+    stuck = not {Standing.CURRENT, Standing.PENDING} & set(standings)
+    refused = next((one.error for one, how in zip(connected, standings, strict=True) if how is Standing.REFUSED), "")
+    return SidecarStanding(
+        connected=bool(connected),
+        refused=refused if stuck else "",
+        overdue=stuck and Standing.OVERDUE in standings,
+        unready="" if verdict.ready else verdict.reason,
+    )
 
 
 def standings_of(judged: Judged, enforcement: Enforcement) -> dict[str, DocumentStanding]:

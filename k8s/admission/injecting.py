@@ -41,7 +41,7 @@ class Injector:
     run, which must leave no trace."""
 
     def __init__(
-        self, settings: InjectSettings, find_namespace: FindNamespace, denied: Callable[[Denial], None]
+        self, settings: InjectSettings, find_namespace: FindNamespace, denied: Callable[[Denial], object]
     ) -> None:
         self._settings = settings
         self._find_namespace = find_namespace

@@ -5,6 +5,9 @@ nothing: strangers cannot make it busy by tokens that they made up. Then a Token
 says no to stays refused. Only where it is away is the signature verified here, and then only for pods that the
 watch had seen before. At last the pod itself is looked at, as the API server has it now: by its UID, since another may
 bear its name; whether it goes on; whether it has a sidecar.
+
+What came of it is noted for the pod, so that its owner can be told; a refusal only where the token is surely the pod's,
+since anybody can write one that names it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from k8s.attest.judging import attest_pod, is_there
 from k8s.attest.keys import ApiUnavailableError, KeyKeeper
+from k8s.attest.noting import AttestationNotes
 from k8s.attest.reviews import check_review, review_of
 from k8s.attest.tokens import ClaimedToken, PodReference, read_token
 from k8s.objects.names import EVIDENCE_KIND
@@ -62,6 +66,7 @@ class KubernetesAttestor:
         self._clock = clock
         self._log = log
         self._answer_seconds = answer_seconds
+        self.notes: Final = AttestationNotes()
 
     @property
     def kind(self) -> str:
@@ -72,11 +77,16 @@ class KubernetesAttestor:
         token = read_token(evidence, self._clock.now())
         if self._keys.issuer and token.issuer != self._keys.issuer:
             raise EvidenceRefusedError(EvidenceFault.FOREIGN, "its issuer is not this cluster's")
+        signed = False
         try:
             async with asyncio.timeout(self._answer_seconds):
-                await self._keys.screen(token)
+                signed = await self._keys.screen(token)
                 check_review(await self._cluster.review(review_of(token.text)), token)
-                return attest_pod(token, await self._cluster.pod(token.pod.namespace, token.pod.name))
+                attestation = attest_pod(token, await self._cluster.pod(token.pod.namespace, token.pod.name))
+        except EvidenceRefusedError as error:
+            if signed:
+                self.notes.refused(token.pod, error.reason)
+            raise
         except ApiUnavailableError as error:
             if error.answered:
                 self._log.error("the API server answers no token review", reason=str(error))
@@ -84,6 +94,8 @@ class KubernetesAttestor:
             return self._attest_alone(token, str(error))
         except TimeoutError:
             return self._attest_alone(token, "no answer in time")
+        self.notes.attested(token.pod)
+        return attestation
 
     async def lives(self, subject: str) -> bool:
         """Raises EvidenceUnavailableError."""
@@ -105,5 +117,6 @@ class KubernetesAttestor:
         if pod is None:
             raise EvidenceUnavailableError(f"{why}; and the pod was not heard of before")
         attestation = attest_pod(token, pod)
+        self.notes.attested(token.pod)
         self._log.warning("pod attested without the API server", pod=token.pod.subject, reason=why)
         return attestation

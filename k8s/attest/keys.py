@@ -138,10 +138,11 @@ class KeyKeeper:
             except OSError as error:
                 self._log.warning("keys of the cluster not kept on disk", file=str(self._file), error=str(error))
 
-    async def screen(self, token: ClaimedToken) -> None:
-        """Raises EvidenceRefusedError for a token that no key of the cluster signed; without keys there is none."""
+    async def screen(self, token: ClaimedToken) -> bool:
+        """Whether a key of the cluster signed ``token``; False where there are no keys to tell by. Raises
+        EvidenceRefusedError for one that none of them signed."""
         if not self._good():
-            return
+            return False
         now = self._clock.monotonic()
         if not self._knows(token.key_id) and now >= self._new_key_asked + _NEW_KEY_SECONDS:
             self._new_key_asked = now
@@ -149,8 +150,9 @@ class KeyKeeper:
                 await self.fetch()
             except (ApiUnavailableError, KeySetError) as error:
                 self._log.warning("keys of the cluster not fetched", error=str(error))
-                return
+                return False
         self.verify(token)
+        return True
 
     def verify(self, token: ClaimedToken) -> None:
         """Returns if a key of the cluster signed ``token``. Raises EvidenceRefusedError; EvidenceUnavailableError where

@@ -3,7 +3,7 @@
 ``documents`` and ``statuses`` are pure: what a custom resource says, and what is written back to it. ``watching`` keeps
 copies of all that the mesh is read from; ``settling`` gathers bursts; ``offering`` makes readings and offers them;
 ``leading`` is the lease by which one replica alone does what must be single: ``writing`` (statuses), ``webhooks``
-(``caBundle``); ``serving`` renews the certificate of this replica's own webhook server; ``events`` tells people on
-their objects. May import ``k8s.client``, ``k8s.translate``,
-``k8s.admission`` and ``ringfence``.
+(``caBundle``); ``serving`` renews the certificate of this replica's own webhook server; ``pods_waiting`` finds what a
+pod waits for (pure), ``telling`` has it told, and ``events`` tells people on their objects. May import ``k8s.client``,
+``k8s.translate``, ``k8s.admission``, ``k8s.attest`` and ``ringfence``.
 """

@@ -1,7 +1,8 @@
-"""Tells people on their objects why a pod was refused. Adapter.
+"""Tells people on their objects what becomes of pods: the one writer of events. Adapter.
 
-An event is told on whoever makes the pod (its ReplicaSet, Job, StatefulSet), as there is no pod; where nobody does, on
-the name that it would have had. The same again only counts up. What cannot be told is logged, and forgotten.
+Why a pod was refused is told on whoever makes the pod (its ReplicaSet, Job, StatefulSet), as there is no pod; where
+nobody does, on the name that it would have had. What a pod waits for is told on the pod. The same again only counts up.
+What cannot be told is logged, and forgotten.
 """
 
 from __future__ import annotations
@@ -73,12 +74,14 @@ class EventTeller:
         self._queue: asyncio.Queue[Told] = asyncio.Queue(_QUEUE_LIMIT)
         self._counted: OrderedDict[tuple[str, str], _Counted] = OrderedDict()
 
-    def tell(self, told: Told) -> None:
-        """Never waits; beyond a limit the newest is dropped."""
+    def tell(self, told: Told) -> bool:
+        """Never waits; beyond a limit the newest is dropped, and False."""
         try:
             self._queue.put_nowait(told)
         except asyncio.QueueFull:
             self._log.warning("event dropped, too many are waiting", reason=told.reason)
+            return False
+        return True
 
     async def run(self) -> None:
         """Write until cancelled."""

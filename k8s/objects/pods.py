@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
-from k8s.objects import names
+from k8s.objects import lenient, names
 from k8s.objects.fields import JsonObject, child, flag, integer, objects, text, texts
 
 
@@ -38,9 +39,21 @@ class Container:
     restarts: bool = False
 
 
+class SidecarProgress(Enum):
+    """How far the sidecar's container is, by the kubelet's word."""
+
+    NOT_BEGUN = auto()
+    BEGUN = auto()
+    """It runs, or ran: what it wants before it is ready is not there yet."""
+    STARTED = auto()
+    """It was ready, and so the app's containers may run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod as the API serves it. ``addresses``: IPs, the primary first, none before it has any."""
+    """A pod as the API serves it. ``addresses``: IPs, the primary first, none before it has any. ``redirect_failure``:
+    with what status its redirect ended last, 0 for none or a good one. No mesh is another by that and ``sidecar``, so
+    pods that differ in nothing else are equal."""
 
     namespace: str
     name: str
@@ -57,6 +70,8 @@ class Pod:
     owner: Owner | None = None
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
+    sidecar: SidecarProgress = field(default=SidecarProgress.NOT_BEGUN, compare=False)
+    redirect_failure: int = field(default=0, compare=False)
 
     @property
     def meshed(self) -> bool:
@@ -95,6 +110,8 @@ def read_pod(document: JsonObject) -> Pod:
         owner=read_owner(metadata),
         containers=read_containers(spec, "containers"),
         init_containers=read_containers(spec, "initContainers"),
+        sidecar=_progress(status),
+        redirect_failure=_redirect_failure(status),
     )
 
 
@@ -135,6 +152,28 @@ def _addresses(status: JsonObject) -> tuple[str, ...]:
     primary = text(status, "podIP", "status")
     all_of_them = (text(one, "ip", path) for path, one in objects(status, "podIPs", "status"))
     return tuple(dict.fromkeys(address for address in (primary, *all_of_them) if address))
+
+
+def _progress(status: JsonObject) -> SidecarProgress:
+    told = _container_status(status, names.SIDECAR_CONTAINER)
+    if lenient.at(told, "started") is True:
+        return SidecarProgress.STARTED
+    ran = (
+        lenient.at(told, *path) for path in (("state", "running"), ("state", "terminated"), ("lastState", "terminated"))
+    )
+    return SidecarProgress.NOT_BEGUN if all(one is None for one in ran) else SidecarProgress.BEGUN
+
+
+def _redirect_failure(status: JsonObject) -> int:
+    told = _container_status(status, names.REDIRECT_CONTAINER)
+    if lenient.at(told, "state", "terminated") is not None:
+        return lenient.integer(told, "state", "terminated", "exitCode") or 0
+    return lenient.integer(told, "lastState", "terminated", "exitCode") or 0
+
+
+def _container_status(status: JsonObject, name: str) -> JsonObject:
+    several = (*lenient.objects(status, "initContainerStatuses"), *lenient.objects(status, "containerStatuses"))
+    return next((one for one in several if lenient.text(one, "name") == name), {})
 
 
 def _ready(status: JsonObject) -> bool:

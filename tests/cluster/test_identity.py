@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from k8s.client.connection import Connection
+from k8s.inject.injection import Injected, inject
+from k8s.inject.settings import InjectSettings
+from k8s.objects.namespaces import Namespace
 from ringfence.kit.clock import SystemClock
 from ringfence.spiffe import ChainVerifier, SpiffeId, TrustBundle, TrustDomain
 from sidecar.identity.client import Evidence, IssuingClient
@@ -19,6 +22,7 @@ from tests.cluster.inside import inside
 from tests.cluster.machine import until
 from tests.cluster.mesh import SYSTEM, TRUST_DOMAIN, Mesh, running_pod, state
 from tests.cluster.product_image import NAME
+from tests.cluster.workloads import caller_pod
 from tests.pki import new_key
 
 SHOP = TrustDomain(TRUST_DOMAIN)
@@ -152,3 +156,40 @@ def test_a_pod_without_a_sidecar_has_its_svid_and_the_roots_from_the_cluster(mes
     assert "PRIVATE KEY" in key
     chain = TrustBundle.from_pem(SHOP, f"-----BEGIN CERTIFICATE-----{certificates}").roots
     assert ChainVerifier([roots(cluster)]).verify(chain, SystemClock().now()).spiffe_id == ORDERS
+
+
+def lost_pod(name: str, control_host: str) -> dict[str, Any]:
+    """A pod whose sidecar looks for the control plane at ``control_host``."""
+    settings = InjectSettings(
+        trust_domain=TRUST_DOMAIN, image=NAME, image_pull_policy="Never", control_host=control_host
+    )
+    injected = inject(
+        caller_pod(name), Namespace(name="astray", labels={"ringfence.io/inject": "enabled"}), settings, "w"
+    )
+    assert isinstance(injected, Injected)
+    return {**injected.pod, "metadata": {**injected.pod["metadata"], "namespace": "astray"}}
+
+
+def test_a_pod_that_waits_for_its_identity_says_so_in_its_events(meshed: Mesh) -> None:
+    cluster = meshed.cluster
+    # Without the label, so that the injector does not put the pod right.
+    cluster.kubectl("create", "namespace", "astray")
+    try:
+        cluster.apply(lost_pod("lost", "kubernetes.default.svc"), lost_pod("found", ""))
+        waited = ("wait", "--for=condition=Ready", "pod/found", "--namespace=astray", "--timeout=90s")
+        assert cluster.try_kubectl(*waited).returncode == 0, state(cluster, "astray")
+
+        def told(name: str) -> list[dict[str, Any]]:
+            pod = cluster.get("pod", name, "--namespace=astray")["metadata"]["uid"]
+            chosen = f"--field-selector=involvedObject.uid={pod}"
+            events = cluster.get("events", "--namespace=astray", chosen)["items"]
+            return [one for one in events if one.get("reportingComponent") == "ringfence"]
+
+        until(lambda: told("lost"), "an event on the pod that waits", 120)
+        [event] = told("lost")
+        assert (event["reason"], event["type"], event["count"]) == ("WaitingForIdentity", "Warning", 1)
+        assert "it may not reach port 7401 of ringfence.ringfence-system.svc" in event["message"]
+        assert "WaitingForIdentity" in cluster.kubectl("describe", "pod", "lost", "--namespace=astray")
+        assert told("found") == []
+    finally:
+        cluster.kubectl("delete", "namespace", "astray", "--wait=false")

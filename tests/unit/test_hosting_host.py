@@ -24,7 +24,7 @@ from ringfence.kit.addresses import SocketAddress
 from ringfence.kit.clock import FakeClock
 from ringfence.kit.log import Logger
 from ringfence.mesh import ControlPlaneAddresses, IdentityLifetimes, Mesh, TokenIssuerRules
-from ringfence.platform import DocumentStanding, Reading, ServerCertificate, WrittenDocument
+from ringfence.platform import DocumentStanding, Reading, ServerCertificate, SidecarStanding, WrittenDocument
 from ringfence.spiffe import TrustDomain
 from tests.pki import TestCa
 from tests.platform_mesh import DOMAIN, mesh_of, service_of
@@ -75,6 +75,7 @@ class Hosting:
             force=self.force,
             good_file=self.good_file,
             distributor=self.distributor,
+            readiness=self.readiness,
             bundle=lambda: BUNDLE,
             certify=certify,
             grant=grant,
@@ -87,13 +88,13 @@ class Hosting:
     def standing(self, name: str) -> DocumentStanding:
         return self.host.standings()[name]
 
-    def sidecar(self, name: str, *, version: str = "1") -> Session:
+    def sidecar(self, name: str, *, version: str = "1", process: str = "p") -> Session:
         """One that has just come for the first instance of ``name``."""
         service = service_of(name)
         key = WorkloadKey(service.spiffe_id, service.instances[0].name)
         session = Session(
             workload=key,
-            process="p",
+            process=process,
             version=version,
             peer="",
             svid_not_after=0.0,
@@ -279,3 +280,26 @@ async def test_keys_of_token_issuers_come_from_where_the_command_line_lets_them(
     await hosting.host.offer(Reading(mesh=replace(mesh(), token_issuers=said), documents=tuple(documents)))
     assert [hosting.standing(one.name).accepted for one in documents] == [True, False]
     assert "--token-issuer-host" in hosting.standing("TokenIssuer/shop/evil").problems[0].mend
+
+
+async def test_of_each_workload_it_is_told_how_the_sidecar_beside_it_stands(hosting: Hosting) -> None:
+    assert hosting.host.sidecars() == {}
+    await hosting.host.offer(Reading(mesh=mesh()))
+    web = service_of("shop/web")
+    key = (web.spiffe_id, web.instances[0].name)
+    assert len(hosting.host.sidecars()) == 3
+    assert hosting.host.sidecars()[key] == SidecarStanding(connected=False)
+    session = hosting.sidecar("shop/web")
+    assert hosting.host.sidecars()[key] == SidecarStanding(connected=True)
+    hosting.clock.advance(11.0)
+    assert hosting.host.sidecars()[key] == SidecarStanding(connected=True, overdue=True)
+    revision = hosting.distributor.catalog.snapshots[session.workload].revision
+    session.sent(revision)
+    assert session.answered(revision, accepted=False, enforced_revision=0, error="unknown field 17")
+    assert hosting.host.sidecars()[key] == SidecarStanding(connected=True, refused="unknown field 17")
+    hosting.acknowledge(hosting.sidecar("shop/web", process="its-successor"))
+    assert hosting.host.sidecars()[key] == SidecarStanding(connected=True), "while one replaces another, one is enough"
+    hosting.readiness.opened(session.workload, "p", hosting.clock.monotonic())
+    verdict = Verdict(ready=False, reason="port 80 refuses connections")
+    hosting.readiness.reported(session.workload, "p", verdict, hosting.clock.monotonic())
+    assert hosting.host.sidecars()[key].unready == "port 80 refuses connections"

@@ -195,6 +195,27 @@ async def test_the_pod_must_be_the_one_and_go_on_and_be_in_the_mesh(
     assert await world.fault() is fault
 
 
+async def test_what_came_of_it_is_noted_and_a_refusal_only_where_the_token_is_surely_the_pods(world: World) -> None:
+    notes = world.attestor.notes
+    world.api.says_no = True
+    await world.fault()
+    assert not notes.knows(UID), "without the cluster's keys anybody can write a token that names the pod"
+    await world.keys.fetch()
+    made_up = Signer(key=rsa_key("another"), algorithm="RS256")
+    await world.fault(pod_token(made_up, {"kid": "cluster-1"}))
+    assert not notes.knows(UID)
+    await world.fault()
+    assert notes.refusal(UID) is EvidenceFault.REJECTED
+    world.api.says_no = False
+    await world.attestor.attest(pod_token())
+    assert notes.knows(UID)
+    assert notes.refusal(UID) is None
+    world.api.away = True
+    other = KubernetesAttestor(world.api, world.keys, clock=world.clock, log=Logger("attest"), answer_seconds=0.05)
+    await other.attest(pod_token())
+    assert other.notes.knows(UID)
+
+
 async def test_a_pod_that_is_gone_is_refused_though_the_watch_still_has_it(world: World) -> None:
     world.api.pods.clear()
     assert await world.fault() is EvidenceFault.GONE

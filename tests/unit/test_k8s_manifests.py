@@ -138,7 +138,7 @@ def test_the_control_plane_may_do_this_and_nothing_else() -> None:
             "ringfence",
             "get list watch patch update",
         ),
-        (" events.k8s.io", "events", "*", "create patch"),
+        ("", "events", "*", "create patch"),
         ("certificates.k8s.io", "clustertrustbundles", "*", "create"),
         (
             "certificates.k8s.io",
