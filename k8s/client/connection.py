@@ -57,7 +57,7 @@ class Connection:
         self.namespace = namespace
         self._client = client
         self._timeout_seconds = timeout_seconds
-        self._limits = _limits(timeout_seconds)
+        self._limits = httpx2.Timeout(timeout_seconds)
 
     @classmethod
     def open(cls, kubeconfig: str = "", context: str = "", timeout_seconds: float = 30.0) -> Connection:
@@ -72,6 +72,7 @@ class Connection:
                 f"no connection to a cluster can be set up: {shown}; name a kubeconfig, or run in a pod with an account"
             ) from error
         client.headers["User-Agent"] = "ringfence"
+        client.event_hooks = {"request": [_keep_no_lost_socket]}
         return cls(client, config.namespace or "default", timeout_seconds)
 
     async def close(self) -> None:
@@ -185,7 +186,7 @@ class Connection:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The lines of an answer that goes on, such as a watch or a log that is followed. After ``silence_seconds``
         without a byte it counts as lost."""
-        timeout = _limits(self._timeout_seconds, read=silence_seconds)
+        timeout = httpx2.Timeout(self._timeout_seconds, read=silence_seconds)
         try:
             async with self._client.stream(
                 "GET", path, params=dict(params), timeout=timeout, headers={"Accept-Encoding": "identity"}
@@ -203,10 +204,19 @@ class Connection:
         return self._client
 
 
-def _limits(seconds: float, **others: float | None) -> httpx2.Timeout:
-    """To connect and then to shake hands each take less than half: a handshake must end by the library's own limit, as
-    the library loses the socket of one that is cancelled by ours."""
-    return httpx2.Timeout(seconds, connect=0.45 * seconds, **others)
+async def _keep_no_lost_socket(request: httpx2.Request) -> None:
+    """The library closes the socket of a TLS handshake that failed or took too long, not of one that was cancelled:
+    such a socket stays open until it is collected, and so does the server's end. This closes it at once."""
+    socket: Any = None
+
+    async def trace(event: str, told: Mapping[str, Any]) -> None:
+        nonlocal socket
+        if event == "connection.connect_tcp.complete":
+            socket = told["return_value"]
+        elif event == "connection.start_tls.failed" and socket is not None:
+            await socket.aclose()
+
+    request.extensions["trace"] = trace
 
 
 def _configuration(kubeconfig: str, context: str) -> SingleConfig:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.machine import until
 from tests.cluster.product_image import NAME, REPOSITORY
 
 SYSTEM: Final = "ringfence-system"
@@ -97,18 +98,35 @@ def _pods(cluster: Cluster, namespace: str) -> Any:
 
 def why(cluster: Cluster, app: str) -> str:
     """What an app's sidecar wrote of late."""
-    words = ("logs", "--namespace=shop", f"deploy/{app}", "--container=ringfence-sidecar", "--tail=200")
-    return cluster.kubectl(*words)
+    return cluster.kubectl(*_sidecar_log(cluster, app), "--tail=200")
 
 
 def issued(cluster: Cluster, app: str) -> int:
     """How many SVIDs an app's sidecar got by now."""
-    words = ("logs", "--namespace=shop", running_pod(cluster, app)["metadata"]["name"], "--container=ringfence-sidecar")
-    lines = cluster.kubectl(*words).splitlines()
+    lines = cluster.kubectl(*_sidecar_log(cluster, app)).splitlines()
     return sum('"msg":"identity issued"' in line for line in lines)
 
 
+def _sidecar_log(cluster: Cluster, app: str) -> tuple[str, ...]:
+    """Of a pod by its name: for a Deployment kubectl takes the one that was ready longest, which may be about to go."""
+    return ("logs", "--namespace=shop", running_pod(cluster, app)["metadata"]["name"], "--container=ringfence-sidecar")
+
+
 def running_pod(cluster: Cluster, app: str) -> Any:
-    """The pod of a Deployment with one replica that is not about to go."""
-    pods = cluster.get("pods", "--namespace=shop", f"--selector=app={app}")["items"]
-    return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+    """A pod of an app of the shop that serves and is not about to go; waits for one."""
+    found: list[Any] = []
+
+    def look() -> bool:
+        pods = cluster.get("pods", "--namespace=shop", f"--selector=app={app}")["items"]
+        found.extend(pod for pod in pods if is_serving(pod))
+        return bool(found)
+
+    until(look, f"a pod of {app} that serves")
+    return found[0]
+
+
+def is_serving(pod: Any) -> bool:
+    """Running, ready, and not on its way out: one that ends is ready, and listed, for a while yet."""
+    status = pod["status"]
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
+    return ready and status.get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]

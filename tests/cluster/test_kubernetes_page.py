@@ -14,6 +14,7 @@ import pytest
 from tests.cluster.charted import Place, placed
 from tests.cluster.cluster import network_words
 from tests.cluster.machine import environment
+from tests.cluster.mesh import running_pod
 from tests.cluster.product_image import NAME, REPOSITORY
 from tests.walks import Step, steps_of, walk
 
@@ -81,7 +82,7 @@ def test_the_page_leads_from_nothing_to_the_first_refused_call(desk: Desk) -> No
 
 
 def test_the_runbooks_that_only_look_can_be_followed(desk: Desk) -> None:
-    pod = desk.place.cluster.get("pods", "--namespace=shop", "--selector=app=web")["items"][0]["metadata"]["name"]
+    pod = running_pod(desk.place.cluster, "web")["metadata"]["name"]
     for name in (
         "svid-not-renewed",
         "sidecar-stale",

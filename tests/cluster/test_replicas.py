@@ -18,7 +18,7 @@ from tests.cluster.callers import caller, load
 from tests.cluster.charted import SYSTEM, Place, placed
 from tests.cluster.cluster import Cluster
 from tests.cluster.machine import until
-from tests.cluster.mesh import call, deploy_shop, wait_rolled_out
+from tests.cluster.mesh import call, deploy_shop, is_serving, wait_rolled_out
 from tests.cluster.workloads import caller_pod
 from tests.postgres import server_programs
 
@@ -159,7 +159,9 @@ def test_a_change_of_policy_reaches_the_sidecars_of_both(place: Place) -> None:
     cluster.kubectl("delete", "allowlist", "orders-callers", "--namespace=shop")
     until(lambda: call(cluster, "web", "GET", "orders:8080/orders")[0] == 403, "the refusal")
     main = "--selector=app.kubernetes.io/instance=ringfence"
-    for pod in cluster.get("pods", _WHERE, main)["items"]:
+    serving = [one for one in cluster.get("pods", _WHERE, main)["items"] if is_serving(one)]
+    assert len(serving) == 2
+    for pod in serving:
         until(lambda name=pod["metadata"]["name"]: "2 allowlists" in _told(cluster, name), "two documents")
 
 

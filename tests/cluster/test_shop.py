@@ -17,7 +17,7 @@ from tests.cluster import sniffing
 from tests.cluster.callers import caller
 from tests.cluster.cluster import Cluster, network_words
 from tests.cluster.machine import until
-from tests.cluster.mesh import Mesh, call, why
+from tests.cluster.mesh import Mesh, call, running_pod, why
 from tests.cluster.workloads import caller_pod
 
 EVERY_CALL = [
@@ -130,8 +130,8 @@ def _standing(document: Any) -> tuple[str, str]:
 
 
 def _address_of(cluster: Cluster, app: str) -> str:
-    pods = cluster.get("pods", "--namespace=shop", f"--selector=app={app}")["items"]
-    return next(pod["status"]["podIP"] for pod in pods if "deletionTimestamp" not in pod["metadata"])
+    address: str = running_pod(cluster, app)["status"]["podIP"]
+    return address
 
 
 def _in_app(cluster: Cluster, app: str, *words: str) -> str:

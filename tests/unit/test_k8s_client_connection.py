@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -215,26 +216,65 @@ def test_a_foreign_error_is_kept_on_one_line_and_short() -> None:
     assert isinstance(error_of_body(b'{"message": "Too large resource version: 9"}', 504), ExpiredError)
 
 
-async def test_a_server_that_never_shakes_hands_costs_no_socket(tmp_path: Path) -> None:
-    ended: list[asyncio.StreamWriter] = []
+@dataclass(kw_only=True, slots=True)
+class _Silent:
+    """A server that takes connections and never shakes hands: how many began to, and how many are closed again."""
 
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    connection: Connection
+    begun: int = 0
+    ended: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(1):
+            self.begun += 1
         with suppress(OSError):
             await reader.read()
             writer.close()
             await writer.wait_closed()
-        ended.append(writer)
+        self.ended += 1
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+
+@pytest.fixture
+async def silent(tmp_path: Path) -> AsyncIterator[_Silent]:
+    server = await asyncio.start_server(lambda *ends: made.serve(*ends), "127.0.0.1", 0)
     async with server:
         file = kubeconfig_of(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", tmp_path)
         config = yaml.safe_load(file.read_text())
         config["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = True
         file.write_text(yaml.safe_dump(config))
-        connection = Connection.open(str(file))
-        for _ in range(2):
-            with pytest.raises(UnreachableError):
-                await connection.within(2.0).get(CONFIG_MAPS, "a", "shop")
-        await connection.close()
-        await until(lambda: len(ended) == 2)
+        made = _Silent(connection=Connection.open(str(file)))
+        yield made
+        await made.connection.close()
     gc.collect()  # a socket that was lost is told of here, and any warning is an error
+
+
+async def test_a_server_that_never_shakes_hands_costs_no_socket(silent: _Silent) -> None:
+    for _ in range(2):
+        with pytest.raises(UnreachableError):
+            await silent.connection.within(1.0).get(CONFIG_MAPS, "a", "shop")
+    await until(lambda: silent.ended == 2)
+
+
+async def _question(connection: Connection) -> None:
+    await connection.get(CONFIG_MAPS, "a", "shop")
+
+
+async def _lines(connection: Connection) -> None:
+    async with connection.lines("/api/v1/pods", {"watch": "true"}, silence_seconds=None):
+        pass
+
+
+async def _command(connection: Connection) -> None:
+    await run_in(connection, Command(namespace="shop", pod="web-0", container="web", arguments=["true"]))
+
+
+@pytest.mark.parametrize("ask", [_question, _lines, _command])
+async def test_who_gives_up_during_a_handshake_leaves_no_socket(
+    silent: _Silent, ask: Callable[[Connection], Coroutine[None, None, None]]
+) -> None:
+    asking = asyncio.create_task(ask(silent.connection))
+    await until(lambda: silent.begun == 1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await until(lambda: silent.ended == 1)
