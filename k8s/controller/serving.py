@@ -1,4 +1,4 @@
-"""Renews the certificate of this replica's webhook server at half of its life. Adapter."""
+"""Renews the certificate of this replica's webhook server at half of the life that it has left. Adapter."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ class CertificateKeeper:
         self._random = random
         self._backoff = backoff or Backoff(first_seconds=1.0, cap_seconds=60.0)
         self._held: ServerCertificate | None = None
+        self._since = 0.0
 
     async def obtain(self) -> ServingCertificate:
         """The first one; tried until there is one."""
@@ -64,7 +65,7 @@ class CertificateKeeper:
                 except CertificateError as error:
                     self._log.error("certificate of the webhook cannot be used", error=str(error))
                 else:
-                    self._held = made
+                    self._hold(made)
                     return serving
             await asyncio.sleep(self._backoff.delay(attempt, self._random))
             attempt += 1
@@ -81,19 +82,25 @@ class CertificateKeeper:
             if made is not None:
                 try:
                     serving.replace(made.chain_pem, made.key_pem)
-                    self._held, attempt = made, 0
-                    self._log.info("certificate of the webhook renewed", not_after=made.not_after)
-                    continue
                 except CertificateError as error:
                     self._log.error("certificate of the webhook cannot be used", error=str(error))
+                else:
+                    self._hold(made)
+                    self._log.info("certificate of the webhook renewed", not_after=made.not_after)
+                    if self._due() > self._clock.now():
+                        attempt = 0
+                        continue
             await asyncio.sleep(self._backoff.delay(attempt, self._random))
             attempt += 1
 
+    def _hold(self, made: ServerCertificate) -> None:
+        self._held, self._since = made, self._clock.now()
+
     def _due(self) -> float:
-        """At half of its life, and some of it earlier, so that replicas do not ask at once."""
+        """At half of what was left of its life, which begins before it comes, and some of it earlier, so that replicas
+        do not ask at once."""
         assert self._held is not None
-        held = self._held
-        return held.not_before + (held.not_after - held.not_before) * (0.5 - 0.1 * self._random())
+        return self._since + (self._held.not_after - self._since) * (0.5 - 0.1 * self._random())
 
     async def _issue(self, attempt: int) -> ServerCertificate | None:
         try:

@@ -164,6 +164,46 @@ async def test_a_certificate_is_replaced_at_half_of_its_life_and_kept_while_ther
         await renewing
 
 
+async def test_a_certificate_that_begins_in_the_past_is_not_asked_for_again_and_again() -> None:
+    authority = trustme.CA()
+    clock = FakeClock(1000.0)
+    asked = 0
+    left_seconds = 60.0
+
+    class _Issuer:
+        async def server_certificate(self, dns_names: Sequence[str], lifetime_seconds: int) -> ServerCertificate:
+            nonlocal asked
+            asked += 1
+            made = issued(authority, dns_names)
+            begin, end = clock.now() - 60, clock.now() + left_seconds
+            return ServerCertificate(chain_pem=made.chain_pem, key_pem=made.key_pem, not_before=begin, not_after=end)
+
+    keeper = CertificateKeeper(
+        _Issuer(),
+        ServingSettings(dns_names=("ringfence.ringfence-system.svc",)),
+        clock=clock,
+        log=_LOG,
+        random=lambda: 0.0,
+        backoff=Backoff(first_seconds=3600.0, cap_seconds=3600.0),
+    )
+    serving_certificate = await keeper.obtain()
+    clock.advance(29.0)
+    renewing = asyncio.create_task(keeper.renew(serving_certificate))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert asked == 1
+    renewing.cancel()
+    left_seconds = 0.0  # an authority whose clock is wrong: what it gives has ended
+    clock.advance(1.0)
+    renewing = asyncio.create_task(keeper.renew(serving_certificate))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert asked == 2
+    renewing.cancel()
+    with suppress(asyncio.CancelledError):
+        await renewing
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
