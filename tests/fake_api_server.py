@@ -27,11 +27,12 @@ Json = dict[str, Any]
 @dataclass
 class _Watcher:
     collection: str
-    queue: asyncio.Queue[Json | None] = field(default_factory=asyncio.Queue)
+    queue: asyncio.Queue[Json | str | None] = field(default_factory=asyncio.Queue)
 
 
 class FakeApiServer:
-    """``requests``: method and path of each; ``fail``: asked before each request, a response or None."""
+    """``requests``: method and path of each; ``fail``: asked before each request, a response or None;
+    ``listed_texts``: further items of every page, as text."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Json] = {}
@@ -40,6 +41,7 @@ class FakeApiServer:
         self.fail: Callable[[web.Request], web.StreamResponse | None] = lambda request: None
         self.answers: dict[str, Callable[[Json], Json]] = {}
         self.page_limit = 500
+        self.listed_texts: list[str] = []
         self.exec_result: tuple[bytes, bytes, int] = (b"", b"", 0)
         self.exec_commands: list[list[str]] = []
         self._version = 1
@@ -76,8 +78,8 @@ class FakeApiServer:
         for watcher in self._watchers:
             watcher.queue.put_nowait(None)
 
-    def send(self, event: Json) -> None:
-        """To every watch, whatever it is of."""
+    def send(self, event: Json | str) -> None:
+        """To every watch, whatever it is of; text is sent as it is."""
         for watcher in self._watchers:
             watcher.queue.put_nowait(event)
 
@@ -124,7 +126,7 @@ class FakeApiServer:
         if token:
             if token not in self._pages:
                 return _status(410, "Expired", "the continue token is too old")
-            items = self._pages.pop(token)
+            items = self._pages[token]
         else:
             items = sorted(self._in(path, request.query), key=lambda item: item["metadata"]["name"])
         limit = min(int(request.query.get("limit", "500")), self.page_limit)
@@ -132,7 +134,9 @@ class FakeApiServer:
         if len(items) > limit:
             metadata["continue"] = f"c{len(self._pages)}-{self._version}-{len(items)}"
             self._pages[metadata["continue"]] = items[limit:]
-        return web.json_response({"kind": "List", "metadata": metadata, "items": items[:limit]})
+        told = ", ".join([*(json.dumps(one) for one in items[:limit]), *self.listed_texts])
+        text = f'{{"kind": "List", "metadata": {json.dumps(metadata)}, "items": [{told}]}}'
+        return web.Response(text=text, content_type="application/json")
 
     async def _watch(self, request: web.Request, path: str) -> web.StreamResponse:
         since = int(request.query["resourceVersion"])
@@ -147,7 +151,8 @@ class FakeApiServer:
         self._watchers.append(watcher)
         try:
             while (event := await watcher.queue.get()) is not None:
-                await response.write(json.dumps(event).encode() + b"\n")
+                said = event if isinstance(event, str) else json.dumps(event)
+                await response.write(said.encode() + b"\n")
         except ConnectionError:
             pass
         finally:

@@ -3,5 +3,5 @@ objects of a kind that are kept by list and watch.
 
 The only importer of the Kubernetes client library, which gives the configuration, the authentication and the HTTP
 connection (docs/decisions/0045); what a watch needs beside is here. Order to read: ``resources``, ``errors``,
-``connection``, ``copies``.
+``decoding``, ``connection``, ``copies``.
 """

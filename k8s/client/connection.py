@@ -21,20 +21,25 @@ from lightkube.config.client_adapter import AsyncClient, ConnectionParams
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.core.exceptions import ConfigError
 
-from k8s.client.errors import ConfigurationError, ForbiddenError, UnreachableError, error_of_body
+from k8s.client.decoding import decode
+from k8s.client.errors import ConfigurationError, ForbiddenError, TooLargeError, UnreachableError, error_of_body
 from k8s.client.resources import Resource
 
 Json = dict[str, Any]
 """An object as the API serves it."""
 
-ANSWER_LIMIT_BYTES: Final = 64 * 1024 * 1024
-LINE_LIMIT_BYTES: Final = 8 * 1024 * 1024
-"""Of a watch: an object is at most 1.5 MB in the server's own store."""
+ANSWER_LIMIT_BYTES: Final = 16 * 1024 * 1024
+LINE_LIMIT_BYTES: Final = 16 * 1024 * 1024
+"""Of a watch: an object is at most 1.5 MiB in the server's own store, and the server writes six bytes for some."""
+PAGE_SIZE: Final = 500
+"""Objects of a list that are asked for at once, unless they are so large that an answer would be beyond its limit."""
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _ERROR_LIMIT_BYTES: Final = 65_536
+_AT_ONCE_BYTES: Final = 1024 * 1024
+"""What is larger is read in a thread: it would keep all else waiting."""
 # All that a kubeconfig can make the library raise.
 _WRONG: Final = (
     ConfigError,
@@ -90,21 +95,36 @@ class Connection:
         """One page of a list; ``params`` such as limit, continue, labelSelector."""
         return await self.ask("GET", resource.path(namespace), params=params)
 
-    async def all(
-        self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "", page_size: int = 500
+    async def pages(
+        self, resource: Resource, params: Mapping[str, str], namespace: str = "", *, page_size: int = PAGE_SIZE
     ) -> AsyncIterator[Json]:
-        """Each object of a list, asked for by pages. Raises ExpiredError where it took too long."""
-        params = {"limit": str(page_size)}
-        params |= {"labelSelector": labels} if labels else {}
-        params |= {"fieldSelector": fields} if fields else {}
+        """A list, page by page; ``params`` such as labelSelector. Pages are smaller where objects are large: whoever
+        may write some large ones must not keep anybody from all others. Raises ExpiredError where it took too long."""
+        size, following = page_size, ""
         while True:
-            answer = await self.page(resource, params, namespace)
-            for item in answer.get("items") or ():
-                yield item
-            following = (answer.get("metadata") or {}).get("continue")
+            asked = {**params, "limit": str(size), **({"continue": following} if following else {})}
+            try:
+                answer = await self.page(resource, asked, namespace)
+            except TooLargeError:
+                if size == 1:
+                    raise
+                size = max(size // 8, 1)
+                continue
+            yield answer
+            following = (answer.get("metadata") or {}).get("continue") or ""
             if not following:
                 return
-            params["continue"] = following
+            size = min(size * 2, page_size)
+
+    async def all(
+        self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "", page_size: int = PAGE_SIZE
+    ) -> AsyncIterator[Json]:
+        """Each object of a list, asked for by pages. Raises ExpiredError where it took too long."""
+        params = {"labelSelector": labels} if labels else {}
+        params |= {"fieldSelector": fields} if fields else {}
+        async for answer in self.pages(resource, params, namespace, page_size=page_size):
+            for item in answer.get("items") or ():
+                yield item
 
     async def create(self, resource: Resource, body: Json, namespace: str = "", *, dry_run: bool = False) -> Json:
         """Raises ConflictError where it is there already."""
@@ -169,7 +189,8 @@ class Connection:
                 ) as response,
             ):
                 await _raise_for(response)
-                answer = json.loads(await _whole(response, ANSWER_LIMIT_BYTES))
+                said = await _whole(response, ANSWER_LIMIT_BYTES)
+            answer = await read_json(said)
         except (httpx2.HTTPError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
         except ConfigError as error:
@@ -202,6 +223,11 @@ class Connection:
     def http(self) -> httpx2.AsyncClient:
         """For ``k8s.client.execution`` alone."""
         return self._client
+
+
+async def read_json(content: bytes) -> Any:
+    """The value of a text. Raises ValueError."""
+    return decode(content) if len(content) <= _AT_ONCE_BYTES else await asyncio.to_thread(decode, content)
 
 
 async def _keep_no_lost_socket(request: httpx2.Request) -> None:
@@ -257,7 +283,7 @@ async def _whole(response: httpx2.Response, limit_bytes: int) -> bytes:
     async for part in response.aiter_bytes():
         size += len(part)
         if size > limit_bytes:
-            raise UnreachableError(f"the API server's answer is larger than {limit_bytes} bytes")
+            raise TooLargeError(f"the API server's answer is larger than {limit_bytes} bytes")
         parts.append(part)
     return b"".join(parts)
 
@@ -276,7 +302,7 @@ async def _split(response: httpx2.Response) -> AsyncIterator[bytes]:
         pending.append(lines[-1])
         size += len(lines[-1])
         if size > LINE_LIMIT_BYTES:
-            raise UnreachableError(f"the API server sent a line larger than {LINE_LIMIT_BYTES} bytes")
+            raise TooLargeError(f"the API server sent a line larger than {LINE_LIMIT_BYTES} bytes")
 
 
 def _unreachable(error: BaseException) -> UnreachableError:

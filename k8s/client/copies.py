@@ -4,8 +4,8 @@ Theory of operation. A list gives all objects and a version; a watch from that v
 copy changes only by whole steps: what a new list says replaces it at once, when its last page has come, and until then
 the old copy is served, so that no lost connection ever looks like objects that went away. A watch that ends goes on
 from the last version that was seen; only where the server says that it no longer has that version (410), or sends what
-cannot be read, is all listed anew. Bookmarks keep the version young where little changes. Waits between attempts grow,
-with jitter, up to a cap.
+cannot be read or is too large, is all listed anew. Bookmarks keep the version young where little changes. Waits between
+attempts grow, with jitter, up to a cap.
 
 That a kind is not served (404) never counts as "there are none": an API server that starts says so of every custom
 kind for a while.
@@ -14,13 +14,12 @@ kind for a while.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from k8s.client.connection import Connection, Json
-from k8s.client.errors import ApiError, ExpiredError, KubernetesError, error_of
+from k8s.client.connection import Connection, Json, read_json
+from k8s.client.errors import ApiError, ExpiredError, KubernetesError, TooLargeError, error_of
 from k8s.client.resources import Resource
 from ringfence.kit.backoff import Backoff
 from ringfence.kit.log import Logger
@@ -32,7 +31,6 @@ Key = tuple[str, str]
 SILENCE_SECONDS: Final = 120.0
 """Without a byte for so long a watch counts as lost. The server sends bookmarks about once a minute."""
 _WATCH_SECONDS: Final = 300.0
-_PAGE_SIZE: Final = 500
 _PASSING: Final = frozenset((429, 503))
 """What a server answers that is busy, or on its way down or up: the version may still be good."""
 
@@ -122,7 +120,8 @@ class Copy(Generic[Kept]):
                 self._log.info("version expired, all is listed anew", error=str(error))
             except KubernetesError as error:
                 self._note_lost(error, attempt)
-                if isinstance(error, ApiError) and error.code not in _PASSING:
+                # From the same version the same would come again.
+                if isinstance(error, TooLargeError) or (isinstance(error, ApiError) and error.code not in _PASSING):
                     self._version = ""
             # The number of attempts falls back only when a watch has brought something: a server that answers 410 to
             # every watch is asked for lists ever more rarely.
@@ -131,19 +130,14 @@ class Copy(Generic[Kept]):
 
     async def _list(self) -> None:
         found: dict[Key, Kept] = {}
-        params = {**self._wanted.params, "limit": str(_PAGE_SIZE)}
-        while True:
-            page = await self._connection.page(self._wanted.resource, params, self._wanted.namespace)
-            metadata = page.get("metadata") or {}
+        version: object = ""
+        wanted = self._wanted
+        async for page in self._connection.pages(wanted.resource, wanted.params, wanted.namespace):
             for item in page.get("items") or ():
                 key, kept = self._read(item)
                 if kept is not None:
                     found[key] = kept
-            following = metadata.get("continue")
-            if not following:
-                break
-            params["continue"] = following
-        version = metadata.get("resourceVersion")
+            version = (page.get("metadata") or {}).get("resourceVersion")
         if not isinstance(version, str) or not version:
             raise error_of({"message": f"a list of {self._wanted.resource.kind} has no version"})
         differs = found != self._objects or not self.complete
@@ -218,7 +212,7 @@ async def _events(lines: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, Json]
         if not line.strip():
             continue
         try:
-            event: object = json.loads(line)
+            event: object = await read_json(line)
         except ValueError as error:
             raise error_of({"message": f"an event of a watch is not JSON: {error}"}) from error
         kind = event.get("type") if isinstance(event, dict) else None

@@ -20,6 +20,10 @@ class UnreachableError(KubernetesError):
     """No whole answer came: nobody knows whether what was asked for was done."""
 
 
+class TooLargeError(UnreachableError):
+    """The answer is larger than what is read of one: less is to be asked for at once."""
+
+
 class ApiError(KubernetesError):
     """The server answered, and not with what was asked for. ``code``: the HTTP status; ``reason``: the server's word,
     such as ``AlreadyExists``; ``retry_seconds``: after how long it wants to be asked again, 0 if it does not say."""

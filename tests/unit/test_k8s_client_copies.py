@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from k8s.client import connection as connection_module
 from k8s.client.connection import Connection
 from k8s.client.copies import Copy, Wanted
 from k8s.client.resources import PODS
@@ -103,6 +105,45 @@ async def test_what_is_read_as_nothing_or_not_at_all_leaves_the_copy(kept: _Kept
     kept.fake.put(PODS, _pod("b", "Unreadable"))
     kept.fake.put(PODS, _pod("c"))
     await kept.shows(c="Running")
+
+
+def _deep_pod(name: str) -> str:
+    """Deeper than Python's own reader goes."""
+    return json.dumps({**_pod(name), "spec": "HERE"}).replace('"HERE"', "[" * 5_000 + "]" * 5_000)
+
+
+async def test_an_object_as_deep_as_anybody_likes_costs_no_other_anything(kept: _Kept) -> None:
+    kept.fake.send(f'{{"type": "ADDED", "object": {_deep_pod("deep")}}}')
+    kept.fake.put(PODS, _pod("c"))
+    await kept.shows(a="Running", b="Running", c="Running", deep="Running")
+    assert kept.copy.listed == 1
+    kept.fake.listed_texts.append(_deep_pod("deep"))
+    kept.fake.forget()
+    await until(lambda: kept.copy.listed == 2)
+    await kept.shows(a="Running", b="Running", c="Running", deep="Running")
+
+
+async def test_objects_too_large_for_a_page_are_listed_by_smaller_ones(
+    kept: _Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "ANSWER_LIMIT_BYTES", 4_000)
+    for number in range(20):
+        kept.fake.put(PODS, {**_pod(f"large{number}"), "spec": {"args": ["<" * 1_000]}})
+    kept.fake.forget()
+    await until(lambda: kept.copy.listed == 2)
+    assert len(kept.names()) == 22
+    kept.fake.put(PODS, _pod("c"))
+    await until(lambda: len(kept.names()) == 23)
+
+
+async def test_an_event_too_large_to_be_read_is_gone_round_by_a_list(
+    kept: _Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "LINE_LIMIT_BYTES", 1_000)
+    kept.fake.put(PODS, {**_pod("large"), "spec": {"args": ["<" * 1_000_000]}})
+    await kept.shows(a="Running", b="Running", large="Running")
+    kept.fake.put(PODS, _pod("c"))
+    await kept.shows(a="Running", b="Running", c="Running", large="Running")
 
 
 async def test_a_watch_that_is_cut_goes_on_without_a_list(kept: _Kept) -> None:
