@@ -45,6 +45,11 @@ def read_document(resource: Resource, body: JsonObject) -> HeldDocument:
     }
     content |= {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata", "status")}
     uid, generation = text(metadata, "uid", "metadata"), integer(metadata, "generation", "metadata")
+    try:
+        said = _written(content)
+    except RecursionError:
+        # What could be read and not be written again: its reader refuses it without its spec, too.
+        said = _written({name: content[name] for name in ("apiVersion", "kind", "metadata")})
     return HeldDocument(
         resource=resource,
         namespace=namespace,
@@ -53,13 +58,18 @@ def read_document(resource: Resource, body: JsonObject) -> HeldDocument:
         generation=generation,
         written=WrittenDocument(
             name=f"{resource.kind}/{namespace}/{name}",
-            # Lines, so that a problem has one; nothing escaped, as documents are read as YAML, where pairs of escaped
-            # halves of a character are two characters.
-            content=json.dumps(content, indent=2, ensure_ascii=False).encode("utf-8", "replace"),
+            content=said,
             version=f"{uid}/{generation}",
         ),
         status=child(body, "status"),
     )
+
+
+def _written(content: dict[str, Any]) -> bytes:
+    """Lines, so that a problem has one, but not indented: below many brackets that would be a hundred times as much as
+    was written. Nothing escaped, as documents are read as YAML, where pairs of escaped halves of a character are two
+    characters."""
+    return json.dumps(content, indent=0, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def written_of(kind: str, body: JsonObject) -> WrittenDocument | None:
