@@ -1,4 +1,5 @@
-"""``ringfence k8s history`` and ``rollback``: the versions of a document that were in force, and one of them again.
+"""``ringfence k8s history`` and ``rollback``: the versions of a document that were in force, and one of them again;
+also where the document was deleted.
 
 They speak to the API server alone, so they work while the control plane is away. What is written is judged as whatever
 anybody writes: by the kind's schema and by the control plane's webhook.
@@ -19,12 +20,13 @@ from k8s.client.connection import Connection, Json
 from k8s.client.errors import ConfigurationError, ConflictError, KubernetesError, NotFoundError
 from k8s.client.resources import CONTROLLER_REVISIONS, Resource
 from k8s.controller.documents import RESOURCES
-from k8s.controller.history import DIGEST, LABEL, digest_of
+from k8s.controller.history import DIGEST, LABEL, NAME, digest_of
 from k8s.daytwo.options import plain
 from ringfence.kit.labels import is_label
 from ringfence.policy.problems import choose_from, shown
 
 T = TypeVar("T")
+_NAMES_TOLD = 10
 _NAMES = {name: one for one in RESOURCES for name in (one.kind.lower(), one.plural)}
 
 
@@ -50,6 +52,16 @@ class Version:
     spec: Any
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What there is of a document. ``held``: as it is, None where it was deleted; ``versions``: those that are kept,
+    the newest last."""
+
+    namespace: str
+    held: Json | None
+    versions: list[Version]
+
+
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="One JSON object."),
@@ -65,45 +77,62 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command(epilog="\b\nExample:\n  ringfence k8s history allowlist/orders -n shop\n")
 @_options
 def history(document: str, kubeconfig: str, context: str, namespace: str, as_json: bool) -> None:
-    """The versions of a document that were in force, the newest last."""
+    """The versions of a document that were in force, the newest last; also of one that was deleted."""
     named = _parse(document, namespace)
 
-    async def ask(connection: Connection) -> list[Version]:
-        return (await _versions(connection, named))[1]
+    async def ask(connection: Connection) -> History:
+        return await _history(connection, named)
 
     found = _run(kubeconfig, context, ask)
     if as_json:
-        rows = [{"revision": one.number, "at": one.at, "current": one.current, "spec": one.spec} for one in found]
-        click.echo(json.dumps({"document": str(named), "versions": rows}))
+        rows = [
+            {"revision": one.number, "at": one.at, "current": one.current, "spec": one.spec} for one in found.versions
+        ]
+        click.echo(json.dumps({"document": str(named), "deleted": found.held is None, "versions": rows}))
         return
-    for one in found:
+    for one in found.versions:
         click.echo(plain(f"{one.number:>6}  {one.at}{'  current' if one.current else ''}"))
+    if found.held is None:
+        click.echo(plain(f"{named} was deleted: ringfence k8s rollback brings it back"), err=True)
 
 
 @click.command(epilog="\b\nExample:\n  ringfence k8s rollback allowlist/orders -n shop --to 3\n")
 @_options
 @click.option("--to", "number", type=click.IntRange(min=1), metavar="REVISION", help="[default: the one before]")
 def rollback(document: str, kubeconfig: str, context: str, namespace: str, as_json: bool, number: int | None) -> None:
-    """Write a document as an earlier version had it. Where it is kept in git, take it back there, too."""
+    """Write a document as an earlier version had it. Where it is kept in git, take it back there, too.
+
+    One that was deleted is made anew, by default as it was last in force, without its labels and annotations.
+    """
     named = _parse(document, namespace)
 
-    async def ask(connection: Connection) -> tuple[int, int]:
-        held, versions = await _versions(connection, named)
-        wanted = _choose(versions, number, named)
-        if wanted.current:
-            return wanted.number, int(held["metadata"]["generation"])
-        where = held["metadata"].get("namespace", "")
-        try:
-            written = await connection.replace(named.resource, named.name, {**held, "spec": wanted.spec}, where)
-        except ConflictError:
-            _end(f"{named}: somebody changed it meanwhile (try again)", 1)
-        return wanted.number, int(written["metadata"]["generation"])
+    async def ask(connection: Connection) -> tuple[int, Json, bool]:
+        found = await _history(connection, named)
+        wanted = _choose(found.versions, number, named)
+        if wanted.current and found.held is not None:
+            return wanted.number, found.held, False
+        return wanted.number, await _write(connection, named, found, wanted), found.held is None
 
-    revision, generation = _run(kubeconfig, context, ask)
+    revision, written, anew = _run(kubeconfig, context, ask)
+    generation = int(written["metadata"]["generation"])
     if as_json:
-        click.echo(json.dumps({"document": str(named), "revision": revision, "generation": generation}))
+        told = {"document": str(named), "revision": revision, "generation": generation, "made_anew": anew}
+        click.echo(json.dumps(told))
     else:
-        click.echo(plain(f"{named}: as in revision {revision}, now generation {generation}"))
+        how = "made anew as in" if anew else "as in"
+        click.echo(plain(f"{named}: {how} revision {revision}, now generation {generation}"))
+
+
+async def _write(connection: Connection, named: Named, found: History, wanted: Version) -> Json:
+    """The document as it is then."""
+    try:
+        if found.held is not None:
+            body = {**found.held, "spec": wanted.spec}
+            return await connection.replace(named.resource, named.name, body, found.namespace)
+        metadata = {"name": named.name, "namespace": found.namespace}
+        return await connection.create(named.resource, {"metadata": metadata, "spec": wanted.spec}, found.namespace)
+    except ConflictError:
+        _end(f"{named}: somebody changed it meanwhile (try again)", 1)
 
 
 def _choose(versions: list[Version], number: int | None, named: Named) -> Version:
@@ -119,24 +148,43 @@ def _choose(versions: list[Version], number: int | None, named: Named) -> Versio
     return found
 
 
-async def _versions(connection: Connection, named: Named) -> tuple[Json, list[Version]]:
-    """The document as it is, and what is kept of it, the newest last."""
+async def _history(connection: Connection, named: Named) -> History:
+    """The document as it is, and what is kept of it."""
     namespace = named.namespace or connection.namespace
-    held = await connection.get(named.resource, named.name, namespace)
-    now, uid = digest_of(held.get("spec")), held["metadata"]["uid"]
-    found = []
+    held = await _held(connection, named, namespace)
+    now = digest_of(held.get("spec")) if held is not None else ""
+    found, others = [], set()
     async for one in connection.all(CONTROLLER_REVISIONS, namespace, labels=f"{LABEL}={named.resource.kind}"):
         metadata = one["metadata"]
-        if any(owner.get("uid") == uid for owner in metadata.get("ownerReferences") or ()):
+        annotations = metadata.get("annotations") or {}
+        if annotations.get(NAME) == named.name:
             found.append(
                 Version(
                     number=int(one.get("revision") or 0),
                     at=str(metadata.get("creationTimestamp") or "-"),
-                    current=(metadata.get("annotations") or {}).get(DIGEST) == now,
+                    current=annotations.get(DIGEST) == now,
                     spec=(one.get("data") or {}).get("spec"),
                 )
             )
-    return held, sorted(found, key=lambda version: version.number)
+        elif annotations.get(NAME):
+            others.add(str(annotations[NAME]))
+    if held is None and not found:
+        told = sorted(others)[:_NAMES_TOLD]
+        kept = f"; kept of its kind in {namespace}: {', '.join(told)}" if told else ""
+        _end(
+            f"{named.resource.kind}/{namespace}/{named.name}: there is no such document, and no version of it is kept: "
+            f"it cannot be brought back (look with kubectl get ringfence; write it by kubectl apply{kept})",
+            1,
+        )
+    found.sort(key=lambda version: version.number)
+    return History(namespace=namespace, held=held, versions=found)
+
+
+async def _held(connection: Connection, named: Named, namespace: str) -> Json | None:
+    try:
+        return await connection.get(named.resource, named.name, namespace)
+    except NotFoundError:
+        return None
 
 
 def _parse(said: str, namespace: str) -> Named:
@@ -163,8 +211,6 @@ def _run(kubeconfig: str, context: str, ask: Callable[[Connection], Awaitable[T]
         return asyncio.run(whole())
     except ConfigurationError as error:
         _end(str(error), 2)
-    except NotFoundError as error:
-        _end(f"there is no such document: {error.message} (look with kubectl get ringfence)", 1)
     except KubernetesError as error:
         _end(str(error), 1)
 

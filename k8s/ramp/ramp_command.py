@@ -250,6 +250,7 @@ def _rest(system_namespace: str) -> list[str]:
         "then remove the mesh itself:",
         f"  helm uninstall ringfence -n {system_namespace}",
         "  kubectl get crd -o name | grep '[.]ringfence[.]io$' | xargs kubectl delete   (all its documents, too)",
+        "  kubectl delete controllerrevisions --all-namespaces -l ringfence.io/document   (their earlier versions)",
         f"  kubectl delete namespace {system_namespace}   (the authority's key, too: no way back)",
     ]
 

@@ -149,7 +149,7 @@ def test_documents_are_read_and_told_what_became_of_them_and_nothing_else_is_wri
     kinds.kubectl("wait", "--for=delete", f"allowlist/cart.{GROUP}", f"--namespace={namespace}", "--timeout=10s")
 
 
-def test_a_change_of_a_document_is_taken_back_and_its_versions_go_with_it(kinds: Cluster, namespace: str) -> None:
+def test_a_change_of_a_document_is_taken_back_and_so_is_its_deletion(kinds: Cluster, namespace: str) -> None:
     labelled(kinds, namespace)
 
     async def work(connection: Connection) -> None:
@@ -163,21 +163,29 @@ def test_a_change_of_a_document_is_taken_back_and_its_versions_go_with_it(kinds:
 
             await eventually(same, seconds=120)
 
+        async def rolled_back() -> None:
+            words = ("-m", "ringfence", "k8s", "rollback", f"allowlist/{namespace}/cart")
+            argv = [*network_words(kinds.name), sys.executable, *words, f"--kubeconfig={kinds.kubeconfig}"]
+            ran = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, check=False)
+            assert (ran.returncode, ran.stderr) == (0, "")
+
         async with platform(kinds):
             made = await connection.create(ALLOWLIST, document("cart", namespace), namespace)
             await becomes(1)
             rules = [{"name": "other", "from": ["ledger"]}]
             await connection.patch(ALLOWLIST, "cart", {"spec": {"rules": rules}}, namespace)
             await becomes(1, 2)
-            words = ("-m", "ringfence", "k8s", "rollback", f"allowlist/{namespace}/cart")
-            argv = [*network_words(kinds.name), sys.executable, *words, f"--kubeconfig={kinds.kubeconfig}"]
-            ran = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, check=False)
-            assert (ran.returncode, ran.stderr) == (0, "")
+            await rolled_back()
             held = await connection.get(ALLOWLIST, "cart", namespace)
             assert held["spec"] == made["spec"]
             await becomes(1, 2, 3)
             await connection.delete(ALLOWLIST, "cart", namespace)
-            await becomes()
+            await rolled_back()
+            anew = await connection.get(ALLOWLIST, "cart", namespace)
+            assert anew["spec"] == made["spec"]
+            assert anew["metadata"]["uid"] != made["metadata"]["uid"]
+            await connection.patch(ALLOWLIST, "cart", {"spec": {"rules": rules}}, namespace)
+            await becomes(1, 2, 3, 4)
 
     inside(kinds, work)
 

@@ -17,7 +17,15 @@ from k8s.client.connection import Connection
 from k8s.client.resources import CONTROLLER_REVISIONS
 from k8s.commands import k8s
 from k8s.controller.documents import RESOURCES
-from k8s.controller.history import KEPT, DocumentHistory, digest_of
+from k8s.controller.history import (
+    GONE_KEPT,
+    KEPT,
+    KEPT_OF_GONE,
+    DocumentHistory,
+    HeldRevision,
+    digest_of,
+    too_many,
+)
 from k8s.controller.offering import JudgedVersions
 from k8s.controller.settling import Pace, Settler
 from k8s.controller.watching import ClusterCopies
@@ -75,6 +83,13 @@ class _World:
         held = [body for path, body in self.fake.objects.items() if path.startswith(prefix)]
         return {body["revision"]: body["data"]["spec"]["service"] for body in held}
 
+    def delete(self) -> None:
+        self.fake.remove(_ALLOWLIST, "cart", "shop")
+
+    def spec(self) -> Any:
+        """Of the document as it stands; None where there is none."""
+        return (self.fake.object(_ALLOWLIST, "cart", "shop") or {}).get("spec")
+
     async def ask(self, *words: str) -> Result:
         argv = [*words, "--kubeconfig", str(kubeconfig_of(self.fake.url, self.folder))]
         return await asyncio.to_thread(CliRunner().invoke, k8s, argv)
@@ -112,10 +127,7 @@ async def test_each_version_that_was_in_force_is_kept_once_and_no_refused_one(tm
         await until(lambda: 5 in world.kept())
         assert world.kept() == {1: "one", 2: "two", 5: "three"}
         revision = next(body for path, body in world.fake.objects.items() if body.get("revision") == 5)
-        (owner,) = revision["metadata"]["ownerReferences"]
-        document = world.fake.object(_ALLOWLIST, "cart", "shop")
-        assert document is not None
-        assert (owner["kind"], owner["uid"]) == ("Allowlist", document["metadata"]["uid"])
+        assert "ownerReferences" not in revision["metadata"], "what is owned goes with its owner"
 
 
 async def test_only_the_last_versions_are_kept(tmp_path: Path) -> None:
@@ -147,6 +159,86 @@ async def test_a_change_is_taken_back_and_is_a_new_version(tmp_path: Path) -> No
         assert (world.fake.object(_ALLOWLIST, "cart", "shop") or {})["spec"] == {"service": "one"}
         shown = await world.ask("history", "allowlist/cart")
         assert "current" in shown.output.splitlines()[0]
+
+
+async def test_a_document_that_was_deleted_comes_back_as_it_was_last_and_goes_on_counting(tmp_path: Path) -> None:
+    async with _world(tmp_path) as world:
+        for number, service in enumerate(("one", "two"), 1):
+            world.write(service)
+            await until(lambda number=number: number in world.kept())
+        world.delete()
+        await until(lambda: world.copies.document("Allowlist", "shop", "cart") is None)
+        listed = await world.ask("history", "allowlist/cart", "--json")
+        told = json.loads(listed.output)
+        assert (told["deleted"], [one["current"] for one in told["versions"]]) == (True, [False, False])
+        done = await world.ask("rollback", "allowlist/cart")
+        assert done.exit_code == 0, done.output
+        assert "made anew as in revision 2, now generation 1" in done.output
+        assert world.spec() == {"service": "two"}
+        world.write("three")
+        await until(lambda: 3 in world.kept())
+        assert world.kept() == {1: "one", 2: "two", 3: "three"}
+        world.delete()
+        done = await world.ask("rollback", "allowlist/cart", "--to", "1", "--json")
+        assert json.loads(done.output)["made_anew"] is True
+        assert world.spec() == {"service": "one"}
+
+
+async def test_a_document_of_which_nothing_is_kept_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    async with _world(tmp_path) as world:
+        world.write("one")
+        await until(lambda: 1 in world.kept())
+        world.delete()
+        before = dict(world.fake.objects)
+        ran = await world.ask("rollback", "denylist/cart")
+        told = "Denylist/shop/cart: there is no such document, and no version of it is kept: it cannot be brought back"
+        assert (ran.exit_code, told in ran.output) == (1, True), ran.output
+        ran = await world.ask("rollback", "allowlist/card")
+        assert (ran.exit_code, "kept of its kind in shop: cart" in ran.output) == (1, True), ran.output
+        assert world.fake.objects == before
+
+
+async def test_who_made_it_anew_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+    async with _world(tmp_path) as world:
+        world.write("one")
+        await until(lambda: 1 in world.kept())
+        world.delete()
+
+        def conflict(request: Any) -> Any:
+            return status_response(409, "AlreadyExists", "exists") if request.method == "POST" else None
+
+        world.fake.fail = conflict
+        ran = await world.ask("rollback", "allowlist/cart")
+        assert (ran.exit_code, "somebody changed it meanwhile" in ran.output) == (1, True), ran.output
+
+
+def _revision(document: str, number: int, *, ns: str = "shop", created: str = "") -> HeldRevision:
+    return HeldRevision(
+        namespace=ns,
+        name=f"{document}-{number}",
+        kind="Allowlist",
+        document=document,
+        number=number,
+        version=f"u/{number}",
+        digest="",
+        created=created,
+    )
+
+
+def test_of_documents_that_are_gone_a_few_versions_are_kept_and_of_a_few_of_each_namespace() -> None:
+    def several(ns: str, document: str, count: int, created: str) -> dict[Any, list[HeldRevision]]:
+        found = [_revision(document, number, ns=ns, created=created) for number in range(1, count + 1)]
+        return {("Allowlist", ns, document): found}
+
+    kept = several("shop", "living", KEPT + 2, "2026-01-01")
+    kept |= several("shop", "gone", KEPT_OF_GONE + 1, "2026-03-01")
+    living = {("Allowlist", "shop", "living")}
+    assert {one.name for one in too_many(kept, living)} == {"living-1", "living-2", "gone-1"}
+    for number in range(GONE_KEPT):
+        kept |= several("shop", f"g{number}", 1, f"2026-02-{number + 1:02}")
+        kept |= several("other", f"g{number}", 1, "2026-01-01")
+    assert {one.name for one in too_many(kept, living)} == {"living-1", "living-2", "gone-1", "g0-1"}
+    assert {one.namespace for one in too_many(kept, living)} == {"shop"}, "no namespace crowds out another"
 
 
 @pytest.mark.parametrize(
