@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
-from k8s.objects.lenient import Json, labels, objects, text, texts
+from k8s.objects.lenient import Json, objects, text, texts
 from k8s.objects.names import IMAGE, INJECT, REVISION, SIDECAR_CONTAINER, STATUS
 from k8s.ramp.finding import Code, Finding, Weight, kubectl
 from k8s.ramp.snapshot import Cluster, PodView, name_of, namespace_of
 
 _WEBHOOK_WORD: Final = "ringfence"
+_INJECT_OPTION: Final = "--platform-option=inject="
 _SHOWN_CHARACTERS: Final = 500
 
 
@@ -163,14 +164,26 @@ def image_of(view: PodView) -> str:
 
 
 def current_images(cluster: Cluster) -> dict[str, str]:
-    """The image of each revision of the control plane; revision "" is the one without a name. The injector gives pods
-    the same one, unless the chart says another."""
+    """The image that each control plane puts into pods, by its revision; revision "" is the one without a name. As its
+    own settings have both, which are what it goes by."""
     found = {}
     for one in cluster.kind("Deployment"):
         for container in objects(one, "spec", "template", "spec", "containers"):
-            if "controlplane" in [*texts(container, "command"), *texts(container, "args")]:
-                found[labels(one, "metadata", "labels").get(REVISION, "")] = text(container, "image")
+            words = [*texts(container, "command"), *texts(container, "args")]
+            if "controlplane" in words:
+                settings = _inject_settings(words)
+                found[text(settings, "revision")] = text(settings, "image") or text(container, "image")
     return found
+
+
+def _inject_settings(words: list[str]) -> object:
+    for word in words:
+        if word.startswith(_INJECT_OPTION):
+            try:
+                return json.loads(word.removeprefix(_INJECT_OPTION))
+            except (ValueError, RecursionError):
+                return None
+    return None
 
 
 def newer(cluster: Cluster, view: PodView, images: Mapping[str, str], revision: str | None = None) -> str:

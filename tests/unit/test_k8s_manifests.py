@@ -19,6 +19,8 @@ from k8s.crds.definition import KINDS, plural
 from k8s.inject.settings import read_settings
 from k8s.manifests import render
 from k8s.objects import names
+from k8s.ramp.injected import current_images
+from k8s.ramp.snapshot import Cluster
 
 VALUES: Any = yaml.safe_load((render.CHART / "values.yaml").read_text(encoding="utf-8"))
 SCHEMA: Any = json.loads((render.CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -388,6 +390,10 @@ def test_the_cni_plugin_is_put_onto_nodes_by_an_account_that_may_only_look_at_po
     assert read_settings(option.removeprefix("--platform-option=inject=")).cni
 
 
+def test_day_two_commands_find_the_revision_and_the_sidecars_image() -> None:
+    assert current_images(Cluster(items=tuple(OBJECTS))) == {"": "ringfence:0.1.0"}
+
+
 def test_a_revision_takes_only_namespaces_of_its_own() -> None:
     found = with_helm(VARIANTS["canary"])
     (hooks,) = (item for item in found if item["kind"] == "MutatingWebhookConfiguration")
@@ -397,4 +403,5 @@ def test_a_revision_takes_only_namespaces_of_its_own() -> None:
         assert not selected(webhook["namespaceSelector"], others)
     assert selected(hooks["webhooks"][0]["namespaceSelector"], own)
     assert {item["metadata"]["name"] for item in found if item["kind"] == "Deployment"} == {"ringfence-canary"}
+    assert current_images(Cluster(items=tuple(found))) == {"canary": "ringfence:0.1.0"}
     assert not [item for item in found if item["kind"] == "CustomResourceDefinition"]

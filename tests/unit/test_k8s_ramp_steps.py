@@ -236,8 +236,14 @@ metadata: {name: ringfence, namespace: ringfence-system}
 spec: {template: {spec: {containers: [{name: ringfence, args: [controlplane], image: "ringfence:0.1.0"}]}}}
 ---
 kind: Deployment
-metadata: {name: ringfence-canary, namespace: ringfence-system, labels: {ringfence.io/rev: canary}}
-spec: {template: {spec: {containers: [{name: ringfence, args: [controlplane], image: "ringfence:0.2.0"}]}}}
+metadata: {name: ringfence-canary, namespace: ringfence-system}
+spec:
+  template:
+    spec:
+      containers:
+        - name: ringfence
+          args: [controlplane, '--platform-option=inject={"revision": "canary", "image": "ringfence:0.2.0"}']
+          image: "ringfence@sha256:1"
 ---
 """
 OLD = MESHED.replace("image: s", 'image: "ringfence:0.1.0"')
