@@ -132,7 +132,7 @@ def ramp(
     moment = datetime.fromtimestamp(SystemClock().now(), UTC)
 
     async def work(cluster: Cluster) -> None:
-        snapshot, _ = await read_cluster(cluster, (target,))
+        snapshot = await _read(cluster, (target,))
         if not any(name_of(one) == target for one in snapshot.kind("Namespace")):
             refuse(f"there is no namespace {target[:80]!a} (create it, or name another)")
         here = goal_reached(snapshot, target, _stamp(moment))
@@ -187,7 +187,7 @@ def uninstall(*, apply_it: bool, timeout: int, system_namespace: str, as_json: b
     moment = datetime.fromtimestamp(SystemClock().now(), UTC)
 
     async def work(cluster: Cluster) -> None:
-        snapshot, _ = await read_cluster(cluster, ())
+        snapshot = await _read(cluster, ())
         injected = {view.namespace for view in snapshot.pods if view.is_injected}
         meshed = sorted((snapshot.labelled | injected) - {system_namespace})
         until, now = _stamp(moment + timedelta(days=_OUT_DAYS)), _stamp(moment)
@@ -227,7 +227,7 @@ def upgrade(*, target: str, revision: str | None, apply_it: bool, timeout: int, 
     moment = datetime.fromtimestamp(SystemClock().now(), UTC)
 
     async def work(cluster: Cluster) -> None:
-        snapshot, _ = await read_cluster(cluster, (target,))
+        snapshot = await _read(cluster, (target,))
         held = snapshot.namespace_labels.get(target)
         if held is None or target not in snapshot.labelled:
             raise _No([f"{target[:80]!a} is no namespace of the mesh (bring it in first: ringfence k8s ramp)"])
@@ -309,10 +309,17 @@ def _would_break(seen: Seen) -> list[str]:
     return lines + [f"not known: {one}" for one in seen.unknown]
 
 
+async def _read(cluster: Cluster, namespaces: Sequence[str]) -> Snapshot:
+    snapshot, unread = await read_cluster(cluster, namespaces)
+    for line in unread:
+        click.echo(plain(f"warning: {line}"), err=True)
+    return snapshot
+
+
 async def _seen(
     cluster: Cluster, namespace: str, since: str, system_namespace: str, snapshot: Snapshot | None = None
 ) -> Seen:
-    known = snapshot if snapshot is not None else (await read_cluster(cluster, (namespace,)))[0]
+    known = snapshot if snapshot is not None else await _read(cluster, (namespace,))
     permissive = [
         name
         for name, one in known.services_of.get(namespace, {}).items()

@@ -52,10 +52,23 @@ _READ: Final = (
     _of("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor"),
     _of("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor"),
 )
+# A pod, a label or a posture that was not seen is taken for one that is not there: a namespace would be found clean, or
+# be closed to callers, or be let out of the mesh, by what was not looked at.
+_NEEDED: Final = frozenset(
+    {
+        known.NAMESPACES,
+        known.PODS,
+        known.SERVICES,
+        known.DEPLOYMENTS,
+        known.STATEFUL_SETS,
+        known.DAEMON_SETS,
+        POSTURES,
+    }
+)
 
 
 async def read_cluster(asked: Asked, namespaces: Iterable[str]) -> tuple[Cluster, list[str]]:
-    """What there is, and what could not be read. Raises ClusterError where nothing can."""
+    """What there is, and what could not be read. Raises ClusterError where that is what nothing can be told without."""
     version = await asked.version()
     items: list[Json] = []
     unread = []
@@ -63,6 +76,11 @@ async def read_cluster(asked: Asked, namespaces: Iterable[str]) -> tuple[Cluster
         try:
             items += await asked.objects(resource)
         except ClusterError as error:
+            if resource in _NEEDED:
+                raise ClusterError(
+                    f"{resource.plural} could not be read, and without them nothing can be told: {error} (ask by an "
+                    "account that may list them in all namespaces)"
+                ) from error
             unread.append(f"{resource.plural} could not be read, so nothing is said of them: {error}")
     try:
         gates = gates_of(await asked.text("/metrics", {}, _METRICS_LIMIT_BYTES))

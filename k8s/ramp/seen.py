@@ -12,7 +12,7 @@ from k8s.daytwo.cluster import Cluster, ClusterError, Ran
 from k8s.daytwo.finding_pods import has_sidecar, sidecar_of
 from k8s.daytwo.inside import run_in_each
 from k8s.daytwo.planes import ask_plane, control_planes
-from k8s.objects.lenient import objects, text
+from k8s.objects.lenient import Json, at, objects, text
 from k8s.ramp.breaking import Breaking, from_flows, from_noted, united
 
 _SIDECARS_ASKED: Final = 500
@@ -59,20 +59,22 @@ async def who_would_break(
     argv = ["ringfence", "policy", "why", "--since", since, "--limit", str(_NOTED_ASKED), "--json"]
     known = {(one.caller, one.called) for one in found}
     for place, answer in await run_in_each(cluster, [sidecar_of(one) for one in pods[:_SIDECARS_ASKED]], argv):
-        if isinstance(answer, ClusterError) or answer.status == 2:
+        calls = None if isinstance(answer, ClusterError) else _calls(answer)
+        if calls is None:
             unknown.append(f"{place}: {answer if isinstance(answer, ClusterError) else _last(answer)}")
             continue
         asked += 1
-        found += [one for one in from_noted(_calls(answer)) if (one.caller, one.called) not in known]
+        found += [one for one in from_noted(calls) if (one.caller, one.called) not in known]
     return Seen(breaking=tuple(united(found)), unknown=tuple(unknown), asked=asked)
 
 
-def _calls(answer: Ran) -> list[dict[str, object]]:
+def _calls(answer: Ran) -> list[Json] | None:
+    """The calls that a sidecar noted; None where it did not tell, however its command ended."""
     try:
-        told = json.loads(answer.stdout) if answer.stdout.strip() else {}
+        told = json.loads(answer.stdout) if answer.status in (0, 1) else None  # 1: it noted none
     except ValueError:
-        return []
-    return [dict(one) for one in objects(told, "calls")]
+        return None
+    return objects(told, "calls") if isinstance(at(told, "calls"), list) and not at(told, "silent") else None
 
 
 def _last(answer: Ran) -> str:

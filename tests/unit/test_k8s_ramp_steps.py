@@ -187,6 +187,43 @@ def test_strict_is_refused_while_somebody_cannot_be_asked(away: str) -> None:
     assert "not known: " in result.stderr
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ran(status=1, stderr="Traceback: killed"),
+        ran(status=137),
+        ran("no JSON"),
+        ran("[]"),
+        ran('{"calls": null}'),
+        ran('{"calls": [], "silent": ["no admin socket"]}', status=1),
+    ],
+)
+def test_strict_is_refused_while_a_sidecar_does_not_tell_its_calls(answer: Answer) -> None:
+    world = World(OBSERVED, API, MESHED, POSTURE)
+    world.answers = lambda place, argv: answer if argv[1:3] == ["policy", "why"] else world._answer(place, argv)
+    result = run(world, "ramp", "shop", "--to", "strict", "--apply")
+    assert (result.exit_code, world.changes) == (1, [])
+    assert "not known: shop/api-1-x: " in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["namespaces", "pods", "services", "deployments", "postures"])
+@pytest.mark.parametrize("words", [("ramp", "shop", "--apply"), ("uninstall", "--apply"), ("check", "-n", "shop")])
+def test_nothing_is_done_or_found_clean_by_what_could_not_be_read(kind: str, words: tuple[str, ...]) -> None:
+    world = World(OBSERVED, API, MESHED, POSTURE)
+    world.forbidden.add(kind)
+    result = run(world, *words)
+    assert (result.exit_code, world.changes) == (1, [])
+    assert result.stderr.startswith(f"{kind} could not be read, and without them nothing can be told: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_what_else_could_not_be_read_is_told_before_a_namespace_is_changed() -> None:
+    world = World(NAMESPACE, API, POD)
+    world.forbidden.add("networkpolicies")
+    result = run(world, "ramp", "shop", "--to", "observe")
+    assert (result.exit_code, "warning: networkpolicies could not be read" in result.stderr) == (0, True)
+
+
 def test_strict_goes_through_when_nobody_would_break_and_is_verified() -> None:
     permitted = flow(caller="spiffe://x/ns/shop/sa/web", verdict="permit", reason="")
     world = World(OBSERVED, API, MESHED, POSTURE, flows=[permitted, flow(service="other/api")])
