@@ -62,6 +62,16 @@ class ControlPlaneMetrics:
             "Workloads that callers are told not to choose while another instance is ready.",
             registry=registry,
         )
+        self.workloads_closed = Gauge(
+            f"{_PREFIX}_workloads_closed",
+            "Workloads that refuse everybody and call nobody, as they cannot be told what they should be.",
+            registry=registry,
+        )
+        self.services_left_out = Gauge(
+            f"{_PREFIX}_services_left_out",
+            "Services that not all are told of whom policy lets call them, as it would be more than a sidecar takes.",
+            registry=registry,
+        )
         self.readiness_changes = Counter(
             f"{_PREFIX}_readiness_changes",
             "Revisions that tell callers nothing new but which workloads are ready.",

@@ -33,6 +33,7 @@ from k8s.controller.events import EventTeller, Subject, Told
 from k8s.controller.history import DocumentHistory
 from k8s.controller.leading import Leadership, LeaseSettings
 from k8s.controller.metrics import CopyMetrics, LeftOutMetrics, part_failures
+from k8s.controller.notices import NoticeTeller
 from k8s.controller.offering import JudgedVersions, ReadingMaker, keep_offering
 from k8s.controller.parts import Part, run_parts
 from k8s.controller.peers import PeerCounts, Replica, others
@@ -80,7 +81,7 @@ class KubernetesPlatform:
         self._replica = Replica(pod=os.environ.get("POD_NAME", ""), namespace=options.namespace, lease=options.lease)
         self._others: frozenset[str] | None = None
         self._reading = Settler(clock)
-        self._statuses, self._trust, self._webhooks = (Settler(clock, _SLOW_PACE) for _ in range(3))
+        self._statuses, self._trust, self._webhooks, self._notices = (Settler(clock, _SLOW_PACE) for _ in range(4))
         self._history = Settler(clock, _HISTORY_PACE)
         self._judged = JudgedVersions()
         self._copies = ClusterCopies(
@@ -165,7 +166,9 @@ class KubernetesPlatform:
         host.watch_standings(self._history.stir)
         trust, webhooks = self._trust_keeper(host), self._webhook_keeper(host)
         events = self._events()
-        for settler in (self._reading, self._statuses, self._history, self._trust, self._webhooks):
+        notices = NoticeTeller(self._copies, host, lambda: leadership.leading, events.tell, clock=self._clock)
+        host.watch_standings(self._notices.stir)
+        for settler in (self._reading, self._statuses, self._history, self._trust, self._webhooks, self._notices):
             settler.stir()
         log = self._log.bind("platform")
         parts: dict[str, Part] = {
@@ -189,6 +192,7 @@ class KubernetesPlatform:
             "certificates": signer.run,
             "events": events.run,
             "pods that wait": self._waiting_teller(host, events).run,
+            "notices": lambda: notices.run(self._notices),
             "admission": lambda: self._serve(host, events),
         }
         await run_parts(parts, self._count_failure, log)
@@ -223,7 +227,7 @@ class KubernetesPlatform:
         self._statuses.stir()
 
     def _led_changed(self) -> None:
-        for settler in (self._statuses, self._history, self._webhooks):
+        for settler in (self._statuses, self._history, self._webhooks, self._notices):
             settler.stir()
         for stir in self._led:
             stir()

@@ -65,6 +65,17 @@ class SidecarStanding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What the owner of a service should know, with the mend. ``service``: its full name; ``instance``: of one of its
+    workloads, empty where it is about all of them; ``reason``: a word, such as ``LeftOut``; ``message``: one line."""
+
+    service: str
+    instance: str = ""
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerCertificate:
     """A certificate of the mesh's own authority for a server of the platform: chain (leaf first) and key, PEM."""
 
@@ -121,8 +132,11 @@ class Host(Protocol):
     def sidecars(self) -> Mapping[tuple[SpiffeId, str], SidecarStanding]:
         """By identity and instance, of every workload of the reading in force."""
 
+    def notices(self) -> Sequence[Notice]:
+        """What owners of services should be told now, of what is in force."""
+
     def watch_standings(self, changed: Callable[[], None]) -> None:
-        """Have ``changed`` called, in the loop, whenever a standing may be another."""
+        """Have ``changed`` called, in the loop, whenever a standing or a notice may be another."""
 
     async def server_certificate(self, dns_names: Sequence[str], lifetime_seconds: int) -> ServerCertificate:
         """One of the mesh's authority, chaining to ``trust_bundle``. Raises OSError where it cannot be issued now."""

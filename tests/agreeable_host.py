@@ -8,7 +8,7 @@ from typing import Any
 
 import trustme
 
-from ringfence.platform import DocumentStanding, Reading, ServerCertificate, SidecarStanding
+from ringfence.platform import DocumentStanding, Notice, Reading, ServerCertificate, SidecarStanding
 from ringfence.policy.problems import Problem
 from ringfence.spiffe import SpiffeId, TrustBundle, TrustDomain
 
@@ -22,6 +22,7 @@ class AgreeableHost:
         self.readings: list[Reading] = []
         self.said: dict[str, DocumentStanding] = {}
         self.beside: dict[tuple[SpiffeId, str], SidecarStanding] = {}
+        self.noticed: list[Notice] = []
         self._watchers: list[Callable[[], None]] = []
 
     @property
@@ -45,6 +46,9 @@ class AgreeableHost:
 
     def sidecars(self) -> Mapping[tuple[SpiffeId, str], SidecarStanding]:
         return self.beside
+
+    def notices(self) -> Sequence[Notice]:
+        return self.noticed
 
     def stir(self) -> None:
         """A standing is another by now."""

@@ -11,10 +11,9 @@ from typing import Final
 
 import grpc
 
+from controlplane.push.snapshots import SNAPSHOT_LIMIT_BYTES
 from ringfence.kit.addresses import SocketAddress
 
-# Sidecars are ready to receive as much.
-SNAPSHOT_LIMIT_BYTES: Final = 16 << 20
 _REQUEST_LIMIT_BYTES: Final = 64 << 10
 _METADATA_LIMIT_BYTES: Final = 8 << 10
 

@@ -22,6 +22,7 @@ from ringfence.platform import (
     CertificateWish,
     DocumentStanding,
     GrantedCertificate,
+    Notice,
     Reading,
     ServerCertificate,
     SidecarStanding,
@@ -212,8 +213,12 @@ class PlatformHost:
             for key, sessions in self._distributor.sessions().items()
         }
 
+    def notices(self) -> Sequence[Notice]:
+        """What owners of services should know of what is in force."""
+        return self._force.notices
+
     def watch_standings(self, changed: Callable[[], None]) -> None:
-        """Have ``changed`` called whenever a standing may be another."""
+        """Have ``changed`` called whenever a standing or a notice may be another."""
         self._watchers.append(changed)
 
     async def server_certificate(self, dns_names: Sequence[str], lifetime_seconds: int) -> ServerCertificate:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controlplane.control.servers import SNAPSHOT_LIMIT_BYTES
 from controlplane.intake.configuration import Configuration
+from controlplane.intake.notices import CLOSED, LEFT_OUT, notices_of
 from controlplane.metrics import ControlPlaneMetrics
 from controlplane.push.digests import Digests
 from controlplane.push.distributor import Distributor
@@ -19,12 +19,13 @@ from controlplane.push.ledger_file import LedgerFile
 from controlplane.push.readiness import Callers, ReadinessBoard, Verdict
 from controlplane.push.revisions import Catalog, Ledger, advance, amend, resumed, settled
 from controlplane.push.sending import Sendable
-from controlplane.push.snapshots import Built, Inputs, build, build_snapshots
+from controlplane.push.snapshots import SNAPSHOT_LIMIT_BYTES, Built, Inputs, build, build_snapshots
 from controlplane.push.workload_key import WorkloadKey
 from controlplane.tokens.keeper import KeyKeeper
 from controlplane.tokens.needs import with_needs
 from ringfence.kit.clock import Clock
 from ringfence.kit.log import Logger
+from ringfence.platform import Notice
 from ringfence.policy.problems import Problem
 from ringfence.snapshot import Snapshot
 from ringfence.spiffe import TrustBundle
@@ -93,6 +94,8 @@ class Force:
         self.held: Configuration | None = None
         self.held_since = 0.0
         """When it was put in force by this process, in Unix seconds."""
+        self.notices: tuple[Notice, ...] = ()
+        """What owners of services should know of what is in force."""
 
     @property
     def catalog(self) -> Catalog:
@@ -119,8 +122,8 @@ class Force:
             mend = "give it fewer upstreams, rules or callers"
             problems = tuple(_at_head(configuration, text, mend) for text in unsendable.values())
             return Outcome(problems=problems)
+        notices = notices_of(built.left_out, unsendable, contents)
         if unsendable:
-            self._log.error("workloads closed, as they cannot be told", problems=list(unsendable.values())[:_LOGGED])
             # From now on also where readiness alone changes.
             contents = {**contents, **{key: _closed(contents[key]) for key in unsendable}}
             callers = await asyncio.to_thread(Callers.index, contents)
@@ -136,6 +139,9 @@ class Force:
         self._built, self._callers, self._not_ready = built, callers, not_ready
         self._readiness.keep(contents)
         self._metrics.workloads_not_ready.set(len(not_ready))
+        self._metrics.workloads_closed.set(len(unsendable))
+        self._metrics.services_left_out.set(len(built.left_out))
+        self._take_notice(notices)
         changed = self._publish(configuration, ledger, catalog, mended=mended)
         if self._keys is not None:
             needs = configuration.issuer_needs
@@ -151,6 +157,7 @@ class Force:
             bundles=tuple(self._bundles()),
             routes=configuration.routes,
             pruned=self._isolation is not None,
+            limit_bytes=SNAPSHOT_LIMIT_BYTES,
         )
         return build(inputs, self._built)
 
@@ -163,6 +170,17 @@ class Force:
             key: replace(snapshot, shadow=beside[key].policy) if key in beside else snapshot
             for key, snapshot in contents.items()
         }
+
+    def _take_notice(self, notices: tuple[Notice, ...]) -> None:
+        """Log what was not told before."""
+        new = [one for one in notices if one not in self.notices]
+        self.notices = notices
+        closed = [one.message for one in new if one.reason == CLOSED]
+        if closed:
+            self._log.error("workloads closed, as they cannot be told", problems=closed[:_LOGGED])
+        left = [one.message for one in new if one.reason == LEFT_OUT]
+        if left:
+            self._log.warning("services left out of what callers are told", problems=left[:_LOGGED])
 
     async def show_readiness(self) -> bool:
         """Tell callers which workloads can serve now; False when the revision that it needs cannot be recorded."""

@@ -7,11 +7,13 @@ Denylists, conditions and words about requests are not looked at: too many is a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from controlplane.push.upstreams import Called
+from controlplane.push.weights import Weights
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.mesh import Mesh, ServicePort, UpstreamReference
 from ringfence.policy.bound import BoundPolicy, Policies
@@ -38,21 +40,50 @@ class _Callee:
     """Its own policy, and those of services that share workloads with it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A service that some who may call it are not told of: ``callers`` of them. It has ``ports``, and telling one of
+    them takes up to ``told_bytes``."""
+
+    ports: int
+    told_bytes: int
+    callers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """``left``: the numbers of services for which there was no room."""
+
+    called: tuple[Called, ...]
+    left: tuple[int, ...] = ()
+
+
 class Reach:
     """Whom each identity of one mesh may call, in the order of names; the app's own calls are intercepted."""
 
-    __slots__ = ("_answers", "_called", "_callees", "_index", "_named", "_own", "_trust_domain")
+    __slots__ = (
+        *("_answers", "_called", "_callees", "_index", "_least", "_left", "_named", "_numbers", "_own"),
+        *("_trust_domain", "_weigh", "_weights"),
+    )
 
-    def __init__(self, mesh: Mesh, policies: Policies, before: Reach | None = None) -> None:
-        """``before``: taken over where nothing that matters here differs."""
+    def __init__(
+        self, mesh: Mesh, policies: Policies, weights: Weights, least_bytes: int, before: Reach | None = None
+    ) -> None:
+        """``before``: taken over where nothing that matters here differs. ``least_bytes``: nearly everybody has more
+        room than this; while the whole mesh fits into it, what services weigh makes no difference to these."""
         self._trust_domain = mesh.trust_domain
         self._callees = _callees(mesh, policies)
+        self._weights = weights
+        self._least = least_bytes
+        self._answers: dict[tuple[SpiffeId, str, int], _Answer] = {}
         if before is not None and before._callees == self._callees and before._trust_domain == self._trust_domain:
             self._index: CallerIndex = before._index
             self._named: list[set[int]] = before._named
-            self._answers: dict[tuple[SpiffeId, str], tuple[Called, ...]] = before._answers
+            self._numbers: dict[SpiffeId, frozenset[int]] = before._numbers
+            if self._roomy and before._roomy:
+                self._answers = before._answers
         else:
-            self._index, self._named, self._answers = CallerIndex(mesh.trust_domain), [], {}
+            self._index, self._named, self._numbers = CallerIndex(mesh.trust_domain), [], {}
             self._fill()
         self._own: dict[str, list[int]] = {}
         for number, callee in enumerate(self._callees):
@@ -60,6 +91,12 @@ class Reach:
         ports = [(callee.full_name, callee.ports) for callee in self._callees]
         known: _CalledMemory | None = before._called if before is not None else None
         self._called: _CalledMemory = known if known is not None and known.ports == ports else _CalledMemory(ports)
+        self._weigh = [weights.of(callee.full_name) for callee in self._callees]
+        self._left: Counter[int] = Counter()
+
+    @property
+    def _roomy(self) -> bool:
+        return self._weights.total_bytes <= self._least
 
     def _fill(self) -> None:
         """Many services name the same callers: each of these is looked for once."""
@@ -71,22 +108,41 @@ class Reach:
             self._index.add(callers, position)
             self._named.append(numbers)
 
-    def of(self, spiffe_id: SpiffeId, namespace: str) -> tuple[Called, ...]:
+    def of(self, spiffe_id: SpiffeId, namespace: str, room_bytes: int) -> tuple[Called, ...]:
         """What a workload may call; the very same value for all who may call the same. At most as many as a sidecar
-        takes, those of its own namespace first."""
-        found = self._answers.get((spiffe_id, namespace))
+        takes and as have room, those of its own namespace first."""
+        # Less room is nobody's but its own, and while there is plenty how much makes no difference.
+        room = min(room_bytes, self._least) if self._roomy else room_bytes
+        found = self._answers.get((spiffe_id, namespace, room))
+        if found is None:
+            own = tuple(self._own.get(namespace, ()))
+            found = self._called.of(own, self._named_by(spiffe_id), self._weigh, room)
+            self._answers[spiffe_id, namespace, room] = found
+        self._left.update(found.left)
+        return found.called
+
+    def _named_by(self, spiffe_id: SpiffeId) -> frozenset[int]:
+        found = self._numbers.get(spiffe_id)
         if found is None:
             named = self._index.named(spiffe_id)
-            numbers: set[int] = set()
-            for position in named.always | named.narrowed:
-                numbers |= self._named[position]
-            found = self._called.of(tuple(self._own.get(namespace, ())), numbers)
-            self._answers[spiffe_id, namespace] = found
+            found = frozenset().union(*(self._named[position] for position in named.always | named.narrowed))
+            self._numbers[spiffe_id] = found
         return found
+
+    def left_out(self) -> Mapping[str, LeftOut]:
+        """By full name, the services that some of those asked for are not told of."""
+        return {
+            callee.full_name: LeftOut(
+                ports=len(callee.ports), told_bytes=self._weights.of(callee.full_name), callers=callers
+            )
+            for number, callers in sorted(self._left.items())
+            for callee in (self._callees[number],)
+        }
 
 
 class _CalledMemory:
-    """Services and their ports as references, and what was made of these; it depends on no policy."""
+    """Services and their ports as references, and what was made of these; it depends on no policy, and on nobody's
+    size."""
 
     __slots__ = ("_made", "_references", "ports")
 
@@ -101,34 +157,60 @@ class _CalledMemory:
         ]
         self._made: dict[tuple[int, ...], tuple[Called, ...]] = {}
 
-    def of(self, own: tuple[int, ...], others: set[int]) -> tuple[Called, ...]:
-        """Those of these services; of too many ``own`` ones first."""
+    def of(self, own: tuple[int, ...], others: frozenset[int], weights: Sequence[int], room_bytes: int) -> _Answer:
+        """Those of these services for which there is room; of too many ``own`` ones first. ``weights``: bytes of
+        each."""
+        every = others.union(own)
+        left = UPSTREAM_LIMIT - sum(len(self._references[number]) for number in every)
+        left_bytes = room_bytes - sum(weights[number] for number in every)
+        if left >= 0 and left_bytes >= 0:
+            return _Answer(called=self._told(every))
+        left, left_bytes = UPSTREAM_LIMIT, room_bytes
         kept: list[int] = []
-        left = UPSTREAM_LIMIT
-        for number in (*own, *self._fair(others.difference(own))):
-            if len(self._references[number]) > left:
+        out: list[int] = []
+        # A port takes as much of the one limit as these bytes do of the other.
+        shares = _Shares(weights=weights, port_bytes=max(room_bytes // UPSTREAM_LIMIT, 1))
+        for number in (*self._fair(own, shares), *self._fair(others.difference(own), shares)):
+            if len(self._references[number]) > left or weights[number] > left_bytes:
+                out.append(number)
                 continue  # one with a thousand ports is no reason to leave out the rest
             left -= len(self._references[number])
+            left_bytes -= weights[number]
             kept.append(number)
-        numbers = tuple(sorted(kept))
-        found = self._made.get(numbers)
+        return _Answer(called=self._told(kept), left=tuple(sorted(out)))
+
+    def _told(self, numbers: Iterable[int]) -> tuple[Called, ...]:
+        key = tuple(sorted(numbers))
+        found = self._made.get(key)
         if found is None:
             if len(self._made) >= _MADE_LIMIT:
                 self._made.clear()
-            found = tuple(one for number in numbers for one in self._references[number])
-            self._made[numbers] = found
+            found = tuple(one for number in key for one in self._references[number])
+            self._made[key] = found
         return found
 
-    def _fair(self, numbers: Iterable[int]) -> Iterable[int]:
-        """From each namespace as many ports as from another: who lets everybody into a thousand of them takes nobody's
-        place."""
+    def _fair(self, numbers: Iterable[int], shares: _Shares) -> Iterable[int]:
+        """From each namespace as much as from another, its smallest services first: who lets everybody into a thousand
+        of them, or into one with a thousand pods, takes nobody's place."""
         ranks: dict[str, int] = {}
         found: list[tuple[int, int]] = []
-        for number in sorted(numbers):
+        costs = {number: shares.of(number, len(self._references[number])) for number in numbers}
+        for number in sorted(costs, key=lambda one: (costs[one], one)):
             namespace = self.ports[number][0].partition("/")[0]
-            ranks[namespace] = rank = ranks.get(namespace, 0) + len(self._references[number])
+            ranks[namespace] = rank = ranks.get(namespace, 0) + costs[number]
             found.append((rank, number))
         return (number for _, number in sorted(found))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shares:
+    """What services take of whichever limit they take more of, in bytes."""
+
+    weights: Sequence[int]
+    port_bytes: int
+
+    def of(self, number: int, ports: int) -> int:
+        return max(self.weights[number], ports * self.port_bytes)
 
 
 def _callees(mesh: Mesh, policies: Policies) -> tuple[_Callee, ...]:

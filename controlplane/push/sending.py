@@ -19,8 +19,8 @@ from ringfence.snapshot import Snapshot
 from ringfence.wire.convert import UPSTREAM_LIMIT, WireError, check_upstreams, snapshot_from_wire, snapshot_to_wire
 from ringfence.wire.fields import check_unique
 
-_FRAME_BYTES: Final = 1024
-_NOT_READY_BYTES: Final = 8  # what an endpoint that is not ready costs beyond one that is: a field, longer lengths
+FRAME_BYTES: Final = 1024
+NOT_READY_BYTES: Final = 8  # what an endpoint that is not ready costs beyond one that is: a field, longer lengths
 
 
 class Sendable:
@@ -54,8 +54,8 @@ class Sendable:
             except WireError as error:
                 found[workload] = f"what {name} must be told would be refused by its sidecar: {error}"
                 continue
-            unready = _NOT_READY_BYTES * sum(len(upstream.endpoints) for upstream in snapshot.upstreams)
-            if size + unready > self._limit_bytes - _FRAME_BYTES:
+            unready = NOT_READY_BYTES * sum(len(upstream.endpoints) for upstream in snapshot.upstreams)
+            if size + unready > self._limit_bytes - FRAME_BYTES:
                 found[workload] = f"what {name} must be told is larger than {self._limit_bytes} bytes"
         return found
 

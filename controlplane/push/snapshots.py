@@ -9,14 +9,15 @@ see at a glance what did not change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, TypeVar
 
 from controlplane.push.merging import Share, unite
-from controlplane.push.pruning import Reach
+from controlplane.push.pruning import LeftOut, Reach
 from controlplane.push.upstreams import Called, UpstreamMaker, order
+from controlplane.push.weights import Rooms, Weights
 from controlplane.push.workload_key import WorkloadKey
 from controlplane.push.workloads import Standing, workload_of
 from ringfence.mesh import Instance, Mesh, Service
@@ -29,6 +30,8 @@ from ringfence.spiffe import TrustBundle
 T = TypeVar("T")
 L = TypeVar("L", Allowlist, Denylist)
 
+SNAPSHOT_LIMIT_BYTES: Final = 16 << 20
+"""Of one snapshot as a message: no sidecar takes more."""
 _NOBODY: Final = BoundPolicy()
 _NO_ROUTES: Final[Mapping[int, PortRoute]] = MappingProxyType({})
 
@@ -39,7 +42,8 @@ class Inputs:
 
     ``policies`` are bound: full service name -> what decides about its calls; a service that is not in it is protected
     by nothing and so refuses everybody. ``routes``, bound as well: how callers reach it, and what it takes of them.
-    ``pruned``: workloads are told what policy could let them call, and not what the mesh says that they call.
+    ``pruned``: workloads are told what policy could let them call, and not what the mesh says that they call; then at
+    most as much as leaves a snapshot within ``limit_bytes``.
     """
 
     mesh: Mesh
@@ -47,6 +51,7 @@ class Inputs:
     bundles: tuple[TrustBundle, ...]
     routes: Routes = field(default_factory=lambda: MappingProxyType({}))
     pruned: bool = False
+    limit_bytes: int = SNAPSHOT_LIMIT_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,6 +62,10 @@ class _Made:
     routes: tuple[Mapping[int, PortRoute], ...]
     shares: tuple[Share, ...]
     bound: BoundPolicy
+    without: Snapshot
+    """The snapshot but for whom the workload calls."""
+    room_bytes: int
+    """What there is for these."""
     snapshot: Snapshot
 
 
@@ -67,7 +76,11 @@ class Built:
     contents: Mapping[WorkloadKey, Snapshot] = field(default_factory=dict)
     made: Mapping[WorkloadKey, _Made] = field(default_factory=dict)
     upstreams: UpstreamMaker | None = None
+    weights: Weights | None = None
+    rooms: Rooms | None = None
     reach: Reach | None = None
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    """By full name, the services of which not all are told that policy could let call them."""
     bundles: tuple[TrustBundle, ...] = ()
 
 
@@ -76,20 +89,21 @@ def build(inputs: Inputs, before: Built) -> Built:
     workloads: dict[WorkloadKey, list[Standing]] = {}
     for service, instance in inputs.mesh.workloads:
         workloads.setdefault(WorkloadKey(service.identity_of(instance), instance.name), []).append((service, instance))
-    upstreams = UpstreamMaker(inputs.mesh, inputs.routes, before.upstreams)
-    reach = Reach(inputs.mesh, inputs.policies, before.reach) if inputs.pruned else None
     bundles = _same(tuple(sorted(inputs.bundles, key=lambda bundle: bundle.trust_domain.name)), before.bundles)
+    around = _around(inputs, before)
     made: dict[WorkloadKey, _Made] = {}
     for key, standing in workloads.items():
         if len(standing) > 1:
             standing.sort(key=lambda one: one[0].full_name)
-        called = _pruned(key, standing, reach) if reach is not None else _called(standing)
-        made[key] = _make(key, tuple(standing), inputs, before.made.get(key), (upstreams, called, bundles))
+        made[key] = _make(key, tuple(standing), inputs, before.made.get(key), (around, bundles))
     return Built(
         contents={key: one.snapshot for key, one in made.items()},
         made=made,
-        upstreams=upstreams,
-        reach=reach,
+        upstreams=around.maker,
+        weights=around.weights,
+        rooms=around.rooms,
+        reach=around.reach,
+        left_out=around.reach.left_out() if around.reach is not None else {},
         bundles=bundles,
     )
 
@@ -107,13 +121,40 @@ def build_snapshots(
     return dict(build(inputs, Built()).contents)
 
 
-_Around = tuple[UpstreamMaker, tuple[Called, ...], tuple[TrustBundle, ...]]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Around:
+    """What all workloads are told from. ``reach``: None where the mesh says who calls whom."""
+
+    maker: UpstreamMaker
+    weights: Weights | None = None
+    rooms: Rooms | None = None
+    reach: Reach | None = None
+
+    def called(self, key: WorkloadKey, standing: Sequence[Standing], room_bytes: int) -> tuple[Called, ...]:
+        """Whom one workload calls."""
+        if self.reach is None:
+            return _called(standing)
+        return self.reach.of(key.spiffe_id, standing[0][0].namespace, room_bytes)
+
+
+def _around(inputs: Inputs, before: Built) -> _Around:
+    maker = UpstreamMaker(inputs.mesh, inputs.routes, before.upstreams)
+    if not inputs.pruned:
+        return _Around(maker=maker)
+    weights = Weights(inputs.mesh, inputs.routes, before.weights)
+    rooms = Rooms(inputs.limit_bytes, before.rooms)
+    reach = Reach(inputs.mesh, inputs.policies, weights, rooms.least_bytes, before.reach)
+    return _Around(maker=maker, weights=weights, rooms=rooms, reach=reach)
 
 
 def _make(
-    key: WorkloadKey, standing: tuple[Standing, ...], inputs: Inputs, before: _Made | None, around: _Around
+    key: WorkloadKey,
+    standing: tuple[Standing, ...],
+    inputs: Inputs,
+    before: _Made | None,
+    around: tuple[_Around, tuple[TrustBundle, ...]],
 ) -> _Made:
-    maker, called, bundles = around
+    told, bundles = around
     routes = tuple(inputs.routes.get(service.full_name, _NO_ROUTES) for service, _ in standing)
     shares = tuple(_share(service, instance, inputs.policies) for service, instance in standing)
     bound = before.bound if before is not None and before.shares == shares else unite(shares)
@@ -123,19 +164,18 @@ def _make(
     else:
         workload = _same(workload_of(key, standing, inputs.routes), held.workload if held is not None else None)
     egress = _same(_egress(standing, bound), held.egress if held is not None else None)
-    upstreams = maker.make(called)
-    if held is None or not (
+    without = before.without if before is not None else None
+    if without is None or not (
         before is not None
         and before.bound is bound
-        and held.workload is workload
-        and held.egress is egress
-        and held.upstreams is upstreams
-        and held.bundles == bundles
+        and without.workload is workload
+        and without.egress is egress
+        and without.bundles == bundles
     ):
-        held = Snapshot(
+        without = Snapshot(
             revision=1,
             workload=workload,
-            upstreams=upstreams,
+            upstreams=(),
             allowlists=_ordered(bound.policy.allowlists),
             bundles=bundles,
             egress=egress,
@@ -144,7 +184,21 @@ def _make(
             shadow=bound.shadow,
             token_issuers=bound.issuers,
         )
-    return _Made(standing=standing, routes=routes, shares=shares, bound=bound, snapshot=held)
+    room_bytes = before.room_bytes if before is not None else 0
+    if told.rooms is not None and (before is None or before.without is not without):
+        room_bytes = told.rooms.beside(without, bound)
+    upstreams = told.maker.make(told.called(key, standing, room_bytes))
+    if held is None or before is None or before.without is not without or held.upstreams is not upstreams:
+        held = replace(without, upstreams=upstreams)
+    return _Made(
+        standing=standing,
+        routes=routes,
+        shares=shares,
+        bound=bound,
+        without=without,
+        room_bytes=room_bytes,
+        snapshot=held,
+    )
 
 
 def _ordered(lists: tuple[L, ...]) -> tuple[L, ...]:
@@ -175,8 +229,3 @@ def _called(standing: Iterable[Standing]) -> tuple[Called, ...]:
         one: None for service, instance in standing for one in zip(service.upstreams, instance.listens, strict=True)
     }
     return tuple(sorted(called, key=order))
-
-
-def _pruned(key: WorkloadKey, standing: Iterable[Standing], reach: Reach) -> tuple[Called, ...]:
-    namespace = next(service.namespace for service, _ in standing)
-    return reach.of(key.spiffe_id, namespace)

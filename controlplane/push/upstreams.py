@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from ringfence.kit.addresses import SocketAddress
 from ringfence.mesh import DirectService, Mesh, Service, UpstreamReference
-from ringfence.routing.bind import Routes
+from ringfence.routing.bind import PortRoute, Routes
 from ringfence.snapshot import Endpoint, Protocol, Transport, Upstream
 from ringfence.wire.convert import ENDPOINT_LIMIT
 
 Called = tuple[UpstreamReference, SocketAddress | None]
 """What a workload calls, and where its sidecar listens for that; None: nowhere, the app's own calls are intercepted."""
 
+NO_ROUTES: Final[Mapping[int, PortRoute]] = MappingProxyType({})
+"""Of a service of which no document says how it is reached."""
 _SEEN_LIMIT: Final = 20_000  # while the mesh stays the same policies may change, and with them who may call the same
 
 
@@ -85,25 +88,7 @@ class UpstreamMaker:
     def _upstream(self, reference: UpstreamReference, listen: SocketAddress | None) -> Upstream:
         target = self._services[reference.service]
         endpoints = self._endpoints_of(target, reference.port)
-        pinned = isinstance(target, Service) and target.pinned
-        own = sorted({endpoint.address for endpoint in endpoints}) if not pinned else []
-        routes = self._routes.get(reference.service, {})
-        held = next((routes[port] for port in _ports_behind(target, reference.port) if port in routes), None)
-        route = held.route if held is not None else None
-        # Of two ports with one behind them, one may be opaque, where no sidecar takes words about requests.
-        if route is not None and route.speaks_http and reference.protocol is Protocol.TCP:
-            route = None
-        return Upstream(
-            service=target.name,
-            namespace=target.namespace,
-            port=reference.port,
-            protocol=reference.protocol,
-            listen_host=listen.host if listen is not None else "",
-            listen_port=listen.port if listen is not None else 0,
-            endpoints=endpoints,
-            addresses=tuple(dict.fromkeys((*own, *sorted(target.virtual_addresses)))),
-            route=route,
-        )
+        return upstream_of(target, reference, listen, self._routes.get(reference.service, NO_ROUTES), endpoints)
 
     def _endpoints_of(self, target: Service | DirectService, port: int) -> tuple[Endpoint, ...]:
         key = (target.full_name, port)
@@ -112,6 +97,35 @@ class UpstreamMaker:
             made = _direct(target, port) if isinstance(target, DirectService) else _tunnelled(target, port)
             found = self._endpoints[key] = made
         return found
+
+
+def upstream_of(
+    target: Service | DirectService,
+    reference: UpstreamReference,
+    listen: SocketAddress | None,
+    routes: Mapping[int, PortRoute],
+    endpoints: tuple[Endpoint, ...],
+) -> Upstream:
+    """How one caller is told a port of ``target``; ``routes``: those of the service."""
+    pinned = isinstance(target, Service) and target.pinned
+    own = sorted({endpoint.address for endpoint in endpoints}) if not pinned else []
+    behind = _ports_behind(target, reference.port) if routes else ()
+    held = next((routes[port] for port in behind if port in routes), None)
+    route = held.route if held is not None else None
+    # Of two ports with one behind them, one may be opaque, where no sidecar takes words about requests.
+    if route is not None and route.speaks_http and reference.protocol is Protocol.TCP:
+        route = None
+    return Upstream(
+        service=target.name,
+        namespace=target.namespace,
+        port=reference.port,
+        protocol=reference.protocol,
+        listen_host=listen.host if listen is not None else "",
+        listen_port=listen.port if listen is not None else 0,
+        endpoints=endpoints,
+        addresses=tuple(dict.fromkeys((*own, *sorted(target.virtual_addresses)))),
+        route=route,
+    )
 
 
 def _alike(one: Upstream, other: Upstream) -> bool:

@@ -30,6 +30,7 @@ class Service:
 
     namespace: str
     name: str
+    uid: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     selector: Mapping[str, str] = field(default_factory=dict)
@@ -65,6 +66,7 @@ def read_service(document: JsonObject) -> Service:
     return Service(
         namespace=text(metadata, "namespace", "metadata"),
         name=text(metadata, "name", "metadata"),
+        uid=text(metadata, "uid", "metadata"),
         labels=texts(metadata, "labels", "metadata"),
         annotations=texts(metadata, "annotations", "metadata"),
         selector={} if is_name else texts(spec, "selector", "spec"),

@@ -91,6 +91,11 @@ def snapshot_to_wire(snapshot: Snapshot) -> control_pb2.Snapshot:
     )
 
 
+def upstream_bytes(upstream: Upstream) -> int:
+    """How long ``upstream`` is in a message for a snapshot."""
+    return control_pb2.Snapshot(upstreams=[_upstream_to_wire(upstream)]).ByteSize()
+
+
 def _workload_to_wire(workload: Workload) -> control_pb2.Workload:
     return control_pb2.Workload(
         service=workload.service,
