@@ -7,11 +7,16 @@ from ringfence.snapshot import Snapshot
 
 
 def policy_shown(snapshot: Snapshot | None) -> dict[str, object]:
-    """The lists in force and in the shadow, until when the workload only observes, and whose tokens it believes."""
+    """The lists in force and in the shadow, until when the workload only observes, what its ports let in, and whose
+    tokens it believes."""
     if snapshot is None:
-        return {**_listed(PolicySet()), "shadow": None, "token_issuers": []}
+        return {**_listed(PolicySet()), "ports": [], "shadow": None, "token_issuers": []}
     return {
         **_listed(snapshot.policy),
+        "ports": [
+            {"port": one.port, "protocol": one.protocol.value, "mode": one.mode.value}
+            for one in snapshot.workload.ports
+        ],
         "shadow": _listed(snapshot.shadow) if snapshot.shadow is not None else None,
         "token_issuers": [_issuer(issuer) for issuer in snapshot.token_issuers],
     }

@@ -77,15 +77,15 @@ class Doer:
         return rollout_waits_for(await self._cluster.get(step.resource, step.name, step.namespace))
 
     async def _settled(self, step: Step) -> str:
-        """Which sidecars that run do not say yet that they observe, or that they do not. Asked of each itself, since
-        what matters is what it does."""
+        """Which sidecars that run do not say yet that they let through, or that they do not. Asked of each itself,
+        since what matters is what it does."""
         pods = [
             one
             for one in await self._cluster.objects(PODS, step.namespace)
             if has_sidecar(one) and text(one, "status", "phase") == "Running" and not _leaves(one)
         ]
         answers = await run_in_each(self._cluster, [sidecar_of(one) for one in pods], ["ringfence", "proxy", "config"])
-        behind = [place.pod for place, answer in answers if _observes(answer) is not step.observed]
+        behind = [place.pod for place, answer in answers if not _follows(answer, step.observed)]
         return f"{len(behind)} of {len(pods)} wait, such as {', '.join(sorted(behind)[:5])}" if behind else ""
 
     async def _verified(self, step: Step) -> str:
@@ -111,15 +111,19 @@ def _leaves(pod: Json) -> bool:
     return bool(text(pod, "metadata", "deletionTimestamp"))
 
 
-def _observes(answer: Ran | ClusterError) -> bool | None:
-    """Whether a sidecar only observes now; None where it does not tell."""
+def _follows(answer: Ran | ClusterError, observed: bool) -> bool:
+    """Whether a sidecar lets calls pass and plaintext in, or no longer observes. What is said of a namespace and what a
+    document says come to it apart from each other."""
     if isinstance(answer, ClusterError) or answer.status:
-        return None
+        return False
     try:
         told = json.loads(answer.stdout)
     except ValueError:
-        return None
-    return bool(at(told, "observe_until")) if isinstance(told, dict) else None
+        return False
+    if not isinstance(told, dict) or bool(at(told, "observe_until")) is not observed:
+        return False
+    # One of an earlier version tells no ports.
+    return not observed or all(text(port, "mode") == "permissive" for port in objects(told, "ports"))
 
 
 def rollout_waits_for(workload: Json) -> str:

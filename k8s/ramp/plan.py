@@ -196,6 +196,23 @@ def by_hand(cluster: Cluster, namespace: str, *, inject: bool) -> list[str]:
     ]
 
 
+def kept_strict(cluster: Cluster, namespace: str) -> list[str]:
+    """Services and workloads that let no plaintext in whatever their namespace says, so that callers whose sidecars
+    went first would be refused."""
+    found = [
+        f"Service {namespace}/{name}"
+        for name, one in sorted(cluster.services_of.get(namespace, {}).items())
+        if labels(one, "metadata", "annotations").get(MODE) == "strict"
+        and any(view.is_injected for view in cluster.backing(one))
+    ]
+    found += [
+        view.owner
+        for view in cluster.owners(cluster.pods_of.get(namespace, ())).values()
+        if view.is_injected and view.annotations.get(MODE) == "strict"
+    ]
+    return [f"{one} refuses plaintext by an annotation of its own (take {MODE} off it first)" for one in found]
+
+
 def _workloads(cluster: Cluster, namespace: str) -> Iterator[PodView]:
     """One pod of each that a rollout can replace."""
     views = [one for one in cluster.pods_of.get(namespace, ()) if not one.is_template and not one.host_network]

@@ -30,6 +30,7 @@ from k8s.ramp.plan import (
     into_observe,
     into_revision,
     into_strict,
+    kept_strict,
     let_through,
     out_of_mesh,
 )
@@ -139,6 +140,8 @@ def ramp(
         there = Goal(goal) if goal is not None else Goal.STRICT if here is not Goal.OUT else Goal.OBSERVE
         warnings: list[str] = []
         if there is Goal.OUT:
+            if strict := kept_strict(snapshot, target):
+                raise _No(strict)
             until = _stamp(moment + timedelta(days=_OUT_DAYS))
             steps = [
                 *let_through(target, until),
@@ -190,6 +193,8 @@ def uninstall(*, apply_it: bool, timeout: int, system_namespace: str, as_json: b
         snapshot = await _read(cluster, ())
         injected = {view.namespace for view in snapshot.pods if view.is_injected}
         meshed = sorted((snapshot.labelled | injected) - {system_namespace})
+        if strict := [line for name in meshed for line in kept_strict(snapshot, name)]:
+            raise _No(strict)
         until, now = _stamp(moment + timedelta(days=_OUT_DAYS)), _stamp(moment)
         steps = [step for name in meshed for step in let_through(name, until)]
         steps += [step for name in meshed for step in out_of_mesh(snapshot, name, now)]

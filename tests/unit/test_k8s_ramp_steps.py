@@ -249,6 +249,44 @@ def test_sidecars_that_do_not_follow_end_it_before_any_pod_is_replaced() -> None
     assert ("Deployment", "api") not in world.done()
 
 
+def test_a_sidecar_that_still_refuses_plaintext_ends_it_before_any_pod_is_replaced() -> None:
+    world = World(OBSERVED, API, MESHED)
+    modes = [{"port": 8080, "mode": "permissive"}, {"port": 9090, "mode": "strict"}]
+    world.answers = lambda place, argv: (
+        ran(json.dumps({"observe_until": 9e9, "ports": modes}))
+        if argv[1:3] == ["proxy", "config"]
+        else world._answer(place, argv)
+    )
+    result = run(world, "uninstall", "--apply", "--timeout", "1")
+    assert (result.exit_code, "1 of 1 wait, such as api-1-x" in result.stderr) == (1, True)
+    assert ("Deployment", "api") not in world.done()
+    modes[1]["mode"] = "permissive"
+    assert run(world, "uninstall", "--apply", "--timeout", "5").exit_code == 0
+
+
+STRICT_SERVICE = """
+kind: Service
+metadata: {name: api, namespace: shop, annotations: {ringfence.io/mode: strict}}
+spec: {selector: {pod-template-hash: "1"}, ports: [{port: 80}]}
+---
+"""
+STRICT_POD = MESHED.replace("  namespace: shop", "  namespace: shop\n  annotations: {ringfence.io/mode: strict}", 1)
+
+
+@pytest.mark.parametrize("words", [("ramp", "shop", "--to", "out"), ("uninstall",)])
+@pytest.mark.parametrize(
+    ("manifests", "who"),
+    [((MESHED, STRICT_SERVICE), "Service shop/api"), ((STRICT_POD,), "Deployment shop/api")],
+)
+def test_what_would_refuse_plaintext_all_the_same_is_told_before_anything_is_done(
+    words: tuple[str, ...], manifests: tuple[str, ...], who: str
+) -> None:
+    world = World(OBSERVED, API, *manifests)
+    result = run(world, *words, "--apply", "--timeout", "1")
+    assert (result.exit_code, world.changes) == (1, [])
+    assert f"\n{who} refuses plaintext by an annotation of its own (take ringfence.io/mode off" in result.stderr
+
+
 def test_uninstall_lets_all_through_then_takes_the_sidecars_off_and_tells_the_rest() -> None:
     world = World(OBSERVED, API, MESHED)
     result = run(world, "uninstall", "--apply", "--timeout", "5")
