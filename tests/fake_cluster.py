@@ -50,13 +50,17 @@ class FakeCluster:
 
     async def objects(self, resource: Resource, namespace: str = "", *, labels: str = "") -> list[Mapping[str, Any]]:
         self._allowed(resource)
-        wanted = dict(one.split("=") for one in labels.split(",")) if labels else {}
+        wanted = [one.partition("=") for one in labels.split(",")] if labels else []
+
+        def has(held: Mapping[str, str]) -> bool:
+            return all(name in held and (not equals or held[name] == value) for name, equals, value in wanted)
+
         return [
             copy.deepcopy(one)
             for one in self.items
             if one["kind"] == resource.kind
             and (not namespace or one["metadata"].get("namespace") == namespace)
-            and wanted.items() <= one["metadata"].get("labels", {}).items()
+            and has(one["metadata"].get("labels", {}))
         ]
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Mapping[str, Any]:

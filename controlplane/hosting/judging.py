@@ -12,7 +12,7 @@ from typing import Final
 
 from controlplane.hosting.identities import Identities
 from controlplane.hosting.parsing import Name, Parsed, parse
-from controlplane.hosting.spaces import DENYLIST, Space, Written, bind_space, close
+from controlplane.hosting.spaces import DENYLIST, Space, Written, bind_space
 from controlplane.intake.configuration import Configuration
 from controlplane.intake.judging import services_of
 from controlplane.mesh.document import MeshDocument
@@ -22,6 +22,7 @@ from ringfence.platform import Reading, WrittenDocument
 from ringfence.policy.analysis.world import Effect
 from ringfence.policy.bind import Surroundings
 from ringfence.policy.bound import BoundPolicy
+from ringfence.policy.closing import close
 from ringfence.policy.problems import Place, Problem
 from ringfence.policy.services import MeshService
 from ringfence.policy.written import CallerSetDocument, PolicyDocument, RoleDocument, TokenIssuerDocument
@@ -281,7 +282,8 @@ def _configuration(
         there = by_namespace.get(namespace, [])
         bound = {name: space.binding.policies[name] for name in there if name in space.binding.policies}
         shut = [name for name in closed if Name.of(name).namespace in (root, namespace)]
-        policies |= close(bound, there, [*shut, *(space.closed if namespace != root else ())])
+        lost = [Name.of(name) for name in (*shut, *(space.closed if namespace != root else ()))]
+        policies |= close(bound, there, [(one.namespace, one.name) for one in lost])
         routes |= space.routes
         places |= {(Effect(effect), name): place for (effect, name), place in space.binding.places.items()}
         for one in space.in_force.values():

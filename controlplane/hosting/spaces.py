@@ -19,18 +19,13 @@ from controlplane.intake.judging import Document
 from controlplane.mesh.document import MeshDocument
 from controlplane.tokens.needs import IssuerNeeds, needs_of
 from ringfence.policy.bind import Surroundings, bind
-from ringfence.policy.bound import Binding, BoundPolicy
-from ringfence.policy.model import AuthenticatedCallers, Denylist, Rule, UnauthenticatedCallers
+from ringfence.policy.bound import Binding
 from ringfence.policy.problems import Problem, errors
 from ringfence.policy.written import PolicyDocument, TokenIssuerDocument
 from ringfence.routing.bind import Routes, bind_routes
 from ringfence.routing.documents import RouteDocument
 
 DENYLIST: Final = "Denylist"
-CLOSED_RULE: Final = "this-denylist-cannot-be-enforced"
-"""The rule by which a denylist without a good version refuses everybody, as people find it among the reasons."""
-
-_CLOSED_TOLD: Final = 10  # one alone refuses everybody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -150,27 +145,3 @@ def _without_files(documents: Iterable[PolicyDocument]) -> tuple[list[PolicyDocu
         else:
             bare.append(one)
     return bare, problems
-
-
-def close(
-    policies: Mapping[str, BoundPolicy], services: Iterable[str], denylists: Sequence[str]
-) -> dict[str, BoundPolicy]:
-    """``policies`` in which these services refuse everybody, by the name of each denylist that cannot be enforced."""
-    if not denylists:
-        return dict(policies)
-    closed = tuple(_closed(name) for name in sorted(denylists)[:_CLOSED_TOLD])
-    found = dict(policies)
-    for service in services:
-        bound = found.get(service, BoundPolicy())
-        found[service] = replace(
-            bound,
-            policy=replace(bound.policy, denylists=(*bound.policy.denylists, *closed)),
-            shadow=replace(bound.shadow, denylists=(*bound.shadow.denylists, *closed)) if bound.shadow else None,
-        )
-    return found
-
-
-def _closed(name: str) -> Denylist:
-    told = Name.of(name)
-    rule = Rule(name=CLOSED_RULE, callers=(AuthenticatedCallers(), UnauthenticatedCallers()))
-    return Denylist(namespace=told.namespace, name=told.name, rules=(rule,))

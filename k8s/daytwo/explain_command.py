@@ -52,8 +52,10 @@ Example:
 def command(*, trust_domain: str, system_namespace: str, as_json: bool, asked: Asked, **said: Any) -> None:
     """May one caller make one call? Names the rule, or the nearest rules and what would have to differ in each.
 
-    Answered from the cluster's objects and documents as they are written now; no control plane is asked. What sidecars
-    enforce at this moment `ringfence k8s why` tells. Exit status: 0 permitted, 1 denied, 2 bad input.
+    Answered from the cluster's objects and documents as they are written now; no control plane is asked. In the place
+    of a document that is refused stands what the control plane has in force: its version before, or, of a denylist
+    without one, what refuses everybody. What sidecars enforce at this moment `ringfence k8s why` tells. Exit status: 0
+    permitted, 1 denied, 2 bad input.
     """
     from ringfence.policy.analysis.calls import UnknownServiceError
     from ringfence.policy.analysis.explain import explain
@@ -71,11 +73,16 @@ def command(*, trust_domain: str, system_namespace: str, as_json: bool, asked: A
         refuse(f"--to: {error}")
     if as_json:
         document = {**explanation_document(explanation, found.world), "notes": list(found.notes)}
+        document["refused"] = [one.document() for one in found.refused]
         click.echo(json.dumps(document, indent=2))
     else:
+        denying = {rule.named.full_name for rule in explanation.denying}
+        closed = [one for one in found.refused if one.closes and one.rule in denying]
         for line in told(explanation, found.world):
             click.echo(plain(line))
-        for line in found.notes:
+        for one in closed:
+            click.echo(plain(f"{one.line()} (mend it, or remove it)"))
+        for line in (*found.notes, *(one.line() for one in found.refused if one not in closed)):
             click.echo(plain(f"note: {line}"), err=True)
     if not explanation.decision.permitted:
         sys.exit(1)

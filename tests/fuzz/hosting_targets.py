@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from controlplane.hosting.judging import ReadingJudge
-from controlplane.hosting.spaces import CLOSED_RULE
 from controlplane.push.snapshots import Built, Inputs, build
 from ringfence.platform import Reading, WrittenDocument
+from ringfence.policy.closing import CLOSED_RULE
 from ringfence.wire.convert import snapshot_from_wire, snapshot_to_wire
 from tests.fuzz.target import Target, expect
 from tests.pki import TestCa

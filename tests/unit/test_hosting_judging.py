@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from controlplane.hosting.judging import Judged, ReadingJudge
-from controlplane.hosting.spaces import CLOSED_RULE
 from controlplane.hosting.standings import Enforcement, standings_of, tally
 from ringfence.mesh import Mesh, Service, ServicePort
 from ringfence.platform import Reading, WrittenDocument
+from ringfence.policy.closing import CLOSED_RULE
 from ringfence.policy.model import Denylist
 from ringfence.snapshot import Protocol
 from tests.platform_mesh import mesh_of, service_of
