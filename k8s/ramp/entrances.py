@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from k8s.objects.lenient import Json, at, integer, labels, mapping, objects, text, texts
 from k8s.ramp.finding import Code, Finding
-from k8s.ramp.openings import Opening, finding_of, members_behind, service_port, speaks_http, target_port
+from k8s.ramp.openings import Opening, finding_of, members_behind, service_port, target_port
 from k8s.ramp.snapshot import Cluster, PodView, namespace_of, subject_of
 
 _ROUTES: Final = ("HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute")
@@ -137,9 +137,9 @@ def _led(cluster: Cluster, service: Json | None, wanted: object, way: _Way) -> I
         subject=way.subject,
         who=way.who,
         callee=backing[0],
-        ports=(number,),
+        port=number,
         caller=way.caller,
-        words=way.words if speaks_http(port) else {},
+        words=way.words,
         rule=f"{_RULES[way.code]}-{number}",
     )
     if (found := finding_of(cluster, opening)) is not None:

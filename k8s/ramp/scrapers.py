@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from k8s.objects.lenient import Json, at, labels, mapping, objects, text, texts
+from k8s.objects.lenient import Json, at, integer, labels, mapping, objects, text, texts
 from k8s.objects.selectors import selects
 from k8s.ramp.finding import Code, Finding
 from k8s.ramp.openings import Opening, finding_of, members_behind, service_port, target_port
@@ -26,7 +26,7 @@ def scraper_findings(cluster: Cluster) -> Iterator[Finding]:
             subject=subject,
             who="prometheus" if prometheus is None else f"{prometheus.namespace}/{prometheus.owner_name}",
             callee=view,
-            ports=(port,),
+            port=port,
             caller=prometheus,
             words={"methods": ["GET"], "paths": [path]},
             rule=f"scrape-{port}",
@@ -73,8 +73,7 @@ def _annotated(
 
 
 def _declared(view: PodView) -> list[int]:
-    ports = (port.get("containerPort") for one in view.containers for port in objects(one, "ports"))
-    return sorted({one for one in ports if isinstance(one, int)})
+    return sorted({number for port in view.ports if (number := integer(port, "containerPort")) is not None})
 
 
 def _path(said: str) -> str:

@@ -8,7 +8,16 @@ from functools import cached_property
 from typing import Final
 
 from k8s.objects.lenient import Json, integer, labels, mapping, objects, text
-from k8s.objects.names import DISABLED, ENABLED, INJECT, INJECTED, NEVER_MESHED, SYSTEM_NAMESPACE, TRUE
+from k8s.objects.names import (
+    DISABLED,
+    ENABLED,
+    INJECT,
+    INJECTED,
+    NEVER_MESHED,
+    SIDECAR_CONTAINER,
+    SYSTEM_NAMESPACE,
+    TRUE,
+)
 from k8s.objects.selectors import has_labels
 
 # Kind: where its pod template stands.
@@ -96,13 +105,16 @@ class PodView:
     def host_network(self) -> bool:
         return self.spec.get("hostNetwork") is True
 
+    @property
+    def ports(self) -> list[Json]:
+        """What its containers, those of them that run on, say that they listen on; the sidecar's own left out."""
+        beside = (one for one in objects(self.pod, "spec", "initContainers") if text(one, "restartPolicy") == "Always")
+        running = [one for one in (*self.containers, *beside) if text(one, "name") != SIDECAR_CONTAINER]
+        return [port for one in running for port in objects(one, "ports")]
+
     def port_number(self, name: str) -> int | None:
         """The number of the container port of that name."""
-        for container in [*self.containers, *objects(self.pod, "spec", "initContainers")]:
-            for port in objects(container, "ports"):
-                if text(port, "name") == name:
-                    return integer(port, "containerPort")
-        return None
+        return next((integer(port, "containerPort") for port in self.ports if text(port, "name") == name), None)
 
 
 @dataclass(frozen=True, kw_only=True)

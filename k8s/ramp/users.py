@@ -15,10 +15,10 @@ from typing import Any, Final
 from k8s.objects.lenient import Json, integer, mapping, objects, text, texts
 from k8s.objects.names import OWN_PORTS, REDIRECT_CONTAINER, SIDECAR_CONTAINER, SIDECAR_UID
 from k8s.ramp.finding import Code, Finding, kubectl
+from k8s.ramp.openings import TEMPLATED
 from k8s.ramp.snapshot import Cluster, PodView
 
 _DANGEROUS: Final = ("ALL", "NET_ADMIN", "SETUID", "SYS_ADMIN", "SYS_PTRACE", "BPF")
-_TEMPLATED: Final = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job"})
 
 
 def user_findings(cluster: Cluster) -> Iterator[Finding]:
@@ -74,7 +74,7 @@ def _finding(view: PodView, listed: str, name: str, why: str) -> Finding:
 
 
 def _commands(view: PodView, listed: str, name: str, wanted: dict[str, Any]) -> tuple[str, ...]:
-    if not wanted or view.owner_kind not in _TEMPLATED:
+    if not wanted or view.owner_kind not in TEMPLATED:
         return ()
     patch = {"spec": {"template": {"spec": {listed: [{"name": name, "securityContext": wanted}]}}}}
     said = json.dumps(patch, separators=(",", ":"))

@@ -10,12 +10,19 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from controlplane.intake.judging import services_of
 from k8s.commands import k8s
+from k8s.objects.pods import read_pod
+from k8s.objects.services import read_service
 from k8s.ramp.check import check, is_clean, report_lines
 from k8s.ramp.facts import gates_of
 from k8s.ramp.finding import Code, Finding, Weight
 from k8s.ramp.snapshot import Cluster
+from k8s.translate.cluster import Cluster as Objects
+from k8s.translate.meshing import MeshSettings, Translator
+from ringfence.policy.bind import Surroundings, bind
 from ringfence.policy.documents import read_documents
+from ringfence.spiffe import TrustDomain
 from tests.fake_cluster import FakeCluster
 
 NAMESPACE = """
@@ -69,10 +76,11 @@ def test_what_is_not_of_the_mesh_is_not_looked_at() -> None:
 
 # Scrapers, webhooks, entrances: who calls without being a member.
 
-ANNOTATED = API.replace(
+UNDECLARED = API.replace(
     "metadata: {labels: {app: api}}",
     "metadata: {labels: {app: api}, annotations: {prometheus.io/scrape: 'true', prometheus.io/port: '9102'}}",
 )
+ANNOTATED = UNDECLARED.replace("containerPort: 8080}", "containerPort: 8080}, {name: metrics, containerPort: 9102}")
 PROMETHEUS = """
 apiVersion: apps/v1
 kind: StatefulSet
@@ -202,6 +210,74 @@ def test_a_rule_that_permits_less_or_only_in_shadow_keeps_nothing() -> None:
     wider = json.loads(json.dumps(dict(finding.documents[0])))
     del wider["spec"]["rules"][0]["to"]["paths"]
     assert not check(Cluster(items=objects(permissive, ANNOTATED, json.dumps(wider))))
+
+
+def test_a_port_that_nothing_tells_of_must_be_declared_first() -> None:
+    finding = only(found(UNDECLARED, code=Code.SCRAPER))
+    assert "declare the port by a containerPort 9102, or it is none of the mesh" in finding.mend
+    words = shlex.split(finding.commands[0])
+    assert words[:6] == ["kubectl", "patch", "deployment", "-n", "shop", "api"]
+    (container,) = json.loads(words[-1])["spec"]["template"]["spec"]["containers"]
+    assert container == {"name": "app", "ports": [{"containerPort": 9102}]}
+    kept = yaml.safe_dump(dict(finding.documents[0]))
+    permissive = NAMESPACE.replace("enabled}", "enabled}, annotations: {ringfence.io/mode: permissive}")
+    assert found(permissive, UNDECLARED, kept, code=Code.SCRAPER), "a rule about no port of the mesh keeps nothing"
+    two = UNDECLARED.replace("containers: [", "containers: [{name: other, image: b}, ")
+    assert not any("containerPort" in one for one in only(found(two, code=Code.SCRAPER)).commands)
+
+
+LIVE = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: api-1
+  namespace: shop
+  uid: u1
+  labels: {app: api, ringfence.io/injected: "true"}
+  annotations: {prometheus.io/scrape: "true", prometheus.io/port: "9102"}
+spec:
+  serviceAccountName: api
+  securityContext: {runAsNonRoot: true}
+  initContainers: [{name: ringfence-sidecar, image: s, restartPolicy: Always}]
+  containers:
+    - {name: app, image: a, ports: [{name: http, containerPort: 8080}, {name: NAME, containerPort: 9102}]}
+status: {phase: Running, podIP: 10.0.0.1, conditions: [{type: Ready, status: "True"}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: shop}
+spec: {type: NodePort, selector: {app: api}, ports: [{name: http, port: 80, targetPort: http}]}
+---
+"""
+OF_METRICS = """
+apiVersion: v1
+kind: Service
+metadata: {name: metrics, namespace: shop}
+spec: {selector: {app: api}, ports: [{name: NAME, port: 80, targetPort: 9102}]}
+---
+"""
+
+
+@pytest.mark.parametrize("name", ["metrics", "http-metrics", "tcp-metrics", "mqtt", "postgresql"])
+@pytest.mark.parametrize("service", ["", OF_METRICS])
+def test_what_it_writes_the_mesh_takes(name: str, service: str) -> None:
+    """A rule about a port that another Service leads to, or with words of HTTP where bytes are opaque, is an error."""
+    texts = [one.replace("NAME", name) for one in (LIVE, service)]
+    findings = found(*texts)
+    assert {one.code for one in findings} == {Code.SCRAPER, Code.ENTRANCE}
+    mesh = Translator(MeshSettings(trust_domain=TrustDomain("shop.example"))).mesh(
+        Objects(
+            services=[read_service(one) for one in objects(*texts) if one["kind"] == "Service"],
+            pods=[read_pod(one) for one in objects(*texts) if one["kind"] == "Pod"],
+        )
+    )
+    written = [one for finding in findings for one in finding.documents]
+    documents = [read_documents(yaml.safe_dump(dict(one)), "made")[0][0] for one in written]
+    around = Surroundings(services=services_of(mesh), lenient=True, trust_domain=mesh.trust_domain)
+    assert bind(documents, around).errors == []
+    (scraped,) = (one["spec"] for one in written if one["metadata"]["name"].endswith("scrape-9102"))
+    assert scraped["service"] == ("metrics" if service else "api")
+    assert ("paths" in scraped["rules"][0]["to"]) is (name in ("metrics", "http-metrics"))
 
 
 def test_a_rewritten_path_is_left_open() -> None:
