@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
-from k8s.objects.lenient import Json, objects, text, texts
+from k8s.objects.lenient import Json, at, objects, text, texts
 from k8s.objects.names import IMAGE, INJECT, REVISION, SIDECAR_CONTAINER, STATUS
 from k8s.ramp.finding import Code, Finding, Weight, kubectl
 from k8s.ramp.snapshot import Cluster, PodView, name_of, namespace_of
@@ -150,11 +150,22 @@ def _count(one: Json, part: str) -> int | None:
 
 def version_of(view: PodView) -> str:
     """The version of a pod's sidecar, as the injector wrote it, else its image; empty if unknown."""
+    return text(_status(view), "version") or image_of(view)
+
+
+def is_of_another_revision(view: PodView, revision: str) -> bool:
+    """Whether another control plane injected it than the one of ``revision``, which its namespace is to have; a pod
+    that names one itself stays with that. Not where nobody can tell."""
+    told = at(_status(view), "revision")
+    return isinstance(told, str) and told != (view.labels.get(REVISION) or revision)
+
+
+def _status(view: PodView) -> object:
+    """What the injector wrote of a pod; None for what is not JSON."""
     try:
-        status = json.loads(view.annotations.get(STATUS, "")[:65536])
-    except ValueError:
-        status = None
-    return text(status, "version") or image_of(view)
+        return json.loads(view.annotations.get(STATUS, "")[:65536])
+    except (ValueError, RecursionError):
+        return None
 
 
 def image_of(view: PodView) -> str:

@@ -17,7 +17,7 @@ from k8s.client.resources import DAEMON_SETS, DEPLOYMENTS, NAMESPACES, STATEFUL_
 from k8s.objects.lenient import Json, labels, text
 from k8s.objects.names import DISABLED, ENABLED, INJECT, MODE, REVISION
 from k8s.ramp.finding import Code, Finding, kubectl
-from k8s.ramp.injected import current_images, newer
+from k8s.ramp.injected import current_images, is_of_another_revision, newer
 from k8s.ramp.reading import POSTURES
 from k8s.ramp.snapshot import Cluster, PodView, name_of, namespace_of
 
@@ -158,10 +158,13 @@ def out_of_mesh(cluster: Cluster, namespace: str, now: str) -> list[Step]:
 
 
 def into_revision(cluster: Cluster, namespace: str, revision: str, now: str) -> list[Step]:
-    """Have the pods injected by another revision of the control plane, or by what the same one puts in now."""
+    """Have the pods injected by another revision of the control plane, or by what the same one puts in now. One that
+    another revision injected is behind whatever its image: its sidecar talks to that one."""
     images = current_images(cluster)
     behind = [
-        one for one in _workloads(cluster, namespace) if one.is_injected and newer(cluster, one, images, revision)
+        one
+        for one in _workloads(cluster, namespace)
+        if one.is_injected and (newer(cluster, one, images, revision) or is_of_another_revision(one, revision))
     ]
     held = cluster.namespace_labels.get(namespace, {}).get(REVISION, "")
     labelled = [] if held == revision else [_revision(namespace, revision or None)]

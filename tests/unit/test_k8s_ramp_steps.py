@@ -332,6 +332,30 @@ def test_a_canary_takes_a_namespace_by_its_revision_and_restarts_what_is_another
     assert world.done() == [("Namespace", "shop"), ("Deployment", "api")]
 
 
+@pytest.mark.parametrize(
+    ("had", "pod_names", "wanted", "restarted"),
+    [
+        ("", "", "canary", True),
+        ("canary", "", "", True),
+        ("canary", "", "canary", False),
+        ("", "", "", False),
+        ("canary", "canary", "", False),
+    ],
+)
+def test_a_pod_of_another_revision_is_restarted_though_its_image_is_the_same(
+    had: str, pod_names: str, wanted: str, restarted: bool
+) -> None:
+    status = json.dumps({"revision": had, "version": "0.1.0"})
+    own = f'"ringfence.io/rev": {pod_names}, ' if pod_names else ""
+    meshed = OLD.replace("labels: {", "labels: {" + own).replace(
+        "  namespace: shop\n", f"  namespace: shop\n  annotations: {{ringfence.io/status: '{status}'}}\n"
+    )
+    world = World(OBSERVED, API, meshed, PLANES.replace("ringfence:0.2.0", "ringfence:0.1.0"))
+    result = run(world, "upgrade", "shop", "--revision", wanted, "--apply", "--timeout", "5")
+    assert result.exit_code == 0, result.output
+    assert (("Deployment", "api") in world.done()) is restarted
+
+
 def test_an_upgrade_restarts_nothing_that_is_current_and_knows_its_revisions() -> None:
     world = World(OBSERVED, API, OLD, PLANES)
     assert run(world, "upgrade", "shop", "--apply", "--timeout", "5").exit_code == 0
