@@ -217,7 +217,11 @@ class FakeApiServer:
             return _status(409, "Conflict", "the object has been modified")
         if status:
             body = {"status": body.get("status")}
-        return self._answer(self._write(target, _merged(held, body)))
+        merged = _merged(held, body)
+        annotations = merged["metadata"].get("annotations") or {}
+        if sum(len(name) + len(value) for name, value in annotations.items()) > 256 * 1024:
+            return _status(422, "Invalid", "metadata.annotations: Too long: may not be more than 262144 bytes")
+        return self._answer(self._write(target, merged))
 
     def _write(self, path: str, body: Json) -> Json:
         held = self.objects.get(path)

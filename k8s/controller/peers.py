@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -23,12 +24,21 @@ from ringfence.kit.log import Logger
 from ringfence.platform import DocumentStanding
 
 PREFIX: Final = "ringfence.io/replica-"
-_LIMIT_CHARACTERS: Final = 200_000
-"""Of what one replica says: all annotations of an object together are at most 256 KiB."""
+ROOM_CHARACTERS: Final = 240_000
+"""Of what all replicas say: all annotations of an object together are at most 256 KiB. It is enough for 3,000 documents
+of each of three."""
+_DIGEST_CHARACTERS: Final = 16
+_ENDS_CHARACTERS: Final = 512
+"""Beside the counts: brackets, and the name of the pod, which may have 253."""
 _TURN_SECONDS: Final = 2.0
 
-Counts = Mapping[str, tuple[str, int]]
-"""By document: version, and sidecars that enforce it."""
+Counts = Mapping[str, int]
+"""Sidecars that enforce a version of a document, by the digest of both."""
+
+
+def digest_of(name: str, version: str) -> str:
+    """What replicas call a version of a document: there is no room for names."""
+    return hashlib.sha256(f"{name}\0{version}".encode()).hexdigest()[:_DIGEST_CHARACTERS]
 
 
 class Standings(Protocol):
@@ -68,18 +78,24 @@ def others(replica: Replica, find: Callable[[str, str], Pod | None], pods: Mappi
     )
 
 
-def read_counts(text: str) -> tuple[str, dict[str, tuple[str, int]]]:
+def read_counts(text: str) -> tuple[str, dict[str, int]]:
     """The pod that says it, and its counts. Raises ValueError."""
     said = json.loads(text)
     pod, documents = said.get("pod"), said.get("documents")
     if not isinstance(pod, str) or not isinstance(documents, dict):
         raise ValueError("no counts of a replica")
     found = {}
-    for name, one in documents.items():
-        if not (isinstance(one, list) and len(one) == 2 and isinstance(one[0], str) and type(one[1]) is int):
+    for digest, count in documents.items():
+        if type(count) is not int:
             raise ValueError("no counts of a replica")
-        found[name] = (one[0], max(one[1], 0))
+        found[digest] = max(count, 0)
     return pod, found
+
+
+def _understood(text: str) -> Iterator[tuple[str, dict[str, int]]]:
+    """What a replica says; nothing where it cannot be read."""
+    with suppress(ValueError, AttributeError, RecursionError):
+        yield read_counts(text)
 
 
 class PeerCounts:
@@ -104,8 +120,9 @@ class PeerCounts:
         self._changed = changed
         self._log = log
         self._told = ""
-        self._peers: dict[str, dict[str, tuple[str, int]]] = {}
+        self._peers: dict[str, dict[str, int]] = {}
         self._lost = False
+        self._left_out = 0
 
     def standings(self) -> Mapping[str, DocumentStanding]:
         """Of each document, over all replicas."""
@@ -114,9 +131,9 @@ class PeerCounts:
         peers = [counts for pod, counts in self._peers.items() if pod in living]
         return {name: self._with(name, standing, peers) for name, standing in own.items()} if peers else own
 
-    def _with(self, name: str, standing: DocumentStanding, peers: list[dict[str, tuple[str, int]]]) -> DocumentStanding:
-        version = self._judged.version_of(name)
-        more = sum(counts[name][1] for counts in peers if name in counts and counts[name][0] == version)
+    def _with(self, name: str, standing: DocumentStanding, peers: list[dict[str, int]]) -> DocumentStanding:
+        digest = digest_of(name, self._judged.version_of(name))
+        more = sum(counts.get(digest, 0) for counts in peers)
         if not more:
             return standing
         enforcing = min(standing.enforcing + more, standing.workloads)
@@ -158,40 +175,36 @@ class PeerCounts:
         await self._sweep(annotations)
 
     def _own(self) -> str:
-        counts = {
-            name: [self._judged.version_of(name), standing.enforcing]
-            for name, standing in self._host.standings().items()
-            if standing.enforcing
-        }
-        text = json.dumps({"pod": self._replica.pod, "documents": counts}, separators=(",", ":"), sort_keys=True)
-        if len(text) > _LIMIT_CHARACTERS:
-            self._log.warning("too many documents to tell other replicas of", documents=len(counts))
-            return json.dumps({"pod": self._replica.pod, "documents": {}}, separators=(",", ":"))
-        return text
+        """What this one says: of as many documents as there is room for beside what the others say."""
+        room = ROOM_CHARACTERS // (len(self._living()) + 1)
+        counts: dict[str, int] = {}
+        left_out = 0
+        for name, standing in sorted(self._host.standings().items()):
+            if not standing.enforcing:
+                continue
+            room -= _DIGEST_CHARACTERS + len(f'"":{standing.enforcing},')
+            if room < _ENDS_CHARACTERS:
+                left_out += 1
+            else:
+                counts[digest_of(name, self._judged.version_of(name))] = standing.enforcing
+        if left_out and not self._left_out:
+            self._log.warning("no room to tell other replicas of all documents", left_out=left_out)
+        self._left_out = left_out
+        return json.dumps({"pod": self._replica.pod, "documents": counts}, separators=(",", ":"), sort_keys=True)
 
-    def _read(self, annotations: Mapping[str, str]) -> dict[str, dict[str, tuple[str, int]]]:
-        found = {}
-        for key, text in annotations.items():
-            if key.startswith(PREFIX) and key != self._replica.annotation:
-                try:
-                    pod, counts = read_counts(text)
-                except (ValueError, AttributeError):
-                    continue
-                found[pod] = counts
-        return found
+    def _read(self, annotations: Mapping[str, str]) -> dict[str, dict[str, int]]:
+        return {
+            pod: counts
+            for key, text in annotations.items()
+            if key.startswith(PREFIX) and key != self._replica.annotation
+            for pod, counts in _understood(text)
+        }
 
     async def _sweep(self, annotations: Mapping[str, str]) -> None:
         """Take away what pods said that are gone."""
         living = self._living()
-        gone: dict[str, None] = {}
-        for key, text in annotations.items():
-            if key.startswith(PREFIX) and key != self._replica.annotation:
-                try:
-                    pod, _ = read_counts(text)
-                except (ValueError, AttributeError):
-                    pod = ""
-                if pod not in living:
-                    gone[key] = None
+        others = (key for key in annotations if key.startswith(PREFIX) and key != self._replica.annotation)
+        gone = {key: None for key in others if not any(pod in living for pod, _ in _understood(annotations[key]))}
         if gone:
             change = {"metadata": {"annotations": gone}}
             await self._connection.patch(LEASES, self._replica.lease, change, self._replica.namespace)
