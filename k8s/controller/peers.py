@@ -31,6 +31,8 @@ _DIGEST_CHARACTERS: Final = 16
 _ENDS_CHARACTERS: Final = 512
 """Beside the counts: brackets, and the name of the pod, which may have 253."""
 _TURN_SECONDS: Final = 2.0
+_WHAT_IT_IS: Final = ("app.kubernetes.io/name", "app.kubernetes.io/component")
+"""Labels that all control planes of a namespace share, as the chart has them."""
 
 Counts = Mapping[str, int]
 """Sidecars that enforce a version of a document, by the digest of both."""
@@ -61,11 +63,12 @@ class Replica:
 
 
 def others(replica: Replica, find: Callable[[str, str], Pod | None], pods: Mapping[Any, Pod]) -> frozenset[str]:
-    """The names of the other pods of the same workload that go on."""
+    """The names of the other control planes that go on, of whatever revision and version: they share the lease, and
+    each has sidecars of its own."""
     own = find(replica.namespace, replica.pod) if replica.pod else None
     if own is None or own.owner is None:
         return frozenset()
-    labels = {name: value for name, value in own.labels.items() if name.startswith("app.kubernetes.io/")}
+    labels = {name: own.labels[name] for name in _WHAT_IT_IS if name in own.labels}
     return frozenset(
         pod.name
         for pod in pods.values()

@@ -146,10 +146,20 @@ def test_a_canary_serves_the_namespaces_that_name_it_and_the_mesh_is_one(place: 
             }
         )
         until(lambda: call_from("GET", "orders.shop:8080/healthz")[0] == 200, "the call from the next revision")
-    waited = cluster.try_kubectl(
-        "wait", "--for=condition=Enforced", "allowlist", "--all", "-n", "shop", "--timeout=60s"
-    )
-    assert waited.returncode == 0
+        rules = [{"name": "all", "from": [{"namespace": "shop"}]}]
+        cluster.apply(
+            {
+                "apiVersion": "ringfence.io/v1alpha1",
+                "kind": "Allowlist",
+                "metadata": {"name": "all", "namespace": "next"},
+                "spec": {"scope": "namespace", "rules": rules},
+            }
+        )
+        # Whoever leads, of either revision, is told of the sidecars of the other.
+        for namespace in ("shop", "next"):
+            wanted = ("wait", "--for=condition=Enforced", "allowlist", "--all", "-n", namespace, "--timeout=60s")
+            waited = cluster.try_kubectl(*wanted)
+            assert waited.returncode == 0, cluster.kubectl("get", "allowlists", "-n", namespace, "-o", "yaml")
     cluster.kubectl("delete", "allowlist", "early", "--namespace=shop")
     assert place.helm("uninstall", "ringfence-canary", _WHERE, "--wait").returncode == 0
 

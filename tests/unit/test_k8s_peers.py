@@ -141,9 +141,15 @@ def test_nobody_is_counted_below_zero_or_beyond_all() -> None:
     assert read_counts('{"pod":"b","documents":{"x":-7}}') == ("b", {"x": 0})
 
 
-def test_replicas_are_pods_of_the_same_workload_that_go_on() -> None:
+def test_replicas_are_control_planes_of_every_revision_that_go_on() -> None:
     def made(name: str, **more: Any) -> Any:
-        labels = {"app.kubernetes.io/name": more.pop("app", "ringfence"), "pod-template-hash": name}
+        labels = {
+            "app.kubernetes.io/name": more.pop("app", "ringfence"),
+            "app.kubernetes.io/component": more.pop("component", "control-plane"),
+            "app.kubernetes.io/instance": more.pop("instance", "ringfence"),
+            "app.kubernetes.io/version": more.pop("version", "1"),
+            "pod-template-hash": name,
+        }
         owner = ("ReplicaSet", f"ringfence-{name}")
         return read_pod(pod(name, "10.0.0.1", ns=more.pop("ns", _SYSTEM), labels=labels, owner=owner, **more))
 
@@ -156,8 +162,10 @@ def test_replicas_are_pods_of_the_same_workload_that_go_on() -> None:
             made("d", deleting=True),
             made("e", ns="shop"),
             made("f", app="other"),
+            made("g", component="cni"),
+            made("h", instance="ringfence-canary", version="2"),
         )
     }
     replica = Replica(pod="a", namespace=_SYSTEM, lease="ringfence")
-    assert others(replica, lambda _, name: pods.get(name), pods) == {"b"}
+    assert others(replica, lambda _, name: pods.get(name), pods) == {"b", "h"}
     assert others(Replica(pod="", namespace=_SYSTEM, lease="x"), lambda _, name: pods.get(name), pods) == frozenset()
