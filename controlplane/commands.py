@@ -120,7 +120,7 @@ Example:
 @click.option(
     "--token-issuer-ca-file",
     "issuer_ca_file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
     help="With --platform: who signs their certificates (PEM). [default: the system's authorities]",
 )
@@ -236,7 +236,8 @@ def _token_issuers(hosts: tuple[str, ...], networks: tuple[str, ...], ca_file: P
         return TokenIssuerRules(
             hosts=tuple(parse_host_pattern(one) for one in hosts),
             private_networks=tuple(parse_private_network(one) for one in networks),
-            ca_file=str(ca_file) if ca_file is not None else "",
+            # Read at each fetch, and not resolved: what a platform mounts is a link to where the newest is.
+            ca_file=str(ca_file.absolute()) if ca_file is not None else "",
         )
     except HostPatternError as error:
         _refuse([f"--token-issuer-host: {error}"])

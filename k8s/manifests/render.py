@@ -25,7 +25,7 @@ FILE: Final = _K8S / "manifests" / "ringfence.yaml"
 KUBERNETES: Final = "1.36.0"
 _DIGEST: Final = "# chart: sha256:"
 _HEAD: Final = "# Written by `make gen` from k8s/chart; do not edit.\n"
-_BUILT: Final = Path("~/.cache/ringfence-cluster/bin/helm")
+_BUILT: Final = Path("~/.cache/ringfence-cluster")
 _WAIT_SECONDS: Final = 60
 
 
@@ -35,7 +35,9 @@ class RenderError(Exception):
 
 def helm() -> str:
     """The program: ``$HELM``, that of the path, or the one that was built for the cluster's tests."""
-    for candidate in (os.environ.get("HELM"), shutil.which("helm"), str(_BUILT.expanduser())):
+    cache = Path(os.environ.get("RINGFENCE_CLUSTER_CACHE") or _BUILT.expanduser())
+    built = sorted(cache.glob("*/bin/helm"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for candidate in (os.environ.get("HELM"), shutil.which("helm"), *map(str, built)):
         if candidate and Path(candidate).is_file():
             return candidate
     raise RenderError("no helm here (install helm 3, name one by HELM, or python -m tests.cluster build)")

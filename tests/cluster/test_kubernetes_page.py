@@ -90,6 +90,7 @@ def test_the_runbooks_that_only_look_can_be_followed(desk: Desk) -> None:
         "denials-spike",
         "authority-ends",
         "pods-not-injected",
+        "redirect-missing",
     ):
         steps = steps_of(section(page(f"runbooks/{name}.md"), "Look"))
         assert desk.walk(steps, POD=pod, NAMESPACE="shop", SERVICE="orders") == [], name

@@ -175,6 +175,12 @@ CASES: dict[str, tuple[dict[str, str], str, set[str]]] = {
     ),
     "pending for a moment": ({'ringfence_controlplane_sidecars{standing="overdue"}': "2x2 0x20"}, "10m", set()),
     "refused documents": ({"ringfence_controlplane_change_refused": "1x20"}, "10m", {"RingfenceDocumentsRefused"}),
+    "a redirect that is gone": (
+        {f"ringfence_redirect_missing{{{POD}}}": "0x5 1x20"},
+        "10m",
+        {"RingfenceRedirectMissing"},
+    ),
+    "a redirect that is not there yet": ({f"ringfence_redirect_missing{{{POD}}}": "1x1 0x20"}, "10m", set()),
     "pods without a sidecar": (
         {'ringfence_kubernetes_pods_not_injected{namespace="shop"}': "2x30"},
         "20m",

@@ -14,6 +14,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from ca.commands import ca
+from controlplane.commands import controlplane
 from k8s.commands import k8s
 from k8s.crds.definition import KINDS, plural
 from k8s.inject.settings import read_settings
@@ -317,6 +318,10 @@ VARIANTS = {
         "persistence.type": "existingClaim",
         "persistence.claim": "mine",
         "cni.enabled": "true",
+        "tokenIssuers.hosts[0]": "login.example.org",
+        "tokenIssuers.hosts[1]": "*.idp.example",
+        "tokenIssuers.privateNetworks[0]": "10.20.0.0/16",
+        "tokenIssuers.caConfigMap": "issuers-ca",
     },
     "trial": {"persistence.type": "emptyDir", "crds.install": "false", "admissionPolicies.enabled": "false"},
 }
@@ -388,6 +393,45 @@ def test_the_cni_plugin_is_put_onto_nodes_by_an_account_that_may_only_look_at_po
     args = found["Deployment", "ringfence"]["spec"]["template"]["spec"]["containers"][0]["args"]
     (option,) = (arg for arg in args if arg.startswith("--platform-option=inject="))
     assert read_settings(option.removeprefix("--platform-option=inject=")).cni
+
+
+def test_token_issuers_are_told_to_the_control_plane_and_let_through_by_its_network_policy() -> None:
+    found = {(item["kind"], item["metadata"]["name"]): item for item in with_helm(VARIANTS["all"])}
+    pod = found["Deployment", "ringfence"]["spec"]["template"]["spec"]
+    args = [arg for arg in pod["containers"][0]["args"] if arg.startswith("--token-issuer-")]
+    assert args == [
+        "--token-issuer-host=login.example.org",
+        "--token-issuer-host=*.idp.example",
+        "--token-issuer-network=10.20.0.0/16",
+        "--token-issuer-ca-file=/etc/ringfence/token-issuers/ca.pem",
+    ]
+    known = {option for parameter in controlplane.params for option in parameter.opts}
+    assert {arg.partition("=")[0] for arg in args} <= known
+    (volume,) = (one for one in pod["volumes"] if one["name"] == "token-issuers")
+    assert volume["configMap"] == {"name": "issuers-ca", "items": [{"key": "ca.pem", "path": "ca.pem"}]}
+    assert {"name": "token-issuers", "mountPath": "/etc/ringfence/token-issuers", "readOnly": True} in pod[
+        "containers"
+    ][0]["volumeMounts"]
+    assert {"ports": [{"protocol": "TCP", "port": 443}]} in found["NetworkPolicy", "ringfence"]["spec"]["egress"]
+    without = {(item["kind"], item["metadata"]["name"]): item for item in with_helm({"networkPolicy.enabled": "true"})}
+    assert {"ports": [{"protocol": "TCP", "port": 443}]} not in without["NetworkPolicy", "ringfence"]["spec"]["egress"]
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("hosts", "login.example.org", "https://login.example.org/"),
+        ("hosts", "*.example.org", "*"),
+        ("hosts", "login", "Login.example.org"),
+        ("hosts", "a.b", 'a" --state=/x'),
+        ("privateNetworks", "10.0.0.0/8", "10.0.0.1"),
+        ("privateNetworks", "fd00::/8", "10.0.0.0/8,10.1.0.0/16"),
+    ],
+)
+def test_the_schema_takes_of_token_issuers_what_the_control_plane_takes(key: str, good: str, bad: str) -> None:
+    schema = SCHEMA["properties"]["tokenIssuers"]
+    assert Draft7Validator(schema).is_valid({key: [good]})
+    assert not Draft7Validator(schema).is_valid({key: [bad]})
 
 
 def test_day_two_commands_find_the_revision_and_the_sidecars_image() -> None:
