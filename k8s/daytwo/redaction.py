@@ -25,6 +25,7 @@ _SECURITY: Final = (
     "seccompProfile",
 )
 _SIDECAR_NAMES: Final = frozenset({"ringfence-sidecar", "ringfence-redirect", "ringfence"})
+_LAST_WORDS: Final = ("terminated", "message")
 # Values of these of our own settings are public; of all other variables only the name is kept.
 _SHOWN_VARIABLES: Final = re.compile(r"RINGFENCE_SIDECAR_[A-Z_]{1,64}")
 _PATTERNS: Final = (
@@ -160,14 +161,23 @@ def _status(status: Mapping[str, Any]) -> dict[str, Any]:
         if name in status
     }
     for listed in ("initContainerStatuses", "containerStatuses"):
-        shown[listed] = [
-            {
-                name: one.get(name)
-                for name in ("name", "ready", "started", "restartCount", "image", "state", "lastState")
-            }
-            for one in objects(status, listed)
-        ]
+        shown[listed] = [_container_status(one) for one in objects(status, listed)]
     return shown
+
+
+def _container_status(status: Json) -> dict[str, Any]:
+    shown = {name: status.get(name) for name in ("name", "ready", "started", "restartCount", "image")}
+    ours = text(status, "name") in _SIDECAR_NAMES
+    return {**shown, **{name: _state(mapping(status, name), ours) for name in ("state", "lastState")}}
+
+
+def _state(state: Json, ours: bool) -> dict[str, Any]:
+    """What an app left as its last words may be the end of its log, and is the app's."""
+    return {
+        kind: {name: value for name, value in mapping(state, kind).items() if ours or (kind, name) != _LAST_WORDS}
+        for kind in ("waiting", "running", "terminated")
+        if kind in state
+    }
 
 
 def redacted_object(one: Json) -> dict[str, Any]:

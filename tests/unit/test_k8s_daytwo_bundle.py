@@ -64,7 +64,12 @@ spec:
   volumes: [{{name: v, secret: {{secretName: x}}}}]
 status:
   phase: Running
-  initContainerStatuses: [{{name: ringfence-sidecar, state: {{running: {{}}}}}}]
+  initContainerStatuses:
+    - {{name: ringfence-sidecar, state: {{running: {{}}}}, lastState: {{terminated: {{exitCode: 2, message: stop}}}}}}
+  containerStatuses:
+    - name: app
+      state: {{waiting: {{reason: CrashLoopBackOff}}}}
+      lastState: {{terminated: {{exitCode: 1, reason: Error, message: the card is {S}}}}}
 ---
 kind: Secret
 metadata: {{name: s, namespace: ringfence-system}}
@@ -139,6 +144,8 @@ def test_no_planted_secret_leaves_the_cluster_and_the_fault_is_told(tmp_path: Pa
     assert told["spec"]["containers"][0]["env"] == [{"name": "PASSWORD", "value": "(redacted)"}]
     assert told["spec"]["initContainers"][0]["env"][0]["value"] == "ringfence.ringfence-system.svc:7401"
     assert json.loads(files["versions.json"])["kubernetes"] == "v1.36.3"
+    assert told["status"]["initContainerStatuses"][0]["lastState"]["terminated"]["message"] == "stop"
+    assert told["status"]["containerStatuses"][0]["lastState"] == {"terminated": {"exitCode": 1, "reason": "Error"}}
     assert "secrets" not in str(sorted(files))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
