@@ -17,14 +17,14 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from k8s.admission.certificate import ServingCertificate
+from k8s.admission.door import Door, source_of
 from k8s.admission.review import AdmissionRequest, Answer, Judge, ReviewError, read_review, write_review
-from k8s.admission.turns import Turns, one_too_many, source_of
+from k8s.admission.turns import Turns
 from ringfence.kit.log import Logger
 
 BODY_LIMIT_BYTES: Final = 8 * 1024 * 1024
 """The API server takes objects of 3 MiB; a review holds two of them at most, and little else."""
 CONNECTIONS: Final = 256
-_HANDSHAKE_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 120.0
 _SHUTDOWN_SECONDS: Final = 5.0
 _JSON: Final = "application/json"
@@ -38,16 +38,17 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """In seconds: for a request to arrive whole, and for a judge to answer. The API server itself waits 10 s, or what
-    the webhook's configuration says."""
+    """In seconds: to shake hands, for a request to arrive whole, and for a judge to answer. The API server itself waits
+    10 s, or what the webhook's configuration says."""
 
+    handshake_seconds: float = 5.0
     arrive_seconds: float = 8.0
     judge_seconds: float = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhooks:
-    """What is served: a judge for each path, such as ``/inject`` and ``/validate``."""
+    """What is served: a judge for each path, such as ``/mutate`` and ``/validate``."""
 
     judges: Mapping[str, Judge]
     log: Logger
@@ -77,21 +78,16 @@ async def serve(webhooks: Webhooks, listener: socket.socket, certificate: Servin
     requests = runner.server
     assert requests is not None
 
-    def connection() -> asyncio.Protocol:
-        # One too many is not kept waiting: another is let go for it.
-        transports = [one.transport for one in requests.connections]
-        living = [one for one in transports if one is not None and not one.is_closing()]
-        if len(living) >= CONNECTIONS:
-            one_too_many(living).abort()
-        return requests()
-
-    server = await asyncio.get_running_loop().create_server(
-        connection, sock=listener, ssl=certificate.context, ssl_handshake_timeout=_HANDSHAKE_SECONDS
+    door = Door(
+        requests,
+        certificate.context,
+        most=CONNECTIONS,
+        handshake_seconds=webhooks.limits.handshake_seconds,
+        log=webhooks.log,
     )
     try:
-        await server.serve_forever()
+        await door.keep(listener)
     finally:
-        server.close()
         await runner.cleanup()
 
 
@@ -123,6 +119,8 @@ class _Hook:
                 body = await request.read()
         except TimeoutError:
             return _refused(408, "the request did not arrive in time (send it faster)"), "malformed"
+        except ConnectionError:  # it left, or was let go; nobody hears the answer
+            return _refused(400, "the request did not arrive whole (send it again)"), "malformed"
         except web.HTTPRequestEntityTooLarge:
             return _refused(413, f"more than {BODY_LIMIT_BYTES} bytes (send less)"), "malformed"
         try:

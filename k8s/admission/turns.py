@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -37,17 +37,3 @@ class Turns:
             self._users[source] -= 1
             if not self._users[source]:
                 del self._users[source], self._slots[source]
-
-
-def one_too_many(living: Sequence[asyncio.Transport]) -> asyncio.Transport:
-    """Which of these connections, the oldest first, is to make room: the oldest of the source that has the most, so
-    that who opens many loses his own."""
-    sources = [source_of(one) for one in living]
-    crowded, _ = Counter(sources).most_common(1)[0]
-    return living[sources.index(crowded)]
-
-
-def source_of(transport: asyncio.BaseTransport | None) -> str:
-    """The address that a connection came from; empty for none."""
-    peer = transport.get_extra_info("peername") if transport is not None else None
-    return str(peer[0]) if isinstance(peer, tuple) and peer else ""

@@ -80,7 +80,8 @@ async def served(validate: Judge | None = None, limits: Limits | None = None) ->
     authority = trustme.CA()
     made = Served(0, authority, None, Counted(), io.StringIO())  # type: ignore[arg-type]
     made.certificate = ServingCertificate(*made.issue())
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    listener.setblocking(False)
     made.port = listener.getsockname()[1]
     webhooks = Webhooks(
         judges={"/inject": Injector(SETTINGS, _find, lambda _: None).judge, "/validate": validate or nothing},
@@ -94,6 +95,7 @@ async def served(validate: Judge | None = None, limits: Limits | None = None) ->
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        listener.close()
 
 
 async def post(session: aiohttp.ClientSession, path: str, body: bytes, kind: str = "application/json") -> Any:
@@ -242,6 +244,31 @@ async def test_whoever_fills_the_house_is_let_go_and_the_server_goes_on() -> Non
         await until(lambda: sum(reader.at_eof() for reader, _ in idle) >= 8)
         for _, writer in idle:
             writer.transport.abort()
+
+
+async def test_who_never_shakes_hands_holds_no_more_connections_than_anybody() -> None:
+    async with served(limits=Limits(handshake_seconds=600.0)) as made, made.session() as ours:
+        assert (await post(ours, "/validate", review(pod())))[0] == 200
+        (first,) = {id(one) for one in _held(ours)}
+        theirs = [
+            await asyncio.open_connection("127.0.0.1", made.port, local_addr=("127.0.0.2", 0))
+            for _ in range(CONNECTIONS + 40)
+        ]
+        await until(lambda: sum(reader.at_eof() for reader, _ in theirs) >= 40)
+        assert [reader.at_eof() for reader, _ in theirs[-8:]] == [False] * 8, "the newest may still shake hands"
+        assert (await post(ours, "/validate", review(pod())))[0] == 200
+        assert {id(one) for one in _held(ours)} == {first}
+        for _, writer in theirs:
+            writer.transport.abort()
+        async with made.session() as anew:
+            assert (await post(anew, "/validate", review(pod())))[0] == 200
+
+
+async def test_who_never_shakes_hands_is_not_waited_for() -> None:
+    async with served(limits=Limits(handshake_seconds=0.05)) as made:
+        reader, writer = await asyncio.open_connection("127.0.0.1", made.port)
+        assert await reader.read() == b""
+        writer.transport.abort()
 
 
 async def test_who_opens_many_connections_loses_his_own() -> None:
