@@ -22,7 +22,8 @@ from prometheus_client import CollectorRegistry
 from k8s.admission.documents import DocumentJudge
 from k8s.admission.injecting import Denial, Injector
 from k8s.admission.metrics import AdmissionMetrics
-from k8s.admission.serving import Webhooks, serve
+from k8s.admission.pace import POD_VALUES
+from k8s.admission.serving import Hook, Webhooks, serve
 from k8s.attest.api import open_attestor
 from k8s.attest.entries import entries_of
 from k8s.client.connection import Connection
@@ -363,7 +364,7 @@ class KubernetesPlatform:
         injector = Injector(self._options.inject, self._find_namespace, lambda denial: events.tell(_told(denial)))
         documents = DocumentJudge(written_of, host.check)
         webhooks = Webhooks(
-            judges={"/mutate": injector.judge, "/validate": documents.judge},
+            hooks={"/mutate": Hook(judge=injector.judge, values=POD_VALUES), "/validate": Hook(judge=documents.judge)},
             log=log,
             observer=self._admission_metrics,
         )

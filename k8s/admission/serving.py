@@ -1,7 +1,7 @@
 """The HTTPS server of the webhooks: POST of an AdmissionReview to a judge's path, and GET /healthz.
 
 Whoever reaches it may be anybody in the cluster: bodies, heads, time and connections are bounded, each source has its
-own turns, and an answer tells nothing but what the sender's own object says. A judge that fails or hangs denies: the
+own turns and its own pace, and an answer tells nothing but what the sender's own object says. A judge that fails or hangs denies: the
 API server would do so, too, by ``failurePolicy: Fail``, only later and without a reason.
 """
 
@@ -18,12 +18,13 @@ from aiohttp import web
 
 from k8s.admission.certificate import ServingCertificate
 from k8s.admission.door import Door, source_of
+from k8s.admission.pace import VALUES_LIMIT, Pace, values_of
 from k8s.admission.review import AdmissionRequest, Answer, Judge, ReviewError, read_review, write_review
 from k8s.admission.turns import Turns
 from ringfence.kit.log import Logger
 
-BODY_LIMIT_BYTES: Final = 8 * 1024 * 1024
-"""The API server takes objects of 3 MiB; a review holds two of them at most, and little else."""
+BODY_LIMIT_BYTES: Final = 4 * 1024 * 1024
+"""The API server's store takes objects of 1.5 MiB; a review holds two of them at most, and little else."""
 CONNECTIONS: Final = 256
 _IDLE_SECONDS: Final = 120.0
 _SHUTDOWN_SECONDS: Final = 5.0
@@ -47,21 +48,30 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Webhooks:
-    """What is served: a judge for each path, such as ``/mutate`` and ``/validate``."""
+class Hook:
+    """What is served at one path. ``values``: as many as a review there may say."""
 
-    judges: Mapping[str, Judge]
+    judge: Judge
+    values: int = VALUES_LIMIT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhooks:
+    """What is served: by path, such as ``/mutate`` and ``/validate``; ``pace``: of each source, over all of them."""
+
+    hooks: Mapping[str, Hook]
     log: Logger
     observer: Observer
     limits: Limits = field(default_factory=Limits)
+    pace: Pace = field(default_factory=Pace)
 
 
 def application(webhooks: Webhooks) -> web.Application:
     """The application, for a server of the caller's."""
     made = web.Application(client_max_size=BODY_LIMIT_BYTES)
     made.router.add_get("/healthz", _healthy)
-    for path, judge in webhooks.judges.items():
-        made.router.add_post(path, _Hook(path.strip("/"), judge, webhooks).answer)
+    for path, hook in webhooks.hooks.items():
+        made.router.add_post(path, _Answering(path.strip("/"), hook, webhooks).answer)
     return made
 
 
@@ -95,23 +105,24 @@ async def _healthy(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-class _Hook:
+class _Answering:
     """One path."""
 
-    def __init__(self, name: str, judge: Judge, webhooks: Webhooks) -> None:
+    def __init__(self, name: str, hook: Hook, webhooks: Webhooks) -> None:
         self._name = name
-        self._judge = judge
+        self._hook = hook
         self._webhooks = webhooks
         self._turns = Turns()
 
     async def answer(self, request: web.Request) -> web.Response:
         started = time.monotonic()
-        async with self._turns.of(source_of(request.transport)):
-            response, outcome = await self._answered(request)
+        source = source_of(request.transport)
+        async with self._turns.of(source):
+            response, outcome = await self._answered(request, source)
         self._webhooks.observer.observe(self._name, outcome, time.monotonic() - started)
         return response
 
-    async def _answered(self, request: web.Request) -> tuple[web.Response, str]:
+    async def _answered(self, request: web.Request, source: str) -> tuple[web.Response, str]:
         if request.content_type != _JSON:
             return _refused(415, f"not {_JSON} (send an AdmissionReview)"), "malformed"
         try:
@@ -123,6 +134,10 @@ class _Hook:
             return _refused(400, "the request did not arrive whole (send it again)"), "malformed"
         except web.HTTPRequestEntityTooLarge:
             return _refused(413, f"more than {BODY_LIMIT_BYTES} bytes (send less)"), "malformed"
+        values = values_of(body)
+        if values > self._hook.values:
+            return _refused(413, f"more than {self._hook.values} values (send fewer)"), "malformed"
+        await self._webhooks.pace.take(source, values)
         try:
             asked = read_review(body)
         except ReviewError as error:
@@ -133,7 +148,7 @@ class _Hook:
     async def _judged(self, asked: AdmissionRequest) -> tuple[Answer, str]:
         try:
             async with asyncio.timeout(self._webhooks.limits.judge_seconds):
-                answer = await self._judge(asked)
+                answer = await self._hook.judge(asked)
         except TimeoutError:
             self._webhooks.log.error("admission_slow", hook=self._name, uid=asked.uid)
             return Answer(allowed=False, code=504, message="nobody could judge this in time (try again)"), "failed"

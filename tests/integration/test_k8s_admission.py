@@ -18,8 +18,9 @@ import trustme
 
 from k8s.admission.certificate import CertificateError, ServingCertificate
 from k8s.admission.injecting import Injector
+from k8s.admission.pace import POD_VALUES, VALUES_LIMIT, Pace
 from k8s.admission.review import ALLOWED, AdmissionRequest, Answer, Judge
-from k8s.admission.serving import BODY_LIMIT_BYTES, CONNECTIONS, Limits, Webhooks, serve
+from k8s.admission.serving import BODY_LIMIT_BYTES, CONNECTIONS, Hook, Limits, Webhooks, serve
 from k8s.admission.turns import AT_ONCE
 from k8s.objects.namespaces import Namespace
 from ringfence.kit.log import Logger
@@ -73,7 +74,9 @@ async def _find(_: str, *, fresh: bool) -> Namespace:
 
 
 @asynccontextmanager
-async def served(validate: Judge | None = None, limits: Limits | None = None) -> AsyncIterator[Served]:
+async def served(
+    validate: Judge | None = None, limits: Limits | None = None, pace: Pace | None = None
+) -> AsyncIterator[Served]:
     async def nothing(_: AdmissionRequest) -> Answer:
         return ALLOWED
 
@@ -84,10 +87,14 @@ async def served(validate: Judge | None = None, limits: Limits | None = None) ->
     listener.setblocking(False)
     made.port = listener.getsockname()[1]
     webhooks = Webhooks(
-        judges={"/inject": Injector(SETTINGS, _find, lambda _: None).judge, "/validate": validate or nothing},
+        hooks={
+            "/inject": Hook(judge=Injector(SETTINGS, _find, lambda _: None).judge, values=POD_VALUES),
+            "/validate": Hook(judge=validate or nothing),
+        },
         log=Logger("admission", stream=made.log),
         observer=made.counted,
         limits=limits or Limits(),
+        pace=pace or Pace(),
     )
     task = asyncio.create_task(serve(webhooks, listener, made.certificate))
     try:
@@ -119,10 +126,11 @@ async def test_a_pod_is_answered_and_health_is_told() -> None:
     [
         (b"garbage", "application/json", 400),
         (b"{}", "application/json", 400),
-        (b"[" * 1_000_000, "application/json", 400),
+        (b"[" * 40_000, "application/json", 400),
         (review(pod()), "text/plain", 415),
         (review(pod()), "application/yaml", 415),
         (b" " * (BODY_LIMIT_BYTES + 1), "application/json", 413),
+        (review({**pod(), "spec": {"volumes": [{}] * VALUES_LIMIT}}), "application/json", 413),
     ],
 )
 async def test_what_is_no_review_is_answered_in_http_and_the_server_lives_on(
@@ -133,6 +141,13 @@ async def test_what_is_no_review_is_answered_in_http_and_the_server_lives_on(
         assert answered == status and made.counted.seen == [("inject", "malformed")]
         again, _ = await post(session, "/inject", review(pod()))
         assert again == 200
+
+
+async def test_of_a_document_more_is_read_than_of_a_pod() -> None:
+    many = review({**pod(), "spec": {"volumes": [{}] * POD_VALUES}})
+    async with served() as made, made.session() as session:
+        assert (await post(session, "/inject", many))[0] == 413
+        assert (await post(session, "/validate", many))[0] == 200
 
 
 async def test_other_paths_and_methods_lead_nowhere() -> None:
@@ -327,5 +342,28 @@ async def test_one_source_takes_no_turns_of_another() -> None:
         for _ in range(3):
             assert (await post(ours, "/validate", review(pod())))[0] == 200
         assert most == AT_ONCE
+        release.set()
+        assert {status for status, _ in await asyncio.gather(*crowd)} == {200}
+
+
+async def test_who_has_too_much_read_waits_for_it_and_nobody_with_him() -> None:
+    waiting: list[float] = []
+    release = asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        waiting.append(seconds)
+        await release.wait()
+
+    large = review({**pod(), "spec": {"volumes": [{}] * 1_000}})
+    async with (
+        served(pace=Pace(per_second=1.0, at_once=3_000.0, pause=pause)) as made,
+        made.session() as ours,
+        made.session(limit=0, local_addr=("127.0.0.2", 0)) as theirs,
+    ):
+        assert (await post(theirs, "/validate", large))[0] == 200
+        crowd = [asyncio.create_task(post(theirs, path, large)) for path in ("/inject", "/validate") * 2]
+        await until(lambda: len(waiting) == len(crowd))
+        assert (await post(ours, "/validate", large))[0] == 200
+        assert not any(one.done() for one in crowd)
         release.set()
         assert {status for status, _ in await asyncio.gather(*crowd)} == {200}
