@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from k8s.admission.documents import DocumentJudge
 from k8s.admission.injecting import Denial, Injector
 from k8s.admission.metrics import AdmissionMetrics
+from k8s.admission.namespaces import NamespaceFinder
 from k8s.admission.pace import POD_VALUES
 from k8s.admission.serving import Hook, Webhooks, serve
 from k8s.attest.api import open_attestor
@@ -54,6 +55,7 @@ from ringfence.attestation import Attestation, Attestor, RegistrationEntry
 from ringfence.platform import Host, PlatformError, Reading, Surroundings
 
 _TELL_SECONDS: Final = 10.0
+_ASK_SECONDS: Final = 2.0
 _BUNDLE_SECONDS: Final = 2.0
 _HISTORY_PACE: Final = Pace(settle_seconds=1.0, patience_seconds=5.0, apart_seconds=5.0)
 _SLOW_PACE: Final = Pace(settle_seconds=0.2, patience_seconds=1.0, apart_seconds=0.5)
@@ -361,7 +363,8 @@ class KubernetesPlatform:
             random=self._random,
         )
         serving = await keeper.obtain()
-        injector = Injector(self._options.inject, self._find_namespace, lambda denial: events.tell(_told(denial)))
+        finder = NamespaceFinder(lambda name: self._copies.namespaces.objects.get(("", name)), self._ask_for_namespace)
+        injector = Injector(self._options.inject, finder, lambda denial: events.tell(_told(denial)))
         documents = DocumentJudge(written_of, host.check)
         webhooks = Webhooks(
             hooks={"/mutate": Hook(judge=injector.judge, values=POD_VALUES), "/validate": Hook(judge=documents.judge)},
@@ -376,13 +379,9 @@ class KubernetesPlatform:
                 group.create_task(keeper.renew(serving))
                 group.create_task(serve(webhooks, listener, serving))
 
-    async def _find_namespace(self, name: str, *, fresh: bool) -> Namespace | None:
-        """As the watch has it; one that it has not is asked for, as it may be a moment old."""
-        held = self._copies.namespaces.objects.get(("", name))
-        if held is not None and not fresh:
-            return held
+    async def _ask_for_namespace(self, name: str) -> Namespace | None:
         try:
-            return read_namespace(await self._connection.get(NAMESPACES, name))
+            return read_namespace(await self._connection.within(_ASK_SECONDS).get(NAMESPACES, name))
         except NotFoundError:
             return None
         except (KubernetesError, ValueError) as error:

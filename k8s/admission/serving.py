@@ -1,8 +1,8 @@
 """The HTTPS server of the webhooks: POST of an AdmissionReview to a judge's path, and GET /healthz.
 
 Whoever reaches it may be anybody in the cluster: bodies, heads, time and connections are bounded, each source has its
-own turns and its own pace, and an answer tells nothing but what the sender's own object says. A judge that fails or hangs denies: the
-API server would do so, too, by ``failurePolicy: Fail``, only later and without a reason.
+own turns and its own pace, and an answer tells what the sender's own object is worth here. A judge that fails or hangs
+denies: the API server would do so, too, by ``failurePolicy: Fail``, only later and without a reason.
 """
 
 from __future__ import annotations
