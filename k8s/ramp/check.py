@@ -13,6 +13,7 @@ from k8s.ramp.injected import injection_findings, outdated_findings
 from k8s.ramp.network_policies import network_policy_findings
 from k8s.ramp.outside import outside_findings
 from k8s.ramp.scrapers import scraper_findings
+from k8s.ramp.services import service_findings
 from k8s.ramp.snapshot import Cluster
 from k8s.ramp.users import user_findings
 
@@ -27,6 +28,7 @@ _CHECKS = (
     ingress_findings,
     exposed_findings,
     outside_findings,
+    service_findings,
 )
 
 

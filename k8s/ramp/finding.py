@@ -30,6 +30,8 @@ class Code(StrEnum):
     POLICY_PORTS = "network_policy_ports"
     SIDECAR_USER = "could_be_sidecar_user"
     OWN_PORT = "own_port_taken"
+    SERVICE_CHOICE = "service_choice_not_followed"
+    NOT_CARRIED = "protocol_not_carried"
     NOT_INJECTED = "not_injected"
     OUTDATED = "outdated"
 

@@ -280,6 +280,30 @@ def test_what_it_writes_the_mesh_takes(name: str, service: str) -> None:
     assert ("paths" in scraped["rules"][0]["to"]) is (name in ("metrics", "http-metrics"))
 
 
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("sessionAffinity: ClientIP", "sessionAffinity ClientIP"),
+        ("internalTrafficPolicy: Local", "internalTrafficPolicy Local"),
+        ("trafficDistribution: PreferClose", "trafficDistribution PreferClose"),
+    ],
+)
+def test_what_a_service_asks_of_the_network_and_the_mesh_does_not_do_is_a_notice(spec: str, told: str) -> None:
+    asking = API.replace("spec: {selector", f"spec: {{{spec}, selector")
+    finding = only(found(asking, code=Code.SERVICE_CHOICE))
+    assert (finding.subject, finding.weight, told in finding.what) == ("Service shop/api", Weight.NOTICE, True)
+    plain = API.replace("spec: {selector", "spec: {sessionAffinity: None, internalTrafficPolicy: Cluster, selector")
+    assert found(plain) == []
+    assert found(asking.replace("namespace: shop", "namespace: other")) == []
+
+
+def test_what_goes_past_the_mesh_is_a_notice() -> None:
+    both = API.replace("ports: [{name: http", "ports: [{name: dns, port: 53, protocol: UDP}, {name: http")
+    finding = only(found(both, code=Code.NOT_CARRIED))
+    assert "UDP 53 goes past it" in finding.what
+    assert is_clean(found(both))
+
+
 def test_a_rewritten_path_is_left_open() -> None:
     rewriting = INGRESS.replace("namespace: shop}", "namespace: shop, annotations: {nginx/rewrite-target: /}}")
     assert "paths" not in rule_of(only(found(API, rewriting, code=Code.ENTRANCE)))["to"]
