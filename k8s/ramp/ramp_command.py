@@ -13,7 +13,7 @@ import click
 
 from k8s.daytwo.cluster import Cluster
 from k8s.daytwo.options import Asked, asks, plain, refuse
-from k8s.objects.lenient import labels, text
+from k8s.objects.lenient import Json, labels, text
 from k8s.objects.names import MODE, NEVER_MESHED, REVISION, SYSTEM_NAMESPACE
 from k8s.ramp.breaking import breaking_lines
 from k8s.ramp.check import check
@@ -303,8 +303,14 @@ def _other_postures(snapshot: Snapshot, namespace: str, now: str) -> list[str]:
     return [
         f"Posture {namespace_of(one)}/{name_of(one)} still observes until {text(one, 'spec', 'until')} (remove it)"
         for one in snapshot.kind("Posture")
-        if name_of(one) != POSTURE_NAME and namespace_of(one) == namespace and text(one, "spec", "until") > now
+        if name_of(one) != POSTURE_NAME
+        and (namespace_of(one) == namespace or _is_of_all(one))
+        and text(one, "spec", "until") > now
     ]
+
+
+def _is_of_all(posture: Json) -> bool:
+    return text(posture, "spec", "scope") == "mesh" and not labels(posture, "spec", "labels")
 
 
 def _would_break(seen: Seen) -> list[str]:

@@ -238,6 +238,11 @@ def test_strict_before_observe_is_refused_and_another_posture_too() -> None:
     other = POSTURE.replace("ringfence-ramp", "mine")
     result = run(World(OBSERVED, API, MESHED, other), "ramp", "shop", "--to", "strict", "--apply")
     assert (result.exit_code, "Posture shop/mine still observes" in result.stderr) == (1, True)
+    of_all = other.replace("namespace: shop", "namespace: ringfence-system").replace("scope: namespace", "scope: mesh")
+    result = run(World(OBSERVED, API, MESHED, POSTURE, of_all), "ramp", "shop", "--to", "strict", "--apply")
+    assert (result.exit_code, "Posture ringfence-system/mine still observes" in result.stderr) == (1, True)
+    of_some = of_all.replace("scope: mesh", "scope: mesh, labels: {tier: edge}")
+    assert run(World(OBSERVED, API, MESHED, POSTURE, of_some), "ramp", "shop", "--to", "strict").exit_code == 0
 
 
 def test_sidecars_that_do_not_follow_end_it_before_any_pod_is_replaced() -> None:
