@@ -9,6 +9,7 @@ from typing import Final
 
 from ringfence.kit.addresses import SocketAddress
 from ringfence.policy.labels import Labels
+from ringfence.policy.services import Apart
 from ringfence.snapshot import EgressRule, ForwardedFor, Intercept, PortMode, Protocol
 from ringfence.spiffe import RESERVED_NAMESPACE, SpiffeId, TrustDomain
 
@@ -87,6 +88,7 @@ class Instance:
     empty: as the service's ports say. ``spiffe_id``: its identity where that is not the service's. ``ready``: whether
     the platform finds its app fit for calls; one that is not is chosen only where no other can be. ``also``: further
     addresses of the workload, of its other version of IP: calls to them reach it, but it is not chosen by them.
+    ``labels``: those of this very workload that its service does not have, sorted.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Instance:
     spiffe_id: SpiffeId | None = None
     ready: bool = True
     also: tuple[str, ...] = ()
+    labels: Labels = ()
 
     @property
     def mesh(self) -> SocketAddress:
@@ -114,7 +117,7 @@ class Service:
 
     ``workers``: the processes that share the traffic of each sidecar.
     ``virtual_addresses``: at which its callers may dial it, beside its instances', when their calls are intercepted.
-    ``labels``: by which documents choose it, sorted.
+    ``labels``: by which documents choose it, sorted: those that all of its workloads have.
     ``pinned``: a call to an instance's own address is one to that very instance, and not to the service.
     """
 
@@ -148,6 +151,15 @@ class Service:
     def identity_of(self, instance: Instance) -> SpiffeId:
         """The identity of one of its instances."""
         return instance.spiffe_id or self.spiffe_id
+
+    @property
+    def apart(self) -> tuple[Apart, ...]:
+        """Its workloads that have more labels than it."""
+        found: dict[Labels, set[SpiffeId]] = {}
+        for one in self.instances:
+            if one.labels:
+                found.setdefault(one.labels, set()).add(self.identity_of(one))
+        return tuple(Apart(labels=labels, identities=tuple(sorted(found[labels], key=str))) for labels in sorted(found))
 
     def targets_of(self, instance: Instance) -> tuple[int, ...]:
         """The workload's port behind each of the service's, in their order; 0: none."""

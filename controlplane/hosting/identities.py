@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 
 from ringfence.policy.model import NamespaceCallers, SpiffeIdPattern
-from ringfence.policy.services import MeshService, Services, has_labels
+from ringfence.policy.services import ApartIndex, MeshService, Services, has_labels
 from ringfence.policy.written import LabelledServices, Origin, ServiceReference
 
 
 class Identities:
     """The callers of one mesh."""
 
-    __slots__ = ("_answers", "_by_namespace", "_services")
+    __slots__ = ("_answers", "_apart", "_by_namespace", "_services")
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._apart = ApartIndex(services)
         self._answers: dict[Origin, Hashable] = {}
         by_namespace: dict[str, dict[str, MeshService]] = {}
         for name, service in services.items():
@@ -46,7 +47,7 @@ class Identities:
                         found.update(self.of_namespace(name.partition("/")[0]))
                 case LabelledServices(namespace=namespace, labels=labels):
                     for name, service in self.of_namespace(namespace).items():
-                        if has_labels(service, labels):
+                        if has_labels(service, labels) or self._apart.some(name, labels):
                             found[name] = service
                 case NamespaceCallers(namespace=namespace):
                     found.update(self.of_namespace(namespace))
@@ -69,7 +70,9 @@ class Identities:
             case LabelledServices(namespace=namespace, labels=labels):
                 services = self.of_namespace(namespace)
                 return tuple(
-                    services[name].identities for name in sorted(services) if has_labels(services[name], labels)
+                    (True, one.identities) if has_labels(one, labels) else (False, self._apart.identities(name, labels))
+                    for name, one in sorted(services.items(), key=lambda item: item[0])
+                    if has_labels(one, labels) or self._apart.some(name, labels)
                 )
             case NamespaceCallers(namespace=namespace):
                 return namespace in self._by_namespace

@@ -257,7 +257,10 @@ def _kept_services(mesh: Mesh, before: Judged | None) -> dict[str, MeshService]:
 def _outline(services: Mapping[str, MeshService]) -> Hashable:
     """What documents of the whole mesh depend on: labels and ports, but not who stands behind a service."""
     return frozenset(
-        (name, frozenset(one.ports.items()), one.permissive, one.labels, one.has_sidecar, frozenset(one.leads.items()))
+        (
+            *(name, frozenset(one.ports.items()), one.permissive, one.labels, one.has_sidecar),
+            *(frozenset(one.leads.items()), frozenset(part.labels for part in one.apart)),
+        )
         for name, one in services.items()
     )
 

@@ -19,6 +19,7 @@ from ringfence.mesh import (
     ServicePort,
 )
 from ringfence.platform import Reading, WrittenDocument
+from ringfence.policy.labels import Labels
 from ringfence.snapshot import PortMode, Protocol
 from ringfence.spiffe import SpiffeId, TrustDomain
 
@@ -48,6 +49,10 @@ def _plain_service(service: Service) -> dict[str, Any]:
         "name": service.name,
         "identities": [str(one) for one in service.identities],
         "labels": dict(service.labels),
+        "apart": [
+            {"labels": [list(label) for label in one.labels], "identities": [str(known) for known in one.identities]}
+            for one in service.apart
+        ],
         "ports": [
             {"port": number, "protocol": port.protocol.value, "mode": port.mode.value}
             for number, port in sorted(service.workload_ports().items())
@@ -81,6 +86,10 @@ def _service(plain: Mapping[str, Any]) -> Service:
         for one in plain["ports"]
     )
     first, *_ = identities = [SpiffeId.parse(one) for one in plain["identities"]]
+    workloads: list[tuple[SpiffeId, Labels]] = [(one, ()) for one in identities]
+    for one in plain.get("apart", ()):
+        labels = tuple(sorted((str(name), str(value)) for name, value in one["labels"]))
+        workloads += [(SpiffeId.parse(known), labels) for known in one["identities"]]
     return Service(
         name=str(plain["name"]),
         namespace=str(plain["namespace"]),
@@ -99,8 +108,9 @@ def _service(plain: Mapping[str, Any]) -> Service:
                 listens=(),
                 run=None,
                 spiffe_id=one,
+                labels=labels,
             )
-            for number, one in enumerate(identities)
+            for number, (one, labels) in enumerate(workloads)
         ),
         labels=tuple(sorted((str(name), str(value)) for name, value in plain["labels"].items())),
     )

@@ -20,9 +20,17 @@ from controlplane.push.sessions import Session, Standing
 from controlplane.push.workload_key import WorkloadKey
 from ringfence.mesh import Mesh
 from ringfence.platform import DocumentStanding, SidecarStanding
+from ringfence.policy.labels import Labels
 from ringfence.policy.problems import Problem, errors
-from ringfence.policy.services import Services, has_labels
-from ringfence.policy.written import CallerSetDocument, MeshSelector, NamespaceSelector, RoleDocument, ServiceSelector
+from ringfence.policy.services import Services, labels_beside
+from ringfence.policy.written import (
+    CallerSetDocument,
+    DenylistDocument,
+    MeshSelector,
+    NamespaceSelector,
+    RoleDocument,
+    ServiceSelector,
+)
 from ringfence.routing.documents import RouteDocument
 from ringfence.snapshot import Snapshot
 
@@ -55,6 +63,7 @@ def _same_policy(one: Snapshot, other: Snapshot) -> bool:
         and one.token_issuers == other.token_issuers
         and one.egress == other.egress
         and one.workload.ports == other.workload.ports
+        and one.workload.labels == other.workload.labels
     )
 
 
@@ -62,8 +71,8 @@ def _same_policy(one: Snapshot, other: Snapshot) -> bool:
 class Enforcement:
     """Where each workload stands: ``waiting`` has those that do not enforce their policy, and why."""
 
-    workloads: Mapping[str, tuple[WorkloadKey, ...]]
-    """By full name of the service."""
+    workloads: Mapping[str, tuple[tuple[WorkloadKey, Labels], ...]]
+    """By full name of the service; beside each the labels that it has and its service has not."""
     waiting: Mapping[WorkloadKey, str]
 
     @classmethod
@@ -76,10 +85,10 @@ class Enforcement:
         acknowledgement_seconds: float,
     ) -> Enforcement:
         """By what sidecars said."""
-        workloads: dict[str, list[WorkloadKey]] = {}
+        workloads: dict[str, list[tuple[WorkloadKey, Labels]]] = {}
         for service, instance in mesh.workloads:
             key = WorkloadKey(service.identity_of(instance), instance.name)
-            workloads.setdefault(service.full_name, []).append(key)
+            workloads.setdefault(service.full_name, []).append((key, instance.labels))
         waiting = {
             key: reason
             for key, revision in since.revisions.items()
@@ -143,10 +152,17 @@ def tally(judged: Judged) -> Mapping[str, int]:
     return found
 
 
-def _standing(judged: Judged, wanted: Parsed, services: Iterable[str], enforcement: Enforcement) -> DocumentStanding:
+def _standing(
+    judged: Judged, wanted: Parsed, services: Iterable[tuple[str, Labels]], enforcement: Enforcement
+) -> DocumentStanding:
     name = wanted.written.name
     in_force = judged.in_force(name)
-    keys = {key for service in services for key in enforcement.workloads.get(service, ())}
+    keys = {
+        key
+        for service, labels in services
+        for key, own in enforcement.workloads.get(service, ())
+        if set(labels) <= set(own)
+    }
     waiting = sorted(f"{key}: {enforcement.waiting[key]}" for key in keys if key in enforcement.waiting)
     problems = judged.problems(name)
     is_wanted = in_force is not None and in_force.written.content == wanted.written.content
@@ -160,8 +176,9 @@ def _standing(judged: Judged, wanted: Parsed, services: Iterable[str], enforceme
     )
 
 
-def _speaks_of(parsed: Parsed | None, services: Services) -> Iterable[str]:
-    """The services of which the version in force speaks."""
+def _speaks_of(parsed: Parsed | None, services: Services) -> Iterable[tuple[str, Labels]]:
+    """The services of which the version in force speaks, and the labels that a workload must have beside its service's
+    to be among those that are meant."""
     if parsed is None:
         return ()
     document = parsed.document
@@ -170,12 +187,14 @@ def _speaks_of(parsed: Parsed | None, services: Services) -> Iterable[str]:
         case None | RoleDocument() | CallerSetDocument():
             return ()
         case RouteDocument():
-            return (document.service_full_name,)
+            return ((document.service_full_name, ()),)
     match document.selector.value:
         case ServiceSelector(service=service):
-            return (f"{namespace}/{service}",)
+            return ((f"{namespace}/{service}", ()),)
         case NamespaceSelector(labels=labels):
             prefix = f"{namespace}/"
-            return [name for name, one in services.items() if name.startswith(prefix) and has_labels(one, labels)]
+            found = [(name, labels_beside(one, labels)) for name, one in services.items() if name.startswith(prefix)]
         case MeshSelector(labels=labels):
-            return [name for name, one in services.items() if has_labels(one, labels)]
+            found = [(name, labels_beside(one, labels)) for name, one in services.items()]
+    denies = isinstance(document, DenylistDocument)
+    return [(name, beside) for name, beside in found if denies or not beside]

@@ -59,6 +59,7 @@ def services_of(mesh: Mesh) -> dict[str, MeshService]:
             labels=service.labels,
             other_ids=service.identities[1:],
             leads=_leads(service),
+            apart=service.apart,
         )
         for service in mesh.services
     } | {

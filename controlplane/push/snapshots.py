@@ -22,6 +22,7 @@ from controlplane.push.workload_key import WorkloadKey
 from controlplane.push.workloads import Standing, workload_of
 from ringfence.mesh import Instance, Mesh, Service
 from ringfence.policy.bound import BoundPolicy, Policies
+from ringfence.policy.labels import Labels
 from ringfence.policy.model import Allowlist, Denylist, EgressRule
 from ringfence.routing.bind import PortRoute, Routes
 from ringfence.snapshot import Snapshot
@@ -129,6 +130,15 @@ class _Around:
     weights: Weights | None = None
     rooms: Rooms | None = None
     reach: Reach | None = None
+    bound: dict[tuple[str, Labels], BoundPolicy] = field(default_factory=dict)
+    """What decides at workloads of a service with the same labels, as the very same value for all of them."""
+
+    def share(self, service: Service, instance: Instance, policies: Policies) -> Share:
+        """What one service brings to a workload."""
+        policy = policies.get(service.full_name, _NOBODY)
+        if policy.partly:
+            policy = self.bound.setdefault((service.full_name, instance.labels), policy.at(instance.labels))
+        return Share(policy=policy, ports=frozenset(service.targets_of(instance)) - frozenset((0,)))
 
     def called(self, key: WorkloadKey, standing: Sequence[Standing], room_bytes: int) -> tuple[Called, ...]:
         """Whom one workload calls."""
@@ -156,7 +166,7 @@ def _make(
 ) -> _Made:
     told, bundles = around
     routes = tuple(inputs.routes.get(service.full_name, _NO_ROUTES) for service, _ in standing)
-    shares = tuple(_share(service, instance, inputs.policies) for service, instance in standing)
+    shares = tuple(told.share(service, instance, inputs.policies) for service, instance in standing)
     bound = before.bound if before is not None and before.shares == shares else unite(shares)
     held = before.snapshot if before is not None else None
     if before is not None and before.standing == standing and before.routes == routes:
@@ -210,12 +220,6 @@ def _ordered(lists: tuple[L, ...]) -> tuple[L, ...]:
 def _same(new: T, old: T | None) -> T:
     """``old`` itself where it says what ``new`` says."""
     return old if old is not None and old == new else new
-
-
-def _share(service: Service, instance: Instance, policies: Policies) -> Share:
-    return Share(
-        policy=policies.get(service.full_name, _NOBODY), ports=frozenset(service.targets_of(instance)) - frozenset((0,))
-    )
 
 
 def _egress(standing: Iterable[Standing], bound: BoundPolicy) -> tuple[EgressRule, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from controlplane.push.workload_key import WorkloadKey
@@ -35,7 +35,7 @@ def workload_of(key: WorkloadKey, standing: Sequence[Standing], routes: Routes) 
         intercept=next((one.intercept for one, _ in standing if one.intercept is not None), None),
         forward_proxy=ForwardProxy(host=proxy.host, port=proxy.port) if proxy is not None else None,
         instance=instance.name,
-        labels=_labels([one.labels for one, _ in standing]),
+        labels=_labels([{**dict(one.labels), **dict(held.labels)} for one, held in standing]),
     )
 
 
@@ -73,10 +73,8 @@ def _both(one: Port, other: Port) -> Port:
     )
 
 
-def _labels(labels: Sequence[Labels]) -> Labels:
+def _labels(labels: Sequence[Mapping[str, str]]) -> Labels:
     """All of them but those in which services contradict each other."""
-    if len(labels) == 1:
-        return labels[0]
-    united = {label for one in labels for label in one}
+    united = {label for one in labels for label in one.items()}
     times = Counter(name for name, _ in united)
     return tuple(sorted(label for label in united if times[label[0]] == 1))

@@ -206,6 +206,7 @@ def _services(mesh: Mesh) -> dict[str, MeshService]:
             spiffe_id=service.identities[0],
             labels=service.labels,
             other_ids=service.identities[1:],
+            apart=service.apart,
         )
         for service in mesh.services
     }

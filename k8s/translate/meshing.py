@@ -28,7 +28,7 @@ from ringfence.mesh import (
 )
 from ringfence.mesh import Service as MeshService
 from ringfence.platform import identity_of
-from ringfence.policy.labels import LIMIT_LABELS, Labels
+from ringfence.policy.labels import Labels
 from ringfence.snapshot import Intercept
 from ringfence.spiffe import SpiffeId, TrustDomain
 
@@ -126,6 +126,7 @@ class Translator:
         }
         ports = Ports(service.ports, extras)
         shared = _shared([lasting_labels(pod.labels) for pod in pods] or [lasting_labels(service.selector)])
+        labels = _labels({**lasting_labels(service.labels), **shared})
         return key, MeshService(
             name=service.name,
             namespace=service.namespace,
@@ -133,10 +134,10 @@ class Translator:
             access_log=_access_log(pods),
             ports=ports.mesh_ports(mode_of(pods, service.annotations, namespace)),
             upstreams=(),
-            instances=self._instances(pods, ready, ports),
+            instances=self._instances(pods, ready, ports, labels),
             virtual_addresses=() if led_outside else tuple(sorted(service.cluster_ips)),
             intercept=_INTERCEPT,
-            labels=_labels({**lasting_labels(service.labels), **shared}),
+            labels=labels,
             pinned=True,
         )
 
@@ -149,6 +150,7 @@ class Translator:
         if held is not None and held[0] == key:
             return held
         ports = Ports((), {pod.name: declared(pod) for pod in pods})
+        labels = _labels(_shared([lasting_labels(pod.labels) for pod in pods]))
         return key, MeshService(
             name=name,
             namespace=namespace,
@@ -156,9 +158,9 @@ class Translator:
             access_log=_access_log(pods),
             ports=ports.mesh_ports(mode_of(pods, {}, annotations)),
             upstreams=(),
-            instances=self._instances(pods, tuple(pod.ready and not pod.deleting for pod in pods), ports),
+            instances=self._instances(pods, tuple(pod.ready and not pod.deleting for pod in pods), ports, labels),
             intercept=_INTERCEPT,
-            labels=_labels(_shared([lasting_labels(pod.labels) for pod in pods])),
+            labels=labels,
             pinned=True,
         )
 
@@ -167,7 +169,11 @@ class Translator:
         account = min((pod.service_account for pod in pods), default=NOBODY)
         return {"service_account": account, "spiffe_id": self._spiffe_id(namespace, account)}
 
-    def _instances(self, pods: Sequence[Pod], ready: Sequence[bool], ports: Ports) -> tuple[Instance, ...]:
+    def _instances(
+        self, pods: Sequence[Pod], ready: Sequence[bool], ports: Ports, labels: Labels
+    ) -> tuple[Instance, ...]:
+        """``labels``: those of the service, which each has."""
+        held = frozenset(labels)
         own = min((pod.service_account for pod in pods), default=NOBODY)
         return tuple(
             Instance(
@@ -182,6 +188,7 @@ class Translator:
                 spiffe_id=(None if pod.service_account == own else self._spiffe_id(pod.namespace, pod.service_account)),
                 ready=fit,
                 also=pod.addresses[1:],
+                labels=tuple(one for one in _labels(lasting_labels(pod.labels)) if one not in held),
             )
             for pod, fit in zip(pods, ready, strict=True)
             for targets in (ports.targets(pod),)
@@ -231,7 +238,7 @@ def _shared(several: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _labels(labels: Mapping[str, str]) -> Labels:
-    return tuple(sorted(labels.items()))[:LIMIT_LABELS]
+    return tuple(sorted(labels.items()))
 
 
 def _access_log(pods: Sequence[Pod]) -> AccessLog:

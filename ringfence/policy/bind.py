@@ -18,12 +18,12 @@ from ringfence.policy.binding.issuers import bind_issuers, check_token_rules
 from ringfence.policy.binding.lists import FlatList, ListResolver
 from ringfence.policy.binding.postures import bind_postures
 from ringfence.policy.binding.selection import Selection
-from ringfence.policy.bound import ALLOW, DENY, Binding, BoundPolicy
+from ringfence.policy.bound import ALLOW, DENY, Binding, BoundPolicy, PartlyDenied
 from ringfence.policy.bounds import LIST_LIMIT, RULE_LIMIT
 from ringfence.policy.model import Allowlist, Denylist, EgressRule, PolicySet, TokenIssuer
 from ringfence.policy.problems import Absences, Place, Problem, errors
-from ringfence.policy.services import Services
-from ringfence.policy.written import Mode, PolicyDocument
+from ringfence.policy.services import MeshService, Services, labels_beside
+from ringfence.policy.written import Mode, PolicyDocument, labels_of
 from ringfence.spiffe import TrustDomain
 
 
@@ -53,23 +53,28 @@ def bind(documents: Iterable[PolicyDocument], surroundings: Surroundings) -> Bin
     absences = Absences(problems, lenient=surroundings.lenient)
     catalog = catalogue(documents, problems)
     named = surroundings.callers if surroundings.callers is not None else services
-    callers = CallerResolver(named, catalog.caller_sets, trust_domain, problems, lenient=surroundings.lenient)
+    callers, denied = (
+        CallerResolver(named, catalog.caller_sets, trust_domain, problems, lenient=surroundings.lenient, partly=partly)
+        for partly in (False, True)
+    )
     callers.check_sets()
-    lists = ListResolver(catalog, callers, problems).resolve()
+    lists = ListResolver(catalog, callers, denied, problems).resolve()
     selection = Selection(services, surroundings.root_namespace, problems, lenient=surroundings.lenient)
     issuers = bind_issuers(catalog, selection, surroundings.root_namespace, problems)
     postures = bind_postures(catalog, selection, surroundings.now, problems)
     egress = bind_egress(catalog, selection, surroundings.root_namespace, problems)
     selected = [(one, selection.select(one.header, one.selector, one.what)) for one in lists]
+    partly = {id(one): selection.partly(one.header, one.selector) for one in lists if one.denies}
+    wherever = [(one, (*names, *partly.get(id(one), ()))) for one, names in selected]
     targets: dict[tuple[str, ...], Targets] = {}
-    for flat, names in selected:
+    for flat, names in wherever:
         if names:
             if names not in targets:
                 targets[names] = Targets(names, services)
             absences.extend(check_list(flat, targets[names]))
             absences.extend(check_token_rules(flat, names, issuers, catalog.issuers))
     root = surroundings.root_namespace
-    ranked = sorted(selected, key=lambda one: (one[0].header.namespace != root, not one[0].denies))
+    ranked = sorted(wherever, key=lambda one: (one[0].header.namespace != root, not one[0].denies))
     problems.extend(_too_many(ranked))
     for flat in lists:
         problems.extend(shadowed(flat, trust_domain))
@@ -78,7 +83,10 @@ def bind(documents: Iterable[PolicyDocument], surroundings: Surroundings) -> Bin
     told = tuple(sorted(set(problems)))
     if errors(told):
         return Binding(policies={}, problems=told)
-    return Binding(policies=_policies(selected, issuers, postures, egress), problems=told, places=_places(lists))
+    some = [(one, tuple((name, services[name]) for name in partly.get(id(one), ()))) for one in lists]
+    return Binding(
+        policies=_policies(selected, issuers, postures, egress, _partly(some)), problems=told, places=_places(lists)
+    )
 
 
 def _policies(
@@ -86,6 +94,7 @@ def _policies(
     issuers: Mapping[str, tuple[TokenIssuer, ...]],
     postures: Mapping[str, float],
     egress: Mapping[str, tuple[EgressRule, ...]],
+    partly: Mapping[str, tuple[PartlyDenied, ...]],
 ) -> dict[str, BoundPolicy]:
     """By service; each list is one value, however many services share it."""
     in_force: dict[str, list[Allowlist | Denylist]] = {}
@@ -96,14 +105,33 @@ def _policies(
         for name in names:
             held.setdefault(name, []).append(made)
     found: dict[str, BoundPolicy] = {}
-    for name in sorted({*in_force, *beside, *issuers, *postures, *egress}):
+    for name in sorted({*in_force, *beside, *issuers, *postures, *egress, *partly}):
         own, more = in_force.get(name, []), beside.get(name, [])
         policy = replace(_set(own), observe_until=postures.get(name))
         shadow = replace(_set([*own, *more]), observe_until=postures.get(name)) if more else None
         found[name] = BoundPolicy(
-            policy=policy, shadow=shadow, issuers=issuers.get(name, ()), egress=egress.get(name, ())
+            policy=policy,
+            shadow=shadow,
+            issuers=issuers.get(name, ()),
+            egress=egress.get(name, ()),
+            partly=partly.get(name, ()),
         )
     return found
+
+
+def _partly(
+    selected: Iterable[tuple[FlatList, tuple[tuple[str, MeshService], ...]]],
+) -> dict[str, tuple[PartlyDenied, ...]]:
+    """By service, the denylists that hold at some of its workloads."""
+    found: dict[str, list[PartlyDenied]] = {}
+    for flat, services in selected:
+        made = _made(flat) if services else None
+        for name, service in services:
+            if isinstance(made, Denylist):
+                labels = labels_beside(service, labels_of(flat.selector.value))
+                one = PartlyDenied(labels=labels, listed=made, shadow=flat.mode is Mode.SHADOW)
+                found.setdefault(name, []).append(one)
+    return {name: tuple(sorted(held, key=lambda one: one.listed.full_name)) for name, held in found.items()}
 
 
 def _made(flat: FlatList) -> Allowlist | Denylist:

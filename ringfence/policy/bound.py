@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ringfence.policy.model import EgressRule, PolicySet, TokenIssuer
+from ringfence.policy.labels import Labels
+from ringfence.policy.model import Denylist, EgressRule, PolicySet, TokenIssuer
 from ringfence.policy.problems import Place, Problem, errors
 
 ALLOW: Final = "allow"
 DENY: Final = "deny"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartlyDenied:
+    """A denylist that holds at those workloads of a service that have ``labels`` beside the service's own. ``shadow``:
+    it is judged beside what is in force."""
+
+    labels: Labels
+    listed: Denylist
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,13 +30,32 @@ class BoundPolicy:
 
     ``shadow``: the whole of the policy as it would be if the documents of mode shadow were in force, too; None where
     there are none. ``issuers``: whose tokens it believes, as written: without the keys that are to be fetched.
-    ``egress``: what its own app may reach outside the mesh, by documents.
+    ``egress``: what its own app may reach outside the mesh, by documents. ``partly``: what else is denied at some of
+    its workloads; the rest holds at all of them.
     """
 
     policy: PolicySet = field(default_factory=PolicySet)
     shadow: PolicySet | None = None
     issuers: tuple[TokenIssuer, ...] = ()
     egress: tuple[EgressRule, ...] = ()
+    partly: tuple[PartlyDenied, ...] = ()
+
+    def at(self, labels: Labels) -> BoundPolicy:
+        """What decides at a workload with ``labels`` beside the service's."""
+        if not self.partly:
+            return self
+        own = set(labels)
+        held = [one for one in self.partly if own.issuperset(one.labels)]
+        more = [one.listed for one in held if not one.shadow]
+        policy = _with(self.policy, more)
+        shadow = self.shadow
+        if shadow is not None or len(more) < len(held):
+            shadow = _with(shadow if shadow is not None else self.policy, [one.listed for one in held])
+        return replace(self, policy=policy, shadow=shadow, partly=())
+
+
+def _with(policy: PolicySet, denylists: Sequence[Denylist]) -> PolicySet:
+    return replace(policy, denylists=(*policy.denylists, *denylists)) if denylists else policy
 
 
 Policies = Mapping[str, BoundPolicy]

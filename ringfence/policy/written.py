@@ -71,6 +71,11 @@ class MeshSelector:
 Selector = ServiceSelector | NamespaceSelector | MeshSelector
 
 
+def labels_of(selector: Selector) -> Labels:
+    """By which a selector chooses; none where it does not."""
+    return () if isinstance(selector, ServiceSelector) else selector.labels
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceReference:
     """The identity of one service, by its full name."""

@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.callers import load
 from tests.cluster.cluster import Cluster
 from tests.cluster.machine import until
-from tests.cluster.mesh import Mesh, state, wait_rolled_out
+from tests.cluster.mesh import Mesh, call, is_serving, state, wait_rolled_out
 from tests.cluster.product_image import NAME
 from tests.cluster.workloads import caller_pod
 
@@ -91,6 +91,33 @@ def test_a_change_of_policy_by_kubectl_ends_what_it_forbids_at_once(meshed: Mesh
         cluster.kubectl("delete", "denylist", "closed", "--namespace=shop")
     assert calls.failed
     assert all("POST" in line and "denylisted" in line for line in calls.failed), calls.failed
+
+
+def test_a_denylist_by_a_label_holds_at_the_pod_that_has_it_and_at_no_other(meshed: Mesh) -> None:
+    cluster, where = meshed.cluster, "--namespace=shop"
+    denylist = {
+        "apiVersion": "ringfence.io/v1alpha1",
+        "kind": "Denylist",
+        "metadata": {"name": "labelled", "namespace": "shop"},
+        "spec": {"labels": {"data": "pii"}, "rules": [{"name": "nobody-asks", "from": ["web"]}]},
+    }
+    cluster.kubectl("scale", where, "deploy/orders", "--replicas=2")
+    try:
+        wait_rolled_out(cluster, "shop")
+        pods = [one for one in cluster.get("pods", where, "--selector=app=orders")["items"] if is_serving(one)]
+        labelled, other = (one["status"]["podIP"] for one in pods)
+        for address in (labelled, other):
+            assert call(cluster, "web", "GET", f"{address}:8080/orders")[0] == 200
+        cluster.apply(denylist)
+        cluster.kubectl("label", where, "pod", pods[0]["metadata"]["name"], "data=pii")
+        until(lambda: _enforced(cluster, "labelled") == "1/1", "that the denylist is enforced at the one pod")
+        status, answer = call(cluster, "web", "GET", f"{labelled}:8080/orders")
+        assert (status, "denylisted" in answer) == (403, True), answer
+        assert call(cluster, "web", "GET", f"{other}:8080/orders")[0] == 200
+    finally:
+        cluster.try_kubectl("delete", "denylist", "labelled", where)
+        cluster.kubectl("scale", where, "deploy/orders", "--replicas=1")
+        _wait_for_old_pods(cluster)
 
 
 def _enforced(cluster: Cluster, name: str) -> str:

@@ -238,7 +238,7 @@ async def test_a_question_changes_nothing(hosting: Hosting) -> None:
 
 
 async def test_a_workload_that_cannot_be_told_is_closed_and_holds_up_no_other(hosting: Hosting) -> None:
-    huge = service_of("shop/orders", 80, pods=2, labels=tuple((f"l{number}", "x") for number in range(100)))
+    huge = service_of("shop/orders", 80, pods=2, labels=tuple((f"l{number}", "x") for number in range(300)))
     await hosting.host.offer(Reading(mesh=mesh_of(huge, service_of("shop/web")), documents=(document("a", GOOD),)))
     told = {key.instance: one for key, one in hosting.distributor.catalog.snapshots.items()}
     assert (told["orders-0"].allowlists, told["orders-0"].workload.ports) == ((), ())

@@ -37,14 +37,14 @@ def _mesh(*, labels: int = 1, pods: int = 1) -> Mesh:
 
 
 async def test_a_workload_that_cannot_be_told_is_told_of_with_why_and_the_mend(hosting: Hosting) -> None:
-    await hosting.host.offer(Reading(mesh=_mesh(labels=64)))
+    await hosting.host.offer(Reading(mesh=_mesh(labels=256)))
     assert not hosting.host.notices()
-    await hosting.host.offer(Reading(mesh=_mesh(labels=65)))
+    await hosting.host.offer(Reading(mesh=_mesh(labels=257)))
     (notice,) = hosting.host.notices()
     assert (notice.service, notice.instance, notice.reason) == ("shop/web", "web-0", CLOSED)
-    assert "workload.labels: 65" in notice.message
+    assert "workload.labels: 257" in notice.message
     assert "it refuses everybody and calls nobody: give it fewer labels" in notice.message
-    await hosting.host.offer(Reading(mesh=_mesh(labels=65, pods=2)))
+    await hosting.host.offer(Reading(mesh=_mesh(labels=257, pods=2)))
     assert hosting.log.getvalue().count("workloads closed") == 1, "said once and not at each reading"
     await hosting.host.offer(Reading(mesh=_mesh(labels=3)))
     assert not hosting.host.notices()

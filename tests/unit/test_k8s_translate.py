@@ -335,6 +335,7 @@ def test_labels_are_those_that_all_pods_share_and_the_service_has() -> None:
         )
     )
     assert cart.labels == (("app", "cart"), ("team", "red"), ("tier", "back"))
+    assert {one.name: one.labels for one in cart.instances} == {"a": (("version", "1"),), "b": (("version", "2"),)}
 
 
 def test_all_requests_are_logged_where_all_pods_ask_for_it() -> None:

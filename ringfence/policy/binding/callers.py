@@ -17,7 +17,7 @@ from ringfence.policy.model import (
     UnauthenticatedCallers,
 )
 from ringfence.policy.problems import Absences, Place, Problem, nearest
-from ringfence.policy.services import Services, has_labels, unknown_name
+from ringfence.policy.services import ApartIndex, Services, has_labels, unknown_name
 from ringfence.policy.written import (
     Anyone,
     CallerSetDocument,
@@ -27,7 +27,7 @@ from ringfence.policy.written import (
     ServiceReference,
     WrittenCallers,
 )
-from ringfence.spiffe import TrustDomain
+from ringfence.spiffe import SpiffeId, TrustDomain
 
 _PATTERN_LIMIT = 256  # wildcard patterns that are held against every service; more are taken as they are
 
@@ -43,8 +43,11 @@ class CallerResolver:
         problems: list[Problem],
         *,
         lenient: bool = False,
+        partly: bool = False,
     ) -> None:
-        """``lenient``: a service that is not there may come, and until then its name means nobody."""
+        """``lenient``: a service that is not there may come, and until then its name means nobody. ``partly``: labels
+        mean those workloads, too, that have them where not all of their service do; for what denies."""
+        self._apart = ApartIndex(services) if partly else None
         self._services = services
         self._caller_sets = caller_sets
         self._trust_domain = trust_domain
@@ -105,16 +108,18 @@ class CallerResolver:
         if service is None:
             self._absent(unknown_name("service", full_name, place, self._services))
             return
-        for spiffe_id in service.identities:
-            yield SpiffeIdPattern(trust_domain=spiffe_id.trust_domain, segments=spiffe_id.segments)
+        yield from _patterns(service.identities)
 
     def _labelled(self, wanted: LabelledServices, place: Place) -> list[Named]:
-        found = [
-            pattern
-            for name in sorted(self._services)
-            if name.startswith(f"{wanted.namespace}/") and has_labels(self._services[name], wanted.labels)
-            for pattern in self._service(name, place)
-        ]
+        found: list[Named] = []
+        for name in sorted(self._services):
+            if not name.startswith(f"{wanted.namespace}/"):
+                continue
+            service = self._services[name]
+            if has_labels(service, wanted.labels):
+                found += _patterns(service.identities)
+            elif self._apart is not None:
+                found += _patterns(self._apart.identities(name, wanted.labels))
         if not found:
             text = ", ".join(f"{name}: {value}" for name, value in wanted.labels)
             message = f"matches nobody: no service of namespace {wanted.namespace} has the labels {{{text}}}"[:400]
@@ -177,6 +182,11 @@ class CallerResolver:
             message = f"matches nobody: no caller of trust domain {trust_domain} gets past the handshake"
             mend = f"name callers of {self._trust_domain}: bundles of other trust domains cannot be given yet"
             self._problems.append(place.warning(message, mend))
+
+
+def _patterns(identities: Iterable[SpiffeId]) -> Iterator[SpiffeIdPattern]:
+    for one in identities:
+        yield SpiffeIdPattern(trust_domain=one.trust_domain, segments=one.segments)
 
 
 def _matches(pattern: SpiffeIdPattern, segments: tuple[str, ...]) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 from ringfence.policy.binding.callers import CallerResolver
 from ringfence.policy.binding.catalog import Catalog
 from ringfence.policy.binding.conditions import compiled
+from ringfence.policy.binding.selection import DENYLIST
 from ringfence.policy.bounds import CALLER_LIMIT, TOKEN_WORD_LIMIT
 from ringfence.policy.conditions import ConditionError
 from ringfence.policy.model import Callers, Rule, TokenMatch, UnauthenticatedCallers
@@ -71,15 +72,18 @@ class FlatList:
     @property
     def what(self) -> str:
         """Its kind, for messages."""
-        return "denylist" if self.denies else "allowlist"
+        return DENYLIST if self.denies else "allowlist"
 
 
 class ListResolver:
-    """Makes flat lists of documents."""
+    """Makes flat lists of documents. ``callers`` resolves those who are permitted, ``denied`` those who are not."""
 
-    def __init__(self, catalog: Catalog, callers: CallerResolver, problems: list[Problem]) -> None:
+    def __init__(
+        self, catalog: Catalog, callers: CallerResolver, denied: CallerResolver, problems: list[Problem]
+    ) -> None:
         self._catalog = catalog
         self._callers = callers
+        self._denied = denied
         self._problems = problems
 
     def resolve(self) -> list[FlatList]:
@@ -90,8 +94,9 @@ class ListResolver:
         return sorted(found, key=lambda one: one.header.place)
 
     def _list(self, document: AllowlistDocument | DenylistDocument) -> FlatList:
-        rules = self._distinct(flat for rule in document.rules for flat in self._rule(rule))
         denies = isinstance(document, DenylistDocument)
+        callers = self._denied if denies else self._callers
+        rules = self._distinct(flat for rule in document.rules for flat in self._rule(rule, callers))
         for flat in rules:
             if denies and flat.rule.token is not None:
                 # What has no token, or a bad one, would pass such a rule.
@@ -104,7 +109,7 @@ class ListResolver:
         )
 
     def _binding(self, document: RoleBindingDocument) -> FlatList:
-        named = self._named(document.callers, document.header.place)
+        named = self._named(document.callers, document.header.place, self._callers)
         rules = [
             self._flat(name, role.place, words, named)
             for role in document.roles
@@ -118,8 +123,8 @@ class ListResolver:
             rules=self._distinct(rules),
         )
 
-    def _rule(self, rule: WrittenRule) -> Iterator[FlatRule]:
-        named = self._named(rule.callers, rule.place)
+    def _rule(self, rule: WrittenRule, callers: CallerResolver) -> Iterator[FlatRule]:
+        named = self._named(rule.callers, rule.place, callers)
         if not rule.roles:
             yield self._flat(rule.name, rule.place, rule.words, named)
             return
@@ -129,10 +134,10 @@ class ListResolver:
                 if both is not None:
                     yield self._flat(f"{rule.name}.{name}", role.place, both, named)
 
-    def _named(self, items: tuple[Placed[WrittenCallers], ...], place: Place) -> _Named:
+    def _named(self, items: tuple[Placed[WrittenCallers], ...], place: Place, resolver: CallerResolver) -> _Named:
         """The callers of a rule. Without any, why was told where they stand; what else is wrong is still looked for."""
-        callers = self._callers.resolve(items)
-        whole = self._callers.whole
+        callers = resolver.resolve(items)
+        whole = resolver.whole
         if len(callers) > CALLER_LIMIT:
             message = f"{len(callers)} callers are more than {CALLER_LIMIT}"
             self._problems.append(place.problem(message, "name a namespace instead of its services, or split the rule"))

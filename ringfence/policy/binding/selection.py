@@ -2,16 +2,23 @@
 
 A document speaks of services of its own namespace and no other, but for those of the root namespace: who owns a
 namespace says nothing of others' services.
+
+By labels a service is selected that has them, which is to say all of its workloads have. Where only some do, what opens
+something holds at none of them, and what denies holds at these.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Final
 
 from ringfence.policy.labels import Labels
 from ringfence.policy.problems import Absences, Problem, choose_from, shown
-from ringfence.policy.services import Services, has_labels, unknown_service
+from ringfence.policy.services import ApartIndex, Services, has_labels, unknown_service
 from ringfence.policy.written import Header, MeshSelector, NamespaceSelector, Placed, Selector, ServiceSelector
+
+DENYLIST: Final = "denylist"
+"""What a denylist is called in messages, and is known by as what closes."""
 
 
 class Selection:
@@ -26,6 +33,8 @@ class Selection:
         self._problems = problems
         self._absences = Absences(problems, lenient=lenient)
         self._all = sorted(services)
+        self._apart = ApartIndex(services)
+        self._partly_before: dict[tuple[str, Labels], list[str]] = {}
         self._labelled_before: dict[tuple[str, Labels], list[str]] = {}
         self._by_namespace: defaultdict[str, list[str]] = defaultdict(list)
         for name in self._all:
@@ -36,12 +45,15 @@ class Selection:
 
         Only services with a sidecar are among them, as nobody would enforce it elsewhere.
         """
+        partly = self.partly(header, selector)
+        if partly:
+            self._tell_partly(selector, partly, what)
         match selector.value:
             case ServiceSelector(service=service):
                 found = self._one(header, service, selector, what)
             case NamespaceSelector(labels=labels):
                 found = self._labelled(header.namespace, labels) if header.namespace else []
-                if header.namespace and not found:
+                if header.namespace and not found and not partly:
                     self._tell_none(selector, labels, f"namespace {header.namespace}")
             case MeshSelector(labels=labels):
                 if header.namespace != self._root_namespace:
@@ -51,9 +63,36 @@ class Selection:
                         self._problems.append(selector.place.problem(message, mend))
                     return ()
                 found = self._labelled("", labels)
-                if not found:
+                if not found and not partly:
                     self._tell_none(selector, labels, "the mesh")
         return self._with_sidecars(found, selector, what)
+
+    def partly(self, header: Header, selector: Placed[Selector]) -> tuple[str, ...]:
+        """The full names of the services of which some workloads have the labels that a document asks for, and not
+        all."""
+        match selector.value:
+            case NamespaceSelector(labels=labels) if labels and header.namespace:
+                namespace = header.namespace
+            case MeshSelector(labels=labels) if labels and header.namespace == self._root_namespace:
+                namespace = ""
+            case _:
+                return ()
+        found = self._partly_before.get((namespace, labels))
+        if found is None:
+            names = self._by_namespace.get(namespace, []) if namespace else self._all
+            found = [name for name in names if self._apart.some(name, labels)]
+            self._partly_before[namespace, labels] = found
+        return tuple(found)
+
+    def _tell_partly(self, selector: Placed[Selector], names: tuple[str, ...], what: str) -> None:
+        more = f" and of {len(names) - 1} more services" if len(names) > 1 else ""
+        message = f"only some workloads of {names[0]}{more} have these labels: "
+        if what == DENYLIST:
+            message += "this denylist holds at those alone"
+        else:
+            message += f"until all have them, this {what} holds at none"
+        mend = "give all pods of a service the labels, or name the service"
+        self._problems.append(selector.place.warning(message, mend))
 
     def _one(self, header: Header, service: str, selector: Placed[Selector], what: str) -> list[str]:
         if not service or not header.namespace:

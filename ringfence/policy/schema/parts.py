@@ -40,7 +40,10 @@ SELECTOR: Final = (
     Field(
         name="labels",
         shape=LABELS,
-        summary="the services of the namespace that have all of these labels; with `scope: mesh`, of every namespace",
+        summary=(
+            "the services of the namespace whose workloads all have all of these labels, or, for a Denylist, each "
+            "workload that has them; with `scope: mesh`, of every namespace"
+        ),
     ),
     Field(
         name="scope",
@@ -81,7 +84,10 @@ _FORMS: Final = {
     "serviceLabels": Field(
         name="serviceLabels",
         shape=LABELS,
-        summary="the identities of the services with all of these labels, in `namespace` or else the document's own",
+        summary=(
+            "the identities of the services whose workloads all have all of these labels, or, in a Denylist, of each "
+            "workload that has them; in `namespace` or else the document's own"
+        ),
     ),
     "authenticated": Field(
         name="authenticated", shape=Flag(only_true=True), summary="every caller with a verified identity"
