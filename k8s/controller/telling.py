@@ -16,7 +16,7 @@ from k8s.attest.noting import AttestationNotes
 from k8s.controller.events import Subject, Told
 from k8s.controller.pods_waiting import Known, Waiting, waits_for
 from k8s.objects import lenient, names
-from k8s.objects.pods import Pod
+from k8s.objects.pods import Pod, SidecarProgress
 from ringfence.kit.clock import Clock
 from ringfence.platform import SidecarStanding, identity_of
 from ringfence.spiffe import SpiffeId
@@ -32,11 +32,13 @@ class Sidecars(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TellingPace:
-    """In seconds: how often pods are looked at; how long one must wait until it is told; how far apart two tellings of
-    one pod are, and of the same thing. ``at_once``: of how many pods in one look at most."""
+    """In seconds: how often pods are looked at; how long one must wait until it is told, and one that was ready before,
+    which comes back by itself after a control plane was away; how far apart two tellings of one pod are, and of the
+    same thing. ``at_once``: of how many pods in one look at most."""
 
     look_seconds: float = 10.0
     patience_seconds: float = 30.0
+    return_seconds: float = 75.0
     apart_seconds: float = 30.0
     again_seconds: float = 300.0
     at_once: int = 30
@@ -62,9 +64,10 @@ class _Seen:
     told_at: float = float("-inf")
     told: Waiting | None = None
 
-    def due(self, waiting: Waiting, now: float, pace: TellingPace) -> bool:
+    def due(self, pod: Pod, waiting: Waiting, now: float, pace: TellingPace) -> bool:
         apart = pace.again_seconds if waiting == self.told else pace.apart_seconds
-        return now - self.since >= pace.patience_seconds and now - self.told_at >= apart
+        patience = pace.return_seconds if pod.sidecar is SidecarProgress.STARTED else pace.patience_seconds
+        return now - self.since >= patience and now - self.told_at >= apart
 
 
 class WaitingTeller:
@@ -101,7 +104,7 @@ class WaitingTeller:
         now, pace = self._clock.monotonic(), self._pace
         waiting = self._waiting()
         self._seen = {pod.uid: self._seen.get(pod.uid) or _Seen(since=now) for pod, _ in waiting}
-        due = [(pod, why) for pod, why in waiting if self._seen[pod.uid].due(why, now, pace)]
+        due = [(pod, why) for pod, why in waiting if self._seen[pod.uid].due(pod, why, now, pace)]
         due.sort(key=lambda one: (self._seen[one[0].uid].told_at, self._seen[one[0].uid].since, one[0].uid))
         for pod, why in due[: pace.at_once]:
             if not self._tell(_event(pod, why)):

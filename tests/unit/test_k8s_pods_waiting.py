@@ -191,6 +191,15 @@ def test_who_waits_no_more_begins_anew() -> None:
     assert world.look(after=30.0) != []
 
 
+def test_a_sidecar_that_was_ready_has_time_to_come_back_after_a_control_plane_was_away() -> None:
+    world = World()
+    world.pods = [a_pod(STARTED, ready=True)]
+    world.stand("web-1", AWAY)
+    world.look()
+    assert world.look(after=60.0) == []
+    assert world.look(after=15.0) == ["WaitingForControlPlane"]
+
+
 def test_of_many_that_wait_some_are_told_at_once_and_each_in_its_turn() -> None:
     world = World()
     world.pods = [a_pod(BEGUN, name=f"web-{number}") for number in range(70)]
