@@ -11,11 +11,13 @@ _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 
 INSTANCE_MEND: Final = "use lower-case letters, digits, hyphens and dots, as in the name of a pod"
 _NAME_LIMIT_CHARACTERS: Final = 253
+_INSTANCE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 
 
 def is_instance(text: str) -> bool:
-    """Whether ``text`` may name an instance: labels with dots between them, at most 253 characters, as pods have."""
-    return len(text) <= _NAME_LIMIT_CHARACTERS and all(map(is_label, text.split(".")))
+    """Whether ``text`` may name an instance, as Kubernetes lets a pod be named: as labels with dots between them, at
+    most 253 characters in all, which may be those of one label."""
+    return len(text) <= _NAME_LIMIT_CHARACTERS and _INSTANCE.fullmatch(text) is not None
 
 
 def is_label(text: str) -> bool:

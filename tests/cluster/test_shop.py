@@ -76,6 +76,12 @@ def test_an_account_that_no_rule_names_is_refused_by_its_identity(meshed: Mesh) 
         assert (status, "caller_not_allowed" in answer) == (403, True), answer
 
 
+def test_a_pod_with_a_name_longer_than_a_label_is_in_the_mesh(meshed: Mesh) -> None:
+    name = f"long-{'x' * 80}"
+    with caller(meshed.cluster, "shop", caller_pod(name, serviceAccountName="web")) as call_from:
+        assert call_from("GET", "orders:8080/orders")[0] == 200
+
+
 def test_no_plaintext_of_a_call_crosses_an_interface_of_the_node(meshed: Mesh) -> None:
     cluster = meshed.cluster
     meshed_mark, open_mark = (f"mark{uuid.uuid4().hex}" for _ in range(2))

@@ -54,7 +54,7 @@ def test_readiness_is_read_with_its_reason_and_its_ports() -> None:
         pb.SidecarReport(hello=pb.Hello(process="a", held_revision=2**53)),
         pb.SidecarReport(hello=pb.Hello(process="a", instance="A")),
         pb.SidecarReport(hello=pb.Hello(process="a", instance="../a")),
-        pb.SidecarReport(hello=pb.Hello(process="a", instance="a" * 64)),
+        pb.SidecarReport(hello=pb.Hello(process="a", instance="a" * 254)),
         pb.SidecarReport(readiness=pb.ReadinessReport(ready=True, refused_ports=[8080])),
         pb.SidecarReport(readiness=pb.ReadinessReport(refused_ports=[0])),
         pb.SidecarReport(readiness=pb.ReadinessReport(refused_ports=[65536])),

@@ -115,7 +115,7 @@ def test_an_instance_is_named_by_flag_variable_and_document(tmp_path: Path) -> N
     assert load(document, variable).control.instance == "b"
     settings = load(document, variable, given_by_flags({"instance": "c"}))
     assert settings.control.instance == settings.redacted()["instance"] == "c"
-    for wrong in ("", "A", "../a", "a..b", ".a", "a" * 64, ".".join(["a" * 60] * 5)):
+    for wrong in ("", "A", "../a", "a..b", ".a", "a" * 254, ".".join(["a" * 60] * 5)):
         [line] = problems_of(instance=wrong)
         assert line.startswith("--instance: not the name of an instance"), wrong
 
