@@ -27,8 +27,8 @@ _OWN_CONTAINERS: Final = frozenset({names.REDIRECT_CONTAINER, names.SIDECAR_CONT
 _OWN_VOLUMES: Final = frozenset({names.STATE_VOLUME, names.TOKEN_VOLUME, names.TRUST_VOLUME})
 _CHOICES: Final = (names.ENABLED, names.DISABLED)
 _LEFT: Final = (
-    f"label {names.REVISION}: the pod is left to revision {{revision}}, and is outside the mesh if there is none "
-    "(label its namespace instead)"
+    f"label {names.REVISION}: the pod is left to revision {{revision}}, and cannot be made if there is none "
+    "(name one that there is)"
 )
 _KEPT: Final = ("resizePolicy",)
 """What the API server says of a container of ours by itself."""

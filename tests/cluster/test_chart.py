@@ -108,6 +108,24 @@ def test_a_pod_that_pretends_to_be_injected_is_refused(place: Place) -> None:
     assert "is the injector's, for pods with a sidecar" in ran.stderr
 
 
+def test_a_revision_that_there_is_not_leaves_no_pod_outside_the_mesh(place: Place) -> None:
+    cluster = place.cluster
+    cluster.kubectl("create", "namespace", "revised")
+    cluster.kubectl("label", "namespace", "revised", "ringfence.io/inject=enabled")
+    run = ("run", "one", "--namespace=revised", "--image=x", "--dry-run=server")
+    try:
+        assert cluster.try_kubectl(*run).returncode == 0
+        told = "none is of revision 'nobody' (correct the label ringfence.io/rev of the pod, or of its namespace)"
+        assert told in cluster.try_kubectl(*run, "--labels=ringfence.io/rev=nobody").stderr
+        cluster.kubectl("label", "namespace", "revised", "ringfence.io/rev=nobody")
+        assert told in cluster.try_kubectl(*run).stderr
+        assert cluster.try_kubectl(*run, "--labels=ringfence.io/inject=disabled").returncode == 0
+        # The one without a name.
+        assert cluster.try_kubectl(*run, "--labels=ringfence.io/rev=").returncode == 0
+    finally:
+        cluster.kubectl("delete", "namespace", "revised", "--wait=false")
+
+
 def test_a_wrong_document_is_refused_with_the_mend(place: Place) -> None:
     rule = '{"name": "a", "from": ["web"], "to": {"methods": ["GET"], "pahts": ["/"]}}'
     head = '{"apiVersion": "ringfence.io/v1alpha1", "kind": "Allowlist", "metadata": {"name": "a"}, '

@@ -160,6 +160,12 @@ def test_a_canary_serves_the_namespaces_that_name_it_and_the_mesh_is_one(place: 
             wanted = ("wait", "--for=condition=Enforced", "allowlist", "--all", "-n", namespace, "--timeout=60s")
             waited = cluster.try_kubectl(*wanted)
             assert waited.returncode == 0, cluster.kubectl("get", "allowlists", "-n", namespace, "-o", "yaml")
+    tries = caller_pod("tries", serviceAccountName="web")
+    tries["metadata"]["labels"] = {"ringfence.io/rev": "canary"}
+    with caller(cluster, "shop", tries) as call_from:
+        pod = cluster.get("pod", "tries", "--namespace=shop")
+        assert '"revision":"canary"' in pod["metadata"]["annotations"]["ringfence.io/status"].replace(": ", ":")
+        assert call_from("GET", "orders:8080/orders")[0] == 200
     cluster.kubectl("delete", "allowlist", "early", "--namespace=shop")
     assert place.helm("uninstall", "ringfence-canary", _WHERE, "--wait").returncode == 0
 

@@ -258,10 +258,10 @@ def selected(selector: Any, labels: dict[str, str]) -> bool:
     return True
 
 
-def seen(namespace: dict[str, str], pod: dict[str, str]) -> list[str]:
+def seen(namespace: dict[str, str], pod: dict[str, str], hooks: Any = None) -> list[str]:
     return [
-        webhook["name"].split(".")[0]
-        for webhook in one("MutatingWebhookConfiguration")["webhooks"]
+        webhook["name"].removesuffix(".ringfence.io")
+        for webhook in (hooks or one("MutatingWebhookConfiguration"))["webhooks"]
         if selected(webhook["namespaceSelector"], namespace) and selected(webhook["objectSelector"], pod)
     ]
 
@@ -270,21 +270,42 @@ def seen(namespace: dict[str, str], pod: dict[str, str]) -> list[str]:
     ("namespace", "pod", "wanted"),
     [
         ({}, {}, []),
-        ({names.INJECT: "enabled"}, {}, ["namespace"]),
-        ({names.INJECT: "enabled"}, {names.INJECT: "enabled"}, ["namespace"]),
+        ({names.INJECT: "enabled"}, {}, ["namespace.inject"]),
+        ({names.INJECT: "enabled"}, {names.INJECT: "enabled"}, ["namespace.inject"]),
         ({names.INJECT: "enabled"}, {names.INJECT: "disabled"}, []),
         # What is written wrong is for the webhook to refuse.
-        ({names.INJECT: "enabled"}, {names.INJECT: "yes"}, ["namespace"]),
+        ({names.INJECT: "enabled"}, {names.INJECT: "yes"}, ["namespace.inject"]),
         ({names.INJECT: "disabled"}, {}, []),
-        ({names.INJECT: "disabled"}, {names.INJECT: "enabled"}, ["pod"]),
-        ({}, {names.INJECT: "enabled"}, ["pod"]),
-        ({}, {names.INJECT: "yes"}, ["pod"]),
+        ({names.INJECT: "disabled"}, {names.INJECT: "enabled"}, ["pod.inject"]),
+        ({}, {names.INJECT: "enabled"}, ["pod.inject"]),
+        ({}, {names.INJECT: "yes"}, ["pod.inject"]),
         # Of another revision.
         ({names.INJECT: "enabled", names.REVISION: "canary"}, {}, []),
+        ({names.INJECT: "enabled", names.REVISION: "canary"}, {names.REVISION: "canary"}, []),
+        # A pod's own revision wins. Of one that is left to another it is told that it is.
+        ({names.INJECT: "enabled", names.REVISION: "canary"}, {names.REVISION: ""}, ["namespace.revision"]),
+        ({names.REVISION: "canary"}, {names.REVISION: "", names.INJECT: "enabled"}, ["pod.revision"]),
+        ({names.REVISION: "canary"}, {names.REVISION: ""}, []),
+        ({names.INJECT: "enabled"}, {names.REVISION: "canary"}, ["namespace.inject"]),
     ],
 )
 def test_each_pod_is_seen_once_or_not_at_all(namespace: dict[str, str], pod: dict[str, str], wanted: list[str]) -> None:
     assert seen({"kubernetes.io/metadata.name": "shop", **namespace}, pod) == wanted
+
+
+def test_what_no_revision_injects_is_refused_where_it_would_be_injected() -> None:
+    policy = one("ValidatingAdmissionPolicy", "ringfence-meshed-pods")["spec"]
+    where, which = (policy["matchConstraints"][key] for key in ("namespaceSelector", "objectSelector"))
+    shop = {"kubernetes.io/metadata.name": "shop", names.INJECT: "enabled"}
+    for namespace in (shop, {**shop, names.REVISION: "nobody"}):
+        assert selected(where, namespace)
+    for namespace in ({**shop, names.INJECT: "disabled"}, *({**shop, "kubernetes.io/metadata.name": n} for n in NEVER)):
+        assert not selected(where, namespace)
+    assert selected(which, {names.REVISION: "nobody"})
+    assert not selected(which, {names.INJECT: "disabled"})
+    assert one("ValidatingAdmissionPolicyBinding", "ringfence-meshed-pods")["spec"]["validationActions"] == ["Deny"]
+    (validation,) = policy["validations"]
+    assert f"c.name == '{names.SIDECAR_CONTAINER}'" in validation["expression"]
 
 
 @pytest.mark.parametrize("namespace", sorted(NEVER))
@@ -438,14 +459,20 @@ def test_day_two_commands_find_the_revision_and_the_sidecars_image() -> None:
     assert current_images(Cluster(items=tuple(OBJECTS))) == {"": "ringfence:0.1.0"}
 
 
-def test_a_revision_takes_only_namespaces_of_its_own() -> None:
+def test_a_revision_takes_namespaces_of_its_own_and_pods_that_name_it_elsewhere() -> None:
     found = with_helm(VARIANTS["canary"])
     (hooks,) = (item for item in found if item["kind"] == "MutatingWebhookConfiguration")
-    for webhook in hooks["webhooks"]:
-        own = {"kubernetes.io/metadata.name": "shop", names.INJECT: "enabled", names.REVISION: "canary"}
-        others = {**own, names.REVISION: "other"}
-        assert not selected(webhook["namespaceSelector"], others)
-    assert selected(hooks["webhooks"][0]["namespaceSelector"], own)
+    shop = {"kubernetes.io/metadata.name": "shop", names.INJECT: "enabled"}
+    own, other = {**shop, names.REVISION: "canary"}, {**shop, names.REVISION: "other"}
+    assert seen(own, {}, hooks) == ["namespace.inject"]
+    assert seen(own, {names.REVISION: "canary"}, hooks) == ["namespace.inject"]
+    for namespace in (shop, other):
+        assert seen(namespace, {}, hooks) == []
+        assert seen(namespace, {names.REVISION: "canary"}, hooks) == ["namespace.revision"]
+        assert seen(namespace, {names.REVISION: "canary", names.INJECT: "disabled"}, hooks) == []
+        assert seen(namespace, {names.REVISION: "third"}, hooks) == []
+    system = {"kubernetes.io/metadata.name": "kube-system", names.INJECT: "enabled"}
+    assert seen(system, {names.REVISION: "canary"}, hooks) == []
     assert {item["metadata"]["name"] for item in found if item["kind"] == "Deployment"} == {"ringfence-canary"}
     assert current_images(Cluster(items=tuple(found))) == {"canary": "ringfence:0.1.0"}
     assert not [item for item in found if item["kind"] == "CustomResourceDefinition"]

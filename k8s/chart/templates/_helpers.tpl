@@ -74,10 +74,15 @@ imagePullSecrets:
 {{- end }}
 
 {{/* Namespaces that no webhook ever sees: the cluster, or we ourselves, would wait for ourselves. */}}
-{{- define "ringfence.namespaceExpressions" -}}
+{{- define "ringfence.seenNamespaces" -}}
 - key: kubernetes.io/metadata.name
   operator: NotIn
   values: [kube-system, kube-public, kube-node-lease, {{ .Release.Namespace }}{{ range .Values.webhooks.excludeNamespaces }}, {{ . }}{{ end }}]
+{{- end }}
+
+{{/* Of these, those of this revision. */}}
+{{- define "ringfence.namespaceExpressions" -}}
+{{- include "ringfence.seenNamespaces" . }}
 {{- if .Values.revision }}
 - key: ringfence.io/rev
   operator: In
@@ -85,6 +90,19 @@ imagePullSecrets:
 {{- else }}
 - key: ringfence.io/rev
   operator: DoesNotExist
+{{- end }}
+{{- end }}
+
+{{/* And those of other revisions, in which a pod may yet name this one. */}}
+{{- define "ringfence.otherNamespaces" -}}
+{{- include "ringfence.seenNamespaces" . }}
+{{- if .Values.revision }}
+- key: ringfence.io/rev
+  operator: NotIn
+  values: [{{ .Values.revision }}]
+{{- else }}
+- key: ringfence.io/rev
+  operator: Exists
 {{- end }}
 {{- end }}
 
