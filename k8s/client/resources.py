@@ -43,60 +43,47 @@ class Resource:
         return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
-NAMESPACES: Final = Resource(group="", version="v1", plural="namespaces", kind="Namespace", namespaced=False)
-NODES: Final = Resource(group="", version="v1", plural="nodes", kind="Node", namespaced=False)
-PODS: Final = Resource(group="", version="v1", plural="pods", kind="Pod")
-SERVICES: Final = Resource(group="", version="v1", plural="services", kind="Service")
-CONFIG_MAPS: Final = Resource(group="", version="v1", plural="configmaps", kind="ConfigMap")
-SECRETS: Final = Resource(group="", version="v1", plural="secrets", kind="Secret")
-SERVICE_ACCOUNTS: Final = Resource(group="", version="v1", plural="serviceaccounts", kind="ServiceAccount")
-EVENTS: Final = Resource(group="", version="v1", plural="events", kind="Event")
-ENDPOINT_SLICES: Final = Resource(group="discovery.k8s.io", version="v1", plural="endpointslices", kind="EndpointSlice")
-DEPLOYMENTS: Final = Resource(group="apps", version="v1", plural="deployments", kind="Deployment")
-DAEMON_SETS: Final = Resource(group="apps", version="v1", plural="daemonsets", kind="DaemonSet")
-STATEFUL_SETS: Final = Resource(group="apps", version="v1", plural="statefulsets", kind="StatefulSet")
-REPLICA_SETS: Final = Resource(group="apps", version="v1", plural="replicasets", kind="ReplicaSet")
-CONTROLLER_REVISIONS: Final = Resource(
-    group="apps", version="v1", plural="controllerrevisions", kind="ControllerRevision"
+def resource(api_version: str, plural: str, kind: str, *, namespaced: bool = True) -> Resource:
+    """The kind of that name. ``api_version``: as its objects say it, such as ``apps/v1``."""
+    group, _, version = api_version.rpartition("/")
+    return Resource(group=group, version=version, plural=plural, kind=kind, namespaced=namespaced)
+
+
+NAMESPACES: Final = resource("v1", "namespaces", "Namespace", namespaced=False)
+NODES: Final = resource("v1", "nodes", "Node", namespaced=False)
+PODS: Final = resource("v1", "pods", "Pod")
+SERVICES: Final = resource("v1", "services", "Service")
+CONFIG_MAPS: Final = resource("v1", "configmaps", "ConfigMap")
+SECRETS: Final = resource("v1", "secrets", "Secret")
+SERVICE_ACCOUNTS: Final = resource("v1", "serviceaccounts", "ServiceAccount")
+EVENTS: Final = resource("v1", "events", "Event")
+ENDPOINT_SLICES: Final = resource("discovery.k8s.io/v1", "endpointslices", "EndpointSlice")
+DEPLOYMENTS: Final = resource("apps/v1", "deployments", "Deployment")
+DAEMON_SETS: Final = resource("apps/v1", "daemonsets", "DaemonSet")
+STATEFUL_SETS: Final = resource("apps/v1", "statefulsets", "StatefulSet")
+REPLICA_SETS: Final = resource("apps/v1", "replicasets", "ReplicaSet")
+CONTROLLER_REVISIONS: Final = resource("apps/v1", "controllerrevisions", "ControllerRevision")
+JOBS: Final = resource("batch/v1", "jobs", "Job")
+CRON_JOBS: Final = resource("batch/v1", "cronjobs", "CronJob")
+LEASES: Final = resource("coordination.k8s.io/v1", "leases", "Lease")
+NETWORK_POLICIES: Final = resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
+INGRESSES: Final = resource("networking.k8s.io/v1", "ingresses", "Ingress")
+TOKEN_REVIEWS: Final = resource("authentication.k8s.io/v1", "tokenreviews", "TokenReview", namespaced=False)
+MUTATING_WEBHOOKS: Final = resource(
+    "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False
 )
-JOBS: Final = Resource(group="batch", version="v1", plural="jobs", kind="Job")
-CRON_JOBS: Final = Resource(group="batch", version="v1", plural="cronjobs", kind="CronJob")
-LEASES: Final = Resource(group="coordination.k8s.io", version="v1", plural="leases", kind="Lease")
-NETWORK_POLICIES: Final = Resource(
-    group="networking.k8s.io", version="v1", plural="networkpolicies", kind="NetworkPolicy"
-)
-INGRESSES: Final = Resource(group="networking.k8s.io", version="v1", plural="ingresses", kind="Ingress")
-TOKEN_REVIEWS: Final = Resource(
-    group="authentication.k8s.io", version="v1", plural="tokenreviews", kind="TokenReview", namespaced=False
-)
-MUTATING_WEBHOOKS: Final = Resource(
-    group="admissionregistration.k8s.io",
-    version="v1",
-    plural="mutatingwebhookconfigurations",
-    kind="MutatingWebhookConfiguration",
+VALIDATING_WEBHOOKS: Final = resource(
+    "admissionregistration.k8s.io/v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
     namespaced=False,
 )
-VALIDATING_WEBHOOKS: Final = Resource(
-    group="admissionregistration.k8s.io",
-    version="v1",
-    plural="validatingwebhookconfigurations",
-    kind="ValidatingWebhookConfiguration",
-    namespaced=False,
+CUSTOM_RESOURCE_DEFINITIONS: Final = resource(
+    "apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
-CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(
-    group="apiextensions.k8s.io",
-    version="v1",
-    plural="customresourcedefinitions",
-    kind="CustomResourceDefinition",
-    namespaced=False,
+CLUSTER_TRUST_BUNDLES: Final = resource(
+    "certificates.k8s.io/v1beta1", "clustertrustbundles", "ClusterTrustBundle", namespaced=False
 )
-CLUSTER_TRUST_BUNDLES: Final = Resource(
-    group="certificates.k8s.io",
-    version="v1beta1",
-    plural="clustertrustbundles",
-    kind="ClusterTrustBundle",
-    namespaced=False,
-)
-POD_CERTIFICATE_REQUESTS: Final = Resource(
-    group="certificates.k8s.io", version="v1beta1", plural="podcertificaterequests", kind="PodCertificateRequest"
+POD_CERTIFICATE_REQUESTS: Final = resource(
+    "certificates.k8s.io/v1beta1", "podcertificaterequests", "PodCertificateRequest"
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from k8s.client import resources as known
-from k8s.client.resources import Resource
+from k8s.client.resources import resource
 from k8s.daytwo.cluster import Cluster as Asked
 from k8s.daytwo.cluster import ClusterError
 from k8s.objects.lenient import Json
@@ -16,13 +16,9 @@ from k8s.ramp.snapshot import Cluster
 _METRICS_LIMIT_BYTES: Final = 32 << 20
 
 
-def _of(group: str, version: str, plural: str, kind: str, *, namespaced: bool = True) -> Resource:
-    return Resource(group=group, version=version, plural=plural, kind=kind, namespaced=namespaced)
-
-
-ALLOWLISTS: Final = _of("ringfence.io", "v1alpha1", "allowlists", "Allowlist")
-EGRESSES: Final = _of("ringfence.io", "v1alpha1", "egresses", "Egress")
-POSTURES: Final = _of("ringfence.io", "v1alpha1", "postures", "Posture")
+ALLOWLISTS: Final = resource("ringfence.io/v1alpha1", "allowlists", "Allowlist")
+EGRESSES: Final = resource("ringfence.io/v1alpha1", "egresses", "Egress")
+POSTURES: Final = resource("ringfence.io/v1alpha1", "postures", "Posture")
 _READ: Final = (
     known.NAMESPACES,
     known.NODES,
@@ -44,13 +40,13 @@ _READ: Final = (
     ALLOWLISTS,
     EGRESSES,
     POSTURES,
-    _of("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False),
-    _of("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
-    _of("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute"),
-    _of("gateway.networking.k8s.io", "v1alpha2", "tcproutes", "TCPRoute"),
-    _of("gateway.networking.k8s.io", "v1alpha2", "tlsroutes", "TLSRoute"),
-    _of("monitoring.coreos.com", "v1", "servicemonitors", "ServiceMonitor"),
-    _of("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor"),
+    resource("apiregistration.k8s.io/v1", "apiservices", "APIService", namespaced=False),
+    resource("gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute"),
+    resource("gateway.networking.k8s.io/v1", "grpcroutes", "GRPCRoute"),
+    resource("gateway.networking.k8s.io/v1alpha2", "tcproutes", "TCPRoute"),
+    resource("gateway.networking.k8s.io/v1alpha2", "tlsroutes", "TLSRoute"),
+    resource("monitoring.coreos.com/v1", "servicemonitors", "ServiceMonitor"),
+    resource("monitoring.coreos.com/v1", "podmonitors", "PodMonitor"),
 )
 # A pod, a label or a posture that was not seen is taken for one that is not there: a namespace would be found clean, or
 # be closed to callers, or be let out of the mesh, by what was not looked at.
@@ -72,16 +68,16 @@ async def read_cluster(asked: Asked, namespaces: Iterable[str]) -> tuple[Cluster
     version = await asked.version()
     items: list[Json] = []
     unread = []
-    for resource in _READ:
+    for one in _READ:
         try:
-            items += await asked.objects(resource)
+            items += await asked.objects(one)
         except ClusterError as error:
-            if resource in _NEEDED:
+            if one in _NEEDED:
                 raise ClusterError(
-                    f"{resource.plural} could not be read, and without them nothing can be told: {error} (ask by an "
+                    f"{one.plural} could not be read, and without them nothing can be told: {error} (ask by an "
                     "account that may list them in all namespaces)"
                 ) from error
-            unread.append(f"{resource.plural} could not be read, so nothing is said of them: {error}")
+            unread.append(f"{one.plural} could not be read, so nothing is said of them: {error}")
     try:
         gates = gates_of(await asked.text("/metrics", {}, _METRICS_LIMIT_BYTES))
     except ClusterError as error:
