@@ -17,7 +17,7 @@ import click
 from k8s.client.resources import PODS
 from k8s.daytwo.cluster import Cluster, ClusterError, Place, Ran
 from k8s.daytwo.finding_pods import pods_of, sidecar_of
-from k8s.daytwo.options import Asked, asks, fail, plain, refuse
+from k8s.daytwo.options import Asked, asks, plain, refuse
 from ringfence.kit.log import LEVELS
 
 ASKED_AT_ONCE: Final = 8
@@ -48,7 +48,10 @@ async def _places(cluster: Cluster, asked: Asked, pod: str) -> list[Place]:
     return [sidecar_of(one) for one in await pods_of(cluster, pod, asked.namespace)]
 
 
-def _complaints(answers: Sequence[tuple[Place, Ran | ClusterError]]) -> list[str]:
+_Answers = Sequence[tuple[Place, Ran | ClusterError]]
+
+
+def _complaints(answers: _Answers) -> list[str]:
     """Of whom nothing could be had, and why."""
     said = []
     for place, answer in answers:
@@ -59,17 +62,21 @@ def _complaints(answers: Sequence[tuple[Place, Ran | ClusterError]]) -> list[str
     return said
 
 
-def _objects(answers: Sequence[tuple[Place, Ran | ClusterError]]) -> list[tuple[Place, dict[str, Any]]]:
-    found = []
+def _objects(answers: _Answers) -> tuple[list[tuple[Place, dict[str, Any]]], list[str]]:
+    """What each of them told, and of whom nothing could be had."""
+    found, said = [], _complaints(answers)
     for place, answer in answers:
-        if isinstance(answer, Ran) and answer.status == 0:
-            try:
-                document = json.loads(answer.stdout)
-            except ValueError as error:
-                raise ClusterError(f"{place}: the sidecar's answer is no JSON ({error})") from error
-            if isinstance(document, dict):
-                found.append((place, document))
-    return found
+        if isinstance(answer, ClusterError) or answer.status:
+            continue
+        try:
+            document = json.loads(answer.stdout)
+        except (ValueError, RecursionError):
+            document = None
+        if isinstance(document, dict):
+            found.append((place, document))
+        else:
+            said.append(f"{place}: the sidecar's answer is no JSON object")
+    return found, said
 
 
 @click.command(
@@ -106,18 +113,21 @@ def why(*, pod: str, request_id: str | None, since: str | None, limit: int, as_j
 
     answers = asked.run(ask)
     told = [(place, one) for place, one in answers if isinstance(one, Ran) and one.status == 0]
+    # Among others one that refused nothing is no complaint.
+    silent = [one for one in answers if not (told and isinstance(one[1], Ran) and one[1].status in (0, 1))]
     if as_json:
-        click.echo(json.dumps({"pods": {str(place): one for place, one in _objects(answers)}}, indent=2))
+        found, said = _objects([*told, *silent])
+        click.echo(json.dumps({"pods": {str(place): one for place, one in found}}, indent=2))
     else:
+        said = _complaints(silent)
         for place, one in told:
             click.echo(f"# {place}")
             for line in one.stdout.splitlines():
                 click.echo(plain(line))
-    if told:
-        return
-    for line in _complaints(answers):
-        click.echo(plain(line), err=True)
-    sys.exit(2 if any(isinstance(one, Ran) and one.status == 2 for _, one in answers) else 1)
+    for complaint in said:
+        click.echo(plain(complaint), err=True)
+    if not (found if as_json else told):
+        sys.exit(2 if any(isinstance(one, Ran) and one.status == 2 for _, one in answers) else 1)
 
 
 @click.command(
@@ -137,11 +147,8 @@ def config(*, pod: str, as_json: bool, asked: Asked) -> None:
         return await run_in_each(cluster, await _places(cluster, asked, pod), ["ringfence", "proxy", "config"])
 
     answers = asked.run(ask)
-    try:
-        found = _objects(answers)
-    except ClusterError as error:
-        fail(str(error))
-    for line in _complaints(answers):
+    found, said = _objects(answers)
+    for line in said:
         click.echo(plain(line), err=True)
     if len(answers) == 1 and found:
         click.echo(json.dumps(found[0][1], indent=2))
@@ -171,13 +178,14 @@ def loglevel(*, pod: str, level: str | None, as_json: bool, asked: Asked) -> Non
         return await run_in_each(cluster, await _places(cluster, asked, pod), argv)
 
     answers = asked.run(ask)
-    found = {str(place): str(document.get("level", "")) for place, document in _objects(answers)}
+    told, said = _objects(answers)
+    found = {str(place): str(document.get("level", "")) for place, document in told}
     if as_json:
         click.echo(json.dumps({"pods": found}, indent=2))
     else:
-        for name, said in found.items():
-            click.echo(plain(f"{name}  {said}"))
-    for line in _complaints(answers):
+        for name, held in found.items():
+            click.echo(plain(f"{name}  {held}"))
+    for line in said:
         click.echo(plain(line), err=True)
     if len(found) < len(answers):
         sys.exit(1)
@@ -210,13 +218,17 @@ def tap(*, pod: str, limit: int | None, as_json: bool, asked: Asked, **filters: 
     argv += ["--json"] if as_json else []
 
     async def ask(cluster: Cluster) -> None:
-        places = await _places(cluster, asked, pod)
-        if len(places) > _TAPS_LIMIT:
-            raise ClusterError(f"{len(places)} pods are more than {_TAPS_LIMIT} to watch at once (name one)")
+        places = _few(await _places(cluster, asked, pod))
         streams = [cluster.stream(place, argv) for place in places]
         await _show(list(zip(places, streams, strict=True)), limit)
 
     asked.run(ask)
+
+
+def _few(places: list[Place]) -> list[Place]:
+    if len(places) > _TAPS_LIMIT:
+        raise ClusterError(f"{len(places)} pods are more than {_TAPS_LIMIT} to watch at once (name one)")
+    return places
 
 
 class _Enough(Exception):
@@ -264,9 +276,9 @@ def logs(*, pod: str, follow: bool, previous: bool, tail: int, limit: int | None
     """Show the log of the sidecars of POD."""
 
     async def ask(cluster: Cluster) -> None:
-        places = await _places(cluster, asked, pod)
+        places = _few(await _places(cluster, asked, pod))
         streams = []
-        for place in places[:_TAPS_LIMIT]:
+        for place in places:
             params = {"container": place.container, "tailLines": str(tail)}
             params |= {"follow": "true"} if follow else {}
             params |= {"previous": "true"} if previous else {}

@@ -145,15 +145,35 @@ def test_one_that_does_not_answer_costs_the_others_nothing(cluster: FakeCluster)
     assert "shop/api-1: gone" in result.stderr
 
 
-def test_an_answer_that_is_no_json_is_a_failure(cluster: FakeCluster) -> None:
-    cluster.answers = lambda place, argv: ran("<html>")
-    result = run(cluster, "config", "api-1")
+@pytest.mark.parametrize("words", [("config", "api-1"), ("loglevel", "api-1"), ("why", "api-1", "--json")])
+@pytest.mark.parametrize("answer", ["<html>", "[]", "[" * 50_000])
+def test_an_answer_that_is_no_json_is_told_in_a_line(cluster: FakeCluster, words: tuple[str, ...], answer: str) -> None:
+    cluster.answers = lambda place, argv: ran(answer)
+    result = run(cluster, *words)
     assert result.exit_code == 1
-    assert "no JSON" in result.stderr
+    assert result.stderr == "shop/api-1: the sidecar's answer is no JSON object\n"
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_who_tells_no_story_is_named_beside_those_who_do(cluster: FakeCluster, more: tuple[str, ...]) -> None:
+    cluster.answers = lambda place, argv: ran('{"calls": []}') if place.pod == "api-2" else ClusterError("gone")
+    result = run(cluster, "why", "deploy/api", *more)
+    assert (result.exit_code, result.stderr) == (0, "shop/api-1: gone\n")
+    cluster.answers = lambda place, argv: ran('{"calls": []}', status=0 if place.pod == "api-2" else 1)
+    assert run(cluster, "why", "deploy/api", *more).stderr == "", "one that refused nothing is no complaint"
+
+
+@pytest.mark.parametrize("command", ["tap", "logs"])
+def test_more_pods_than_can_be_watched_are_told_and_not_left_out(command: str) -> None:
+    cluster = FakeCluster(OWNERS, *(pod(f"api-{number}") for number in range(21)))
+    result = run(cluster, command, "deploy/api")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "21 pods are more than 20 to watch at once (name one)" in result.stderr
 
 
 def test_a_log_level_is_shown_and_set(cluster: FakeCluster) -> None:
-    assert run(cluster, "loglevel", "api-1").stdout == "shop/api-1  info\n"
+    shown = run(cluster, "loglevel", "api-1")
+    assert (shown.stdout, shown.stderr) == ("shop/api-1  info\n", "")
     assert run(cluster, "loglevel", "deploy/api", "debug").stdout == "shop/api-1  debug\nshop/api-2  debug\n"
     assert run(cluster, "loglevel", "api-1", "loud").exit_code == 2
 
