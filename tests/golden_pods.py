@@ -16,6 +16,9 @@ from k8s.objects.namespaces import Namespace
 
 WORD: Final = "word-of-the-hooks-of-one-pod"
 SETTINGS: Final = InjectSettings(trust_domain="shop.example", image="localhost/ringfence:test", version="1.2.3")
+FIXED: Final = InjectSettings(
+    trust_domain="shop.example", image="localhost/ringfence:test", version="1.2.3", sidecar_uid=15100
+)
 CNI: Final = InjectSettings(trust_domain="shop.example", image="localhost/ringfence:test", version="1.2.3", cni=True)
 SHOP: Final = Namespace(name="shop", labels={names.INJECT: names.ENABLED})
 
@@ -289,18 +292,6 @@ WRONG: Final[dict[str, Wrong]] = {
     "windows-node": Wrong(pod=pod(nodeSelector={"kubernetes.io/os": "windows"}), told=("Windows",)),
     "no-containers": Wrong(pod={**pod(), "spec": {"containers": []}}, told=("without containers",)),
     "no-spec": Wrong(pod={"metadata": {"name": "a"}}, told=("without containers",)),
-    "pod-user": Wrong(
-        pod=pod(securityContext={"runAsUser": 15100}), told=("spec.securityContext.runAsUser: 15100", "run as another")
-    ),
-    "pod-group": Wrong(pod=pod(securityContext={"runAsGroup": 15100}), told=("spec.securityContext.runAsGroup",)),
-    "container-user": Wrong(
-        pod=pod(container(), container("b", securityContext={"runAsUser": 15100})),
-        told=("spec.containers[1].securityContext.runAsUser",),
-    ),
-    "init-container-group": Wrong(
-        pod=pod(initContainers=[container("first", securityContext={"runAsGroup": 15100})]),
-        told=("spec.initContainers[0].securityContext.runAsGroup",),
-    ),
     "shared-processes-with-root": Wrong(pod=pod(shareProcessNamespace=True), told=("shareProcessNamespace", "'app'")),
     "shared-processes-root-in-one": Wrong(
         pod=pod(
@@ -403,3 +394,19 @@ WRONG: Final[dict[str, Wrong]] = {
     "labels-no-texts": Wrong(pod={**pod(), "metadata": {"labels": {"a": 1}}}, told=("metadata.labels.a",)),
     "port-no-number": Wrong(pod=pod(container(ports=[{"containerPort": "80"}])), told=("containerPort: not a whole",)),
 }
+
+RUNS_AS_FIXED: Final[dict[str, Wrong]] = {
+    "pod-user": Wrong(
+        pod=pod(securityContext={"runAsUser": 15100}), told=("spec.securityContext.runAsUser: 15100", "run as another")
+    ),
+    "pod-group": Wrong(pod=pod(securityContext={"runAsGroup": 15100}), told=("spec.securityContext.runAsGroup",)),
+    "container-user": Wrong(
+        pod=pod(container(), container("b", securityContext={"runAsUser": 15100})),
+        told=("spec.containers[1].securityContext.runAsUser",),
+    ),
+    "init-container-group": Wrong(
+        pod=pod(initContainers=[container("first", securityContext={"runAsGroup": 15100})]),
+        told=("spec.initContainers[0].securityContext.runAsGroup",),
+    ),
+}
+"""Refused where the account of every sidecar is the same, as in ``FIXED``."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from k8s.cni.request import CniError, Code, PodName
 from k8s.inject import parts, values
+from k8s.inject.accounts import Account
 from k8s.objects import names
 from k8s.objects.fields import JsonObject, MalformedObjectError, child, integer, objects, text, texts
 from ringfence.policy.problems import shown
@@ -57,12 +58,12 @@ def _wanted(pod: JsonObject, name: PodName) -> Wanted | None:
         return None
     path, container = sidecar
     security = child(container, "securityContext", path)
-    own = integer(security, "runAsUser", f"{path}.securityContext")
-    if own < 1 or integer(security, "runAsGroup", f"{path}.securityContext") != own:
+    user, group = (integer(security, key, f"{path}.securityContext") for key in ("runAsUser", "runAsGroup"))
+    if user < 1 or group < 1:
         raise MalformedObjectError(f"{path}.securityContext: no user and group of the sidecar's (inject it anew)")
     exclude = child(status, "exclude", names.STATUS)
     arguments = parts.redirect_arguments(
-        own,
+        Account(user=user, group=group),
         inbound_ports=values.ports(_listed(exclude, "inbound_ports")),
         outbound_ports=values.ports(_listed(exclude, "outbound_ports")),
         outbound_cidrs=values.networks(_listed(exclude, "outbound_cidrs")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -101,7 +102,8 @@ def _pod(
             pod = child(pod, key, ".".join(way[:number]))
     except MalformedObjectError as error:
         return Refused(message=str(error))
-    return inject(pod, namespace, settings, word, asked=True)
+    # Drawn from what is said here, so that the same file comes out the same, and nothing restarts for a new lot.
+    return inject(pod, namespace, settings, word, asked=True, lot=json.dumps(pod, sort_keys=True, default=str))
 
 
 def _put(document: dict[str, Any], way: tuple[str, ...], pod: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from k8s.inject import parts
+from k8s.inject.accounts import account_of
 from k8s.inject.probes import ProbeError, Rewriting, answers_of, rewrite
 from k8s.inject.refusals import refusal, warnings
 from k8s.inject.settings import InjectSettings
@@ -64,26 +65,26 @@ Outcome = Untouched | Refused | Injected
 
 
 def inject(
-    pod: JsonObject, namespace: Namespace, settings: InjectSettings, word: str, *, asked: bool = False
+    pod: JsonObject, namespace: Namespace, settings: InjectSettings, word: str, *, asked: bool = False, lot: str = ""
 ) -> Outcome:
-    """What becomes of ``pod``. ``word``: one that nobody guesses, made for this pod alone; ``asked``: somebody asked
-    for this very pod, so that only its own label can say no."""
+    """What becomes of ``pod``. ``word``: one that nobody guesses, made for this pod alone; ``lot``: from what the
+    sidecar's user and group are drawn, where that is not the word; ``asked``: somebody asked for this very pod, so that
+    only its own label can say no."""
     try:
-        return _inject(pod, namespace, settings, word, asked)
+        stays = _stays(pod, namespace, settings, asked)
+        return _inject(pod, namespace, settings, word, lot or word) if stays is None else stays
     except (MalformedObjectError, WishError, ProbeError) as error:
         return Refused(message=str(error))
 
 
-def _inject(pod: JsonObject, namespace: Namespace, settings: InjectSettings, word: str, asked: bool) -> Outcome:
+def _inject(pod: JsonObject, namespace: Namespace, settings: InjectSettings, word: str, lot: str) -> Outcome:
     metadata = child(pod, "metadata")
     labels = texts(metadata, "labels", "metadata")
     annotations = texts(metadata, "annotations", "metadata")
-    stays = _stays(labels, annotations, namespace, settings, asked)
-    if stays is not None:
-        return stays
     before = _Before.read(pod, annotations, settings)
     spec = before.spec
-    reason = refusal(spec, settings)
+    account = account_of(spec, before.sidecar, lot, settings.sidecar_uid)
+    reason = refusal(spec, account)
     if reason is not None:
         return Refused(message=reason)
     wishes = read_wishes(annotations, namespace.annotations, settings, _shared(spec))
@@ -92,8 +93,8 @@ def _inject(pod: JsonObject, namespace: Namespace, settings: InjectSettings, wor
         key: [rewrite(dict(one), path, rewriting) for path, one in objects(spec, key, "spec")]
         for key in ("initContainers", "containers")
     }
-    ours = [] if settings.cni else [_kept(before.redirect, parts.redirect(settings, wishes))]
-    ours.append(_kept(before.sidecar, parts.sidecar(settings, wishes, rewriting.setting())))
+    ours = [] if settings.cni else [_kept(before.redirect, parts.redirect(settings, wishes, account))]
+    ours.append(_kept(before.sidecar, parts.sidecar(settings, wishes, account, rewriting.setting())))
     changed: dict[str, Any] = {
         **spec,
         "initContainers": [*ours, *rewritten["initContainers"]],
@@ -111,14 +112,11 @@ def _inject(pod: JsonObject, namespace: Namespace, settings: InjectSettings, wor
     return Injected(pod={**pod, "metadata": said, "spec": changed}, warnings=(*warnings(spec), *rewriting.warnings[:8]))
 
 
-def _stays(
-    labels: Mapping[str, str],
-    annotations: Mapping[str, str],
-    namespace: Namespace,
-    settings: InjectSettings,
-    asked: bool,
-) -> Untouched | Refused | None:
+def _stays(pod: JsonObject, namespace: Namespace, settings: InjectSettings, asked: bool) -> Untouched | Refused | None:
     """Why the pod is not this injector's affair; None if it is."""
+    metadata = child(pod, "metadata")
+    labels = texts(metadata, "labels", "metadata")
+    annotations = texts(metadata, "annotations", "metadata")
     if namespace.name in names.NEVER_MESHED or namespace.name == settings.system_namespace:
         return Untouched(reason=f"pods of {namespace.name} are never in the mesh")
     if _MIRROR in annotations:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from k8s.inject.accounts import Account
 from k8s.inject.settings import InjectSettings
 from k8s.inject.wishes import Wishes
 from k8s.objects import names
@@ -30,10 +31,10 @@ OWN_VARIABLES: Final = ("RINGFENCE_", "POD_NAMESPACE", "SERVICE_ACCOUNT")
 """Of the sidecar's variables those that begin so are set here, and by nobody else."""
 
 
-def redirect(settings: InjectSettings, wishes: Wishes) -> dict[str, Any]:
+def redirect(settings: InjectSettings, wishes: Wishes, account: Account) -> dict[str, Any]:
     """The init container that puts the rules in place, and has nothing but the two capabilities for it."""
     args = redirect_arguments(
-        settings.sidecar_uid,
+        account,
         inbound_ports=wishes.exclude_inbound_ports,
         outbound_ports=wishes.exclude_outbound_ports,
         outbound_cidrs=wishes.exclude_outbound_cidrs,
@@ -60,10 +61,10 @@ def redirect(settings: InjectSettings, wishes: Wishes) -> dict[str, Any]:
 
 
 def redirect_arguments(
-    own: int, *, inbound_ports: Sequence[int], outbound_ports: Sequence[int], outbound_cidrs: Sequence[str]
+    account: Account, *, inbound_ports: Sequence[int], outbound_ports: Sequence[int], outbound_cidrs: Sequence[str]
 ) -> list[str]:
-    """Of ``ringfence``, for the rules of a pod whose sidecar runs as user and group ``own``."""
-    args = ["redirect", "install", "--sidecar-uid", str(own), "--sidecar-gid", str(own)]
+    """Of ``ringfence``, for the rules of a pod whose sidecar runs as ``account``."""
+    args = ["redirect", "install", "--sidecar-uid", str(account.user), "--sidecar-gid", str(account.group)]
     args += ["--signals-port", str(names.SIGNALS_PORT)]
     for option, listed in (
         ("--exclude-inbound-port", tuple(port for port in inbound_ports if port != names.SIGNALS_PORT)),
@@ -75,7 +76,7 @@ def redirect_arguments(
     return args
 
 
-def sidecar(settings: InjectSettings, wishes: Wishes, probes: str) -> dict[str, Any]:
+def sidecar(settings: InjectSettings, wishes: Wishes, account: Account, probes: str) -> dict[str, Any]:
     """The native sidecar: it starts before the app's containers, which wait for its startup probe, and ends after
     them."""
     return {
@@ -95,9 +96,9 @@ def sidecar(settings: InjectSettings, wishes: Wishes, probes: str) -> dict[str, 
             "capabilities": {"drop": ["ALL"]},
             "privileged": False,
             "readOnlyRootFilesystem": True,
-            "runAsGroup": settings.sidecar_uid,
+            "runAsGroup": account.group,
             "runAsNonRoot": True,
-            "runAsUser": settings.sidecar_uid,
+            "runAsUser": account.user,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "startupProbe": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from k8s.inject.settings import InjectSettings
+from k8s.inject.accounts import Account
 from k8s.objects import names
 from k8s.objects.fields import JsonObject, child, flag, integer, objects, optional_integer, text
 from ringfence.policy.problems import shown
@@ -19,10 +19,10 @@ _STRONG: Final = frozenset({"ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "BPF"
 _WARNINGS: Final = 8
 
 
-def refusal(spec: JsonObject, settings: InjectSettings) -> str | None:
-    """Why a pod cannot have a sidecar, one line; None if it can. ``spec``: without what an injector put there. Raises
-    MalformedObjectError."""
-    return next(_reasons(spec, settings), None)
+def refusal(spec: JsonObject, account: Account) -> str | None:
+    """Why a pod cannot have a sidecar that runs as ``account``, one line; None if it can. ``spec``: without what an
+    injector put there. Raises MalformedObjectError."""
+    return next(_reasons(spec, account), None)
 
 
 def warnings(spec: JsonObject) -> list[str]:
@@ -32,7 +32,7 @@ def warnings(spec: JsonObject) -> list[str]:
     return told if more <= 0 else [*told[:_WARNINGS], f"and {more} more warnings"]
 
 
-def _reasons(spec: JsonObject, settings: InjectSettings) -> Iterator[str]:
+def _reasons(spec: JsonObject, account: Account) -> Iterator[str]:
     if flag(spec, "hostNetwork", "spec"):
         yield f"spec.hostNetwork: on the node's network there is nothing of the pod's own to guard ({LEAVE_OUT})"
     if _on_windows(spec):
@@ -45,7 +45,7 @@ def _reasons(spec: JsonObject, settings: InjectSettings) -> Iterator[str]:
     for path, volume in objects(spec, "volumes", "spec"):
         if text(volume, "name", path) in _OWN_VOLUMES:
             yield f"{path}.name: {text(volume, 'name', path)} is a volume of the sidecar's (rename it)"
-    yield from _users(spec, containers, settings.sidecar_uid)
+    yield from _users(spec, containers, account)
     yield from _shared_processes(spec, containers)
 
 
@@ -69,12 +69,13 @@ def _of_container(path: str, container: JsonObject) -> Iterator[str]:
             yield f"{where}.containerPort: {number} is a port of the sidecar's own (let the app listen on another)"
 
 
-def _users(spec: JsonObject, containers: list[tuple[str, JsonObject]], own: int) -> Iterator[str]:
-    """A container with the sidecar's user or group would pass for the sidecar where its connections are let go."""
+def _users(spec: JsonObject, containers: list[tuple[str, JsonObject]], account: Account) -> Iterator[str]:
+    """Where the account is the same for every pod. A container with the sidecar's user or group would pass for the
+    sidecar where its connections are let go."""
     places = [("spec", spec), *containers]
     for path, one in places:
         security = child(one, "securityContext", path)
-        for key in ("runAsUser", "runAsGroup"):
+        for key, own in (("runAsUser", account.user), ("runAsGroup", account.group)):
             if optional_integer(security, key, f"{path}.securityContext") == own:
                 yield f"{path}.securityContext.{key}: {own} is the sidecar's own (run as another)"
 

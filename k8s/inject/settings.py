@@ -63,8 +63,8 @@ class InjectSettings:
     cni: bool = False
     """Whether the node's CNI plugin puts the redirect in place, so that no container needs a capability."""
 
-    sidecar_uid: int = names.SIDECAR_UID
-    """User and group of the sidecar."""
+    sidecar_uid: int = 0
+    """User and group of every pod's sidecar; 0: drawn for each pod."""
 
     signals_host: str = "0.0.0.0"
     """Where the sidecar serves its signals; ``[::]`` in a cluster of IPv6 or of both."""
@@ -108,8 +108,8 @@ def _check(settings: InjectSettings) -> None:
     for name in (*settings.image_pull_secrets, *((settings.control_host,) if settings.control_host else ())):
         if _HOST.fullmatch(name) is None:
             raise ValueError(f"not a DNS name: {shown(name)} (use lower-case letters, digits, hyphens and dots)")
-    if not 1 <= settings.sidecar_uid <= _HIGHEST_ID:
-        raise ValueError(f"user {settings.sidecar_uid} cannot be the sidecar's (1 to {_HIGHEST_ID}, and not root)")
+    if not 0 <= settings.sidecar_uid <= _HIGHEST_ID:
+        raise ValueError(f"user {settings.sidecar_uid} cannot be the sidecar's (1 to {_HIGHEST_ID}, or 0: drawn)")
     if settings.signals_host not in ("0.0.0.0", "[::]"):
         raise ValueError(f"signals at {shown(settings.signals_host)} (use 0.0.0.0 or [::])")
 

@@ -79,8 +79,6 @@ SIDECAR_CONTAINER: Final = "ringfence-sidecar"
 STATE_VOLUME: Final = "ringfence-state"
 TOKEN_VOLUME: Final = "ringfence-token"
 TRUST_VOLUME: Final = "ringfence-trust"
-SIDECAR_UID: Final = 15100
-"""User and group of the sidecar, unless the chart says another: by it its own connections are told from the app's."""
 OUTBOUND_PORT: Final = 15001
 INBOUND_PORT: Final = 15006
 MESH_PORT: Final = 15008

@@ -1,9 +1,9 @@
 """Containers that could become the sidecar's user, whose connections are led past the redirect. Pure.
 
-The kernel tells the sidecar's own connections by its user id. A process that is that user, or may become it (root with
-CAP_SETUID, which container runtimes give by default), or may change the rules (NET_ADMIN), evades egress policy; it
-wins no identity by it, and no callee believes it. Programs with the setuid bit are not looked for: what is in an image
-cannot be seen here.
+The kernel tells the sidecar's own connections by its user and group, which are drawn for each pod. A process that may
+become any user (root with CAP_SETUID, which container runtimes give by default), or may change the rules (NET_ADMIN),
+evades egress policy; it wins no identity by it, and no callee believes it. Programs with the setuid bit are not looked
+for: what is in an image cannot be seen here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from k8s.objects.lenient import Json, integer, mapping, objects, text, texts
-from k8s.objects.names import OWN_PORTS, REDIRECT_CONTAINER, SIDECAR_CONTAINER, SIDECAR_UID
+from k8s.objects.names import OWN_PORTS, REDIRECT_CONTAINER, SIDECAR_CONTAINER
 from k8s.ramp.finding import Code, Finding, kubectl
 from k8s.ramp.openings import TEMPLATED
 from k8s.ramp.snapshot import Cluster, PodView
@@ -41,8 +41,6 @@ def could_be_sidecar(spec: Json, container: Json) -> str:
     non_root = own.get("runAsNonRoot", pod.get("runAsNonRoot")) is True
     added = {one.upper().removeprefix("CAP_") for one in texts(own, "capabilities", "add")}
     dropped = {one.upper().removeprefix("CAP_") for one in texts(own, "capabilities", "drop")}
-    if user == SIDECAR_UID:
-        return f"runs as user {SIDECAR_UID}, the sidecar's"
     if own.get("privileged") is True:
         return "is privileged"
     if gained := [one for one in _DANGEROUS if one in added]:
@@ -55,12 +53,9 @@ def could_be_sidecar(spec: Json, container: Json) -> str:
 
 
 def _finding(view: PodView, listed: str, name: str, why: str) -> Finding:
-    if why.startswith("runs as user"):
-        mend = "give it another runAsUser; the injector refuses the pod as it is"
-        wanted: dict[str, Any] = {"runAsUser": SIDECAR_UID + 1}
-    elif "root" in why:
+    if "root" in why:
         mend = "run it as another user than root, or drop the capability SETUID"
-        wanted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["SETUID"]}}
+        wanted: dict[str, Any] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["SETUID"]}}
     else:
         mend = "take that from it, or keep it out of the mesh and call it a destination outside"
         wanted = {}

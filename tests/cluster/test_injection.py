@@ -135,7 +135,11 @@ def test_who_debugs_a_pod_does_not_do_it_as_the_sidecar(place: tuple[Cluster, st
         words = ("debug", name, f"--namespace={namespace}", "--profile=general", "--attach=false")
         return cluster.try_kubectl(*words, f"--image={SANDBOX_IMAGE}", f"--custom={custom}").stderr
 
-    for security in ({"runAsUser": 15100}, {"runAsUser": 1, "runAsGroup": 15100}):
+    sidecar = cluster.get("pod", "app", f"--namespace={namespace}")["spec"]["initContainers"][-1]
+    assert sidecar["name"] == names.SIDECAR_CONTAINER
+    user, group = (sidecar["securityContext"][key] for key in ("runAsUser", "runAsGroup"))
+    assert user >= 20_000 and group >= 20_000
+    for security in ({"runAsUser": user}, {"runAsUser": 1, "runAsGroup": group}):
         assert "are the sidecar's own (debug as another" in debug("app", **security)
         assert "denied" not in debug("outside", **security)
     assert "denied" not in debug("app", runAsUser=15101, runAsGroup=15101)

@@ -53,7 +53,9 @@ def _injected(pod: dict[str, Any]) -> None:
     spec = outcome.pod["spec"]
     first, second = spec["initContainers"][:2]
     expect(first["name"] == names.REDIRECT_CONTAINER and second["name"] == names.SIDECAR_CONTAINER, "others first")
-    expect(first["image"] == second["image"] and second["securityContext"]["runAsUser"] == SETTINGS.sidecar_uid, second)
+    expect(first["image"] == second["image"], second)
+    own = [str(second["securityContext"][key]) for key in ("runAsUser", "runAsGroup")]
+    expect(first["args"][3:6:2] == own and min(map(int, own)) >= 20_000, (first, own))
     told = [one["value"] for one in second["env"] if one["name"] == _PROBES]
     expect(len(told) == 1 and "$" not in told[0], told)
     if names.STATUS not in pod.get("metadata", {}).get("annotations", {}):

@@ -14,7 +14,11 @@ from tests.golden_pods import pod
 from tests.netns.conftest import APP_UID, Network
 from tests.netns.spaces import environment as programs
 
-_OWN_UID = 15100
+
+def account(made: dict[str, Any]) -> tuple[int, int]:
+    """User and group of its sidecar."""
+    security = made["spec"]["initContainers"][0]["securityContext"]
+    return security["runAsUser"], security["runAsGroup"]
 
 
 def call(network: Network, command: str, given: bytes, **environ: str) -> tuple[int, Any]:
@@ -38,11 +42,16 @@ def test_a_pod_is_redirected_before_it_starts_and_its_rules_are_found_again(
     fresh_network: Network, tmp_path: Path
 ) -> None:
     network = fresh_network
-    given = configuration(*addresses(network), pods=pod_list(tmp_path, served(pod())))
+    made = served(pod())
+    user, group = account(made)
+    given = configuration(*addresses(network), pods=pod_list(tmp_path, made))
     assert call(network, "ADD", given) == (0, result(*addresses(network)))
     for version in ("ipv4", "ipv6"):
         assert network.pod.dial(network.outside_at[version], 80, uid=APP_UID)["port"] == 15001
-        assert network.pod.dial(network.outside_at[version], 80, uid=_OWN_UID, gid=_OWN_UID)["port"] == 80
+        assert network.pod.dial(network.outside_at[version], 80, uid=user, gid=group)["port"] == 80
+        # An image that guessed one of both, or was made with those of another pod's sidecar, is led like any other.
+        for uid, gid in ((user, group + 1), (user + 1, group), (15100, 15100)):
+            assert network.pod.dial(network.outside_at[version], 80, uid=uid, gid=gid)["port"] == 15001
         assert network.outside.dial(network.pod_at[version], 8080)["port"] == 15006
     assert call(network, "CHECK", given) == (0, None)
     assert call(network, "ADD", given)[0] == 0, "a second time is no harm"

@@ -111,15 +111,17 @@ def test_a_call_that_cannot_be_read_fails_in_the_specifications_form(
 
 
 def test_a_pod_gets_the_rules_that_its_annotations_ask_for() -> None:
+    security = served()["spec"]["initContainers"][0]["securityContext"]
     found = wanted(served(), NAME)
     assert found is not None and found.arguments[:6] == (
         "redirect",
         "install",
         "--sidecar-uid",
-        "15100",
+        str(security["runAsUser"]),
         "--sidecar-gid",
-        "15100",
+        str(security["runAsGroup"]),
     )
+    assert security["runAsUser"] != security["runAsGroup"]
     assert "9100,9200,9201,9202,9203" in found.arguments and "10.0.0.0/8,fd00::/8" in found.arguments
 
 

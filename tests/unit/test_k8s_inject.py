@@ -18,7 +18,9 @@ from sidecar.settings import load
 from sidecar.settings_sources import given_by_environment
 from tests.golden_pods import (
     CNI,
+    FIXED,
     GOLDEN,
+    RUNS_AS_FIXED,
     SETTINGS,
     SHOP,
     WORD,
@@ -49,6 +51,12 @@ def answers(made: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def account(made: dict[str, Any]) -> tuple[int, int]:
+    """User and group of the sidecar."""
+    sidecar = next(one for one in made["spec"]["initContainers"] if one["name"] == names.SIDECAR_CONTAINER)
+    return sidecar["securityContext"]["runAsUser"], sidecar["securityContext"]["runAsGroup"]
+
+
 @pytest.mark.parametrize("golden", GOLDEN.values(), ids=GOLDEN)
 @pytest.mark.parametrize("settings", [SETTINGS, CNI], ids=["init", "cni"])
 def test_every_pod_comes_out_as_it_must(golden: Golden, settings: InjectSettings) -> None:
@@ -66,7 +74,8 @@ def test_every_pod_comes_out_as_it_must(golden: Golden, settings: InjectSettings
     sidecar = spec["initContainers"][len(first)]
     assert len({one["name"] for one in sidecar["env"]}) == len(sidecar["env"]), "a variable stands twice"
     assert sidecar["restartPolicy"] == "Always" and sidecar["startupProbe"]["httpGet"]["port"] == 15020
-    assert sidecar["securityContext"]["runAsNonRoot"] and sidecar["securityContext"]["runAsUser"] == 15100
+    assert sidecar["securityContext"]["runAsNonRoot"]
+    assert all(20_000 <= one < 60_000 for one in account(outcome.pod))
     assert sidecar["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert outcome.pod["metadata"]["labels"][names.INJECTED] == "true"
     assert json.loads(outcome.pod["metadata"]["annotations"][names.STATUS])["version"] == "1.2.3"
@@ -113,6 +122,50 @@ def test_what_cannot_be_in_the_mesh_is_refused_by_one_line_with_the_mend(wrong: 
         assert part in outcome.message
     assert outcome.message.isprintable() and len(outcome.message) < 400
     assert outcome.message.endswith(")"), "no mend"
+
+
+@pytest.mark.parametrize("wrong", RUNS_AS_FIXED.values(), ids=RUNS_AS_FIXED)
+def test_no_container_runs_as_every_sidecar_of_the_cluster(wrong: Wrong) -> None:
+    outcome = inject(wrong.pod, wrong.namespace, FIXED, WORD)
+    assert isinstance(outcome, Refused) and all(part in outcome.message for part in wrong.told)
+    assert isinstance(inject(wrong.pod, wrong.namespace, SETTINGS, WORD), Injected)
+    assert account(injected(pod(), settings=FIXED)) == (15100, 15100)
+
+
+def test_each_pod_has_a_sidecar_of_its_own_user_and_group() -> None:
+    drawn = [inject(pod(), SHOP, SETTINGS, f"word {number}") for number in range(200)]
+    found = [account(one.pod) for one in drawn if isinstance(one, Injected)]
+    for one, (user, group) in zip(drawn, found, strict=True):
+        assert isinstance(one, Injected)
+        args = one.pod["spec"]["initContainers"][0]["args"]
+        assert args[:6] == ["redirect", "install", "--sidecar-uid", str(user), "--sidecar-gid", str(group)]
+        # What a pod in a user namespace of its own has at most.
+        assert 1_000 < user < 65_536 and 1_000 < group < 65_536
+    assert len(set(found)) == 200 and sum(user == group for user, group in found) < 3
+    assert len({user for user, _ in found}) > 190 and len({group for _, group in found}) > 190
+
+
+def test_no_container_has_the_sidecars_user_or_group() -> None:
+    user, group = account(injected(pod()))
+    for security in ({"runAsUser": user}, {"runAsGroup": group}, {"runAsUser": group, "runAsGroup": user}):
+        neighbour = injected(pod(container(securityContext=security)))
+        assert not {*account(neighbour)} & {*security.values()}
+        of_pod = injected(pod(securityContext=security))
+        assert not {*account(of_pod)} & {*security.values()}
+        # One that came after the first injection is seen as well.
+        later = injected(pod())
+        later["spec"]["initContainers"].append(container("late", securityContext=security))
+        assert not {*account(injected(later))} & {*security.values()}
+
+
+def test_a_pod_keeps_its_sidecars_user_and_group_and_none_that_were_made_up() -> None:
+    made = injected(pod())
+    again = inject(made, SHOP, SETTINGS, "another-word-of-another-pod")
+    assert isinstance(again, Injected) and again.pod == made
+    for wrong in ({"runAsUser": 15100}, {"runAsGroup": 0}, {"runAsUser": 65_534}, {"runAsUser": None}):
+        changed = copy.deepcopy(made)
+        changed["spec"]["initContainers"][1]["securityContext"] |= wrong
+        assert account(injected(changed)) == account(made)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +271,7 @@ def test_what_others_put_into_the_sidecar_stays_and_what_is_ours_is_put_right() 
     sidecar["volumeMounts"].append({"name": "kube-api-access", "mountPath": "/var/run/secrets", "readOnly": True})
     sidecar["env"].append({"name": "TZ", "value": "UTC"})
     sidecar["env"].append({"name": "RINGFENCE_SIDECAR_JOIN", "value": "evil:1"})
-    sidecar["securityContext"]["runAsUser"] = 0
+    sidecar["securityContext"] |= {"runAsUser": 0, "runAsNonRoot": False, "capabilities": {"add": ["ALL"]}}
     sidecar["image"] = "evil"
     sidecar["resizePolicy"] = [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]
     again = injected(first)["spec"]["initContainers"][1]
@@ -227,7 +280,8 @@ def test_what_others_put_into_the_sidecar_stays_and_what_is_ours_is_put_right() 
     assert [one["value"] for one in again["env"] if one["name"] == "RINGFENCE_SIDECAR_JOIN"] == [
         "ringfence.ringfence-system.svc:7401"
     ]
-    assert again["image"] == SETTINGS.image and again["securityContext"]["runAsUser"] == 15100
+    assert again["image"] == SETTINGS.image
+    assert again["securityContext"] == injected(pod())["spec"]["initContainers"][1]["securityContext"]
 
 
 def test_a_pod_of_another_version_becomes_one_of_this_version() -> None:

@@ -92,6 +92,18 @@ def test_injected_twice_is_the_same() -> None:
     assert again.stdout == once and again.exit_code == 0
 
 
+def test_the_same_file_comes_out_the_same_and_another_pod_with_another_account() -> None:
+    def accounts(text: str) -> list[tuple[int, int]]:
+        pods = [one["spec"]["template"]["spec"] for one in yaml.safe_load_all(text) if one["kind"] == "Deployment"]
+        sidecars = [next(each for each in one["initContainers"] if "restartPolicy" in each) for one in pods]
+        return [(one["securityContext"]["runAsUser"], one["securityContext"]["runAsGroup"]) for one in sidecars]
+
+    made = run(given=SHOP_FILE).stdout
+    assert made == run(given=SHOP_FILE).stdout
+    (one,), (other,) = accounts(made), accounts(run(given=SHOP_FILE.replace("orders:1", "orders:2")).stdout)
+    assert one != other
+
+
 def test_lines_may_end_as_on_windows() -> None:
     done = run(given=SHOP_FILE.replace("\n", "\r\n").encode())
     assert yaml.safe_load_all(done.stdout) and "comments are left out" not in done.stderr

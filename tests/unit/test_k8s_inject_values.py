@@ -143,7 +143,7 @@ def test_settings_are_read() -> None:
         ('{"trust_domain": "shop.example", "image": "a", "cny": true}', "did you mean cni?"),
         ('{"trust_domain": "shop.example", "image": "a", "cni": "true"}', "cni is no bool"),
         ('{"trust_domain": "shop.example", "image": "a", "sidecar_uid": true}', "sidecar_uid is no int"),
-        ('{"trust_domain": "shop.example", "image": "a", "sidecar_uid": 0}', "not root"),
+        ('{"trust_domain": "shop.example", "image": "a", "sidecar_uid": -1}', "0: drawn"),
         ('{"trust_domain": "shop.example", "image": "a", "signals_host": "::"}', "0.0.0.0"),
         ('{"trust_domain": "Shop", "image": "a"}', "injector:"),
         ('{"trust_domain": "shop.example", "image": "a b"}', "is no image"),

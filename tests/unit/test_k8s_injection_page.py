@@ -28,6 +28,6 @@ def test_the_usual_amounts_are_told() -> None:
         assert row.endswith(f"| `{amount}` |" if amount else "| none |")
 
 
-def test_the_sidecars_ports_and_user_are_told() -> None:
-    for number in (*names.OWN_PORTS, names.SIDECAR_UID):
+def test_the_sidecars_ports_are_told() -> None:
+    for number in names.OWN_PORTS:
         assert str(number) in _PAGE

@@ -432,8 +432,6 @@ def test_egress_must_lead_to_the_control_plane() -> None:
     [
         ("{}", "{}", "may run as root"),
         ("{runAsUser: 0}", "{}", "runs as root"),
-        ("{runAsNonRoot: true}", "{runAsUser: 15100}", "the sidecar's"),
-        ("{runAsUser: 15100, runAsNonRoot: true}", "{}", "the sidecar's"),
         ("{runAsUser: 1000}", "{privileged: true}", "privileged"),
         ("{runAsUser: 1000}", "{capabilities: {add: [NET_ADMIN]}}", "NET_ADMIN"),
         ("{runAsUser: 1000}", "{capabilities: {add: [CAP_SETUID], drop: [ALL]}}", "SETUID"),

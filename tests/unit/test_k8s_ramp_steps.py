@@ -150,7 +150,6 @@ def test_into_observe_lets_through_before_any_pod_gets_a_sidecar() -> None:
     "broken",
     [
         API.replace("image: a", "image: a, ports: [{containerPort: 15008}]"),
-        API.replace("{runAsNonRoot: true}", "{runAsUser: 15100}"),
     ],
 )
 def test_what_would_break_even_observed_is_refused(broken: str) -> None:

@@ -68,9 +68,6 @@ imagePullSecrets:
 {{- if and (eq .Values.persistence.type "hostPath") (not .Values.persistence.path) }}
 {{- fail "persistence.path: name the folder on the node" }}
 {{- end }}
-{{- if eq (int .Values.user.uid) (int .Values.sidecar.uid) }}
-{{- fail "user.uid and sidecar.uid must differ: by its user the sidecar is told from others" }}
-{{- end }}
 {{- end }}
 
 {{/* Namespaces that no webhook ever sees: the cluster, or we ourselves, would wait for ourselves. */}}
