@@ -292,6 +292,21 @@ WRONG: Final[dict[str, Wrong]] = {
     "windows-node": Wrong(pod=pod(nodeSelector={"kubernetes.io/os": "windows"}), told=("Windows",)),
     "no-containers": Wrong(pod={**pod(), "spec": {"containers": []}}, told=("without containers",)),
     "no-spec": Wrong(pod={"metadata": {"name": "a"}}, told=("without containers",)),
+    **{
+        f"mounts-{volume}": Wrong(
+            pod=pod(container(volumeMounts=[{"name": volume, "mountPath": "/stolen"}])),
+            told=(f"spec.containers[0].volumeMounts[0].name: {volume}", "its token or its keys"),
+        )
+        for volume in ("ringfence-state", "ringfence-token", "ringfence-trust")
+    },
+    "init-container-mounts-the-state": Wrong(
+        pod=pod(
+            initContainers=[
+                container("first", volumeMounts=[{"name": "ringfence-state", "mountPath": "/a", "readOnly": True}])
+            ]
+        ),
+        told=("spec.initContainers[0].volumeMounts[0].name",),
+    ),
     "shared-processes-with-root": Wrong(pod=pod(shareProcessNamespace=True), told=("shareProcessNamespace", "'app'")),
     "shared-processes-root-in-one": Wrong(
         pod=pod(

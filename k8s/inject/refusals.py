@@ -63,6 +63,10 @@ def _of_container(path: str, container: JsonObject) -> Iterator[str]:
     name = text(container, "name", path)
     if name in _OWN_NAMES:
         yield f"{path}.name: {name} is what the mesh's own container is called (rename it)"
+    for where, mount in objects(container, "volumeMounts", path):
+        volume = text(mount, "name", where)
+        if volume in _OWN_VOLUMES:
+            yield f"{where}.name: {volume} is a volume of the sidecar's, with its token or its keys (leave it out)"
     for where, port in objects(container, "ports", path):
         number = integer(port, "containerPort", where)
         if number in names.OWN_PORTS:

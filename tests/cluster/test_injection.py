@@ -130,8 +130,9 @@ def test_who_debugs_a_pod_does_not_do_it_as_the_sidecar(place: tuple[Cluster, st
         cluster.apply(named({**labelled({"metadata": {}}, inject=label), "spec": spec}, name, namespace))
     custom = tmp_path / "custom.json"
 
-    def debug(name: str, **security: int) -> str:
-        custom.write_text(json.dumps({"securityContext": security}))
+    def debug(name: str, mounts: str = "", **security: int) -> str:
+        volumes = [{"name": mounts, "mountPath": "/stolen"}] if mounts else []
+        custom.write_text(json.dumps({"securityContext": security, "volumeMounts": volumes}))
         words = ("debug", name, f"--namespace={namespace}", "--profile=general", "--attach=false")
         return cluster.try_kubectl(*words, f"--image={SANDBOX_IMAGE}", f"--custom={custom}").stderr
 
@@ -142,6 +143,8 @@ def test_who_debugs_a_pod_does_not_do_it_as_the_sidecar(place: tuple[Cluster, st
     for security in ({"runAsUser": user}, {"runAsUser": 1, "runAsGroup": group}):
         assert "are the sidecar's own (debug as another" in debug("app", **security)
         assert "denied" not in debug("outside", **security)
+    for volume in (names.STATE_VOLUME, names.TOKEN_VOLUME):
+        assert "hold the sidecar's keys (debug without" in debug("app", volume, runAsUser=15101)
     assert "denied" not in debug("app", runAsUser=15101, runAsGroup=15101)
     added = cluster.get("pod", "app", f"--namespace={namespace}")["spec"]["ephemeralContainers"]
     assert [one["securityContext"]["runAsUser"] for one in added] == [15101]
