@@ -2,7 +2,8 @@
 
 A pod that was injected before is injected anew: what is ours is taken out and put in again, so that the outcome is the
 same whoever wrote what was there, containers that came meanwhile are seen, and a pod of this version comes out as it
-went in. Only what others added to the sidecar (a mount, a variable of theirs) stays.
+went in. Only what others added to the sidecar (a mount, a variable of theirs) stays; the redirect's container, which is
+root with two capabilities, keeps of it what the API server mounts into every container.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _LEFT: Final = (
     f"label {names.REVISION}: the pod is left to revision {{revision}}, and cannot be made if there is none "
     "(name one that there is)"
 )
+_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 _KEPT: Final = ("resizePolicy",)
 """What the API server says of a container of ours by itself."""
 _CONTAINERS_LIMIT: Final = 1_000
@@ -93,7 +95,7 @@ def _inject(pod: JsonObject, namespace: Namespace, settings: InjectSettings, wor
         key: [rewrite(dict(one), path, rewriting) for path, one in objects(spec, key, "spec")]
         for key in ("initContainers", "containers")
     }
-    ours = [] if settings.cni else [_kept(before.redirect, parts.redirect(settings, wishes, account))]
+    ours = [] if settings.cni else [_kept(_bare(before.redirect), parts.redirect(settings, wishes, account))]
     ours.append(_kept(before.sidecar, parts.sidecar(settings, wishes, account, rewriting.setting())))
     changed: dict[str, Any] = {
         **spec,
@@ -208,6 +210,15 @@ def _kept(before: JsonObject | None, now: dict[str, Any]) -> dict[str, Any]:
         else:
             kept.pop(key, None)
     return kept
+
+
+def _bare(redirect: JsonObject | None) -> JsonObject | None:
+    """Without what would have it run somebody else's code (a mount over ours, PYTHONPATH, LD_PRELOAD) with what no
+    container of the pod's own may have."""
+    if redirect is None:
+        return None
+    mounts = [one for where, one in objects(redirect, "volumeMounts") if text(one, "mountPath", where) == _ACCOUNT]
+    return {**redirect, "env": [], "volumeMounts": mounts}
 
 
 def _variable(container: JsonObject, name: str) -> str:

@@ -265,6 +265,23 @@ def test_no_container_of_ours_runs_what_the_author_wrote() -> None:
     assert "evil" not in json.dumps(injected(first))
 
 
+def test_the_redirects_container_has_nothing_of_others_but_what_the_api_server_mounts() -> None:
+    first = injected(pod())
+    account = {
+        "name": "kube-api-access",
+        "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+        "readOnly": True,
+    }
+    over_ours = {"name": "evil", "mountPath": "/opt/ringfence/code"}
+    first["spec"]["initContainers"][0] |= {
+        "volumeMounts": [over_ours, account, {**account, "mountPath": "/usr/lib"}],
+        "env": [{"name": "PYTHONPATH", "value": "/evil"}, {"name": "LD_PRELOAD", "value": "/evil.so"}],
+    }
+    redirect = injected(first)["spec"]["initContainers"][0]
+    assert redirect["name"] == names.REDIRECT_CONTAINER
+    assert redirect["volumeMounts"] == [account] and "env" not in redirect
+
+
 def test_what_others_put_into_the_sidecar_stays_and_what_is_ours_is_put_right() -> None:
     first = injected(pod())
     sidecar = first["spec"]["initContainers"][1]
