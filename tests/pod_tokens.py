@@ -19,7 +19,8 @@ SIGNER = Signer(key=rsa_key("cluster-1"), algorithm="RS256")
 
 
 def pod_document(**changes: Any) -> dict[str, Any]:
-    """An injected, running pod as the API serves it; ``changes``: uid, name, account, node, phase, deleting, meshed."""
+    """An injected, running pod as the API serves it; ``changes``: uid, name, account, node, phase, deleting, meshed;
+    ``signers``: of the certificates that it mounts."""
     wants = {"uid": UID, "name": "web-7d4b9", "namespace": "shop", "account": "web", "node": "node-a"} | changes
     metadata: dict[str, Any] = {
         "name": wants["name"],
@@ -37,6 +38,14 @@ def pod_document(**changes: Any) -> dict[str, Any]:
             "nodeName": wants["node"],
             "containers": [{"name": "app"}],
             "initContainers": [sidecar] if wants.get("meshed", True) else [],
+            "volumes": [
+                {"name": "scratch", "emptyDir": {}},
+                {"name": "keys", "projected": {"sources": [{"configMap": {"name": "a"}}]}},
+                *(
+                    {"name": "svid", "projected": {"sources": [{"podCertificate": {"signerName": one}}]}}
+                    for one in wants.get("signers", ["ringfence.io/svid"])
+                ),
+            ],
         },
         "status": {"phase": wants.get("phase", "Running")},
     }

@@ -98,6 +98,17 @@ def check_pod(request: CertificateRequest, pod: Pod | None, *, system_namespace:
         raise DeniedError("PodMismatch", "the pod runs as another service account, or on another node")
 
 
+def check_asks(document: Mapping[str, Any]) -> None:
+    """Returns if the pod, as the API serves it, mounts a certificate of ours; raises DeniedError. Its kubelet asks for
+    no other: somebody else does, who may write such requests, with a key of his own and that pod's name."""
+    for path, volume in objects(child(document, "spec"), "volumes", "spec"):
+        projected = child(volume, "projected", path)
+        for where, source in objects(projected, "sources", f"{path}.projected"):
+            if text(child(source, "podCertificate", where), "signerName", where) == SIGNER:
+                return
+    raise DeniedError("NotAsked", f"the pod has no volume with a certificate of {SIGNER} (give it one)")
+
+
 def proved_key(request: CertificateRequest) -> bytes:
     """The key (SubjectPublicKeyInfo, DER) that whoever asks was shown to hold; raises DeniedError."""
     if request.csr and not request.public_key and not request.possession:

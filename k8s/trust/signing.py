@@ -19,11 +19,12 @@ from k8s.client.copies import Copy, Key, Wanted
 from k8s.client.errors import ApiError, ConflictError, KubernetesError, NotFoundError
 from k8s.client.resources import POD_CERTIFICATE_REQUESTS, PODS
 from k8s.objects.names import SIGNER, SYSTEM_NAMESPACE
-from k8s.objects.pods import Pod, read_pod
+from k8s.objects.pods import read_pod
 from k8s.trust.requests import (
     LEAST_SECONDS,
     CertificateRequest,
     DeniedError,
+    check_asks,
     check_pod,
     proved_key,
     read_request,
@@ -158,7 +159,10 @@ class CertificateSigner:
     async def _granted(self, request: CertificateRequest) -> tuple[dict[str, Any], str]:
         """The status that grants it, and to whom. DeniedError, KubernetesError, OSError."""
         scope = self._scope
-        check_pod(request, await self._pod(request), system_namespace=scope.system_namespace)
+        document = await self._pod(request)
+        pod = None if document is None else read_pod(document)
+        check_pod(request, pod, system_namespace=scope.system_namespace)
+        check_asks(document or {})
         if request.pod.namespace not in scope.namespaces():
             raise DeniedError("NotInMesh", f"namespace {request.pod.namespace} is not in the mesh (label it)")
         wish = CertificateWish(
@@ -180,9 +184,9 @@ class CertificateSigner:
         }
         return status, str(wish.spiffe_id)
 
-    async def _pod(self, request: CertificateRequest) -> Pod | None:
+    async def _pod(self, request: CertificateRequest) -> dict[str, Any] | None:
         try:
-            return read_pod(await self._connection.get(PODS, request.pod.name, request.pod.namespace))
+            return await self._connection.get(PODS, request.pod.name, request.pod.namespace)
         except NotFoundError:
             return None
 

@@ -14,7 +14,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from k8s.objects.fields import MalformedObjectError
 from k8s.objects.pods import read_pod
-from k8s.trust.requests import CertificateRequest, DeniedError, check_pod, proved_key, read_request, refresh_at
+from k8s.trust.requests import (
+    CertificateRequest,
+    DeniedError,
+    check_asks,
+    check_pod,
+    proved_key,
+    read_request,
+    refresh_at,
+)
 from tests.pod_tokens import UID, pod_document
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -110,6 +118,14 @@ def test_what_cannot_be_read_is_told(spec: dict[str, Any]) -> None:
 )
 def test_only_the_pod_that_asks_and_goes_on_is_served(pod: dict[str, Any], reason: str) -> None:
     assert denied(request_of(), **pod) == reason
+
+
+@pytest.mark.parametrize("signers", [[], ["example.com/other"], ["ringfence.io/svid2", "Ringfence.io/svid"]])
+def test_a_pod_that_mounts_no_certificate_of_ours_gets_none_whoever_asks(signers: list[str]) -> None:
+    with pytest.raises(DeniedError) as refused:
+        check_asks(pod_document(signers=signers))
+    assert refused.value.reason == "NotAsked" and str(refused.value).endswith("(give it one)")
+    check_asks(pod_document(signers=[*signers, "ringfence.io/svid"]))
 
 
 def test_a_pod_that_is_not_there_is_not_served() -> None:

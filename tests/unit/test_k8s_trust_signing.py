@@ -123,6 +123,13 @@ async def test_who_may_not_is_denied_and_nothing_is_issued(world: _World, spec: 
     assert world.wishes == []
 
 
+async def test_who_asks_in_the_name_of_a_pod_that_mounts_no_certificate_is_denied(world: _World) -> None:
+    world.fake.put(PODS, pod_document(signers=[]))
+    world.ask()
+    (condition,) = (await world.settled())["conditions"]
+    assert (condition["type"], condition["reason"]) == ("Denied", "NotAsked") and world.wishes == []
+
+
 async def test_a_namespace_outside_the_mesh_is_denied(world: _World) -> None:
     world.namespaces.clear()
     world.ask()
