@@ -30,6 +30,7 @@ def world_of(configuration: Configuration) -> World:
             policy=bound(service.full_name).policy,
             shadow=bound(service.full_name).shadow,
             token_issuers=bound(service.full_name).issuers,
+            partly=bound(service.full_name).partly,
         )
         for service in mesh.services
     ]

@@ -235,6 +235,7 @@ def world_of(mesh: Mesh, binding: Binding, refused: Sequence[RefusedDocument] = 
                 policy=policy.policy,
                 shadow=policy.shadow,
                 token_issuers=policy.issuers,
+                partly=policy.partly,
             )
         )
     return World(

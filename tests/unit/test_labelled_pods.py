@@ -13,6 +13,8 @@ from controlplane.intake.world import world_of
 from controlplane.push.snapshots import Built, Inputs, build
 from ringfence.mesh import Mesh
 from ringfence.platform import Reading, WrittenDocument
+from ringfence.policy.analysis.explain import explain
+from ringfence.policy.analysis.naming import CallWords, call_of
 from ringfence.policy.model import SpiffeIdPattern
 from ringfence.snapshot import Snapshot
 from tests.cluster_objects import pod, service
@@ -171,6 +173,25 @@ def test_tools_that_ask_what_could_pass_count_on_no_denial_that_some_pods_lack()
     world = world_of(judged_of(old_and_new(), DENY).configuration)
     (cart,) = (one for one in world.services if one.name == "cart")
     assert not cart.policy.denylists
+
+
+def test_who_asks_of_a_call_is_told_of_the_pods_that_refuse_it() -> None:
+    allow = written("Allowlist", "web", "{service: cart, rules: [{name: a, from: [{service: web}]}]}")
+
+    def notes(mesh: Mesh, deny: WrittenDocument) -> tuple[bool, list[str]]:
+        world = world_of(judged_of(mesh, allow, deny).configuration)
+        found = explain(world, call_of(CallWords(caller="web", service="shop/cart", time=NOW, namespace="shop"), world))
+        return found.decision.permitted, [one for one in found.notes if "denylist" in one]
+
+    permitted, told_of = notes(old_and_new(), DENY)
+    assert permitted
+    assert told_of == [
+        "not at each of its workloads: those with the labels {data: pii} refuse it by rule d of denylist shop/no-pii"
+    ]
+    others = written("Denylist", "no-pii", "{labels: {data: pii}, rules: [{name: d, from: [{namespace: bank}]}]}")
+    assert notes(old_and_new(), others) == (True, [])
+    shadow = written("Denylist", "no-pii", f"{{mode: shadow, labels: {{data: pii}}, {ANYONE}}}")
+    assert notes(old_and_new(), shadow) == (True, [])
 
 
 def test_a_reading_told_as_json_keeps_the_pods_apart() -> None:

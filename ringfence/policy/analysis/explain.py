@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ringfence.policy.analysis.calls import Call, Judge, compile_for, decide
@@ -10,7 +11,7 @@ from ringfence.policy.analysis.matching import Matcher
 from ringfence.policy.analysis.nearest import nearest_rules
 from ringfence.policy.analysis.world import Effect, NamedRule, World, rules_of
 from ringfence.policy.decision import Decision, Permit
-from ringfence.policy.model import NarrowedCallers
+from ringfence.policy.model import NarrowedCallers, PolicySet
 from ringfence.policy.problems import Place
 
 
@@ -73,7 +74,7 @@ def explain(world: World, call: Call) -> Explanation:
         nearest=nearest_rules(matcher, permitting, call) if unruled else (),
         observed_until=until if until is not None and until > call.time else None,
         shadow=_shadow(world, judge, call),
-        notes=tuple(_notes(matcher, call)),
+        notes=(*_notes(matcher, call), *(_partly(matcher, call) if isinstance(decision, Permit) else ())),
     )
 
 
@@ -92,6 +93,19 @@ def _placed(world: World, rules: tuple[NamedRule, ...], decision: Decision) -> P
     wanted = decision.rule_name
     found = next((one for one in rules if one.effect is Effect.ALLOW and one.full_name == wanted), None)
     return PlacedRule(named=found, place=world.place(found)) if found is not None else None
+
+
+def _partly(matcher: Matcher, call: Call) -> Iterator[str]:
+    """Of a call that is permitted: which workloads of the service refuse it all the same."""
+    for one in matcher.service.partly:
+        rules = () if one.shadow else rules_of(PolicySet(denylists=(one.listed,)))
+        refusing = next((rule for rule in rules if matcher.matches(rule, call)), None)
+        if refusing is not None:
+            labels = ", ".join(f"{name}: {value}" for name, value in one.labels)
+            yield (
+                f"not at each of its workloads: those with the labels {{{labels}}} refuse it by rule"
+                f" {refusing.rule.name} of denylist {one.listed.full_name}"
+            )
 
 
 def _notes(matcher: Matcher, call: Call) -> list[str]:

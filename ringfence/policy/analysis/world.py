@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from ringfence.policy.bound import PartlyDenied
 from ringfence.policy.model import Allowlist, Denylist, PolicySet, Rule, TokenIssuer
 from ringfence.policy.problems import Place
 from ringfence.spiffe import SpiffeId, TrustDomain
@@ -47,7 +48,8 @@ class WorldService:
     """A service and all that decides about calls to it; ``shadow`` is judged beside ``policy`` and never enforced.
 
     Without a sidecar it judges its callers itself, and no policy of the mesh is enforced there. ``other_ids``: those
-    that workloads of it bear beside ``spiffe_id``.
+    that workloads of it bear beside ``spiffe_id``. ``partly``: what some of its workloads refuse beside ``policy``,
+    which all of them hold to: whoever proves something counts on it nowhere.
     """
 
     namespace: str
@@ -60,6 +62,7 @@ class WorldService:
     token_issuers: tuple[TokenIssuer, ...] = ()
     has_sidecar: bool = True
     other_ids: tuple[SpiffeId, ...] = ()
+    partly: tuple[PartlyDenied, ...] = ()
 
     @property
     def identities(self) -> tuple[SpiffeId, ...]:
