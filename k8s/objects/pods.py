@@ -34,7 +34,6 @@ class Container:
     """A container, or an init container that runs on beside them (``restarts``)."""
 
     name: str
-    image: str = ""
     ports: tuple[ContainerPort, ...] = ()
     restarts: bool = False
 
@@ -133,7 +132,6 @@ def read_containers(spec: JsonObject, key: str) -> tuple[Container, ...]:
     return tuple(
         Container(
             name=text(one, "name", path),
-            image=text(one, "image", path),
             restarts=text(one, "restartPolicy", path) == "Always",
             ports=tuple(
                 ContainerPort(

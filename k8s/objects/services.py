@@ -42,9 +42,9 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceEndpoint:
-    """One place behind a Service. ``pod``: the pod that it is, of the slice's namespace; empty where it is none."""
+    """One place behind a Service. ``pod``: the pod that it is, of the slice's namespace; empty where it is none. Where
+    a pod is, its own status says."""
 
-    addresses: tuple[str, ...]
     ready: bool
     pod: str = ""
 
@@ -113,13 +113,9 @@ def read_endpoint_slice(document: JsonObject) -> EndpointSlice | None:
 
 
 def _endpoint(endpoint: JsonObject, path: str) -> SliceEndpoint:
-    addresses = endpoint.get("addresses")
-    if not (isinstance(addresses, list) and all(isinstance(one, str) for one in addresses)):
-        raise MalformedObjectError(f"{path}.addresses: not a list of addresses (see kubectl explain)")
     conditions = child(endpoint, "conditions", path)
     target = child(endpoint, "targetRef", path)
     return SliceEndpoint(
-        addresses=tuple(addresses),
         # Whoever writes slices and says nothing of readiness means ready, as the API has it.
         ready=conditions.get("ready") is None or flag(conditions, "ready", f"{path}.conditions"),
         pod=text(target, "name", f"{path}.targetRef") if text(target, "kind", f"{path}.targetRef") == "Pod" else "",

@@ -82,7 +82,7 @@ _SLICES = st.builds(
         namespace=space,
         name=name,
         service=service,
-        endpoints=tuple(SliceEndpoint(addresses=("10.0.0.1",), ready=fit, pod=pod) for pod, fit in pods),
+        endpoints=tuple(SliceEndpoint(ready=fit, pod=pod) for pod, fit in pods),
     ),
     _SPACES,
     _NAMES,

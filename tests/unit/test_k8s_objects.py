@@ -56,7 +56,7 @@ def test_a_running_pod_is_read() -> None:
     assert pod.addresses == ("10.0.0.5", "fd00::5")
     assert pod.ready and not pod.deleting and not pod.ended and not pod.meshed
     assert pod.owner == Owner(api_version="apps/v1", kind="ReplicaSet", name="orders-7d9", uid="u-0")
-    assert pod.containers == (Container(name="app", image="c", ports=(ContainerPort(name="http", port=8080),)),)
+    assert pod.containers == (Container(name="app", ports=(ContainerPort(name="http", port=8080),)),)
 
 
 def test_only_containers_that_run_on_listen() -> None:
