@@ -131,6 +131,8 @@ def rollout_waits_for(workload: Json) -> str:
     generation = integer(workload, "metadata", "generation") or 0
     if (integer(workload, "status", "observedGeneration") or 0) < generation:
         return "its controller has not seen the change"
+    if at(workload, "spec", "paused") is True:
+        return "its rollout is paused: resume it (kubectl rollout resume)"
     if text(workload, "spec", "updateStrategy", "type") == "OnDelete":
         return "its update strategy is OnDelete: delete its pods one by one"
     daemon = "desiredNumberScheduled" in mapping(workload, "status")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -85,8 +86,11 @@ def made_document(kind: str, namespace: str, name: str, spec: Mapping[str, Any])
 
 
 def _label(name: str) -> str:
+    """Two names that are cut stay two: applied, one document would else take the other's place."""
     plain = "".join(one if one.isascii() and (one.isalnum() or one == "-") else "-" for one in name.lower())
-    return plain[:_NAME_LIMIT].strip("-") or "rule"
+    if len(plain) > _NAME_LIMIT:
+        plain = f"{plain[: _NAME_LIMIT - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return plain.strip("-") or "rule"
 
 
 def is_kept(wanted: Document, existing: Iterable[Document]) -> bool:

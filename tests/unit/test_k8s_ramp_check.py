@@ -304,6 +304,18 @@ def test_what_goes_past_the_mesh_is_a_notice() -> None:
     assert is_clean(found(both))
 
 
+def test_two_rules_of_a_long_name_are_two_documents() -> None:
+    name = "a-service-whose-name-is-as-long-as-the-api-server-takes-it-here"
+    assert len(name) == 63
+    long = ANNOTATED.replace("namespace: shop}\nspec: {sel", "namespace: shop}\nspec: {type: NodePort, sel")
+    long = long.replace("{name: api, namespace: shop}\nspec: {type", f"{{name: {name}, namespace: shop}}\nspec: {{type")
+    made = [one for finding in found(long) for one in finding.documents]
+    names = [one["metadata"]["name"] for one in made]
+    assert len(set(names)) == len(names) == 2
+    for one in made:
+        assert read_documents(yaml.safe_dump(dict(one)), "made")[1] == []
+
+
 def test_a_rewritten_path_is_left_open() -> None:
     rewriting = INGRESS.replace("namespace: shop}", "namespace: shop, annotations: {nginx/rewrite-target: /}}")
     assert "paths" not in rule_of(only(found(API, rewriting, code=Code.ENTRANCE)))["to"]

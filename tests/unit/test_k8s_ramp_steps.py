@@ -423,6 +423,7 @@ def test_plaintext_that_a_rule_permits_breaks_too_but_where_the_service_stays_op
         ({}, {"observedGeneration": 2, "updatedReplicas": 1, "replicas": 1, "availableReplicas": 1}, ""),
         ({}, {"observedGeneration": 2, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3}, "0 of 3 pods are av"),
         ({"updateStrategy": {"type": "OnDelete"}}, {"observedGeneration": 2}, "OnDelete"),
+        ({"paused": True, "replicas": 2}, {"observedGeneration": 2}, "paused: resume it"),
     ],
 )
 def test_a_rollout_is_done_when_only_new_pods_serve(spec: Any, status: Any, waits: str) -> None:
