@@ -183,8 +183,9 @@ GOLDEN: Final[dict[str, Golden]] = {
     ),
     "shared-processes-without-root": Golden(
         pod=pod(
-            container(),
-            container("other", securityContext={"runAsUser": 1001}),
+            container(securityContext={"allowPrivilegeEscalation": False}),
+            container("other", securityContext={"runAsUser": 1001, "capabilities": {"drop": ["CAP_SETUID"]}}),
+            container("third", securityContext={"capabilities": {"drop": ["all"], "add": ["CHOWN"]}}),
             shareProcessNamespace=True,
             securityContext={"runAsNonRoot": True, "runAsUser": 1000},
         )
@@ -316,6 +317,25 @@ WRONG: Final[dict[str, Wrong]] = {
         ),
         told=("could read the sidecar's memory",),
     ),
+    **{
+        f"shared-processes-{name}": Wrong(
+            pod=pod(
+                container("calm", securityContext={"allowPrivilegeEscalation": False}),
+                container(securityContext=security),
+                shareProcessNamespace=True,
+                securityContext={"runAsNonRoot": True, "runAsUser": 1000},
+            ),
+            told=("as root, 'app' could read the sidecar's memory", "allowPrivilegeEscalation: false"),
+        )
+        for name, security in (
+            ("with-setuid-programs", {}),
+            ("with-leave-to-gain", {"allowPrivilegeEscalation": True, "capabilities": {"drop": ["ALL"]}}),
+            ("with-setuid-left", {"capabilities": {"drop": ["NET_RAW"]}}),
+            ("with-setuid-back", {"capabilities": {"drop": ["ALL"], "add": ["SETUID"]}}),
+            ("with-tracing", {"capabilities": {"drop": ["ALL"], "add": ["CAP_SYS_PTRACE"]}}),
+            ("privileged", {"privileged": True, "capabilities": {"drop": ["ALL"]}}),
+        )
+    },
     "host-processes": Wrong(pod=pod(hostPID=True), told=("spec.hostPID",)),
     "port-15001": Wrong(
         pod=pod(container(ports=[{"containerPort": 15001}])), told=("containers[0].ports[0].containerPort: 15001",)

@@ -86,7 +86,8 @@ def _users(spec: JsonObject, containers: list[tuple[str, JsonObject]], account: 
 
 def _shared_processes(spec: JsonObject, containers: list[tuple[str, JsonObject]]) -> Iterator[str]:
     """Where processes see each other, those of another plain user can neither read nor trace the sidecar; root's could
-    become its user, and then take its key out of its memory."""
+    become its user, and then take its key out of its memory. A plain user is root after a program with the setuid bit,
+    which an image may hold, unless the kernel is told to give nobody more than he had."""
     if not (flag(spec, "shareProcessNamespace", "spec") or flag(spec, "hostPID", "spec")):
         return
     pod = child(spec, "securityContext", "spec")
@@ -96,12 +97,23 @@ def _shared_processes(spec: JsonObject, containers: list[tuple[str, JsonObject]]
         user = optional_integer(own, "runAsUser", where)
         user = optional_integer(pod, "runAsUser", "spec.securityContext") if user is None else user
         plain = bool(user) or flag(own if own.get("runAsNonRoot") is not None else pod, "runAsNonRoot", where)
-        if not plain:
+        if not plain or _may_gain(own, where):
             key = "shareProcessNamespace" if flag(spec, "shareProcessNamespace", "spec") else "hostPID"
             yield (
                 f"spec.{key}: as root, {shown(text(container, 'name', path))} could read the sidecar's memory "
-                "(run every container with runAsNonRoot: true, or leave processes apart)"
+                "(run every container with runAsNonRoot: true and allowPrivilegeEscalation: false, "
+                "or leave processes apart)"
             )
+
+
+def _may_gain(security: JsonObject, where: str) -> bool:
+    """Whether it may become another user than it is, and then trace his processes."""
+    if flag(security, "privileged", where):
+        return True
+    if security.get("allowPrivilegeEscalation") is not None:
+        return flag(security, "allowPrivilegeEscalation", where)
+    added, dropped = (_capabilities(security, where, key) for key in ("add", "drop"))
+    return not dropped & {"ALL", "SETUID"} or bool(added & {*_STRONG, "SETUID"})
 
 
 def _doubts(spec: JsonObject) -> Iterator[str]:
@@ -111,8 +123,7 @@ def _doubts(spec: JsonObject) -> Iterator[str]:
         name = shown(text(container, "name", path))
         if flag(security, "privileged", where):
             yield f"{where}.privileged: {name} can leave the mesh as it likes (run it without)"
-        added = child(security, "capabilities", where).get("add")
-        strong = sorted(_STRONG & {_capability(one) for one in added}) if isinstance(added, list) else []
+        strong = sorted(_STRONG & _capabilities(security, where, "add"))
         if strong:
             yield f"{where}.capabilities: by {', '.join(strong)} {name} can leave the mesh as it likes (drop it)"
     policy = text(spec, "dnsPolicy", "spec")
@@ -120,5 +131,7 @@ def _doubts(spec: JsonObject) -> Iterator[str]:
         yield f"spec.dnsPolicy: by {policy} the sidecar may not find the control plane's name (use ClusterFirst)"
 
 
-def _capability(one: object) -> str:
-    return str(one).upper().removeprefix("CAP_")
+def _capabilities(security: JsonObject, where: str, key: str) -> frozenset[str]:
+    """Those that are added or dropped, without their prefix."""
+    listed = child(security, "capabilities", where).get(key)
+    return frozenset(str(one).upper().removeprefix("CAP_") for one in (listed if isinstance(listed, list) else ()))
