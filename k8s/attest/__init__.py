@@ -2,5 +2,5 @@
 
 Order to read: ``tokens`` (what a token claims), ``reviews`` (what the API server says of it), ``judging`` (what pod and
 token say together), ``entries`` (which identity that is), ``keys`` (the cluster's own keys, for when the API server is
-away), ``api`` (asks it), ``attestor``.
+away), ``often`` (how often one pod is asked about), ``api`` (asks it), ``attestor``.
 """

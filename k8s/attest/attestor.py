@@ -1,10 +1,10 @@
 """Attests pods: their token by the API server, and while that is away by the cluster's keys.
 
 Theory of operation. A token is read first, and its signature verified by the cluster's keys, which costs the API server
-nothing: strangers cannot make it busy by tokens that they made up. Then a TokenReview decides, and what it
-says no to stays refused. Only where it is away is the signature verified here, and then only for pods that the
-watch had seen before. At last the pod itself is looked at, as the API server has it now: by its UID, since another may
-bear its name; whether it goes on; whether it has a sidecar.
+nothing: strangers cannot make it busy by tokens that they made up, nor a pod by showing its own again and again
+(``often``). Then a TokenReview decides, and what it says no to stays refused. Only where it is away is the signature
+verified here, and then only for pods that the watch had seen before. At last the pod itself is looked at, as the API
+server has it now: by its UID, since another may bear its name; whether it goes on; whether it has a sidecar.
 
 What came of it is noted for the pod, so that its owner can be told; a refusal only where the token is surely the pod's,
 since anybody can write one that names it.
@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from k8s.attest.judging import attest_pod, is_there
 from k8s.attest.keys import ApiUnavailableError, KeyKeeper
 from k8s.attest.noting import AttestationNotes
+from k8s.attest.often import OftenAsked
 from k8s.attest.reviews import check_review, review_of
 from k8s.attest.tokens import ClaimedToken, PodReference, read_token
 from k8s.objects.names import EVIDENCE_KIND
@@ -66,6 +67,7 @@ class KubernetesAttestor:
         self._clock = clock
         self._log = log
         self._answer_seconds = answer_seconds
+        self._often = OftenAsked()
         self.notes: Final = AttestationNotes()
 
     @property
@@ -81,6 +83,9 @@ class KubernetesAttestor:
         try:
             async with asyncio.timeout(self._answer_seconds):
                 signed = await self._keys.screen(token)
+                # Only of a token that the cluster signed is it known whose it is: a stranger takes no pod's questions.
+                if signed and not self._often.asks(token.pod.subject, self._clock.monotonic()):
+                    raise EvidenceUnavailableError(f"pod {token.pod.subject} was asked about too often")
                 check_review(await self._cluster.review(review_of(token.text)), token)
                 attestation = attest_pod(token, await self._cluster.pod(token.pod.namespace, token.pod.name))
         except EvidenceRefusedError as error:

@@ -164,7 +164,10 @@ class KeyKeeper:
             raise EvidenceRefusedError(EvidenceFault.FOREIGN, f"by the cluster's keys: {found.detail}")
 
     def _good(self) -> bool:
-        return self._held is not None and self._clock.now() <= self._held.confirmed_at + GOOD_FOR_SECONDS
+        if self._held is None:
+            return False
+        # What was confirmed later than now is of a clock that was wrong, then or now.
+        return -_LEEWAY_SECONDS <= self._clock.now() - self._held.confirmed_at <= GOOD_FOR_SECONDS
 
     def _knows(self, key_id: str) -> bool:
         return self._held is not None and any(key.kid == key_id for key in self._held.keys.keys)

@@ -12,6 +12,7 @@ import pytest
 from k8s.attest.attestor import KubernetesAttestor
 from k8s.attest.entries import entries_of
 from k8s.attest.keys import GOOD_FOR_SECONDS, ApiUnavailableError, KeyKeeper
+from k8s.attest.often import AT_ONCE, OftenAsked
 from ringfence.attestation import (
     Attestation,
     EvidenceFault,
@@ -248,6 +249,53 @@ async def test_without_the_api_server_a_pod_that_was_not_heard_of_waits(world: W
     world.api.away = True
     with pytest.raises(EvidenceUnavailableError, match="not heard of before"):
         await world.attestor.attest(pod_token())
+
+
+async def test_one_pod_is_not_asked_about_without_end_and_costs_no_other_a_question(world: World) -> None:
+    await world.keys.fetch()
+    world.api.run(pod_document(name="other", uid="other-uid", account="other"))
+    pod = {"name": "other", "uid": "other-uid"}
+    account = {"name": "other", "uid": "x"}
+    bound = {"namespace": "shop", "serviceaccount": account, "pod": pod}
+    other = pod_token(sub="system:serviceaccount:shop:other", **{"kubernetes.io": bound})
+    for _ in range(AT_ONCE):
+        assert (await world.attestor.attest(pod_token())).subject == SUBJECT
+    asked = len(world.api.asked)
+    for _ in range(20):
+        with pytest.raises(EvidenceUnavailableError, match="too often"):
+            await world.attestor.attest(pod_token())
+    assert len(world.api.asked) == asked
+    assert (await world.attestor.attest(other)).subject == "shop/other/other-uid"
+    world.clock.advance(2.0)
+    assert (await world.attestor.attest(pod_token())).subject == SUBJECT
+    with pytest.raises(EvidenceUnavailableError, match="too often"):
+        await world.attestor.attest(pod_token())
+
+
+async def test_a_stranger_takes_no_pods_questions(world: World) -> None:
+    await world.keys.fetch()
+    for _ in range(3 * AT_ONCE):
+        assert await world.fault(pod_token(STRANGER)) is EvidenceFault.FOREIGN
+    assert (await world.attestor.attest(pod_token())).subject == SUBJECT
+
+
+def test_what_was_asked_long_ago_is_forgotten_and_of_too_many_the_first() -> None:
+    often = OftenAsked()
+    assert all(often.asks(f"shop/{number}/u", 10.0) for number in range(9_000))
+    assert often.remembered == 4_096
+    assert often.asks("shop/last/u", 100.0) and often.remembered == 1
+
+
+async def test_keys_that_were_confirmed_in_the_future_are_not_believed(tmp_path: Path) -> None:
+    file = tmp_path / "cluster-keys.json"
+    first = World(file)
+    await first.keys.fetch()
+    second = World(file)
+    second.clock.advance(-3 * GOOD_FOR_SECONDS)
+    second.keys.load()
+    second.api.away = True
+    with pytest.raises(EvidenceUnavailableError, match="not at hand"):
+        await second.attestor.attest(pod_token())
 
 
 async def test_without_keys_it_waits_and_with_old_ones_too(world: World) -> None:
