@@ -78,9 +78,14 @@ def read_access(path: str) -> Access:
         raise CniError(
             Code.NOT_READY, f"{path} says not how to reach the API server (restart ringfence-cni)"
         ) from error
-    if server.scheme != "https" or not found.host or not found.token.isprintable():
+    # Without an authority the context would believe every one that the machine does.
+    if server.scheme != "https" or not found.host or not found.authority or not _is_token(found.token):
         raise CniError(Code.NOT_READY, f"{path} says not how to reach the API server (restart ringfence-cni)")
     return found
+
+
+def _is_token(text: str) -> bool:
+    return text != "" and text.isprintable()
 
 
 def _asked(access: Access, name: PodName) -> dict[str, Any]:

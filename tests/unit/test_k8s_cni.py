@@ -301,7 +301,10 @@ def test_an_api_server_of_another_authority_is_not_believed(tmp_path: Path) -> N
         "[]",
         "{}",
         '{"server": "http://a", "token": "t"}',
-        '{"server": "https://a", "token": "a\\nb: c"}',
+        '{"server": "https://a", "authority": "x", "token": "a\\nb: c"}',
+        '{"server": "https://a", "token": "t"}',
+        '{"server": "https://a", "authority": "", "token": "t"}',
+        '{"server": "https://a", "authority": "x", "token": ""}',
         '{"server": 7}',
     ],
 )
