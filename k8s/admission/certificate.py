@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -46,17 +45,11 @@ def _no_password() -> str:
 
 @contextmanager
 def _file(content: bytes) -> Iterator[str]:
-    """A path that holds ``content``: ssl reads paths alone. In memory where there is such a thing."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("ringfence")
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                file.write(content)
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-        return
-    with tempfile.NamedTemporaryFile() as named:
-        named.write(content)
-        named.flush()
-        yield named.name
+    """A path that holds ``content``, in memory: ssl reads paths alone."""
+    descriptor = os.memfd_create("ringfence")
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
