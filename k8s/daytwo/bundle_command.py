@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from k8s.daytwo.bundle import Bundle, contents, gather
-from k8s.daytwo.options import Asked, asks, fail, plain, refuse
+from k8s.daytwo.options import Asked, asks_of_all, fail, plain, refuse
 from k8s.objects.names import SYSTEM_NAMESPACE
 from ringfence.kit.clock import SystemClock
 
@@ -31,12 +31,13 @@ Example:
 @click.option("--sidecars", type=click.IntRange(1, 1_000), default=100, show_default=True, help="Ask at most so many.")
 @click.option("--system-namespace", default=SYSTEM_NAMESPACE, show_default=True, metavar="N", help="The mesh's own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-@asks
+@asks_of_all
 def command(*, output: Path | None, sidecars: int, system_namespace: str, as_json: bool, asked: Asked) -> None:
     """Gather versions, standings, events, documents, configurations, logs and metrics of the mesh in one archive.
 
-    No key, token, Secret, or value of an app's environment is in it; look into it before you give it away all the same.
-    missing.txt in it tells what could not be had. Exit status 1: the file cannot be written, or nothing answers.
+    Of --namespace, else of all. No key, token, Secret, or value of an app's environment is in it; look into it before
+    you give it away all the same. missing.txt in it tells what could not be had. Exit status 1: the file cannot be
+    written.
     """
     now = SystemClock().now()
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
@@ -55,7 +56,8 @@ def command(*, output: Path | None, sidecars: int, system_namespace: str, as_jso
 
 
 def _write(path: Path, bundle: Bundle, moment: int) -> None:
-    """A new file for its owner alone."""
+    """A new file for its owner alone; half of one is none."""
+    descriptor = -1
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with (
@@ -68,4 +70,6 @@ def _write(path: Path, bundle: Bundle, moment: int) -> None:
                 entry.size, entry.mtime, entry.mode = len(content), moment, 0o600
                 archive.addfile(entry, io.BytesIO(content))
     except OSError as error:
+        if descriptor >= 0:
+            path.unlink(missing_ok=True)
         fail(f"--output: {path} cannot be written: {(error.strerror or str(error)).lower()}")

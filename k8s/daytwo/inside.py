@@ -235,7 +235,10 @@ class _Enough(Exception):
     """As many lines as were asked for have been shown."""
 
 
-async def _show(streams: Sequence[tuple[Place, AsyncGenerator[str, None]]], limit: int | None) -> None:
+async def _show(
+    streams: Sequence[tuple[Place, AsyncGenerator[str, None]]], limit: int | None, *, as_json: bool = False
+) -> None:
+    """Each line as it comes, with its pod where there are several, or as an object of both."""
     shown = 0
 
     async def one(place: Place, lines: AsyncGenerator[str, None]) -> None:
@@ -243,7 +246,10 @@ async def _show(streams: Sequence[tuple[Place, AsyncGenerator[str, None]]], limi
         # Closed by the task that opened it: the library's connections cannot be left to others.
         async with aclosing(lines):
             async for line in lines:
-                click.echo(plain(line if len(streams) == 1 else f"{place.pod}  {line}"))
+                if as_json:
+                    click.echo(json.dumps({"pod": str(place), "line": line}))
+                else:
+                    click.echo(plain(line if len(streams) == 1 else f"{place.pod}  {line}"))
                 shown += 1
                 if shown == limit:
                     raise _Enough
@@ -271,8 +277,9 @@ Example:
 @click.option("--previous", is_flag=True, help="Of the sidecar that ended last.")
 @click.option("--tail", type=click.IntRange(0, 100_000), default=200, show_default=True, help="The last N lines.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after N lines.")
+@click.option("--json", "as_json", is_flag=True, help='A JSON object a line: {"pod": …, "line": …}.')
 @asks
-def logs(*, pod: str, follow: bool, previous: bool, tail: int, limit: int | None, asked: Asked) -> None:
+def logs(*, pod: str, follow: bool, previous: bool, tail: int, limit: int | None, as_json: bool, asked: Asked) -> None:
     """Show the log of the sidecars of POD."""
 
     async def ask(cluster: Cluster) -> None:
@@ -283,6 +290,6 @@ def logs(*, pod: str, follow: bool, previous: bool, tail: int, limit: int | None
             params |= {"follow": "true"} if follow else {}
             params |= {"previous": "true"} if previous else {}
             streams.append((place, cluster.lines(PODS.path(place.namespace, place.pod, "log"), params)))
-        await _show(streams, limit)
+        await _show(streams, limit, as_json=as_json)
 
     asked.run(ask)

@@ -63,10 +63,22 @@ def _live(kubeconfig: str, context: str) -> AbstractAsyncContextManager[Cluster]
 def asks(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command --kubeconfig, --context and --namespace, as ``asked``. Tests give a cluster of their own as the
     click context's ``obj``."""
+    return _asking(command, "[default: the context's]")
 
+
+def asks_of_all(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that speaks of more than one namespace where none is given."""
+    return _asking(command, "[default: as above]")
+
+
+def asks_of_target(command: Callable[..., None]) -> Callable[..., None]:
+    """The same without --namespace, for a command that is given its namespace otherwise, or is of all."""
+    return _asking(command, "")
+
+
+def _asking(command: Callable[..., None], namespace: str) -> Callable[..., None]:
     @click.option("--kubeconfig", default="", metavar="FILE", help="[default: $KUBECONFIG, ~/.kube/config, the pod's]")
     @click.option("--context", default="", metavar="NAME", help="The context of the kubeconfig. [default: its current]")
-    @click.option("--namespace", "-n", default="", metavar="N", help="[default: the context's]")
     @click.pass_context
     @functools.wraps(command)
     def wrapped(click_context: click.Context, /, *args: Any, **words: Any) -> None:
@@ -74,12 +86,12 @@ def asks(command: Callable[..., None]) -> Callable[..., None]:
         asked = Asked(
             kubeconfig=words.pop("kubeconfig"),
             context=words.pop("context"),
-            namespace=words.pop("namespace"),
+            namespace=words.pop("namespace", ""),
             opener=opener,
         )
         command(*args, asked=asked, **words)
 
-    return wrapped
+    return click.option("--namespace", "-n", default="", metavar="N", help=namespace)(wrapped) if namespace else wrapped
 
 
 def plain(text: str) -> str:

@@ -14,7 +14,7 @@ from k8s.client.resources import DEPLOYMENTS, EVENTS, NAMESPACES, PODS
 from k8s.daytwo.cluster import Cluster, ClusterError, Ran
 from k8s.daytwo.finding_pods import has_sidecar, sidecar_of
 from k8s.daytwo.inside import run_in_each
-from k8s.daytwo.options import Asked, asks, plain
+from k8s.daytwo.options import Asked, asks_of_all, plain
 from k8s.daytwo.planes import plane_statuses
 from k8s.daytwo.standing import PodStanding, by_planes, is_ready, of_sidecar, standing_lines
 from k8s.daytwo.waiting import pod_waits_for
@@ -136,7 +136,7 @@ Example:
 @click.option("--outdated", is_flag=True, help="Only pods whose sidecar is of another version than the injector's.")
 @click.option("--system-namespace", default=SYSTEM_NAMESPACE, show_default=True, metavar="N", help="The mesh's own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-@asks
+@asks_of_all
 def command(*, outdated: bool, system_namespace: str, as_json: bool, asked: Asked) -> None:
     """Show the pods of the mesh: ready or not, the revision enforced, how long the identity lasts, and what each waits
     for.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from k8s.daytwo.options import Asked, asks, plain, refuse
+from k8s.daytwo.options import Asked, asks_of_all, plain, refuse
 
 
 @click.command(
@@ -29,14 +29,13 @@ Example:
     help="Read manifests instead of a cluster: a file, a folder, or - for standard input.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-@asks
+@asks_of_all
 def command(*, asked: Asked, files: tuple[Path, ...], as_json: bool) -> None:
     """Tell what would break in the mesh, and the smallest rule that keeps it.
 
     Before and after an install, for --namespace (several with commas between), else for those that are labelled, else
-    for all. Standard
-    output is YAML: findings as comments, and rules that `kubectl apply -f -` takes. Exit status 0: clean, 1: there are
-    findings, 2: bad input.
+    for all. Standard output is YAML: findings as comments, and rules that `kubectl apply -f -` takes. Exit status 0:
+    clean, 1: there are findings, or the cluster cannot be read, 2: bad input.
     """
     from k8s.ramp.check import check, is_clean, report_lines
     from k8s.ramp.manifests import ManifestError, read_manifests

@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from k8s.daytwo.cluster import Cluster
-from k8s.daytwo.options import Asked, asks, plain, refuse
+from k8s.daytwo.options import Asked, asks_of_target, plain, refuse
 from k8s.objects.lenient import Json, labels, text
 from k8s.objects.names import MODE, NEVER_MESHED, REVISION, SYSTEM_NAMESPACE
 from k8s.ramp.breaking import breaking_lines
@@ -71,7 +71,7 @@ Example:
 @_SINCE
 @_SYSTEM
 @_JSON
-@asks
+@asks_of_target
 def who(*, target: str, since: str, system_namespace: str, as_json: bool, asked: Asked) -> None:
     """List the calls to and from NAMESPACE that pass only because it is observed or permissive.
 
@@ -108,7 +108,7 @@ Example:
 @_TIMEOUT
 @_SYSTEM
 @_JSON
-@asks
+@asks_of_target
 def ramp(
     *,
     target: str,
@@ -180,7 +180,7 @@ Example:
 @_TIMEOUT
 @_SYSTEM
 @_JSON
-@asks
+@asks_of_target
 def uninstall(*, apply_it: bool, timeout: int, system_namespace: str, as_json: bool, asked: Asked) -> None:
     """Roll every workload out of the mesh, no call lost, and tell how the rest is removed.
 
@@ -200,10 +200,8 @@ def uninstall(*, apply_it: bool, timeout: int, system_namespace: str, as_json: b
         steps += [step for name in meshed for step in out_of_mesh(snapshot, name, now)]
         steps += [step for name in meshed for step in forgotten(snapshot, name)]
         warnings = [line for name in meshed for line in by_hand(snapshot, name, inject=False)]
-        await _carry_out(cluster, steps, warnings, apply_it=apply_it, as_json=as_json, seconds=timeout)
-        if not as_json:
-            for line in _rest(system_namespace):
-                click.echo(line)
+        then = _rest(system_namespace)
+        await _carry_out(cluster, steps, warnings, apply_it=apply_it, as_json=as_json, seconds=timeout, then=then)
 
     _ending(asked, work)
 
@@ -222,7 +220,7 @@ Example:
 @click.option("--apply", "apply_it", is_flag=True, help="Do it; without, only tell.")
 @_TIMEOUT
 @_JSON
-@asks
+@asks_of_target
 def upgrade(*, target: str, revision: str | None, apply_it: bool, timeout: int, as_json: bool, asked: Asked) -> None:
     """Give the pods of NAMESPACE the sidecar that a revision of the control plane puts in now.
 
@@ -248,15 +246,12 @@ def upgrade(*, target: str, revision: str | None, apply_it: bool, timeout: int, 
     _ending(asked, work)
 
 
-def _rest(system_namespace: str) -> list[str]:
-    """What removes the mesh itself, once no pod needs it."""
+def _rest(system_namespace: str) -> list[tuple[str, str]]:
+    """Commands that remove the mesh itself, once no pod needs it, and what goes with each."""
     return [
-        "",
-        "then remove the mesh itself:",
-        f"  helm uninstall ringfence -n {system_namespace}",
-        "  kubectl get crd -o name | grep '[.]ringfence[.]io$' | xargs kubectl delete   (all its documents, too)",
-        "  kubectl delete controllerrevisions --all-namespaces -l ringfence.io/document   (their earlier versions)",
-        f"  kubectl delete namespace {system_namespace}   (the authority's key, too: no way back)",
+        (f"helm uninstall ringfence -n {system_namespace}", ""),
+        ("kubectl get crd -o name | grep '[.]ringfence[.]io$' | xargs kubectl delete", "all its documents, too"),
+        (f"kubectl delete namespace {system_namespace}", "the authority's key, too: no way back"),
     ]
 
 
@@ -270,26 +265,36 @@ def _ending(asked: Asked, work: object) -> None:
 
 
 async def _carry_out(
-    cluster: Cluster, steps: Sequence[Step], warnings: Sequence[str], *, apply_it: bool, as_json: bool, seconds: int
+    cluster: Cluster,
+    steps: Sequence[Step],
+    warnings: Sequence[str],
+    *,
+    apply_it: bool,
+    as_json: bool,
+    seconds: int,
+    then: Sequence[tuple[str, str]] = (),
 ) -> None:
+    """``then``: commands for afterwards, which are only told."""
     for line in warnings:
         click.echo(plain(f"warning: {line}"), err=True)
-    if not apply_it:
-        if as_json:
-            told = {"steps": [one.document() for one in steps], "warnings": list(warnings), "applied": False}
-            click.echo(json.dumps(told, indent=2))
-            return
+    if apply_it:
+        await Doer(cluster, lambda line: click.echo(plain(line), err=as_json), timeout_seconds=seconds).do(steps)
+    if as_json:
+        told: dict[str, object] = {"steps": [one.document() for one in steps], "warnings": list(warnings)}
+        told |= {"applied": apply_it, "then": [command for command, _ in then]}
+        click.echo(json.dumps(told, indent=2))
+        return
+    if apply_it:
+        click.echo("done")
+    else:
         for number, one in enumerate(steps, 1):
             click.echo(plain(f"{number}. {one.what}"))
             click.echo(plain(f"     {one.command}"))
         click.echo("nothing was done (give --apply)")
-        return
-    await Doer(cluster, lambda line: click.echo(plain(line), err=as_json), timeout_seconds=seconds).do(steps)
-    if as_json:
-        told = {"steps": [one.document() for one in steps], "warnings": list(warnings), "applied": True}
-        click.echo(json.dumps(told, indent=2))
-    else:
-        click.echo("done")
+    if then:
+        click.echo("\nthen remove the mesh itself:")
+    for command, goes in then:
+        click.echo(f"  {command}   ({goes})" if goes else f"  {command}")
 
 
 def _refuse_blocked(snapshot: Snapshot) -> None:

@@ -230,3 +230,14 @@ def test_texts_are_looked_through_once_more(said: str) -> None:
 )
 def test_plain_words_stay(said: str) -> None:
     assert redacted_text(said) == said
+
+
+def test_of_a_file_that_cannot_be_written_no_half_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
+    path = tmp_path / "b.tar.gz"
+    result = run(world(), "-o", str(path))
+    assert (result.exit_code, "no space left on device" in result.stderr) == (1, True)
+    assert not path.exists()

@@ -198,3 +198,9 @@ def test_logs_are_shown_and_kept_plain(cluster: FakeCluster) -> None:
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
     assert result.stdout.splitlines()[0] == "one"
+    lines = run(cluster, "logs", "api-1", "--json").stdout.splitlines()
+    assert [json.loads(one) for one in lines] == [
+        {"pod": "shop/api-1", "line": "one"},
+        {"pod": "shop/api-1", "line": '{"msg": "\x1b[31m"}'},
+    ]
+    assert "\x1b" not in "".join(lines)

@@ -305,6 +305,8 @@ def test_uninstall_lets_all_through_then_takes_the_sidecars_off_and_tells_the_re
     ]
     assert world.changes[2][2] == {"metadata": {"labels": {"ringfence.io/inject": None}}}
     assert "helm uninstall ringfence -n ringfence-system" in result.stdout
+    as_json = run(World(OBSERVED, API, MESHED), "uninstall", "--json")
+    assert json.loads(as_json.stdout)["then"][0] == "helm uninstall ringfence -n ringfence-system"
     told = run(World(OBSERVED, API, MESHED), "uninstall")
     assert (told.exit_code, "nothing was done" in told.stdout) == (0, True)
 
@@ -378,6 +380,13 @@ def test_pods_that_no_rollout_replaces_are_told() -> None:
     assert result.exit_code == 0, result.output
     assert world.done()[-1] == ("Namespace", "shop")
     assert [one for one in world.items if one["kind"] == "Posture"], "what it calls is let through on"
+
+
+@pytest.mark.parametrize(
+    "command", [("ramp", "shop"), ("uninstall",), ("upgrade", "shop"), ("who-would-break", "shop")]
+)
+def test_a_namespace_that_would_not_be_heeded_is_bad_input(command: tuple[str, ...]) -> None:
+    assert run(World(OBSERVED, API), *command, "-n", "other").exit_code == 2
 
 
 @pytest.mark.parametrize("words", [("kube-system",), ("ringfence-system",), ("nowhere",), ("shop", "--since", "x")])
