@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pwd
 import shutil
 import subprocess
@@ -19,11 +20,14 @@ from tests.cluster.charted import SYSTEM, Place, placed
 from tests.cluster.cluster import Cluster
 from tests.cluster.machine import until
 from tests.cluster.mesh import call, deploy_shop, is_serving, wait_rolled_out
+from tests.cluster.test_daytwo import Operator
+from tests.cluster.test_lifecycle import CALLS
 from tests.cluster.workloads import caller_pod
 from tests.postgres import server_programs
 
 _OWNER = "postgres"
 _WHERE = f"--namespace={SYSTEM}"
+APPS = ("web", "orders", "payments", "ledger")
 
 
 @contextmanager
@@ -120,13 +124,20 @@ def test_the_one_that_leads_goes_and_no_call_is_lost(place: Place) -> None:
     assert told.done > 50
 
 
-def test_a_canary_serves_the_namespaces_that_name_it_and_the_mesh_is_one(place: Place) -> None:
-    cluster = place.cluster
+@pytest.fixture
+def canary(place: Place) -> Iterator[Place]:
+    """The place with another control plane beside it, of a revision with a name."""
     values = place.done("get", "values", "ringfence", _WHERE)
-    file = cluster.folder / "values.yaml"
+    file = place.cluster.folder / "values.yaml"
     file.write_text(values.partition("\n")[2])
     more = (f"--values={file}", "--set=revision=canary,replicas=1", "--wait", "--timeout=180s")
     place.done("install", "ringfence-canary", str(CHART), _WHERE, *more)
+    yield place
+    assert place.helm("uninstall", "ringfence-canary", _WHERE, "--wait").returncode == 0
+
+
+def test_a_canary_serves_the_namespaces_that_name_it_and_the_mesh_is_one(canary: Place) -> None:
+    cluster = canary.cluster
     cluster.kubectl("create", "namespace", "next")
     cluster.kubectl("label", "namespace", "next", "ringfence.io/inject=enabled", "ringfence.io/rev=canary")
     cluster.kubectl("create", "serviceaccount", "web", "--namespace=next")
@@ -167,7 +178,39 @@ def test_a_canary_serves_the_namespaces_that_name_it_and_the_mesh_is_one(place: 
         assert '"revision":"canary"' in pod["metadata"]["annotations"]["ringfence.io/status"].replace(": ", ":")
         assert call_from("GET", "orders:8080/orders")[0] == 200
     cluster.kubectl("delete", "allowlist", "early", "--namespace=shop")
-    assert place.helm("uninstall", "ringfence-canary", _WHERE, "--wait").returncode == 0
+
+
+def test_a_namespace_is_led_to_a_canary_and_back_and_no_call_is_lost(canary: Place) -> None:
+    cluster, operator = canary.cluster, Operator(cluster=canary.cluster)
+    unknown = operator.ask("upgrade", "shop", "--revision", "nobody", "--apply")
+    assert (unknown.returncode, "there is '', 'canary'" in unknown.stderr) == (1, True), unknown.stderr
+    assert _revisions(cluster) == {""}
+    words = ("upgrade", "shop", "--apply", "--timeout", "240", "--revision")
+    with load(cluster, "shop", caller_pod("led", serviceAccountName="web"), CALLS) as told:
+        operator.do(*words, "canary")
+        until(lambda: _revisions(cluster) == {"canary"}, "pods of the canary alone")
+        # Image and version are the same; who they hear is not.
+        until(lambda: all(one in _connected(cluster, "ringfence-canary") for one in APPS), "sidecars of the canary")
+        assert {one["ready"] for one in operator.told("status", "--namespace", "shop")["pods"]} == {True}
+        told.more()
+        operator.do(*words, "")
+        until(lambda: _revisions(cluster) == {""}, "pods of the first alone")
+        assert "ringfence.io/rev" not in cluster.get("namespace", "shop")["metadata"]["labels"]
+    assert told.failed == []
+
+
+def _revisions(cluster: Cluster) -> set[str]:
+    """By which control planes the shop's pods were injected."""
+    pods = cluster.get("pods", "--namespace=shop", "--selector=app")["items"]
+    return {json.loads(one["metadata"]["annotations"]["ringfence.io/status"])["revision"] for one in pods}
+
+
+def _connected(cluster: Cluster, deployment: str) -> set[str]:
+    """The services whose sidecars a control plane has on the line."""
+    words = ("exec", f"deploy/{deployment}", _WHERE, "--container=ringfence", "--", "ringfence", "status", "--json")
+    told = json.loads(cluster.kubectl(*words, "--state", "/var/lib/ringfence/state"))
+    there = (one for one in told["workloads"] if any(sidecar["connected"] for sidecar in one["sidecars"]))
+    return {one["service"].partition("/")[2] for one in there if one["service"].startswith("shop/")}
 
 
 def test_a_change_of_policy_reaches_the_sidecars_of_both(place: Place) -> None:
