@@ -76,7 +76,14 @@ def test_pods_of_every_odd_kind_come_out_with_a_sidecar(place: tuple[Cluster, st
 
 def test_what_cannot_be_in_the_mesh_is_refused_in_our_words(place: tuple[Cluster, str]) -> None:
     cluster, namespace = place
-    for name in ("host-network", "container-user", "port-15001", "unknown-annotation", "shared-processes-with-root"):
+    for name in (
+        "host-network",
+        "mounts-ringfence-token",
+        "port-15001",
+        "unknown-annotation",
+        "shared-processes-with-root",
+        "shared-processes-with-setuid-programs",
+    ):
         served, complaints = tried(cluster, named(WRONG[name].pod, name, namespace))
         assert not served and "denied the request" in complaints
         for part in WRONG[name].told:
@@ -165,6 +172,8 @@ def test_what_was_injected_offline_stays_as_it_is(place: tuple[Cluster, str]) ->
     offline = json.loads(done.stdout)["documents"][0]
     again, complaints = tried(cluster, offline)
     assert not complaints
+    drawn = [_account_taken(one) for one in (online, again[0], offline)]
+    assert drawn[1] == drawn[2] != drawn[0], "what was drawn offline is kept"
     for one in (online, again[0]):
         for key in ("uid", "creationTimestamp", "managedFields"):
             one["metadata"].pop(key, None)
@@ -175,6 +184,15 @@ def test_what_was_injected_offline_stays_as_it_is(place: tuple[Cluster, str]) ->
             for mount in each["volumeMounts"]:
                 mount["name"] = "kube-api-access" if mount["name"].startswith("kube-api-access") else mount["name"]
     assert again[0] == online
+
+
+def _account_taken(of: dict[str, Any]) -> list[Any]:
+    """What was drawn for this pod, and is another in each, taken from it: the sidecar's user and group."""
+    redirect, sidecar = of["spec"]["initContainers"][:2]
+    args, redirect["args"][2:6] = redirect["args"][2:6], []
+    drawn = [sidecar["securityContext"].pop(key) for key in ("runAsUser", "runAsGroup")]
+    assert args == ["--sidecar-uid", str(drawn[0]), "--sidecar-gid", str(drawn[1])]
+    return drawn
 
 
 def test_two_hundred_pods_at_once_are_each_in_the_mesh(place: tuple[Cluster, str]) -> None:
