@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
@@ -128,19 +129,28 @@ class LocalHttp:
     def enter(self, connection: Connection, transport: asyncio.BaseTransport) -> bool:
         """Take a connection in; False: it is one too many, or its peer may not ask here.
 
-        When all places are taken, the oldest that has not asked yet goes: whoever only holds connections open must not
-        keep a probe out, since the kubelet kills what it cannot ask.
+        When all places are taken, one goes of the source that has the most: the oldest that has not asked yet, or else
+        the oldest. Whoever holds connections open, or does not take the answers that he asked for, must not keep a
+        probe out, since the kubelet kills what it cannot ask. Who has the most himself takes no place of others.
         """
         if self._admits is not None and not self._admits(transport):
             return False
+        connection.source = _source_of(transport)
         if len(self._open) >= self._connection_limit:
-            idle = next((one for one in self._open if not one.has_asked), None)
-            if idle is None:
+            gone = self._one_too_many(connection.source)
+            if gone is None:
                 return False
-            idle.abort()
-            self.leave(idle)
+            gone.abort()
+            self.leave(gone)
         self._open[connection] = None
         return True
+
+    def _one_too_many(self, comer: str) -> Connection | None:
+        counted = Counter([comer, *(one.source for one in self._open)])  # the first of equals is the comer
+        crowded, _ = counted.most_common(1)[0]
+        theirs = [one for one in self._open if one.source == crowded]
+        idle = next((one for one in theirs if not one.has_asked), None)
+        return idle if idle is not None or crowded == comer else theirs[0]
 
     def leave(self, connection: Connection) -> None:
         self._open.pop(connection, None)
@@ -165,6 +175,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: LocalHttp) -> None:
         self._server = server
+        self.source = ""
+        """The address that it comes from; empty where there is none, as on a Unix socket."""
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._head = bytearray()
@@ -343,6 +355,11 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
         self._feed = page.feed
         self._feed.started(self._transport.write)
+
+
+def _source_of(transport: asyncio.BaseTransport) -> str:
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) and peer else ""
 
 
 def _field_name(line: bytes) -> bytes:

@@ -188,6 +188,43 @@ async def test_connections_beyond_those_that_wait_for_answers_are_closed() -> No
     await server.close()
 
 
+async def test_who_takes_no_answers_keeps_nobody_out_but_himself(bench: Bench) -> None:
+    hold = asyncio.Event()
+
+    async def slow(_: Asked) -> Page:
+        await hold.wait()
+        return Page(200, "text/plain", b"")
+
+    bench.server.http.routes["/slow"] = Verbs(get=slow, seconds=30.0)
+    theirs = []
+    for _ in range(4):
+        reader, writer = await asyncio.open_connection("127.0.0.1", bench.server.port, local_addr=("127.0.0.2", 0))
+        writer.write(b"GET /slow HTTP/1.1\r\n\r\n")
+        theirs.append((reader, writer))
+    await until(lambda: bench.server.http.asked == 4)
+    # One place is all that others need, and it is had from the oldest of those that have the most.
+    for _ in range(3):
+        assert (await bench.get("/healthz")).status == 200
+    assert await theirs[0][0].read() == b""
+    assert bench.server.http.asked == 3
+    hold.set()
+    assert [parsed(await reader.read()).status for reader, _ in theirs[1:]] == [200] * 3
+    for _, writer in theirs:
+        writer.transport.abort()
+
+
+async def test_who_opens_many_connections_takes_no_place_of_another(bench: Bench) -> None:
+    port = bench.server.port
+    reader, ours = await asyncio.open_connection("127.0.0.1", port)
+    await until(lambda: bench.server.http.connections == 1)
+    theirs = [await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0)) for _ in range(12)]
+    await until(lambda: sum(reader.at_eof() for reader, _ in theirs) == 9)
+    ours.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+    assert parsed(await reader.read()).status == 200
+    for writer in (ours, *(writer for _, writer in theirs)):
+        writer.transport.abort()
+
+
 async def test_a_silent_connection_meets_its_deadline() -> None:
     server = SignalsServer(bytes, list, log=LOG, deadline_seconds=0.05)
     await server.start("127.0.0.1", 0)
