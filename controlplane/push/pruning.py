@@ -62,7 +62,7 @@ class Reach:
     """Whom each identity of one mesh may call, in the order of names; the app's own calls are intercepted."""
 
     __slots__ = (
-        *("_answers", "_called", "_callees", "_index", "_least", "_left", "_named", "_numbers", "_own"),
+        *("_alike", "_answers", "_called", "_callees", "_index", "_lacking", "_least", "_named", "_numbers", "_own"),
         *("_trust_domain", "_weigh", "_weights"),
     )
 
@@ -76,6 +76,7 @@ class Reach:
         self._weights = weights
         self._least = least_bytes
         self._answers: dict[tuple[SpiffeId, str, int], _Answer] = {}
+        self._alike: dict[tuple[str, frozenset[int], int], _Answer] = {}
         if before is not None and before._callees == self._callees and before._trust_domain == self._trust_domain:
             self._index: CallerIndex = before._index
             self._named: list[set[int]] = before._named
@@ -92,7 +93,8 @@ class Reach:
         known: _CalledMemory | None = before._called if before is not None else None
         self._called: _CalledMemory = known if known is not None and known.ports == ports else _CalledMemory(ports)
         self._weigh = [weights.of(callee.full_name) for callee in self._callees]
-        self._left: Counter[int] = Counter()
+        # By the number of the answer, which stands beside it: how many were given it.
+        self._lacking: dict[int, tuple[_Answer, int]] = {}
 
     @property
     def _roomy(self) -> bool:
@@ -115,10 +117,14 @@ class Reach:
         room = min(room_bytes, self._least) if self._roomy else room_bytes
         found = self._answers.get((spiffe_id, namespace, room))
         if found is None:
-            own = tuple(self._own.get(namespace, ()))
-            found = self._called.of(own, self._named_by(spiffe_id), self._weigh, room)
+            others = self._named_by(spiffe_id)
+            found = self._alike.get((namespace, others, room))
+            if found is None:
+                own = tuple(self._own.get(namespace, ()))
+                found = self._alike[namespace, others, room] = self._called.of(own, others, self._weigh, room)
             self._answers[spiffe_id, namespace, room] = found
-        self._left.update(found.left)
+        if found.left:
+            self._lacking[id(found)] = (found, self._lacking.get(id(found), (found, 0))[1] + 1)
         return found.called
 
     def _named_by(self, spiffe_id: SpiffeId) -> frozenset[int]:
@@ -131,11 +137,15 @@ class Reach:
 
     def left_out(self) -> Mapping[str, LeftOut]:
         """By full name, the services that some of those asked for are not told of."""
+        lacking: Counter[int] = Counter()
+        for answer, callers in self._lacking.values():
+            for number in answer.left:
+                lacking[number] += callers
         return {
             callee.full_name: LeftOut(
                 ports=len(callee.ports), told_bytes=self._weights.of(callee.full_name), callers=callers
             )
-            for number, callers in sorted(self._left.items())
+            for number, callers in sorted(lacking.items())
             for callee in (self._callees[number],)
         }
 
