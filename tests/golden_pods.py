@@ -386,6 +386,11 @@ WRONG: Final[dict[str, Wrong]] = {
         told=("label of the namespace ringfence.io/inject: 'true'",),
     ),
     "unknown-annotation": Wrong(pod=annotated(pod(), loglevel="debug"), told=("nobody reads it", "log-level")),
+    "unknown-annotation-of-the-namespace": Wrong(
+        pod=pod(),
+        namespace=Namespace(name="shop", labels=SHOP.labels, annotations={"ringfence.io/mod": "permissive"}),
+        told=("annotation 'ringfence.io/mod' of the namespace: nobody reads it", "ringfence.io/mode"),
+    ),
     "newline-in-a-port": Wrong(
         pod=annotated(pod(), exclude_inbound_ports="80\n90"), told=("annotation ringfence.io/exclude-inbound-ports",)
     ),

@@ -48,7 +48,8 @@ def read_wishes(
     """From the annotations of both. ``shared``: the resources (``cpu``, ``memory``) that the pod asks for as a whole,
     of which the sidecar takes its part and asks for none unless somebody wishes. Raises WishError for the first that
     is wrong."""
-    _no_strangers(pod)
+    _no_strangers(pod, _ALSO_KNOWN, "")
+    _no_strangers(namespace, frozenset(), " of the namespace")
     read = _Reader(pod, namespace)
     read.parsed(names.MODE, lambda text: values.choice(text, values.MODES), "strict")
     inbound = read.parsed(names.EXCLUDE_INBOUND_PORTS, values.ports, "")
@@ -97,13 +98,13 @@ class _Reader:
         return WishError(f"annotation {name}{' of the namespace' if of_namespace else ''}: {what}")
 
 
-def _no_strangers(pod: Mapping[str, str]) -> None:
+def _no_strangers(annotations: Mapping[str, str], also: frozenset[str], whose: str) -> None:
     """An annotation of ours that nobody reads is a mistake, never ignored."""
-    known = {*names.WISHES, *_ALSO_KNOWN}
-    for name in pod:
+    known = {*names.WISHES, *also}
+    for name in annotations:
         if name.startswith(f"{names.GROUP}/") and name not in known:
             mend = choose_from(name, names.WISHES)
-            raise WishError(f"annotation {shown(name)}: nobody reads it ({mend})")
+            raise WishError(f"annotation {shown(name)}{whose}: nobody reads it ({mend})")
 
 
 def _resources(
