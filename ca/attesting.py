@@ -81,10 +81,15 @@ class Attesting:
         """Whether there is nobody to ask."""
         return not self._attestors
 
-    async def prove(self, kind: str, evidence: bytes) -> Proven:
-        """Whose ``evidence`` it is. RequestInvalid, Refused, AttestorUnavailable."""
+    def check(self, kind: str, evidence: bytes) -> None:
+        """Returns if somebody could be asked about it. RequestInvalid, Refused."""
         if not evidence or len(evidence) > EVIDENCE_LIMIT_BYTES:
             raise RequestInvalid(f"evidence of {len(evidence)} bytes (1 to {EVIDENCE_LIMIT_BYTES})")
+        self._attestor(kind)
+
+    async def prove(self, kind: str, evidence: bytes) -> Proven:
+        """Whose ``evidence`` it is. RequestInvalid, Refused, AttestorUnavailable."""
+        self.check(kind, evidence)
         attestor = self._attestor(kind)
         async with self._asked(kind):
             attestation = await attestor.attest(evidence)

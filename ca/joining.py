@@ -8,6 +8,7 @@ to say is asked before the line, which waits for nobody: a petition that needs i
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Final
 
@@ -92,8 +93,11 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
         self, request: issuing_pb2.ProveRequest, context: Context
     ) -> issuing_pb2.SvidResponse:
         async def work(request_id: str) -> issuing_pb2.SvidResponse:
+            # A platform is not asked for what would be refused anyway.
+            self._attesting.check(request.kind, request.evidence)
+            keys = await asyncio.to_thread(_keys_of, request)
             proven = await self._attesting.prove(request.kind, request.evidence)
-            svid = await self._desk.issue(lambda _: self._examine_prove(request, request_id, proven), request_id)
+            svid = await self._desk.issue(lambda _: self._examine_prove(request, request_id, proven, keys), request_id)
             return svid_response(self._desk, svid)
 
         return await self._border.serve("prove", context, work)
@@ -124,12 +128,17 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
             return None
         return _possessed(request, svid_key, enrol_message(request.token, request.csr))
 
-    def _examine_prove(self, request: issuing_pb2.ProveRequest, request_id: str, proven: Proven) -> Order:
-        """The order that good evidence makes, in the line's thread. RequestInvalid, Refused."""
+    def _examine_prove(
+        self,
+        request: issuing_pb2.ProveRequest,
+        request_id: str,
+        proven: Proven,
+        keys: tuple[ec.EllipticCurvePublicKey, HostKey],
+    ) -> Order:
+        """The order that good evidence makes, in the line's thread. RequestInvalid."""
         asked_seconds = shorter(request.lifetime_seconds, proven.lifetime_seconds)
         lifetime_seconds = granted_lifetime(asked_seconds, self._desk.lifetimes)
-        public_key = public_key_of_csr(request.csr)
-        key = _possessed(request, public_key, prove_message(request.kind, request.evidence, request.csr))
+        public_key, key = keys
         return Order(
             spiffe_id=proven.spiffe_id,
             public_key=public_key,
@@ -175,6 +184,13 @@ class Joining(issuing_pb2_grpc.JoiningServicer):
             lifetime_seconds=lifetime_seconds,
             request_id=request_id,
         )
+
+
+def _keys_of(request: issuing_pb2.ProveRequest) -> tuple[ec.EllipticCurvePublicKey, HostKey]:
+    """The csr's key and the host key of a request that shows evidence, both shown to be the caller's. RequestInvalid,
+    Refused."""
+    public_key = public_key_of_csr(request.csr)
+    return public_key, _possessed(request, public_key, prove_message(request.kind, request.evidence, request.csr))
 
 
 def _possessed(

@@ -181,6 +181,7 @@ async def test_evidence_and_key_are_bound_by_the_proof(served: Served, attestor:
     ]  # fmt: skip
     for request in requests:
         assert await refused(served, request) is RefusalReason.HOST_KEY_PROOF_INVALID
+    assert attestor.asked == [], "a platform is asked for nobody who holds no key"
     await prove(served, pair)  # nothing of it was spent
 
 
