@@ -1,10 +1,8 @@
-"""What Kubernetes does to workloads every day, with sidecars in their pods: restarts, jobs, probes, changed policy."""
+"""What Kubernetes does to workloads every day, with sidecars in their pods: restarts, jobs, changed policy."""
 
 from __future__ import annotations
 
 from typing import Any
-
-import pytest
 
 from tests.cluster.callers import load
 from tests.cluster.cluster import Cluster
@@ -47,31 +45,6 @@ def test_a_job_with_a_sidecar_completes(meshed: Mesh) -> None:
     assert done.returncode == 0, state(cluster, "shop")
     assert "well" in cluster.kubectl("logs", where, "job/asks-once", "--container=main")
     cluster.kubectl("delete", where, "job/asks-once")
-
-
-@pytest.mark.parametrize(
-    "probe",
-    [
-        {"httpGet": {"port": "web", "path": "/well"}},
-        {"httpGet": {"port": 7001, "path": "/well", "httpHeaders": [{"name": "x-asks", "value": "kubelet"}]}},
-        {"tcpSocket": {"port": 7001}},
-        {"exec": {"command": ["true"]}},
-    ],
-    ids=["http by name", "http by number", "tcp", "exec"],
-)
-def test_probes_pass_under_default_deny_and_tell_when_the_app_is_ill(meshed: Mesh, probe: dict[str, Any]) -> None:
-    cluster = meshed.cluster
-    where = "--namespace=shop"
-    app = _probed(probe)
-    cluster.apply(app)
-    try:
-        waited = cluster.try_kubectl("wait", where, "pod/probed", "--for=condition=Ready", "--timeout=60s")
-        assert waited.returncode == 0, state(cluster, "shop")
-        if "exec" not in probe:
-            cluster.kubectl("exec", where, "probed", "--container=app", "--", "touch", "/tmp/ill")
-            cluster.kubectl("wait", where, "pod/probed", "--for=condition=Ready=false", "--timeout=60s")
-    finally:
-        cluster.kubectl("delete", where, "pod/probed", "--grace-period=1")
 
 
 def test_a_change_of_policy_by_kubectl_ends_what_it_forbids_at_once(meshed: Mesh) -> None:
@@ -144,36 +117,3 @@ def _job(name: str, command: list[str]) -> dict[str, Any]:
         "metadata": metadata,
         "spec": {"template": template, "backoffLimit": 0},
     }
-
-
-def _probed(probe: dict[str, Any]) -> dict[str, Any]:
-    """A pod whose app serves on its own address until it is told that it is ill; then it takes no connection."""
-    script = """
-import http.server, os, threading, time
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200 if self.path == "/well" else 404)
-        self.end_headers()
-    def log_message(self, *_): pass
-server = http.server.ThreadingHTTPServer(("0.0.0.0", 7001), Page)
-threading.Thread(target=server.serve_forever, daemon=True).start()
-while not os.path.exists("/tmp/ill"):
-    time.sleep(0.1)
-server.shutdown()
-server.server_close()
-time.sleep(1000)
-"""
-    timing = {"periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 2}
-    container = {
-        "name": "app",
-        "image": NAME,
-        "imagePullPolicy": "Never",
-        "command": ["python3", "-c", script],
-        "ports": [{"name": "web", "containerPort": 7001}],
-        "startupProbe": {**probe, **timing, "failureThreshold": 30},
-        "readinessProbe": {**probe, **timing},
-        "livenessProbe": {**probe, **timing, "failureThreshold": 1000},
-        "securityContext": {"runAsUser": 1000},
-    }
-    spec = {"containers": [container], "terminationGracePeriodSeconds": 1}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probed", "namespace": "shop"}, "spec": spec}
