@@ -42,6 +42,10 @@ from ringfence.kit.clock import SystemClock
 
 _SPAN: Final = re.compile(r"[1-9][0-9]{0,4}[smhd]")
 _OUT_DAYS: Final = 2
+_LEFT: Final = (
+    "what two of them say to each other ends with their identities, once the control plane is gone (make them anew "
+    "before you remove the mesh itself)"
+)
 _SYSTEM: Final = click.option(
     "--system-namespace", default=SYSTEM_NAMESPACE, show_default=True, metavar="N", help="The mesh's own."
 )
@@ -200,6 +204,8 @@ def uninstall(*, apply_it: bool, timeout: int, system_namespace: str, as_json: b
         steps += [step for name in meshed for step in out_of_mesh(snapshot, name, now)]
         steps += [step for name in meshed for step in forgotten(snapshot, name)]
         warnings = [line for name in meshed for line in by_hand(snapshot, name, inject=False)]
+        if warnings:
+            warnings.append(_LEFT)
         then = _rest(system_namespace)
         await _carry_out(cluster, steps, warnings, apply_it=apply_it, as_json=as_json, seconds=timeout, then=then)
 

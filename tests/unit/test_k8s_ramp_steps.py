@@ -309,6 +309,15 @@ def test_uninstall_lets_all_through_then_takes_the_sidecars_off_and_tells_the_re
     assert json.loads(as_json.stdout)["then"][0] == "helm uninstall ringfence -n ringfence-system"
     told = run(World(OBSERVED, API, MESHED), "uninstall")
     assert (told.exit_code, "nothing was done" in told.stdout) == (0, True)
+    assert "with their identities" not in told.stderr
+
+
+def test_uninstall_tells_of_pods_that_keep_their_sidecars_and_what_ends_with_their_identities() -> None:
+    alone = MESHED.replace("kind: ReplicaSet", "kind: Job")
+    assert alone != MESHED
+    told = run(World(OBSERVED, API, alone), "uninstall").stderr
+    assert "stays with a sidecar until it is made anew" in told
+    assert "what two of them say to each other ends with their identities" in told
 
 
 PLANES = """
