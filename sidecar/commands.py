@@ -1,18 +1,16 @@
-"""``ringfence sidecar``: from the command line to ``SidecarSettings``, then to the app, which is imported only then."""
+"""``ringfence sidecar``: the command line as people write it."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sidecar.last_words import leave
-from sidecar.settings import Given, SettingsError, SidecarSettings, load
-from sidecar.settings_sources import SETTINGS, given_by_document, given_by_environment, given_by_flags
+from sidecar.settings_sources import SETTINGS
+from sidecar.starting import run_or_tell, settings_or_tell
 
 _HELP = """Run the proxy beside one workload.
 
@@ -62,66 +60,10 @@ def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
     "--print-config", is_flag=True, help="Print the effective settings as JSON and stop; secrets are left out."
 )
 def sidecar(config: Path | None, print_config: bool, **flags: Any) -> None:
-    settings = _settings(config, {name.replace("_", "-"): value for name, value in flags.items()})
-    if print_config:
-        click.echo(json.dumps(settings.redacted(), indent=2))
-        return
-    from sidecar.app import run
-
-    raise SystemExit(run(settings))
-
-
-def _settings(config: Path | None, flags: dict[str, str | None]) -> SidecarSettings:
-    """All settings, or every problem on standard error and exit status 2."""
-    problems: list[str] = []
-    sources: list[dict[str, Given]] = []
-    readings: list[Callable[[], dict[str, Given]]] = [
-        lambda: given_by_environment(os.environ),
-        lambda: given_by_flags(flags),
-    ]
-    if config is not None:
-        readings.insert(0, lambda: given_by_document(config))
-    for reading in readings:
-        try:
-            sources.append(reading())
-        except SettingsError as error:
-            problems.extend(error.problems)
-    if not problems:
-        try:
-            settings = load(*sources)
-            _check_bundle(settings)
-            _check_tracing(settings)
-            return settings
-        except SettingsError as error:
-            problems.extend(error.problems)
-    for problem in problems:
-        click.echo(problem, err=True)
-    leave("\n".join(problems))
-    raise SystemExit(2)
-
-
-def _check_bundle(settings: SidecarSettings) -> None:
-    """A bundle file that is unfit is bad input, as long as nothing runs yet; later it may only be left alone."""
-    trust = settings.identity.trust
-    if trust.bundle_file is not None:
-        from sidecar.identity.anchor import read_bundle
-
-        try:
-            read_bundle(trust.bundle_file, settings.identity.spiffe_id.trust_domain)
-        except ValueError as error:
-            raise SettingsError([f"--bundle: {error}"]) from error
-
-
-def _check_tracing(settings: SidecarSettings) -> None:
-    if settings.tracing is None:
-        return
-    from sidecar.tracing.settings import missing_packages, read_headers
-
-    missing = missing_packages()
-    if missing is not None:
-        raise SettingsError([f"--tracing-endpoint: {missing}"])
-    if settings.tracing.headers_file is not None:
-        try:
-            read_headers(settings.tracing.headers_file)
-        except ValueError as error:
-            raise SettingsError([f"--tracing-headers-file: {error}"]) from error
+    given = {name.replace("_", "-"): value for name, value in flags.items()}
+    if not print_config:
+        raise SystemExit(run_or_tell(config, given))
+    settings = settings_or_tell(config, given)
+    if settings is None:
+        raise SystemExit(2)
+    click.echo(json.dumps(settings.redacted(), indent=2))

@@ -83,7 +83,7 @@ def sidecar(settings: InjectSettings, wishes: Wishes, account: Account, probes: 
         "name": names.SIDECAR_CONTAINER,
         "image": wishes.image,
         "imagePullPolicy": settings.image_pull_policy,
-        "args": ["sidecar"],
+        "command": ["python3", "-P", "-m", "sidecar"],  # `ringfence sidecar`, and 4 MB smaller
         "restartPolicy": "Always",
         "env": _variables(settings, wishes, probes),
         "ports": [

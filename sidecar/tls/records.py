@@ -11,6 +11,7 @@ its ``Connection``; nothing else in the sidecar touches these.
 
 from __future__ import annotations
 
+import mmap
 from itertools import repeat
 from typing import Any, Final
 
@@ -31,6 +32,11 @@ _ffi: Final[Any] = ffi
 _WANT_READ: Final[int] = lib.SSL_ERROR_WANT_READ
 
 
+def _untouched(size: int) -> mmap.mmap:
+    """Memory of which only what was used is resident: most sidecars never see bulk."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 class RecordBuffers:
     """The buffers of one process, for its single event loop."""
 
@@ -47,8 +53,8 @@ class RecordBuffers:
     )
 
     def __init__(self) -> None:
-        cipher, plain, sealed = bytearray(CIPHER_BYTES), bytearray(_PLAIN_BYTES), bytearray(SEALED_BYTES)
-        clear = bytearray(CLEAR_OFFSET + CLEAR_BYTES)
+        cipher, plain, sealed = _untouched(CIPHER_BYTES), _untouched(_PLAIN_BYTES), _untouched(SEALED_BYTES)
+        clear = _untouched(CLEAR_OFFSET + CLEAR_BYTES)
         self.cipher = memoryview(cipher)
         self.clear = memoryview(clear)
         self.plain = memoryview(plain)

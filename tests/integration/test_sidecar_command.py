@@ -144,7 +144,8 @@ async def test_waiting_for_a_ca_it_is_alive_and_not_ready_and_says_why(bench: Be
 
 async def test_python_m_sidecar_is_the_same_command() -> None:
     flags = ("--spiffe-id", str(ORDERS), "--state", "/tmp/state", "--print-config")
-    for rest in (flags, ("-h",), (*flags, "--join", "nowhere")):
+    refused = (*flags[:-1], "--join", "nowhere")
+    for rest in (flags, ("-h",), (*flags, "--join", "nowhere"), refused, (*refused, "--drain"), (*refused, *refused)):
         answers = []
         for start in (["-c", RUN, "sidecar"], ["-P", "-m", "sidecar"]):
             child = await asyncio.create_subprocess_exec(
@@ -162,7 +163,7 @@ async def test_python_m_sidecar_is_the_same_command() -> None:
 
 async def test_it_imports_nothing_that_a_sidecar_must_not_pay_for() -> None:
     code = (
-        "import sys; import sidecar.commands, sidecar.app, sidecar.data_path, sidecar.workers\n"
+        "import sys; import sidecar.starting, sidecar.app, sidecar.data_path, sidecar.workers\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
@@ -173,6 +174,7 @@ async def test_it_imports_nothing_that_a_sidecar_must_not_pay_for() -> None:
         "grpc",
         "prometheus_client",
         "aiohttp",
+        "click",
         "sqlalchemy",
         "alembic",
         "rich",
