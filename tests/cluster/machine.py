@@ -39,7 +39,8 @@ class ClusterError(Exception):
 def environment(name: str, programs: Path | None = None) -> dict[str, str]:
     """What a program of a cluster is given; ``programs``: the folder that it looks into first (containerd's shim is
     found by the path, and Debian's would be another version's)."""
-    folders = [*filter(None, (programs and str(programs), os.environ.get("PATH"))), "/usr/sbin", "/sbin"]
+    first = [str(programs)] if programs is not None else []
+    folders = [*first, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
     return os.environ | {MARK: name, "PATH": os.pathsep.join(folders)}
 
 
@@ -193,10 +194,10 @@ def _make_group(name: str) -> None:
         group = hierarchy / name
         group.mkdir(exist_ok=True)
         if (hierarchy / "cgroup.subtree_control").exists():
-            for file in (hierarchy, group):
-                controllers = (file / "cgroup.controllers").read_text().split()
+            for folder in (hierarchy, group):
+                controllers = (folder / "cgroup.controllers").read_text().split()
                 with contextlib.suppress(OSError):
-                    (file / "cgroup.subtree_control").write_text(" ".join(f"+{word}" for word in controllers))
+                    (folder / "cgroup.subtree_control").write_text(" ".join(f"+{word}" for word in controllers))
         for file in ("cpuset.cpus", "cpuset.mems"):
             if (group / file).exists() and not (group / file).read_text().strip():
                 (group / file).write_text((hierarchy / file).read_text())
