@@ -89,6 +89,10 @@ class Installer:
         places = self._places
         root = places.roots / name
         try:
+            # Before anything is in it: what the image has of setuid programs is older than the node's own one day, and
+            # is nothing for the node's users.
+            root.mkdir(parents=True, exist_ok=True)
+            root.chmod(0o700)
             for folder in ("proc", "dev", "run/ringfence-cni", "tmp"):
                 (root / folder).mkdir(parents=True, exist_ok=True)
             (root / "run/ringfence-cni").chmod(0o700)

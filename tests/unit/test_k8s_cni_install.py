@@ -67,6 +67,7 @@ def test_the_plugin_is_the_last_of_the_nodes_list_and_runs_from_a_copy(places: P
     assert subprocess.run(["sh", "-n", str(script)], check=False).returncode == 0
     root = places.roots / "1"
     assert (root / "bin").is_symlink() and (root / "bin/tool").stat().st_mode & 0o111
+    assert root.stat().st_mode & 0o777 == 0o700, "a program of the copy is for nobody but root"
     assert not (root / "var").exists() and (root / "proc").is_dir()
     access = root / "run/ringfence-cni/access.json"
     assert access.stat().st_mode & 0o777 == 0o600 and access.parent.stat().st_mode & 0o777 == 0o700
