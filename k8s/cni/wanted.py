@@ -56,6 +56,9 @@ def _wanted(pod: JsonObject, name: PodName) -> Wanted | None:
     status = _status(annotations.get(names.STATUS, ""))
     if status.get("redirect") != parts.BY_PLUGIN:
         return None
+    if not name.uid:
+        # By its name alone it could be another pod's network.
+        raise MalformedObjectError("the container runtime does not say its UID (use one that sends K8S_POD_UID)")
     path, container = sidecar
     security = child(container, "securityContext", path)
     user, group = (integer(security, key, f"{path}.securityContext") for key in ("runAsUser", "runAsGroup"))

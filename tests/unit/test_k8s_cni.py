@@ -166,6 +166,14 @@ def test_a_pod_that_cannot_be_understood_does_not_start(made: dict[str, Any], co
     assert caught.value.code == code and part in str(caught.value)
 
 
+def test_a_pod_whose_uid_the_runtime_does_not_say_does_not_start_if_it_is_in_the_mesh() -> None:
+    nameless = PodName(namespace="shop", name="app", uid="")
+    assert wanted(plain(), nameless) is None
+    with pytest.raises(CniError, match="does not say its UID") as caught:
+        wanted(served(), nameless)
+    assert caught.value.code == Code.REDIRECT
+
+
 def test_a_pod_of_the_nodes_own_files_is_known_by_its_other_uid() -> None:
     assert wanted(plain(uid="of-the-mirror", annotations={"kubernetes.io/config.mirror": UID}), NAME) is None
 
