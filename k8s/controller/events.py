@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -48,11 +48,20 @@ class Told:
     message: str
     warning: bool = True
 
+    def written(self) -> Told:
+        """As it can be written: who reaches the webhook may bring halves of characters, of which none is a text."""
+        subject = Subject(**{key: _whole(value) for key, value in asdict(self.subject).items()})
+        return replace(self, subject=subject, message=_whole(self.message))
+
     @property
     def event_name(self) -> str:
         """The same for the same thing told again."""
         digest = hashlib.sha256(f"{self.subject}\0{self.reason}\0{self.message}".encode()).hexdigest()[:16]
         return f"{self.subject.name[:200].rstrip('.-')}.{digest}"
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 @dataclass(slots=True)
@@ -77,7 +86,7 @@ class EventTeller:
     def tell(self, told: Told) -> bool:
         """Never waits; beyond a limit the newest is dropped, and False."""
         try:
-            self._queue.put_nowait(told)
+            self._queue.put_nowait(told.written())
         except asyncio.QueueFull:
             self._log.warning("event dropped, too many are waiting", reason=told.reason)
             return False

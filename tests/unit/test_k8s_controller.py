@@ -388,6 +388,25 @@ async def test_a_refused_pod_is_told_on_its_owner_and_again_only_counted(world: 
     assert len(events()) == 1
 
 
+async def test_what_is_no_text_keeps_nothing_else_from_being_told(
+    world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("k8s.controller.events._PACE_SECONDS", 0.0)
+    teller = EventTeller(world.connection, component="ringfence", instance="pod", clock=clock, log=_LOG)
+    for name in ("\ud800", "web\udfff", "cart"):
+        subject = Subject(api_version="v1", kind=f"Pod{name}", namespace="shop", name=name, uid=name)
+        teller.tell(Told(subject=subject, reason="InjectionDenied", message=f"of {name}"))
+
+    def messages() -> list[str]:
+        return sorted(
+            body["message"] for path, body in world.fake.objects.items() if path.startswith(EVENTS.path("shop"))
+        )
+
+    async with task(teller.run()):
+        await until(lambda: len(messages()) == 3)
+    assert messages() == ["of ?", "of cart", "of web?"]
+
+
 async def test_events_beyond_the_limit_are_dropped_and_nobody_waits(world: World, clock: FakeClock) -> None:
     teller = EventTeller(world.connection, component="ringfence", instance="pod", clock=clock, log=_LOG)
     subject = Subject(api_version="v1", kind="Pod", namespace="shop", name="cart")
