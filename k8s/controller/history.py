@@ -174,12 +174,16 @@ class DocumentHistory:
             standing = standings.get(held.written.name)
             if standing is None or not standing.accepted or not self._judged.speaks_of(held.written):
                 continue
+            if not self._leading():
+                return True
             try:
                 await self._keep(held, kept.get(document, []))
             except KubernetesError as error:
                 self._log.warning("version of a document not kept", document=held.written.name, error=str(error))
                 done = False
         for old in too_many(kept, documents.keys()):
+            if not self._leading():
+                return True
             try:
                 await self._connection.delete(CONTROLLER_REVISIONS, old.name, old.namespace)
             except NotFoundError:

@@ -23,6 +23,8 @@ from ringfence.kit.log import Logger
 from ringfence.platform import DocumentStanding
 
 _AGAIN_SECONDS: Final = 5.0
+_ROUND_SECONDS: Final = 2.0
+"""What is said of a document is found out at the beginning of a round, so none lasts much longer."""
 
 
 class Standings(Protocol):
@@ -75,17 +77,24 @@ class StatusWriter:
                 asyncio.get_running_loop().call_later(wait, settler.stir)
 
     async def _round(self) -> float | None:
-        """Write what differs; seconds until it should be looked at again, None where all is said."""
+        """Write what differs, what was not written for longest first; seconds until it should be looked at again, None
+        where all is said."""
         again: float | None = None
         standings = self._host.standings()
-        for held in list(self._copies.documents()):
+        began = self._clock.monotonic()
+        never = float("-inf")
+        for held in sorted(self._copies.documents(), key=lambda one: self._written.get(one.written.name, never)):
+            if not self._leading():
+                return None  # another says it now
+            if self._clock.monotonic() - began > _ROUND_SECONDS:
+                return 0.0
             standing = standings.get(held.written.name)
             if standing is None or not self._judged.speaks_of(held.written):
                 continue
             status = status_of(standing, held.generation, held.status, self._clock.now())
             if status is None:
                 continue
-            rest = self._written.get(held.written.name, float("-inf")) + self._pace.apart_seconds
+            rest = self._written.get(held.written.name, never) + self._pace.apart_seconds
             rest -= self._clock.monotonic()
             if rest > 0:
                 again = rest if again is None else min(again, rest)

@@ -24,6 +24,7 @@ from k8s.client.resources import (
     PODS,
     VALIDATING_WEBHOOKS,
 )
+from k8s.controller import writing
 from k8s.controller.documents import RESOURCES
 from k8s.controller.events import EventTeller, Subject, Told
 from k8s.controller.leading import Leadership, LeaseSettings
@@ -158,6 +159,38 @@ def _writer(world: World, host: _Host, leading: Callable[[], bool] = lambda: Tru
     return StatusWriter(
         world.connection, world.copies, host, leading, judged=world.judged, clock=SystemClock(), log=_LOG, pace=pace
     )
+
+
+async def test_who_leads_no_longer_writes_no_more_even_in_the_middle(world: World) -> None:
+    host = _Host()
+    for number in range(20):
+        host.said[f"Allowlist/shop/d{number}"] = DocumentStanding(accepted=True)
+        world.fake.put(_ALLOWLIST, document(f"d{number}"))
+    await until(lambda: len(list(world.copies.documents())) == 20)
+    await until(lambda: all(world.judged.speaks_of(one.written) for one in world.copies.documents()))
+    writer = _writer(world, host, leading=lambda: len(world.fake.patches) < 3)
+    assert await writer._round() is None
+    assert len(world.fake.patches) == 3
+
+
+async def test_a_long_round_is_begun_anew_with_those_that_waited_longest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_ROUND_SECONDS", -1.0)
+    host = _Host()
+    for number in range(5):
+        host.said[f"Allowlist/shop/d{number}"] = DocumentStanding(accepted=True)
+        world.fake.put(_ALLOWLIST, document(f"d{number}"))
+    await until(lambda: len(list(world.copies.documents())) == 5)
+    await until(lambda: all(world.judged.speaks_of(one.written) for one in world.copies.documents()))
+    writer = _writer(world, host)
+    assert await writer._round() == 0.0
+    assert world.fake.patches == []
+    monkeypatch.setattr(writing, "_ROUND_SECONDS", 60.0)
+    writer._written = {f"Allowlist/shop/d{number}": float(-number) for number in range(5)}
+    assert await writer._round() is None
+    names = [path.split("/")[-2] for path, _ in world.fake.patches]
+    assert names == ["d4", "d3", "d2", "d1", "d0"]
 
 
 async def test_a_status_is_written_once_and_the_spec_never(world: World) -> None:

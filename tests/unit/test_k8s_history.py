@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class _World:
     def __init__(self, fake: FakeApiServer, connection: Connection, folder: Path) -> None:
         self.fake = fake
         self.folder = folder
+        self.leads: Callable[[], bool] = lambda: True
         self.settler = Settler(SystemClock(), Pace(settle_seconds=0.0, patience_seconds=0.0, apart_seconds=0.0))
         self._judged = JudgedVersions()
         self.copies = ClusterCopies(connection, lambda: None, self._changed, log=_LOG, random=_RANDOM)
@@ -56,7 +57,7 @@ class _World:
             connection,
             self.copies,
             self,
-            lambda: True,
+            lambda: self.leads(),
             judged=self._judged,
             changed=self.settler.stir,
             log=_LOG,
@@ -109,6 +110,21 @@ async def _world(folder: Path) -> AsyncIterator[_World]:
                 with suppress(asyncio.CancelledError):
                     await part
             await world.copies.close()
+
+
+async def test_who_leads_no_longer_keeps_no_more_even_in_the_middle(tmp_path: Path) -> None:
+    async with _world(tmp_path) as world:
+        made = CONTROLLER_REVISIONS.path("shop")
+        world.leads = lambda: not any(request == ("POST", made) for request in world.fake.requests)
+        for number in range(20):
+            name = f"d{number}"
+            body = {"metadata": {"name": name, "namespace": "shop"}, "spec": {"service": name}}
+            world.fake.put(_ALLOWLIST, body)
+        await until(lambda: not world.leads())
+        await until(lambda: len(list(world.copies.documents())) == 20)
+        world.settler.stir()
+        await asyncio.wait_for(world.history._held.wait_complete(), 5.0)
+        assert world.fake.requests.count(("POST", made)) == 1
 
 
 async def test_each_version_that_was_in_force_is_kept_once_and_no_refused_one(tmp_path: Path) -> None:
