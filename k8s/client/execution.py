@@ -15,6 +15,7 @@ from httpx2.websockets import HTTPXWSException
 from k8s.client.connection import Connection
 from k8s.client.errors import UnreachableError, error_of, error_of_body
 from k8s.client.resources import PODS
+from k8s.objects.lenient import objects, text
 
 OUTPUT_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _PROTOCOLS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
@@ -104,10 +105,10 @@ def _exit_code(status: bytes) -> int:
     if isinstance(said, dict) and said.get("status") == "Success":
         return 0
     if isinstance(said, dict) and said.get("reason") == "NonZeroExitCode":
-        causes = (said.get("details") or {}).get("causes") or ()
-        for cause in causes:
-            if cause.get("reason") == "ExitCode" and str(cause.get("message", "")).isdigit():
-                return int(cause["message"])
+        for cause in objects(said, "details", "causes"):
+            code = text(cause, "message")
+            if text(cause, "reason") == "ExitCode" and code.isascii() and code.isdigit() and len(code) <= 3:
+                return int(code)
         return 1
     raise error_of(said)
 

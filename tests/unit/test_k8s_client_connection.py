@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from k8s.client.errors import (
     UnreachableError,
     error_of_body,
 )
-from k8s.client.execution import Command, run_in
+from k8s.client.execution import Command, _exit_code, run_in
 from k8s.client.resources import CONFIG_MAPS, ENDPOINT_SLICES, NAMESPACES, PODS
 from tests.fake_api_server import FakeApiServer, kubeconfig_of, serving, status_response
 from tests.waiting import until
@@ -156,6 +157,24 @@ async def test_a_command_in_a_pod_says_what_it_wrote_and_how_it_ended(ends: _End
     fake.fail = lambda request: status_response(404, "NotFound", "pods not found")
     with pytest.raises(NotFoundError):
         await run_in(connection, command)
+
+
+@pytest.mark.parametrize(
+    ("details", "code"),
+    [
+        ({"causes": [{"reason": "ExitCode", "message": "3"}]}, 3),
+        ({"causes": [{"reason": "Other", "message": "3"}]}, 1),
+        ({"causes": [{"reason": "ExitCode", "message": "9" * 5_000}]}, 1),
+        ({"causes": [{"reason": "ExitCode", "message": "\u0663"}]}, 1),
+        ({"causes": ["ExitCode", {"reason": "ExitCode", "message": 3}]}, 1),
+        ({"causes": 7}, 1),
+        ([], 1),
+        (None, 1),
+    ],
+)
+def test_whatever_stands_in_the_end_of_a_command_it_has_failed(details: Any, code: int) -> None:
+    status = {"status": "Failure", "reason": "NonZeroExitCode", "details": details}
+    assert _exit_code(json.dumps(status).encode()) == code
 
 
 @pytest.mark.parametrize(
