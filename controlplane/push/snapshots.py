@@ -21,8 +21,7 @@ from controlplane.push.weights import Rooms, Weights
 from controlplane.push.workload_key import WorkloadKey
 from controlplane.push.workloads import Standing, workload_of
 from ringfence.mesh import Instance, Mesh, Service
-from ringfence.policy.bound import BoundPolicy, Policies
-from ringfence.policy.labels import Labels
+from ringfence.policy.bound import BoundPolicy, Policies, PolicyByLabels
 from ringfence.policy.model import Allowlist, Denylist, EgressRule
 from ringfence.routing.bind import PortRoute, Routes
 from ringfence.snapshot import Snapshot
@@ -130,14 +129,15 @@ class _Around:
     weights: Weights | None = None
     rooms: Rooms | None = None
     reach: Reach | None = None
-    bound: dict[tuple[str, Labels], BoundPolicy] = field(default_factory=dict)
-    """What decides at workloads of a service with the same labels, as the very same value for all of them."""
+    bound: dict[str, PolicyByLabels] = field(default_factory=dict)
+    """By full name of the service."""
 
     def share(self, service: Service, instance: Instance, policies: Policies) -> Share:
         """What one service brings to a workload."""
-        policy = policies.get(service.full_name, _NOBODY)
-        if policy.partly:
-            policy = self.bound.setdefault((service.full_name, instance.labels), policy.at(instance.labels))
+        held = self.bound.get(service.full_name)
+        if held is None:
+            held = self.bound[service.full_name] = PolicyByLabels(policies.get(service.full_name, _NOBODY))
+        policy = held.at(instance.labels)
         return Share(policy=policy, ports=frozenset(service.targets_of(instance)) - frozenset((0,)))
 
     def called(self, key: WorkloadKey, standing: Sequence[Standing], room_bytes: int) -> tuple[Called, ...]:

@@ -16,8 +16,8 @@ DENY: Final = "deny"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartlyDenied:
-    """A denylist that holds at those workloads of a service that have ``labels`` beside the service's own. ``shadow``:
-    it is judged beside what is in force."""
+    """A denylist that holds at those workloads of a service that have ``labels``, at least one, beside the service's
+    own. ``shadow``: it is judged beside what is in force."""
 
     labels: Labels
     listed: Denylist
@@ -40,18 +40,39 @@ class BoundPolicy:
     egress: tuple[EgressRule, ...] = ()
     partly: tuple[PartlyDenied, ...] = ()
 
+
+class PolicyByLabels:
+    """The policy of one service at each of its workloads: the very same value for all with the same labels. What it
+    costs to find grows with the labels of a workload, and not with how much is denied elsewhere."""
+
+    __slots__ = ("_bound", "_by_label", "_found")
+
+    def __init__(self, bound: BoundPolicy) -> None:
+        self._bound = bound
+        self._by_label: dict[tuple[str, str], list[PartlyDenied]] = {}
+        for one in bound.partly:
+            self._by_label.setdefault(one.labels[0], []).append(one)
+        self._found: dict[Labels, BoundPolicy] = {}
+
     def at(self, labels: Labels) -> BoundPolicy:
         """What decides at a workload with ``labels`` beside the service's."""
-        if not self.partly:
-            return self
+        if not self._by_label:
+            return self._bound
+        found = self._found.get(labels)
+        if found is None:
+            found = self._found[labels] = self._at(labels)
+        return found
+
+    def _at(self, labels: Labels) -> BoundPolicy:
         own = set(labels)
-        held = [one for one in self.partly if own.issuperset(one.labels)]
+        held = [one for label in labels for one in self._by_label.get(label, ()) if own.issuperset(one.labels)]
+        held.sort(key=lambda one: one.listed.full_name)
+        bound = self._bound
         more = [one.listed for one in held if not one.shadow]
-        policy = _with(self.policy, more)
-        shadow = self.shadow
+        shadow = bound.shadow
         if shadow is not None or len(more) < len(held):
-            shadow = _with(shadow if shadow is not None else self.policy, [one.listed for one in held])
-        return replace(self, policy=policy, shadow=shadow, partly=())
+            shadow = _with(shadow if shadow is not None else bound.policy, [one.listed for one in held])
+        return replace(bound, policy=_with(bound.policy, more), shadow=shadow, partly=())
 
 
 def _with(policy: PolicySet, denylists: Sequence[Denylist]) -> PolicySet:

@@ -97,6 +97,20 @@ def test_pods_of_no_service_are_told_apart_as_well() -> None:
     assert denied(told(mesh, DENY)) == {"new": ["shop/no-pii"]}
 
 
+def test_pods_with_the_same_labels_share_what_denies_at_them() -> None:
+    pods = [pod(f"new-{number}", f"10.0.0.{number}", app="cart", labels=PII) for number in (1, 2)]
+    more = written("Denylist", "a-team", f"{{labels: {{team: red}}, {ANYONE}}}")
+    both = pod("both", "10.0.0.3", app="cart", labels={**PII, "team": "red"})
+    snapshots = told(cluster(*pods, both, pod("old", "10.0.0.4", app="cart")), DENY, more)
+    first, second = snapshots["new-1"], snapshots["new-2"]
+    assert first.denylists is second.denylists
+    assert denied(snapshots) == {
+        "new-1": ["shop/no-pii"],
+        "new-2": ["shop/no-pii"],
+        "both": ["shop/a-team", "shop/no-pii"],
+    }
+
+
 def test_what_opens_by_labels_opens_nothing_until_all_pods_have_them_and_says_so() -> None:
     judged = judged_of(old_and_new(), ALLOW)
     assert not any(one.allowlists for one in told(old_and_new(), judged=judged).values())
