@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from k8s.manifests.render import KUBERNETES
 from tests.cluster.callers import answered
 from tests.cluster.cluster import Cluster
 from tests.cluster.machine import until
-from tests.cluster.mesh import SHOP, Mesh, running_pod, state
+from tests.cluster.mesh import CHART, SHOP, SYSTEM, Mesh, call, running_pod, state
 from tests.cluster.product_image import NAME
 
 SPACE = "monitoring"
@@ -26,7 +31,7 @@ time.sleep(100000)
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def monitoring(meshed: Mesh) -> Iterator[Cluster]:
     """Prometheus in a namespace of its own, and an app of the shop with metrics on two ports, of which the annotation
     opens one."""
@@ -37,7 +42,7 @@ def monitoring(meshed: Mesh) -> Iterator[Cluster]:
     cluster.apply(_counter())
     try:
         _wait(cluster, "shop", "counter")
-        cluster.apply(_prometheus(_configuration(cluster)))
+        cluster.apply(_prometheus(cluster))
         _wait(cluster, SPACE, "prometheus")
         yield cluster
     finally:
@@ -57,8 +62,34 @@ def _configuration(cluster: Cluster) -> str:
     addresses = {app: running_pod(cluster, app)["status"]["podIP"] for app in APPS}
     sidecars = [{"targets": [f"{address}:15020"], "labels": {"app": app}} for app, address in addresses.items()]
     apps = [{"targets": [f"{addresses['counter']}:{port}"], "labels": {"port": port}} for port in ("9100", "9200")]
-    jobs = [{"job_name": "sidecars", "static_configs": sidecars}, {"job_name": "apps", "static_configs": apps}]
-    return json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "900ms"}, "scrape_configs": jobs})
+    jobs = [
+        {"job_name": "sidecars", "static_configs": sidecars},
+        {"job_name": "apps", "static_configs": apps},
+        {"job_name": "control-plane", "static_configs": [{"targets": [_signals(cluster)]}]},
+    ]
+    intervals = {"scrape_interval": "1s", "scrape_timeout": "900ms", "evaluation_interval": "1s"}
+    return json.dumps({"global": intervals, "rule_files": ["/mnt/rules.yml"], "scrape_configs": jobs})
+
+
+def _signals(cluster: Cluster) -> str:
+    """Where the control plane tells its metrics, as the chart's ServiceMonitor finds it."""
+    chosen = "--selector=ringfence.io/signals=control-plane"
+    [service] = cluster.get("services", f"--namespace={SYSTEM}", chosen)["items"]
+    port = next(one["port"] for one in service["spec"]["ports"] if one["name"] == "http-signals")
+    address = service["spec"]["clusterIP"]
+    if address == "None":
+        slices = cluster.get("endpointslices", f"--namespace={SYSTEM}", chosen)["items"]
+        address = slices[0]["endpoints"][0]["addresses"][0]
+    return f"{address}:{port}"
+
+
+def _rules(cluster: Cluster) -> Any:
+    """The groups of the PrometheusRule that the chart makes."""
+    words = (f"--namespace={SYSTEM}", "--set=monitoring.rules.enabled=true", "--show-only=templates/monitoring.yaml")
+    ran = cluster.helm("template", "ringfence", str(CHART), f"--kube-version={KUBERNETES}", *words)
+    assert ran.returncode == 0, ran.stderr
+    [rule] = [one for one in yaml.safe_load_all(ran.stdout) if one and one["kind"] == "PrometheusRule"]
+    return {"groups": rule["spec"]["groups"]}
 
 
 def test_prometheus_scrapes_every_sidecar_and_of_apps_what_is_opened(monitoring: Cluster) -> None:
@@ -73,12 +104,45 @@ def test_prometheus_scrapes_every_sidecar_and_of_apps_what_is_opened(monitoring:
     assert _asked(monitoring, 'cups_total{port="9200"}') == []
 
 
+# Of a mesh in which nothing is amiss: nothing is counted that never happened, and no pod lacks its sidecar.
+_SILENT = {"ringfence_kubernetes_pods_not_injected"}
+
+
+def test_the_charts_alerts_are_rules_that_a_real_prometheus_judges_by_what_a_mesh_tells(
+    monitoring: Cluster, tmp_path: Path
+) -> None:
+    file = tmp_path / "rules.yml"
+    rules = _rules(monitoring)
+    file.write_text(json.dumps(rules))
+    checked = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    wanted = {rule["alert"]: rule["expr"] for group in rules["groups"] for rule in group["rules"]}
+    assert call(monitoring, "web", "DELETE", "orders:8080/orders/1")[0] == 403
+
+    def judged() -> dict[str, Any]:
+        groups = _told(monitoring, "rules").get("groups", [])
+        return {rule["name"]: rule for group in groups for rule in group["rules"]}
+
+    until(lambda: all(rule["health"] == "ok" for rule in judged().values()) and judged(), "rules that are judged")
+    assert {name: rule.get("lastError", "") for name, rule in judged().items()} == dict.fromkeys(wanted, "")
+    asked = {name for expression in wanted.values() for name in re.findall(r"\bringfence_[a-z0-9_]+", expression)}
+    for metric in sorted(asked - _SILENT):
+        until(lambda metric=metric: _asked(monitoring, f"count({metric})"), f"what {metric} tells")
+    assert _asked(monitoring, 'ALERTS{alertstate="firing"}') == []
+
+
 def _asked(cluster: Cluster, query: str) -> list[Any]:
+    quoted = query.translate(str.maketrans({"{": "%7B", "}": "%7D", '"': "%22", "=": "%3D", ",": "%2C"}))
+    found: list[Any] = _told(cluster, f"query?query={quoted}").get("result", [])
+    return found
+
+
+def _told(cluster: Cluster, question: str) -> dict[str, Any]:
+    """What Prometheus answers; nothing while it does not."""
     script = (SHOP / "apps" / "call.py").read_text(encoding="utf-8")
     words = ("exec", f"--namespace={SPACE}", "prometheus", "--", "python3", "-c", script)
-    quoted = query.translate(str.maketrans({"{": "%7B", "}": "%7D", '"': "%22", "=": "%3D", ",": "%2C"}))
-    status, answer = answered(cluster.try_kubectl(*words, "GET", f"127.0.0.1:9090/api/v1/query?query={quoted}").stdout)
-    found: list[Any] = json.loads(answer)["data"]["result"] if status == 200 else []
+    status, answer = answered(cluster.try_kubectl(*words, "GET", f"127.0.0.1:9090/api/v1/{question}").stdout)
+    found: dict[str, Any] = json.loads(answer)["data"] if status == 200 else {}
     return found
 
 
@@ -101,10 +165,11 @@ def _counter() -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _prometheus(configuration: str) -> dict[str, Any]:
+def _prometheus(cluster: Cluster) -> dict[str, Any]:
     """Its program is the node's."""
     program = "exec chroot /host prometheus --config.file=/mnt/prometheus.yml --storage.tsdb.path=/mnt/data"
-    begin = f"cat >/host/mnt/prometheus.yml <<'END'\n{configuration}\nEND\n{program}"
+    files = {"prometheus.yml": _configuration(cluster), "rules.yml": json.dumps(_rules(cluster))}
+    begin = "".join(f"cat >/host/mnt/{name} <<'END'\n{text}\nEND\n" for name, text in files.items()) + program
     container = {
         "name": "prometheus",
         "image": NAME,
