@@ -8,110 +8,18 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.cluster.cluster import Cluster, Settings, network_words, running
-from tests.cluster.machine import environment, until
-from tests.cluster.mesh import SHOP, SYSTEM, call, install, state, wait_rolled_out
+from tests.cluster.cluster import Settings, running
+from tests.cluster.machine import until
+from tests.cluster.mesh import CHART, LIFETIME_SECONDS, SHOP, SYSTEM, call, install, wait_rolled_out
+from tests.cluster.operators import VISITORS, VISITS, Operator, loader, outlive
 from tests.cluster.product_image import NAME
 from tests.cluster.scraped import METERED, scrapes_on, start_prometheus
-
-# Calls without a pause, and counts. It opens a connection for each, so that each meets whoever serves now.
-LOADER = """
-import http.client, time
-good = bad = 0
-while True:
-    try:
-        asked = http.client.HTTPConnection("orders.shop", 8080, timeout=20)
-        asked.request("GET", "/healthz")
-        answer = asked.getresponse()
-        status = answer.status if answer.status == 200 else (answer.status, answer.read()[:200])
-        asked.close()
-    except Exception as error:
-        status = repr(error)
-    good, bad = (good + 1, bad) if status == 200 else (good, bad + 1)
-    if status != 200:
-        print("failed", time.time(), status, flush=True)
-    print("calls", good, bad, flush=True)
-    time.sleep(0.05)
-"""
-VISITORS: dict[str, Any] = {
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {"name": "loader", "namespace": "visitors", "labels": {"app": "loader"}},
-    "spec": {
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000},
-        "terminationGracePeriodSeconds": 1,
-        "containers": [
-            {"name": "loader", "image": NAME, "imagePullPolicy": "Never", "command": ["python3", "-u", "-c", LOADER]}
-        ],
-    },
-}
-RULE: dict[str, Any] = {
-    "apiVersion": "ringfence.io/v1alpha1",
-    "kind": "Allowlist",
-    "metadata": {"name": "visitors", "namespace": "shop"},
-    "spec": {
-        "service": "orders",
-        "rules": [{"name": "visits", "from": [{"namespace": "visitors"}], "to": {"paths": ["/healthz"]}}],
-    },
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Operator:
-    """``ringfence k8s`` as whoever has the cluster's kubeconfig calls it."""
-
-    cluster: Cluster
-
-    def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                *network_words(self.cluster.name),
-                *(sys.executable, "-m", "ringfence", "k8s", *words, "--kubeconfig", str(self.cluster.kubeconfig)),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=900,
-            env=environment(self.cluster.name),
-        )
-
-    def do(self, *words: str) -> str:
-        ran = self.ask(*words)
-        assert ran.returncode == 0, f"{words}: {ran.stdout}{ran.stderr}{state(self.cluster, 'shop')}"
-        return ran.stdout
-
-    def told(self, *words: str) -> Any:
-        """What a command tells as JSON, whatever it thinks of it."""
-        ran = self.ask(*words, "--json")
-        assert ran.stdout, ran.stderr
-        return json.loads(ran.stdout)
-
-    def calls(self) -> tuple[int, int]:
-        """How many calls of the loader went well, and how many did not."""
-        lines = self.cluster.kubectl("logs", "--namespace=visitors", "loader", "--container=loader", "--tail=1")
-        word, good, bad = lines.split()
-        assert word == "calls"
-        return int(good), int(bad)
-
-    def no_call_failed_since(self, before: int) -> None:
-        until(lambda: self.calls()[0] >= before + 20, "twenty calls more")
-        log = self.cluster.kubectl("logs", "--namespace=visitors", "loader", "--container=loader")
-        failed = [line for line in log.splitlines() if line.startswith("failed")]
-        assert not failed, "\n".join(failed[:20]) + self._sidecar_log()
-
-    def _sidecar_log(self) -> str:
-        words = ("logs", "--namespace=visitors", "loader", "--container=ringfence-sidecar", "--tail=40")
-        return self.cluster.kubectl(*words)
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +32,10 @@ def operator(programs: Path, image: Path) -> Iterator[Operator]:
         made.apply(*METERED)
         wait_rolled_out(made, "shop")
         start_prometheus(made)
-        made.kubectl("create", "namespace", "visitors")
+        made.kubectl("create", "namespace", VISITORS)
         operator = Operator(cluster=made)
-        operator.do("ramp", "visitors", "--to", "observe", "--apply", "--timeout", "120")
-        made.apply(VISITORS)
-        made.kubectl("wait", "--namespace=visitors", "--for=condition=Ready", "pod/loader", "--timeout=120s")
+        operator.do("ramp", VISITORS, "--to", "observe", "--apply", "--timeout", "120")
+        operator.visit(loader("loader", "orders.shop:8080/healthz"))
         yield operator
 
 
@@ -161,7 +68,7 @@ def test_strict_is_refused_until_nobody_would_break_and_then_no_call_fails(opera
     refused = operator.ask("ramp", "shop", "--to", "strict", "--apply", "--since", "30s")
     assert (refused.returncode, "it stays as it is" in refused.stderr) == (1, True)
     operator.cluster.kubectl("apply", f"--filename={SHOP / 'policies'}")
-    operator.cluster.apply(RULE)
+    operator.cluster.apply(VISITS)
     until(lambda: operator.told("who-would-break", "shop", "--since", "10s")["calls"] == [], "nobody who would break")
     before, _ = operator.calls()
     operator.do("ramp", "shop", "--to", "strict", "--apply", "--since", "10s", "--timeout", "120")
@@ -214,16 +121,12 @@ def test_without_a_control_plane_an_operator_is_not_blind(operator: Operator, tm
     operator.no_call_failed_since(before)
 
 
-def test_uninstall_takes_every_workload_out_and_no_call_fails(operator: Operator) -> None:
+def test_uninstall_takes_every_workload_out_and_no_call_fails_beyond_the_last_identity(operator: Operator) -> None:
+    cluster, where = operator.cluster, f"--namespace={SYSTEM}"
+    short = f"--set=identity.lifetimeSeconds={LIFETIME_SECONDS}"
+    ran = cluster.helm("upgrade", "ringfence", str(CHART), where, "--reuse-values", short, "--wait", "--timeout=120s")
+    assert ran.returncode == 0, ran.stderr
     before, _ = operator.calls()
-    told = operator.do("uninstall", "--apply", "--timeout", "240")
-    assert f"helm uninstall ringfence -n {SYSTEM}" in told
+    outlive(operator)
     operator.no_call_failed_since(before)
-    injected = ("get", "pods", "--namespace=shop", "--selector=ringfence.io/injected", "--output=name")
-    until(lambda: not operator.cluster.kubectl(*injected).strip(), "the last pod with a sidecar to end")
-    removed = operator.cluster.helm("uninstall", "ringfence", f"--namespace={SYSTEM}", "--wait", "--timeout=120s")
-    assert removed.returncode == 0, removed.stderr
-    operator.cluster.kubectl("rollout", "restart", "--namespace=shop", "deployment/web")
-    wait_rolled_out(operator.cluster, "shop")
-    operator.no_call_failed_since(operator.calls()[0])
-    scrapes_on(operator.cluster)
+    scrapes_on(cluster)
