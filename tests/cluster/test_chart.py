@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,6 +139,25 @@ def test_a_wrong_document_is_refused_with_the_mend(place: Place) -> None:
     ran = place.cluster.try_kubectl("apply", "--filename=-", given=far)
     assert ran.returncode == 1
     assert "spec.scope" in ran.stderr
+
+
+def test_a_field_that_no_document_has_is_refused_where_it_is_added_later(place: Place) -> None:
+    cluster = place.cluster
+    rule = {"name": "a", "from": [{"namespace": "default"}]}
+    document: dict[str, Any] = {
+        "apiVersion": "ringfence.io/v1alpha1",
+        "kind": "Allowlist",
+        "metadata": {"name": "later", "namespace": "default"},
+        "spec": {"scope": "namespace", "rules": [rule]},
+    }
+    cluster.apply(document)
+    more = ("patch", "allowlist", "later", "--type=merge", "--patch")
+    ran = cluster.try_kubectl(*more, '{"extra": {"deep": [[]]}}')
+    assert (ran.returncode, "unknown field 'extra'" in ran.stderr) == (1, True), ran.stderr
+    # What only its metadata says is nobody's to judge: it must be possible to let go of a document that is wrong.
+    cluster.kubectl(*more, '{"metadata": {"finalizers": ["shop.example/kept"]}}')
+    cluster.kubectl(*more, '{"metadata": {"finalizers": null}}')
+    cluster.kubectl("delete", "allowlist", "later")
 
 
 def test_an_upgrade_makes_nothing_anew(place: Place) -> None:

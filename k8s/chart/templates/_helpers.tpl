@@ -59,9 +59,6 @@ imagePullSecrets:
 {{- if and .Values.revision (not (and $shared .Values.database.existingSecret)) }}
 {{- fail "revision: a second control plane needs the authority and the database of the first: set ca.existingSecret and database.existingSecret" }}
 {{- end }}
-{{- if and $shared (not .Values.database.existingSecret) (ne .Values.persistence.type "emptyDir") (gt (int .Values.replicas) 1) }}
-{{- fail "database.existingSecret: missing" }}
-{{- end }}
 {{- if and (eq .Values.persistence.type "existingClaim") (not .Values.persistence.claim) }}
 {{- fail "persistence.claim: name the claim that is there" }}
 {{- end }}
