@@ -346,6 +346,38 @@ async def test_one_source_takes_no_turns_of_another() -> None:
         assert {status for status, _ in await asyncio.gather(*crowd)} == {200}
 
 
+async def test_who_waits_no_more_is_not_judged() -> None:
+    judged: list[str] = []
+    waiting: list[float] = []
+    release = asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        waiting.append(seconds)
+        await release.wait()
+
+    async def judge(asked: AdmissionRequest) -> Answer:
+        judged.append(asked.operation)
+        return ALLOWED
+
+    async with (
+        served(judge, pace=Pace(per_second=1.0, at_once=1.0, pause=pause)) as made,
+        made.session(limit=0, local_addr=("127.0.0.2", 0)) as theirs,
+    ):
+        stays, leaves = (
+            asyncio.create_task(post(theirs, "/validate", review(pod(), operation=operation)))
+            for operation in ("CREATE", "UPDATE")
+        )
+        await until(lambda: len(waiting) == 2)
+        leaves.cancel()
+        await asyncio.gather(leaves, return_exceptions=True)
+        async with made.session() as ours, ours.get("/healthz") as healthy:  # by now the server has heard of it
+            assert healthy.status == 200
+        release.set()
+        assert (await stays)[0] == 200
+        await until(lambda: len(made.counted.seen) == 2)
+        assert judged == ["CREATE"] and ("validate", "malformed") in made.counted.seen
+
+
 async def test_who_has_too_much_read_waits_for_it_and_nobody_with_him() -> None:
     waiting: list[float] = []
     release = asyncio.Event()
