@@ -51,6 +51,75 @@ def test_check_finds_who_scrapes_and_what_it_prints_keeps_it(operator: Operator)
     assert operator.told("check", "--namespace", "shop") == {"namespaces": ["shop"], "findings": [], "unread": []}
 
 
+def kind(group: str, plural: str, name: str) -> dict[str, Any]:
+    """A kind of objects that says nothing of their fields."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything}}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        # Of groups that Kubernetes' projects keep for themselves: a trial of the test's own, and no approved API.
+        "metadata": {
+            "name": f"{plural}.{group}",
+            "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"},
+        },
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"plural": plural, "singular": name.lower(), "kind": name},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+
+
+def test_check_finds_monitors_of_the_operator_and_routes_of_gateways(operator: Operator) -> None:
+    cluster = operator.cluster
+    kinds = (
+        kind("monitoring.coreos.com", "servicemonitors", "ServiceMonitor"),
+        kind("gateway.networking.k8s.io", "httproutes", "HTTPRoute"),
+    )
+    cluster.apply(*kinds)
+    names = [f"crd/{one['metadata']['name']}" for one in kinds]
+    try:
+        cluster.kubectl("wait", "--for=condition=Established", *names, "--timeout=30s")
+        monitor = {
+            "selector": {"matchLabels": {"metered": "yes"}},
+            "endpoints": [{"port": "http", "path": "/ready"}],
+        }
+        route = {
+            "hostnames": ["shop.example"],
+            "rules": [{"backendRefs": [{"name": "orders", "port": 8080}]}],
+        }
+        cluster.kubectl("label", "service", "metered", "--namespace=shop", "metered=yes")
+        cluster.apply(
+            {
+                "apiVersion": "monitoring.coreos.com/v1",
+                "kind": "ServiceMonitor",
+                "metadata": {"name": "metered", "namespace": "shop"},
+                "spec": monitor,
+            },
+            {
+                "apiVersion": "gateway.networking.k8s.io/v1",
+                "kind": "HTTPRoute",
+                "metadata": {"name": "front", "namespace": "shop"},
+                "spec": route,
+            },
+        )
+        found = {one["code"]: one for one in operator.told("check", "--namespace", "shop")["findings"]}
+        assert {code: one["object"] for code, one in found.items()} == {
+            "scraper": "ServiceMonitor shop/metered",
+            "entrance": "HTTPRoute shop/front",
+        }
+        # The smallest rules that keep them are documents that this cluster takes.
+        printed = operator.ask("check", "--namespace", "shop").stdout
+        cluster.kubectl("apply", "--dry-run=server", "--filename=-", given=printed)
+        assert "/ready" in printed
+        assert "shop.example" in printed
+    finally:
+        cluster.kubectl("delete", *names)
+    assert operator.told("check", "--namespace", "shop")["findings"] == []
+
+
 def test_the_shop_goes_into_observe_without_a_failed_call(operator: Operator) -> None:
     before, _ = operator.calls()
     operator.do("ramp", "shop", "--to", "observe", "--apply", "--timeout", "240")
