@@ -11,6 +11,7 @@ import shlex
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from k8s.inject.injection import Injected, inject
 from k8s.inject.patching import difference
 from k8s.inject.settings import InjectSettings
 from tests.cluster.cluster import Cluster
+from tests.cluster.conforming import conform, write_schemas
 from tests.golden_pods import CNI, GOLDEN, SERVED_OTHERWISE, SETTINGS, WORD
 
 _NAMES = sorted(GOLDEN.keys() - SERVED_OTHERWISE)
@@ -54,6 +56,21 @@ def _all_are_taken(cluster: Cluster, namespace: str, settings: InjectSettings) -
         again = inject(pod, golden.namespace, settings, WORD)
         assert isinstance(again, Injected)
         assert difference(pod, again.pod) == [], f"{pod['metadata']['name']} would be patched for ever"
+
+
+def test_every_golden_pod_has_only_fields_of_the_served_schema(cluster: Cluster, tmp_path: Path) -> None:
+    schemas = tmp_path / "schemas"
+    schemas.mkdir()
+    assert write_schemas(cluster, schemas) > 100
+    pods = [made(name, "shop", settings) for settings in (SETTINGS, CNI) for name in _NAMES]
+    (tmp_path / "pods.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": pods}))
+    told = conform(cluster, schemas, tmp_path / "pods.json")
+    assert told["resources"] == []
+    assert (told["summary"]["valid"], told["summary"]["skipped"]) == (len(pods), 0)
+    misspelt = {**pods[0], "spec": {**pods[0]["spec"], "restartPolicies": "Always"}}
+    (tmp_path / "misspelt.json").write_text(json.dumps(misspelt))
+    [wrong] = conform(cluster, schemas, tmp_path / "misspelt.json")["resources"]
+    assert "restartPolicies" in wrong["msg"]
 
 
 def test_a_restricted_namespace_takes_a_pod_only_where_the_plugin_redirects(cluster: Cluster, namespace: str) -> None:

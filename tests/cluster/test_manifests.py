@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from k8s.manifests.render import FILE
 from tests.cluster.charted import SYSTEM, Place, placed
+from tests.cluster.conforming import conform, write_schemas
 from tests.cluster.product_image import NAME
 
 _WHERE = f"--namespace={SYSTEM}"
@@ -36,6 +38,14 @@ def test_the_control_plane_comes_up_in_a_namespace_held_to_restricted(place: Pla
     labels = cluster.get("namespace", SYSTEM)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     assert place.secrets()[1].strip() == place.root().strip()
+
+
+def test_they_have_only_fields_of_the_served_schema(place: Place, tmp_path: Path) -> None:
+    assert write_schemas(place.cluster, tmp_path) > 100
+    told = conform(place.cluster, tmp_path, FILE, FILE.parent / "namespace.yaml")
+    assert told["resources"] == []
+    objects = [one for one in yaml.safe_load_all(FILE.read_text(encoding="utf-8")) if one]
+    assert (told["summary"]["valid"], told["summary"]["skipped"]) == (len(objects) + 1, 0)
 
 
 def test_applied_again_they_change_nothing(place: Place) -> None:

@@ -202,7 +202,7 @@ REFUSED: list[tuple[str, Callable[[pb.Snapshot], None]]] = [
     ("workload.service", _set("workload.service", "or\nders")),
     ("workload.instance", _set("workload.instance", "../b")),
     ("workload.instance", _set("workload.instance", "B")),
-    ("workload.instance", _set("workload.instance", "b" * 64)),
+    ("workload.instance", _set("workload.instance", "b" * 254)),
     ("workload.instance", _set("workload.instance", "b..c")),
     ("workload.instance", _set("workload.instance", "b.")),
     ("workload.instance", _set("workload.instance", ".".join(["b" * 60] * 5))),
