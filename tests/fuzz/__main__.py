@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import os
 import re
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, NoReturn
 
 _FOUND: Final = Path("build") / "fuzz"
 _PRODUCT: Final = ["ringfence", "sidecar", "controlplane", "k8s"]
@@ -24,31 +28,69 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="for each target  [default: 5]")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="targets at a time")
     parser.add_argument("--seed", type=int, default=0, help="the same walk again; 0: another each time  [default: 0]")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("target", nargs="*", help="names of folders in tests/fuzz/corpus  [default: all]")
     asked = parser.parse_args()
-    if asked.one:
-        walk = _guided if _has_atheris() else _unguided
-        return walk(asked.target[0], asked.seconds, asked.seed)
-    from tests.fuzz.registry import TARGETS
+    walk = _unguided
+    if _has_atheris():
+        import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
+        walk = _guided
+        with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=_PRODUCT):  # it names each
+            from tests.fuzz.registry import TARGETS
+    else:
+        from tests.fuzz.registry import TARGETS
     strangers = [name for name in asked.target if name not in TARGETS]
     if strangers:
         parser.error(f"no target {', '.join(strangers)} (there is {', '.join(TARGETS)})")
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        good = list(pool.map(lambda name: _run(name, asked.seconds, asked.seed), asked.target or list(TARGETS)))
-    return 0 if all(good) else 1
+    names = asked.target or list(TARGETS)
+    return 0 if _all_good(names, max(1, asked.jobs), lambda name: walk(name, asked.seconds, asked.seed)) else 1
 
 
-def _run(name: str, seconds: float, seed: int) -> bool:
-    """One target in a process of its own; whether nothing was found."""
-    command = [sys.executable, "-m", "tests.fuzz", "--one", "--seconds", str(seconds), "--seed", str(seed), name]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    units = re.search(r"number_of_executed_units: (\d+)", done.stderr)
-    if done.returncode == 0 and units is not None:
+def _all_good(names: Sequence[str], jobs: int, walk: Callable[[str], int]) -> bool:
+    """Each target in a process of its own, so many at a time, forked from this one: preparing the code takes longer
+    than a short walk. Whether nothing was found."""
+    waiting = deque(names)
+    walking: dict[int, tuple[str, IO[bytes]]] = {}
+    good = True
+    while waiting or walking:
+        while waiting and len(walking) < jobs:
+            name = waiting.popleft()
+            output = tempfile.TemporaryFile()  # noqa: SIM115 (closed once its walk is told)
+            child = os.fork()
+            if child == 0:
+                _walk_apart(name, output, walk)
+            walking[child] = name, output
+        child, status = os.wait()
+        name, output = walking.pop(child)
+        with output:
+            output.seek(0)
+            text = output.read().decode("utf-8", "backslashreplace")
+        good = _told(name, os.waitstatus_to_exitcode(status), text) and good
+    return good
+
+
+def _walk_apart(name: str, output: IO[bytes], walk: Callable[[str], int]) -> NoReturn:
+    """What the forked process does."""
+    os.dup2(output.fileno(), 1)
+    os.dup2(output.fileno(), 2)
+    status = 1
+    try:
+        status = walk(name)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _told(name: str, status: int, output: str) -> bool:
+    """Tell how a target's walk ended; whether nothing was found."""
+    units = re.search(r"number_of_executed_units: (\d+)", output)
+    if status == 0 and units is not None:
         print(f"{name:12} {units[1]:>9} inputs, nothing found", flush=True)
         return True
-    told = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("INFO: ")]
+    told = [line for line in output.splitlines() if not line.startswith("INFO: ")]
     print(f"{name:12} FOUND", *told[-_LAST_LINES:], sep="\n    ", flush=True)
     return False
 
@@ -61,8 +103,8 @@ def _guided(name: str, seconds: float, seed: int) -> int:
     """By coverage; does not return."""
     import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
-    with atheris.instrument_imports(include=_PRODUCT):
-        from tests.fuzz.registry import CORPUS, TARGETS
+    from tests.fuzz.registry import CORPUS, TARGETS
+
     folder = _FOUND / name
     folder.mkdir(parents=True, exist_ok=True)
     arguments = [
