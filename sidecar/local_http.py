@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from ringfence.kit.log import Logger
+from ringfence.kit.remote import remote_host
 
 HEAD_LIMIT_BYTES: Final = 4_096
 BODY_LIMIT_BYTES: Final = 1_024
@@ -135,7 +136,7 @@ class LocalHttp:
         """
         if self._admits is not None and not self._admits(transport):
             return False
-        connection.source = _source_of(transport)
+        connection.source = remote_host(transport)
         if len(self._open) >= self._connection_limit:
             gone = self._one_too_many(connection.source)
             if gone is None:
@@ -355,11 +356,6 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
         self._feed = page.feed
         self._feed.started(self._transport.write)
-
-
-def _source_of(transport: asyncio.BaseTransport) -> str:
-    peer = transport.get_extra_info("peername")
-    return str(peer[0]) if isinstance(peer, tuple) and peer else ""
 
 
 def _field_name(line: bytes) -> bytes:

@@ -118,9 +118,3 @@ class _Guest:
     def _shaken(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():  # perhaps before it began
             self._taken.close()
-
-
-def source_of(transport: asyncio.BaseTransport | None) -> str:
-    """The address that a connection came from; empty for none."""
-    peer = transport.get_extra_info("peername") if transport is not None else None
-    return str(peer[0]) if isinstance(peer, tuple) and peer else ""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
+
+from ringfence.kit.cell_rate import CellRate
 
 VALUES_LIMIT: Final = 300_000
 """Of a review: a document of as many values as one may have, as it was and is, twice each, as it stands once more in
@@ -43,28 +44,15 @@ class Pace:
         self._at_once_seconds = at_once / per_second
         self._monotonic = monotonic
         self._pause = pause
-        self._paid_until: OrderedDict[str, float] = OrderedDict()
+        self._taken = CellRate(_SOURCES)
 
     @property
     def sources(self) -> int:
         """Of how many something is remembered."""
-        return len(self._paid_until)
+        return len(self._taken)
 
     async def take(self, source: str, values: int) -> None:
         """Returns when ``source`` may have as many values more read."""
-        now = self._monotonic()
-        paid_until = max(now, self._paid_until.get(source, now)) + (values + _EACH) / self._per_second
-        self._paid_until[source] = paid_until
-        self._paid_until.move_to_end(source)
-        self._forget(now)
-        wait = paid_until - self._at_once_seconds - now
-        if wait > 0:
-            await self._pause(wait)
-
-    def _forget(self, now: float) -> None:
-        """Who owes nothing; and of too many who owe, those who were heard of longest ago."""
-        while self._paid_until:
-            source, paid_until = next(iter(self._paid_until.items()))
-            if paid_until > now and len(self._paid_until) <= _SOURCES:
-                return
-            del self._paid_until[source]
+        ahead = self._taken.pay(source, (values + _EACH) / self._per_second, self._monotonic())
+        if ahead > self._at_once_seconds:
+            await self._pause(ahead - self._at_once_seconds)

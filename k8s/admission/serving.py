@@ -17,11 +17,12 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from k8s.admission.certificate import ServingCertificate
-from k8s.admission.door import Door, source_of
+from k8s.admission.door import Door
 from k8s.admission.pace import VALUES_LIMIT, Pace, values_of
 from k8s.admission.review import AdmissionRequest, Answer, Judge, ReviewError, read_review, write_review
 from k8s.admission.turns import Turns
 from ringfence.kit.log import Logger
+from ringfence.kit.remote import remote_host
 
 BODY_LIMIT_BYTES: Final = 4 * 1024 * 1024
 """The API server's store takes objects of 1.5 MiB; a review holds two of them at most, and little else."""
@@ -116,7 +117,7 @@ class _Answering:
 
     async def answer(self, request: web.Request) -> web.Response:
         started = time.monotonic()
-        source = source_of(request.transport)
+        source = remote_host(request.transport)
         async with self._turns.of(source):
             response, outcome = await self._answered(request, source)
         self._webhooks.observer.observe(self._name, outcome, time.monotonic() - started)
