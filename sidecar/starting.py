@@ -10,12 +10,13 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from sidecar.last_words import leave
 from sidecar.settings import Given, SettingsError, SidecarSettings, load
 from sidecar.settings_sources import SETTINGS, given_by_document, given_by_environment, given_by_flags
 
-_FLAGS = {f"--{setting.key}": setting.key for setting in SETTINGS}
+_FLAGS: Final = {f"--{setting.key}": setting.key for setting in SETTINGS}
 
 
 def plain_flags(words: Sequence[str]) -> dict[str, str] | None:

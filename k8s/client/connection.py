@@ -39,7 +39,8 @@ APPLY_PATCH: Final = "application/apply-patch+yaml"
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _ERROR_LIMIT_BYTES: Final = 65_536
 _AT_ONCE_BYTES: Final = 1024 * 1024
-"""What is larger is read in a thread: it would keep all else waiting."""
+"""What is larger is read in a thread: what is nested too deep (``decoding``) takes long, and would keep all else
+waiting."""
 # All that a kubeconfig can make the library raise.
 _WRONG: Final = (
     ConfigError,

@@ -28,8 +28,8 @@ class Account:
 
 def account_of(spec: JsonObject, sidecar: JsonObject | None, lot: str, fixed: int = 0) -> Account:
     """For the pod of that ``spec``, in which no container says that it runs as either. ``sidecar``: of an injection
-    before this one, whose account is kept; ``lot``: from what it is drawn; ``fixed``: user
-    and group of every pod's, where the cluster's settings name one. Raises MalformedObjectError."""
+    before this one, whose account is kept; ``lot``: from what it is drawn; ``fixed``: user and group of every pod's,
+    where the cluster's settings name one. Raises MalformedObjectError."""
     if fixed:
         return Account(user=fixed, group=fixed)
     taken = frozenset(_used(spec))
