@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 
-from k8s.client.connection import Connection
 from k8s.client.resources import (
-    EVENTS,
-    LEASES,
     MUTATING_WEBHOOKS,
     NAMESPACES,
     PODS,
@@ -26,26 +20,19 @@ from k8s.client.resources import (
 )
 from k8s.controller import writing
 from k8s.controller.documents import RESOURCES
-from k8s.controller.events import EventTeller, Subject, Told
-from k8s.controller.leading import Leadership, LeaseSettings
-from k8s.controller.offering import JudgedVersions, ReadingMaker, keep_offering
+from k8s.controller.offering import keep_offering
 from k8s.controller.parts import run_parts
 from k8s.controller.settling import Pace, Settler
-from k8s.controller.watching import ClusterCopies
 from k8s.controller.webhooks import WebhookKeeper, WebhookNames
 from k8s.controller.writing import StatusWriter, WritePace
-from k8s.translate.meshing import MeshSettings, Translator
-from ringfence.kit.clock import FakeClock, SystemClock
+from ringfence.kit.clock import SystemClock
 from ringfence.kit.log import Logger
-from ringfence.platform import DocumentStanding, Reading, WrittenDocument
-from ringfence.spiffe import TrustDomain
+from ringfence.platform import DocumentStanding, Reading
 from tests.cluster_objects import namespace, pod
-from tests.fake_api_server import FakeApiServer, serving, status_response
+from tests.controller_world import FAST, LOG, RANDOM, World, task, world_of
+from tests.fake_api_server import status_response
 from tests.waiting import until
 
-_LOG = Logger("test", level="error")
-_RANDOM = random.Random(1).random
-_FAST = Pace(settle_seconds=0.0, patience_seconds=0.0, apart_seconds=0.0)
 _ALLOWLIST = next(one for one in RESOURCES if one.kind == "Allowlist")
 
 
@@ -53,65 +40,10 @@ def document(name: str, **spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "shop"}, "spec": spec or {"service": name}}
 
 
-@asynccontextmanager
-async def task(work: Awaitable[None]) -> AsyncIterator[None]:
-    made = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        made.cancel()
-        with suppress(asyncio.CancelledError):
-            await made
-
-
-class Trusting(JudgedVersions):
-    """Takes every standing for one of what stands there, until it was told of a reading."""
-
-    told = False
-
-    def take(self, reading: Reading) -> None:
-        self.told = True
-        super().take(reading)
-
-    def speaks_of(self, document: WrittenDocument) -> bool:
-        return not self.told or super().speaks_of(document)
-
-
-class World:
-    """A fake cluster, its copies, and settlers that are stirred by them."""
-
-    def __init__(self, fake: FakeApiServer, connection: Connection) -> None:
-        self.fake = fake
-        self.connection = connection
-        self.reading = Settler(SystemClock(), _FAST)
-        self.statuses = Settler(SystemClock(), _FAST)
-        self.trust = Settler(SystemClock(), _FAST)
-        self.copies = ClusterCopies(connection, self.mesh_changed, self.documents_changed, log=_LOG, random=_RANDOM)
-        settings = MeshSettings(trust_domain=TrustDomain("shop.example"))
-        self.maker = ReadingMaker(self.copies, Translator(settings))
-        self.judged = Trusting()
-
-    def mesh_changed(self) -> None:
-        self.maker.mesh_changed()
-        self.reading.stir()
-        self.trust.stir()
-
-    def documents_changed(self) -> None:
-        self.reading.stir()
-        self.statuses.stir()
-
-
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with serving(tmp_path) as (fake, connection):
-        fake.put(NAMESPACES, namespace("shop"))
-        world = World(fake, connection)
-        world.copies.start()
-        await world.copies.wait_complete()
-        try:
-            yield world
-        finally:
-            await world.copies.close()
+    async with world_of(tmp_path, (NAMESPACES, namespace("shop"))) as made:
+        yield made
 
 
 class _Host:
@@ -130,7 +62,7 @@ class _Host:
 
 async def test_each_reading_that_differs_is_offered_and_no_other(world: World) -> None:
     host = _Host()
-    async with task(keep_offering(world.maker, world.reading, host, world.judged.take, log=_LOG)):
+    async with task(keep_offering(world.maker, world.reading, host, world.judged.take, log=LOG)):
         await until(lambda: len(host.readings) == 1)
         world.fake.put(PODS, pod("cart-1", "10.0.0.1"))
         await until(lambda: len(host.readings) == 2)
@@ -149,7 +81,7 @@ async def test_a_reading_that_cannot_be_kept_is_offered_again(world: World, monk
     monkeypatch.setattr("k8s.controller.offering._AGAIN_SECONDS", 0.001)
     host = _Host()
     host.answers = [False, False]
-    async with task(keep_offering(world.maker, world.reading, host, world.judged.take, log=_LOG)):
+    async with task(keep_offering(world.maker, world.reading, host, world.judged.take, log=LOG)):
         await until(lambda: len(host.readings) == 3)
     assert host.readings[0] == host.readings[2]
 
@@ -157,7 +89,7 @@ async def test_a_reading_that_cannot_be_kept_is_offered_again(world: World, monk
 def _writer(world: World, host: _Host, leading: Callable[[], bool] = lambda: True, apart: float = 0.0) -> StatusWriter:
     pace = WritePace(writes_per_second=10_000.0, apart_seconds=apart)
     return StatusWriter(
-        world.connection, world.copies, host, leading, judged=world.judged, clock=SystemClock(), log=_LOG, pace=pace
+        world.connection, world.copies, host, leading, judged=world.judged, clock=SystemClock(), log=LOG, pace=pace
     )
 
 
@@ -310,9 +242,9 @@ def _configuration(*services: str) -> dict[str, Any]:
 
 async def test_our_webhooks_know_the_roots_through_rotations_and_others_are_left_alone(world: World) -> None:
     bundle = b"first"
-    settler = Settler(SystemClock(), _FAST)
+    settler = Settler(SystemClock(), FAST)
     names = WebhookNames(configurations="ringfence", service="ringfence", namespace="ringfence-system")
-    keeper = WebhookKeeper(world.connection, names, lambda: bundle, changed=settler.stir, log=_LOG, random=_RANDOM)
+    keeper = WebhookKeeper(world.connection, names, lambda: bundle, changed=settler.stir, log=LOG, random=RANDOM)
 
     def bundles(resource: Any) -> list[bytes]:
         webhooks = (world.fake.object(resource, "ringfence") or {})["webhooks"]
@@ -336,137 +268,6 @@ async def test_our_webhooks_know_the_roots_through_rotations_and_others_are_left
     foreign = world.fake.object(MUTATING_WEBHOOKS, "foreign")
     assert foreign is not None
     assert "caBundle" not in foreign["webhooks"][0]["clientConfig"]
-
-
-_LEASE = LeaseSettings(namespace="ringfence-system", name="ringfence", holder="a", renew_seconds=3.0)
-
-
-def _leader(world: World, holder: str, clock: FakeClock) -> Leadership:
-    return Leadership(world.connection, replace(_LEASE, holder=holder), clock=clock, log=_LOG, random=_RANDOM)
-
-
-async def test_one_leads_and_another_only_when_that_one_is_gone(world: World, clock: FakeClock) -> None:
-    one, other = _leader(world, "a", clock), _leader(world, "b", clock)
-    await one._turn()
-    await other._turn()
-    assert (one.leading, other.leading) == (True, False)
-    for _ in range(10):
-        clock.advance(3.0)
-        await one._turn()
-        await other._turn()
-        assert (one.leading, other.leading) == (True, False)
-    clock.advance(10.5)
-    await other._turn()
-    assert (one.leading, other.leading) == (False, False), "who leads gives up before another may begin"
-    clock.advance(5.0)
-    await other._turn()
-    assert (one.leading, other.leading) == (False, True)
-    await one._turn()
-    assert (one.leading, other.leading) == (False, True)
-    lease = world.fake.object(LEASES, "ringfence", "ringfence-system")
-    assert lease is not None
-    assert lease["spec"]["holderIdentity"] == "b"
-    assert lease["spec"]["leaseTransitions"] == 2
-
-
-async def test_of_two_that_are_as_fast_one_leads(world: World, clock: FakeClock) -> None:
-    several = [_leader(world, str(number), clock) for number in range(4)]
-    await asyncio.gather(*(one._turn() for one in several))
-    assert sum(one.leading for one in several) == 1
-    clock.advance(16.0)
-    await asyncio.gather(*(one._turn() for one in several))
-    assert sum(one.leading for one in several) <= 1
-
-
-async def test_a_leader_that_ends_lets_go_so_that_another_need_not_wait(world: World, clock: FakeClock) -> None:
-    one, other = _leader(world, "a", clock), _leader(world, "b", clock)
-    async with task(one.run()):
-        await until(lambda: one.leading)
-    assert not one.leading
-    await other._turn()
-    assert other.leading
-
-
-async def test_a_leader_that_reaches_nobody_stops_leading(world: World, clock: FakeClock) -> None:
-    one = _leader(world, "a", clock)
-    await one._turn()
-    world.fake.fail = lambda request: web.Response(status=503)
-    clock.advance(9.0)
-    assert one.leading
-    clock.advance(1.5)
-    assert not one.leading
-
-
-async def test_a_refused_pod_is_told_on_its_owner_and_again_only_counted(world: World, clock: FakeClock) -> None:
-    teller = EventTeller(world.connection, component="ringfence", instance="pod", clock=clock, log=_LOG)
-    subject = Subject(api_version="apps/v1", kind="ReplicaSet", namespace="shop", name="cart-5d4f", uid="u")
-    told = Told(subject=subject, reason="InjectionDenied", message="port 15001 is the mesh's own (use another)")
-
-    def events() -> list[dict[str, Any]]:
-        return [body for path, body in world.fake.objects.items() if path.startswith(EVENTS.path("shop"))]
-
-    for _ in range(3):
-        await teller._write(told)
-    (event,) = events()
-    assert event["involvedObject"]["kind"] == "ReplicaSet"
-    assert (event["type"], event["count"], event["message"]) == ("Warning", 1, told.message)
-    clock.advance(6.0)
-    await teller._write(told)
-    assert events()[0]["count"] == 4
-    world.fake.remove(EVENTS, event["metadata"]["name"], "shop")
-    clock.advance(6.0)
-    await teller._write(told)
-    assert events()[0]["count"] == 5
-    await EventTeller(world.connection, component="ringfence", instance="b", clock=clock, log=_LOG)._write(told)
-    assert len(events()) == 1
-
-
-async def test_what_is_no_text_keeps_nothing_else_from_being_told(
-    world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("k8s.controller.events._PACE_SECONDS", 0.0)
-    teller = EventTeller(world.connection, component="ringfence", instance="pod", clock=clock, log=_LOG)
-    for name in ("\ud800", "web\udfff", "cart"):
-        subject = Subject(api_version="v1", kind=f"Pod{name}", namespace="shop", name=name, uid=name)
-        teller.tell(Told(subject=subject, reason="InjectionDenied", message=f"of {name}"))
-
-    def messages() -> list[str]:
-        return sorted(
-            body["message"] for path, body in world.fake.objects.items() if path.startswith(EVENTS.path("shop"))
-        )
-
-    async with task(teller.run()):
-        await until(lambda: len(messages()) == 3)
-    assert messages() == ["of ?", "of cart", "of web?"]
-
-
-async def test_events_beyond_the_limit_are_dropped_and_nobody_waits(world: World, clock: FakeClock) -> None:
-    teller = EventTeller(world.connection, component="ringfence", instance="pod", clock=clock, log=_LOG)
-    subject = Subject(api_version="v1", kind="Pod", namespace="shop", name="cart")
-    for number in range(1000):
-        teller.tell(Told(subject=subject, reason="InjectionDenied", message=str(number)))
-    assert teller._queue.qsize() == 256
-
-
-async def test_whatever_strangers_have_told_is_written_at_a_pace(
-    world: World, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("k8s.controller.events._PACE_SECONDS", 3600.0)
-    teller = EventTeller(world.connection, component="ringfence", instance="pod", clock=clock, log=_LOG)
-    subject = Subject(api_version="v1", kind="Pod", namespace="shop", name="cart")
-    for number in range(3):
-        teller.tell(Told(subject=subject, reason="InjectionDenied", message=str(number)))
-
-    def written() -> int:
-        return sum(path.startswith(EVENTS.path("shop")) for path in world.fake.objects)
-
-    async with task(teller.run()):
-        await until(lambda: written() == 1)
-        # As long as several more would take.
-        for _ in range(3):
-            await world.connection.get(NAMESPACES, "shop")
-        assert written() == 1
-        assert teller._queue.qsize() == 2
 
 
 async def test_a_burst_is_one_and_changes_that_never_pause_are_not_put_off_for_ever() -> None:

@@ -13,8 +13,7 @@ from k8s.controller.notices import AGAIN_SECONDS, NoticeTeller
 from ringfence.kit.clock import FakeClock
 from ringfence.platform import Notice
 from tests.cluster_objects import pod, service
-from tests.fake_api_server import serving
-from tests.unit.test_k8s_controller import World
+from tests.controller_world import World, world_of
 
 
 class _Host:
@@ -27,17 +26,10 @@ class _Host:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with serving(tmp_path) as (fake, connection):
-        cart = service("cart", 80)
-        fake.put(SERVICES, {**cart, "metadata": {**cart["metadata"], "uid": "uid-cart"}})
-        fake.put(PODS, pod("cart-1", "10.0.0.1", app="cart"))
-        world = World(fake, connection)
-        world.copies.start()
-        await world.copies.wait_complete()
-        try:
-            yield world
-        finally:
-            await world.copies.close()
+    cart = service("cart", 80)
+    known = {**cart, "metadata": {**cart["metadata"], "uid": "uid-cart"}}
+    async with world_of(tmp_path, (SERVICES, known), (PODS, pod("cart-1", "10.0.0.1", app="cart"))) as made:
+        yield made
 
 
 class _Events:

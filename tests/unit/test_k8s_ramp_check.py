@@ -8,14 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
 from controlplane.intake.judging import services_of
-from k8s.commands import k8s
 from k8s.objects.pods import read_pod
 from k8s.objects.services import read_service
-from k8s.ramp.check import check, is_clean, report_lines
-from k8s.ramp.facts import gates_of
+from k8s.ramp.check import check, is_clean
 from k8s.ramp.finding import Code, Finding, Weight
 from k8s.ramp.snapshot import Cluster
 from k8s.translate.cluster import Cluster as Objects
@@ -23,47 +20,7 @@ from k8s.translate.meshing import MeshSettings, Translator
 from ringfence.policy.bind import Surroundings, bind
 from ringfence.policy.documents import read_documents
 from ringfence.spiffe import TrustDomain
-from tests.fake_cluster import FakeCluster
-
-NAMESPACE = """
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop, labels: {ringfence.io/inject: enabled}}
-"""
-API = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: api, namespace: shop}
-spec:
-  template:
-    metadata: {labels: {app: api}}
-    spec:
-      securityContext: {runAsNonRoot: true, runAsUser: 1000}
-      containers: [{name: app, image: "api:1", ports: [{name: http, containerPort: 8080}]}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: api, namespace: shop}
-spec: {selector: {app: api}, ports: [{name: http, port: 80, targetPort: http}]}
-"""
-
-
-def objects(*texts: str) -> tuple[dict[str, Any], ...]:
-    return tuple(one for text in texts for one in yaml.safe_load_all(text) if one)
-
-
-def found(*texts: str, code: Code | None = None, **facts: Any) -> list[Finding]:
-    findings = check(Cluster(items=objects(NAMESPACE, *texts), **facts))
-    return [one for one in findings if code is None or one.code is code]
-
-
-def pod(name: str = "api-1", *, metadata: str = "", spec: str = "") -> str:
-    return f"""
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, namespace: shop, creationTimestamp: "2026-01-02T00:00:00Z", {metadata}}}
-spec: {{securityContext: {{runAsNonRoot: true}}, containers: [{{name: app, image: a}}], {spec}}}
-"""
+from tests.ramp_objects import ANNOTATED, API, NAMESPACE, UNDECLARED, WEBHOOK, found, objects, only
 
 
 def test_a_plain_workload_is_clean() -> None:
@@ -76,11 +33,6 @@ def test_what_is_not_of_the_mesh_is_not_looked_at() -> None:
 
 # Scrapers, webhooks, entrances: who calls without being a member.
 
-UNDECLARED = API.replace(
-    "metadata: {labels: {app: api}}",
-    "metadata: {labels: {app: api}, annotations: {prometheus.io/scrape: 'true', prometheus.io/port: '9102'}}",
-)
-ANNOTATED = UNDECLARED.replace("containerPort: 8080}", "containerPort: 8080}, {name: metrics, containerPort: 9102}")
 PROMETHEUS = """
 apiVersion: apps/v1
 kind: StatefulSet
@@ -105,15 +57,6 @@ MONITORED = API.replace(
     "metadata: {name: api, namespace: shop}\nspec: {sel",
     "metadata: {name: api, namespace: shop, labels: {team: a}}\nspec: {sel",
 )
-WEBHOOK = """
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingWebhookConfiguration
-metadata: {name: checks}
-webhooks:
-  - name: checks.shop
-    clientConfig: {service: {namespace: shop, name: api, port: 80}}
-    rules: [{apiGroups: [shop.example], resources: [orders]}]
-"""
 INGRESS = """
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -132,11 +75,6 @@ spec:
   hostnames: [shop.example]
   rules: [{backendRefs: [{name: api, namespace: shop, port: 80}]}]
 """
-
-
-def only(findings: list[Finding]) -> Finding:
-    assert len(findings) == 1, findings
-    return findings[0]
 
 
 def rule_of(finding: Finding) -> dict[str, Any]:
@@ -370,300 +308,3 @@ def test_the_api_servers_own_service_is_none_of_the_namespaces() -> None:
     )
     assert found(own, namespaces=frozenset({"default"})) == []
     assert found(own.replace("kubernetes", "mine"), namespaces=frozenset({"default"})) != []
-
-
-# NetworkPolicies.
-
-POLICY = """
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: guard, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: api}}
-"""
-
-
-def test_a_rule_that_lists_ports_shuts_the_mesh_out_and_the_patch_lets_it_in() -> None:
-    ports = "{from: [{podSelector: {}}], ports: [{port: http, protocol: TCP}]}"
-    finding = only(found(API, POLICY + f"  ingress: [{ports}, {{}}]"))
-    assert finding.code is Code.POLICY_BLOCKS_MESH
-    assert "rule 1 " in finding.what
-    words = shlex.split(finding.commands[0])
-    assert words[:7] == ["kubectl", "patch", "networkpolicy", "-n", "shop", "guard", "--type=json"]
-    assert json.loads(words[-1])[1] == {
-        "op": "add",
-        "path": "/spec/ingress/0/ports/-",
-        "value": {"port": 15008, "protocol": "TCP"},
-    }
-    mended = ports.replace("TCP}", "TCP}, {port: 15008}")
-    notice = only(found(API, POLICY + f"  ingress: [{mended}]"))
-    assert (notice.code, notice.weight) == (Code.POLICY_PORTS, Weight.NOTICE)
-
-
-@pytest.mark.parametrize(
-    "rules",
-    [
-        "[]",
-        "[{}]",
-        "[{from: [{podSelector: {}}]}]",
-        "[{ports: [{port: 53, protocol: UDP}]}]",
-        "[{ports: [{port: 15008}]}]",
-        "[{ports: [{port: 15000, endPort: 15010}]}]",
-        "[{from: [{ipBlock: {cidr: 10.0.0.0/8}}], ports: [{port: 80}]}]",
-    ],
-)
-def test_a_policy_that_the_mesh_passes_is_not_shut(rules: str) -> None:
-    findings = found(API, POLICY + f"  ingress: {rules}")
-    assert all(one.code is not Code.POLICY_BLOCKS_MESH for one in findings)
-
-
-def test_a_policy_over_other_pods_is_not_looked_at() -> None:
-    other = POLICY.replace("app: api", "app: other")
-    assert found(API, other + "  ingress: [{ports: [{port: 80}]}]") == []
-    unknown = POLICY.replace(
-        "{matchLabels: {app: api}}", "{matchExpressions: [{key: app, operator: NotIn, values: [api]}]}"
-    )
-    assert found(API, unknown + "  ingress: [{ports: [{port: 80}]}]") == []
-
-
-def test_egress_must_lead_to_the_control_plane() -> None:
-    egress = "  policyTypes: [Egress]\n  egress: [{ports: [{port: 53, protocol: UDP}]}]"
-    finding = only(found(API, POLICY + egress))
-    assert finding.code is Code.POLICY_BLOCKS_CONTROL
-    [step] = json.loads(shlex.split(finding.commands[0])[-1])
-    mended = objects(NAMESPACE, API, POLICY + egress)
-    mended[-1]["spec"]["egress"].append(step["value"])
-    assert check(Cluster(items=mended)) == []
-
-
-# Users.
-
-
-@pytest.mark.parametrize(
-    ("pod_security", "container_security", "why"),
-    [
-        ("{}", "{}", "may run as root"),
-        ("{runAsUser: 0}", "{}", "runs as root"),
-        ("{runAsUser: 1000}", "{privileged: true}", "privileged"),
-        ("{runAsUser: 1000}", "{capabilities: {add: [NET_ADMIN]}}", "NET_ADMIN"),
-        ("{runAsUser: 1000}", "{capabilities: {add: [CAP_SETUID], drop: [ALL]}}", "SETUID"),
-    ],
-)
-def test_who_could_become_the_sidecar_is_named(pod_security: str, container_security: str, why: str) -> None:
-    text = API.replace("{runAsNonRoot: true, runAsUser: 1000}", pod_security)
-    finding = only(found(text.replace("image: ", f"securityContext: {container_security}, image: ")))
-    assert finding.code is Code.SIDECAR_USER
-    assert why in finding.what
-
-
-@pytest.mark.parametrize(
-    ("pod_security", "container_security"),
-    [
-        ("{runAsUser: 1000}", "{}"),
-        ("{runAsNonRoot: true}", "{}"),
-        ("{runAsUser: 0}", "{capabilities: {drop: [ALL]}}"),
-        ("{}", "{capabilities: {drop: [SETUID]}}"),
-        ("{runAsUser: 0}", "{runAsUser: 7}"),
-    ],
-)
-def test_who_could_not_become_the_sidecar_is_left_alone(pod_security: str, container_security: str) -> None:
-    text = API.replace("{runAsNonRoot: true, runAsUser: 1000}", pod_security)
-    assert found(text.replace("image: ", f"securityContext: {container_security}, image: ")) == []
-
-
-def test_an_app_on_a_port_of_the_sidecar_is_named() -> None:
-    assert only(found(API.replace("8080", "15001"))).code is Code.OWN_PORT
-
-
-# Pods that should be in the mesh.
-
-INJECTOR = """
-apiVersion: admissionregistration.k8s.io/v1
-kind: MutatingWebhookConfiguration
-metadata: {name: ringfence, creationTimestamp: "2026-01-03T00:00:00Z"}
-webhooks: []
-"""
-
-
-@pytest.mark.parametrize(
-    ("metadata", "spec", "why", "weight"),
-    [
-        ("", "", "before the injector", Weight.FINDING),
-        ("labels: {ringfence.io/inject: disabled}", "", "opted out", Weight.NOTICE),
-        ("", "hostNetwork: true", "host's network", Weight.NOTICE),
-    ],
-)
-def test_a_pod_without_a_sidecar_is_told_with_the_reason(metadata: str, spec: str, why: str, weight: Weight) -> None:
-    finding = only(found(pod(metadata=metadata, spec=spec), INJECTOR, code=Code.NOT_INJECTED))
-    assert why in finding.what
-    assert finding.weight is weight
-
-
-def test_a_pod_younger_than_the_injector_was_there_before_the_label() -> None:
-    older = INJECTOR.replace("01-03", "01-01")
-    assert "before its namespace was labelled" in only(found(pod(), older)).what
-    ignoring = older.replace("webhooks: []", "webhooks: [{name: x, failurePolicy: Ignore}]")
-    assert "did not answer" in only(found(pod(), ignoring)).what
-
-
-def test_a_pod_with_a_sidecar_is_not_told() -> None:
-    assert found(pod(metadata='labels: {ringfence.io/injected: "true"}'), INJECTOR) == []
-
-
-def test_a_label_that_means_nothing_is_told() -> None:
-    [finding] = check(Cluster(items=objects(NAMESPACE.replace("enabled", "'true'"))))
-    assert "means nothing" in finding.what
-    assert "=enabled" in finding.commands[0]
-
-
-def test_pods_that_the_injector_refused_are_told_while_they_lack() -> None:
-    event = """
-kind: Event
-metadata: {name: e, namespace: shop}
-reason: FailedCreate
-message: 'admission webhook "inject.ringfence.io" denied the request: bad port'
-involvedObject: {kind: ReplicaSet, namespace: shop, name: api-1}
-"""
-    lacking = "kind: ReplicaSet\nmetadata: {name: api-1, namespace: shop}\nspec: {replicas: 2}\nstatus: {replicas: 1}"
-    assert "bad port" in only(found(event, lacking)).what
-    assert found(event, lacking.replace("replicas: 1", "replicas: 2")) == []
-    assert found(event) == []
-
-
-def test_a_sidecar_of_another_version_is_outdated() -> None:
-    status = """annotations: {ringfence.io/status: '{"version": "0.1.0"}'}, labels: {ringfence.io/injected: "true"}"""
-    plane = """
-kind: Deployment
-metadata: {name: ringfence, namespace: ringfence-system}
-spec: {template: {spec: {containers: [{name: ringfence, args: [controlplane], image: "example/ringfence:0.2.0"}]}}}
-"""
-    finding = only(found(pod(metadata=status), plane, code=Code.OUTDATED))
-    assert "0.1.0" in finding.what
-    assert "0.2.0" in finding.what
-    assert found(pod(metadata=status.replace("0.1.0", "0.2.0")), plane) == []
-    sidecar = "initContainers: [{name: ringfence-sidecar, image: 'x/ringfence:blue'}]"
-    tagged = plane.replace("example/ringfence:0.2.0", "x/ringfence:green")
-    assert "x/ringfence:green" in only(found(pod(metadata=status, spec=sidecar), tagged, code=Code.OUTDATED)).what
-    same = tagged.replace("green", "blue")
-    assert found(pod(metadata=status, spec=sidecar), same, code=Code.OUTDATED) == []
-    own = status.replace("annotations: {", "annotations: {ringfence.io/image: mine, ")
-    assert found(pod(metadata=own, spec=sidecar), tagged, code=Code.OUTDATED) == []
-
-
-# The cluster.
-
-
-@pytest.mark.parametrize(
-    ("version", "wrong"),
-    [("v1.28.9", True), ("v1.29.0", True), ("v1.30.0", False), ("v1.36.3+k3s1", False), ("x", True)],
-)
-def test_a_cluster_without_native_sidecars_is_refused(version: str, wrong: bool) -> None:
-    assert bool(found(version=version, code=Code.CLUSTER_VERSION)) is wrong
-
-
-def test_gates_that_are_off_are_told() -> None:
-    gates = gates_of('kubernetes_feature_enabled{name="SidecarContainers",stage="BETA"} 0\nother 1\n')
-    assert gates == {"SidecarContainers": False}
-    assert only(found(version="v1.30.0", gates=gates)).code is Code.FEATURE_GATE
-    assert found(version="v1.30.0", gates={"SidecarContainers": True}) == []
-    assert only(found(version="v1.36.0", gates={"ClusterTrustBundle": False})).weight is Weight.NOTICE
-
-
-def test_nodes_that_cannot_hold_a_sidecar_are_told() -> None:
-    node = "kind: Node\nmetadata: {name: n}\nstatus: {nodeInfo: {kubeletVersion: v1.27.1, operatingSystem: linux}}"
-    assert only(found(node)).weight is Weight.FINDING
-    assert found(node.replace("1.27", "1.29")) == []
-    assert "Windows" in only(found(node.replace("linux", "windows"))).what
-
-
-def test_a_webhook_that_could_hold_up_the_system_is_told() -> None:
-    own = WEBHOOK.replace(
-        "[{apiGroups: [shop.example], resources: [orders]}]", "[{apiGroups: [''], resources: [pods]}]"
-    )
-    assert only(found(API, own, code=Code.WEBHOOK_HOLDS_SYSTEM)).weight is Weight.FINDING
-    elsewhere = own.replace("namespace: shop", "namespace: elsewhere")
-    assert only(found(API, elsewhere, code=Code.WEBHOOK_HOLDS_SYSTEM)).weight is Weight.NOTICE
-    ignoring = own.replace("rules:", "failurePolicy: Ignore\n    rules:")
-    assert found(API, ignoring, code=Code.WEBHOOK_HOLDS_SYSTEM) == []
-    scoped = own.replace("rules:", "namespaceSelector: {matchLabels: {x: y}}\n    rules:")
-    assert found(API, scoped, code=Code.WEBHOOK_HOLDS_SYSTEM) == []
-
-
-# The command.
-
-
-def run(text: str, *args: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(k8s, ["check", "-f", "-", *args], input=text)
-    return result.exit_code, result.stdout, result.stderr
-
-
-def test_a_cluster_is_read_and_what_may_not_be_read_is_told() -> None:
-    live = FakeCluster(NAMESPACE + "---" + ANNOTATED, gitversion="v1.28.3")
-    live.forbidden.add("nodes")
-    result = CliRunner().invoke(k8s, ["check", "--json"], obj=live.opener)
-    assert result.exit_code == 1
-    told = json.loads(result.stdout)
-    assert {one["code"] for one in told["findings"]} == {"cluster_version", "scraper"}
-    assert any("nodes could not be read" in one for one in told["unread"])
-    assert "feature gates could not be read" in result.stderr
-    unknown = CliRunner().invoke(k8s, ["check", "-n", "shop,nowhere"], obj=live.opener)
-    assert (unknown.exit_code, "'nowhere'" in unknown.stderr) == (2, True)
-
-
-def test_secrets_are_never_asked_for() -> None:
-    from k8s.ramp import reading
-
-    assert not {"secrets", "configmaps"} & {one.plural for one in reading._READ}
-
-
-def test_what_is_printed_can_be_applied() -> None:
-    status, out, _ = run(NAMESPACE + "---" + ANNOTATED)
-    assert status == 1
-    [document] = [one for one in yaml.safe_load_all(out) if one]
-    assert document["kind"] == "Allowlist"
-    assert "# finding: Deployment shop/api" in out
-
-
-def test_a_clean_cluster_ends_with_0_and_json_is_one_object() -> None:
-    assert run(NAMESPACE + "---" + API)[0] == 0
-    status, out, _ = run(NAMESPACE + "---" + ANNOTATED, "--json")
-    assert status == 1
-    assert json.loads(out)["findings"][0]["code"] == "scraper"
-    assert json.loads(out)["namespaces"] == ["shop"]
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("a: [", "standard input:2:1"),
-        ("just text", "no object with a kind"),
-        ("kind: Namespace\nmetadata: {name: x}", "there is nothing in 'shop'"),
-        ("\x00", "standard input"),
-    ],
-)
-def test_bad_input_ends_with_2_and_one_line(text: str, told: str) -> None:
-    status, out, err = run(text, "--namespace", "shop")
-    assert (status, out, err.count("\n")) == (2, "", 1)
-    assert told in err
-
-
-def test_names_that_speak_to_the_terminal_or_the_shell_are_escaped() -> None:
-    evil = pod("'x\\e[31m; rm -rf /'").replace("'x\\e[31m", '"x\\e[31m').replace("/'", '/"')
-    lines = list(report_lines(found(evil, INJECTOR)))
-    assert "\x1b" not in "".join(lines)
-    policy = POLICY.replace("name: guard", "name: 'guard; reboot'") + "  ingress: [{ports: [{port: 80}]}]"
-    assert shlex.split(only(found(API, policy)).commands[0])[5] == "guard; reboot"
-
-
-@pytest.mark.parametrize("value", [None, 1, "x", [], {}, [1], {"a": 1}])
-@pytest.mark.parametrize(
-    "kind", ["Pod", "Service", "Ingress", "NetworkPolicy", "Event", "Deployment", "Node", "Allowlist"]
-)
-def test_objects_of_any_shape_are_read_as_far_as_they_go(kind: str, value: Any) -> None:
-    whole = {"kind": kind, "metadata": value, "spec": value, "status": value, "webhooks": value}
-    parts = {
-        "kind": kind,
-        "metadata": {"name": "x", "namespace": "shop", "labels": value},
-        "spec": {"containers": value, "ports": value, "rules": value, "ingress": value},
-    }
-    assert isinstance(is_clean(check(Cluster(items=(*objects(NAMESPACE, API), whole, parts)))), bool)
