@@ -45,12 +45,19 @@ def environment(name: str, programs: Path | None = None) -> dict[str, str]:
 
 
 def until(holds: Callable[[], object], what: str, seconds: float = _DEADLINE_SECONDS) -> None:
-    """Wait until ``holds``; ClusterError naming ``what`` when it does not in time."""
+    """Wait until ``holds``; ClusterError naming ``what`` when it does not in time.
+
+    What takes long to ask, such as by kubectl, is asked less often: the asking must not take the processor from that
+    which is waited for.
+    """
     deadline = time.monotonic() + seconds
+    asked = time.monotonic()
     while not holds():
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise ClusterError(f"{what} did not come about in {seconds:.0f} s")
-        time.sleep(0.1)
+        time.sleep(max(0.1, min(2 * (now - asked), 2)))
+        asked = time.monotonic()
 
 
 def children(pid: int) -> list[int]:

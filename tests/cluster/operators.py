@@ -128,10 +128,14 @@ class Operator:
                 assert waited.returncode == 0, state(self.cluster, VISITORS)
 
     def calls(self, name: str = "loader") -> tuple[int, int]:
-        """How many calls of a loader went well, and how many did not."""
-        lines = self.cluster.kubectl("logs", f"--namespace={VISITORS}", name, "--container=app", "--tail=1")
-        word, good, bad = lines.split()
-        assert word == "calls"
+        """How many calls of a loader went well, and how many did not; waits for its first."""
+
+        def counts() -> list[str]:
+            lines = self.cluster.kubectl("logs", f"--namespace={VISITORS}", name, "--container=app", "--tail=20")
+            return [line for line in lines.splitlines() if line.startswith("calls ")]
+
+        until(counts, f"the first call of {name}")
+        _, good, bad = counts()[-1].split()
         return int(good), int(bad)
 
     def no_call_failed_since(self, before: int, name: str = "loader") -> None:
