@@ -9,11 +9,16 @@ import re
 import subprocess
 from pathlib import Path
 
+# Of a processor, what decides the price of AES-GCM: which of a library's implementations can run.
+_AES_FEATURES = ("aes", "vaes", "vpclmulqdq", "avx2", "avx512f")
+
 
 def describe() -> dict[str, object]:
     """The machine, its load at this moment and the versions that the figures depend on, as plain JSON values."""
+    flags = (_found(r"^(?:flags|Features)\s*:\s*(.+)$", "/proc/cpuinfo") or "").split()
     return {
         "cpu": _found(r"^model name\s*:\s*(.+)$", "/proc/cpuinfo"),
+        "cpu_features": [name for name in _AES_FEATURES if name in flags],
         "cores": os.cpu_count(),
         "memory_gib": round(int(_found(r"^MemTotal:\s*(\d+)", "/proc/meminfo") or 0) / 2**20),
         "kernel": platform.release(),

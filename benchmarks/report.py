@@ -109,8 +109,10 @@ def _machine(machine: dict[str, Any]) -> list[str]:
     programs = ", ".join(f"{name} {version}" for name, version in machine["programs"].items() if version)
     load = ", ".join(str(value) for value in machine["load_average"])
     again = [f"{work} ({', '.join(str(one) for one in held)})" for work, held in machine.get("again", {}).items()]
+    features = machine.get("cpu_features")
     return [
         f"- {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}",
+        *([f"- for AES-GCM the processor has: {', '.join(features)}"] if features else []),
         f"- load average before the run: {load}",
         *([f"- measured again by themselves, load average before: {'; '.join(again)}"] if again else []),
         f"- Python {machine['python']}; {packages}; {programs}",

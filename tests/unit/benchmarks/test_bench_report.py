@@ -32,6 +32,7 @@ ROW: dict[str, Any] = {
 REPORT: dict[str, Any] = {
     "machine": {
         "cpu": "a processor",
+        "cpu_features": ["aes", "avx2"],
         "cores": 2,
         "memory_gib": 8,
         "kernel": "6.1",
@@ -62,6 +63,7 @@ def test_a_missed_bar_and_a_work_without_figures_are_said() -> None:
     assert "≤ 0.10 | **missed** |" in text
     assert "`tcp` gave no figure: nginx died" in text
     assert "absent" not in text
+    assert "- for AES-GCM the processor has: aes, avx2\n" in text
 
 
 def test_bars_are_as_tall_as_their_values_and_the_text_is_escaped() -> None:
