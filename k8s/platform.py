@@ -24,6 +24,7 @@ from k8s.admission.injecting import Denial, Injector
 from k8s.admission.metrics import AdmissionMetrics
 from k8s.admission.namespaces import NamespaceFinder
 from k8s.admission.pace import POD_VALUES
+from k8s.admission.room import Room
 from k8s.admission.serving import Hook, Webhooks, serve
 from k8s.attest.api import open_attestor
 from k8s.attest.entries import entries_of
@@ -34,7 +35,7 @@ from k8s.controller.documents import written_of
 from k8s.controller.events import EventTeller, Subject, Told
 from k8s.controller.history import DocumentHistory
 from k8s.controller.leading import Leadership, LeaseSettings
-from k8s.controller.metrics import CopyMetrics, LeftOutMetrics, part_failures
+from k8s.controller.metrics import CopyMetrics, DocumentMetrics, LeftOutMetrics, part_failures
 from k8s.controller.notices import NoticeTeller
 from k8s.controller.offering import JudgedVersions, ReadingMaker, keep_offering
 from k8s.controller.parts import Part, run_parts
@@ -110,6 +111,7 @@ class KubernetesPlatform:
         self._admission_metrics = AdmissionMetrics(self._registry)
         self._failures = part_failures(self._registry)
         self._registry.register(CopyMetrics(lambda: self._copies.all))
+        self._registry.register(DocumentMetrics(self._copies.sizes))
         self._registry.register(LeftOutMetrics(self._left_out))
 
     @property
@@ -365,7 +367,7 @@ class KubernetesPlatform:
         serving = await keeper.obtain()
         finder = NamespaceFinder(lambda name: self._copies.namespaces.objects.get(("", name)), self._ask_for_namespace)
         injector = Injector(self._options.inject, finder, lambda denial: events.tell(_told(denial)))
-        documents = DocumentJudge(written_of, host.check)
+        documents = DocumentJudge(written_of, host.check, Room(self._copies.sizes, self._options.namespace))
         webhooks = Webhooks(
             hooks={"/mutate": Hook(judge=injector.judge, values=POD_VALUES), "/validate": Hook(judge=documents.judge)},
             log=log,

@@ -11,7 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from controlplane.metrics import ControlPlaneMetrics
 from k8s.admission.metrics import AdmissionMetrics
-from k8s.controller.metrics import CopyMetrics, LeftOutMetrics, part_failures
+from k8s.controller.metrics import CopyMetrics, DocumentMetrics, LeftOutMetrics, part_failures
 from sidecar.exposition import Kind
 from sidecar.gauges import (
     declare_flow_gauges,
@@ -77,6 +77,7 @@ def declared_by_control_plane() -> list[Declared]:
     AdmissionMetrics(registry)
     registry.register(CopyMetrics(list))
     part_failures(registry)
+    registry.register(DocumentMetrics(list))
     registry.register(LeftOutMetrics(dict))
     return sorted(_registered(registry), key=lambda one: one.name)
 

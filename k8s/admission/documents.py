@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from k8s.admission.review import ALLOWED, AdmissionRequest, Answer
+from k8s.admission.room import HeldSize, Room
 from k8s.objects.fields import JsonObject, MalformedObjectError
 from k8s.objects.names import GROUP
 from k8s.objects.places import at_fields
@@ -27,9 +28,10 @@ ReadDocument = Callable[[str, JsonObject], WrittenDocument | None]
 class DocumentJudge:
     """The judge of documents that are about to be written."""
 
-    def __init__(self, read: ReadDocument, check: Check) -> None:
+    def __init__(self, read: ReadDocument, check: Check, room: Room) -> None:
         self._read = read
         self._check = check
+        self._room = room
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def judge(self, request: AdmissionRequest) -> Answer:
@@ -43,6 +45,9 @@ class DocumentJudge:
             return Answer(allowed=False, code=400, message=str(error))
         if document is None:
             return ALLOWED
+        lacking = self._room.lacks(HeldSize(request.namespace, document.name, len(document.content)))
+        if lacking:
+            return Answer(allowed=False, code=403, message=lacking)
         try:
             async with self._slots:
                 problems = await self._check([document])

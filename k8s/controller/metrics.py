@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from k8s.admission.room import HeldSize
 from k8s.client.copies import Copy
 
 
@@ -45,6 +46,20 @@ class CopyMetrics(Collector):
             lost.add_metric([copy.kind], 1 if copy.lost or not copy.complete else 0)
             listed.add_metric([copy.kind], copy.listed)
         yield from (kept, lost, listed)
+
+
+class DocumentMetrics(Collector):
+    """How much room documents take; ``sizes`` gives theirs."""
+
+    def __init__(self, sizes: Callable[[], Iterable[HeldSize]]) -> None:
+        self._sizes = sizes
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "ringfence_kubernetes_documents_bytes", "Text of all documents; what would make it too much is refused"
+        )
+        family.add_metric([], sum(one.size_bytes for one in self._sizes()))
+        yield family
 
 
 _NAMESPACES_TOLD: Final = 100

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from k8s.admission.room import HeldSize
 from k8s.client.connection import Connection
 from k8s.client.copies import Copy, Wanted
 from k8s.client.resources import ENDPOINT_SLICES, NAMESPACES, PODS, SERVICES, Resource
@@ -68,6 +69,10 @@ class ClusterCopies:
         """In no order."""
         for copy in self._documents.values():
             yield from copy.objects.values()
+
+    def sizes(self) -> Iterable[HeldSize]:
+        """Of the documents."""
+        return (HeldSize(one.namespace, one.written.name, len(one.written.content)) for one in self.documents())
 
     def document(self, kind: str, namespace: str, name: str) -> HeldDocument | None:
         held = self._documents.get(kind)

@@ -8,12 +8,14 @@ from typing import Any
 
 from k8s.admission.documents import DocumentJudge
 from k8s.admission.review import ALLOWED, AdmissionRequest, Answer
+from k8s.admission.room import CLUSTER_LIMIT_BYTES, NAMESPACE_LIMIT, NAMESPACE_LIMIT_BYTES, HeldSize, Room
 from k8s.controller.documents import written_of
 from k8s.objects.places import at_fields
 from ringfence.platform import WrittenDocument
 from ringfence.policy.documents import read_documents
 from ringfence.policy.problems import Problem, Severity
 
+ROOT = "ringfence-system"
 RULE = {"name": "reads", "from": ["web"], "to": {"methods": ["GET"]}}
 
 
@@ -57,7 +59,7 @@ class Checker:
 
 
 async def judged(content: dict[str, Any], checker: Checker | None = None, **change: Any) -> Answer:
-    return await DocumentJudge(written_of, checker or Checker()).judge(request(content, **change))
+    return await DocumentJudge(written_of, checker or Checker(), Room(list, ROOT)).judge(request(content, **change))
 
 
 async def test_a_good_document_is_written() -> None:
@@ -115,6 +117,59 @@ async def test_what_is_no_document_is_not_judged() -> None:
 async def test_an_object_that_is_none_is_refused() -> None:
     answer = await judged({"metadata": 5, "spec": {}})
     assert (answer.allowed, answer.code) == (False, 400)
+
+
+def sized(size_bytes: int, namespace: str = "shop", name: str = "new") -> HeldSize:
+    return HeldSize(namespace, f"Allowlist/{namespace}/{name}", size_bytes)
+
+
+def room(*held: HeldSize) -> Room:
+    return Room(lambda: held, ROOT)
+
+
+async def test_a_document_for_which_there_is_no_room_is_refused_unread() -> None:
+    checker = Checker()
+    judge = DocumentJudge(written_of, checker, room(sized(NAMESPACE_LIMIT_BYTES, name="old")))
+    answer = await judge.judge(request(allowlist()))
+    assert (answer.allowed, answer.code) == (False, 403)
+    assert answer.message.startswith("with it the documents of namespace shop would be 4194")
+    assert answer.message.endswith(
+        ", at most 4194304 (share what repeats in a Role or CallerSet, or remove what nobody needs)"
+    )
+    assert not checker.asked
+
+
+def test_a_namespace_has_room_up_to_its_limits_and_no_further() -> None:
+    held = room(sized(NAMESPACE_LIMIT_BYTES - 10, name="old"), sized(NAMESPACE_LIMIT_BYTES, "other"))
+    assert not held.lacks(sized(10))
+    assert "at most 4194304" in held.lacks(sized(11))
+    many = [sized(1, name=str(number)) for number in range(NAMESPACE_LIMIT)]
+    assert not room(*many[1:]).lacks(sized(1))
+    assert "namespace shop has 2000 documents, which is the most" in room(*many).lacks(sized(1))
+    assert not room(*many).lacks(sized(1, "other"))
+
+
+def test_the_root_namespace_may_have_what_the_cluster_may_and_no_more() -> None:
+    many = [sized(NAMESPACE_LIMIT_BYTES // 1000, ROOT, str(number)) for number in range(NAMESPACE_LIMIT)]
+    assert not room(*many).lacks(sized(NAMESPACE_LIMIT_BYTES, ROOT))
+    assert "of the cluster" in room(sized(CLUSTER_LIMIT_BYTES, ROOT, "old")).lacks(sized(1, ROOT))
+
+
+def test_what_becomes_no_larger_always_has_room() -> None:
+    full = room(sized(NAMESPACE_LIMIT_BYTES, name="old"), sized(5, name="new"), sized(CLUSTER_LIMIT_BYTES, ROOT))
+    assert not full.lacks(sized(5))
+    assert not full.lacks(sized(4))
+    assert full.lacks(sized(6))
+
+
+def test_who_fills_the_cluster_stops_himself_and_nobody_with_less() -> None:
+    greedy = [sized(NAMESPACE_LIMIT_BYTES, f"greedy-{number}", "old") for number in range(4)]
+    told = room(*greedy).lacks(sized(1, "greedy-0"))
+    assert told.startswith("with it the documents of namespace greedy-0 would be")
+    held = [*greedy[:3], sized(NAMESPACE_LIMIT_BYTES - 100, "greedy-3", "old"), sized(100, "shop", "old")]
+    assert "more of them than an even share" in room(*held).lacks(sized(1, "greedy-3"))
+    assert not room(*held).lacks(sized(CLUSTER_LIMIT_BYTES // 5 - 100))
+    assert "more of them than an even share" in room(*held).lacks(sized(CLUSTER_LIMIT_BYTES // 5 - 99))
 
 
 def test_fields_are_named_by_their_paths() -> None:
