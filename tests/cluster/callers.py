@@ -33,7 +33,7 @@ while True:
             connection.close()
         done += 1
     print(json.dumps({"done": done, "failed": failed[:50]}), flush=True)
-    time.sleep(0.02)
+    time.sleep(0.05)
 """
 
 

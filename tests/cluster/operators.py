@@ -45,7 +45,7 @@ while True:
         if status != 200:
             print("failed", time.time(), place, status, flush=True)
         print("calls", good, bad, flush=True)
-        time.sleep(0.05)
+        time.sleep(0.1)
 """
 _SERVER: Final = """
 import http.server
