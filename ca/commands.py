@@ -152,7 +152,7 @@ def export_(data_dir: Path) -> None:
 @_data
 @click.option("--from", "source", type=_FILE, required=True, metavar="FILE", help="What ringfence ca export printed.")
 @_passphrase
-@click.option("--if-missing", is_flag=True, help="Done, if an authority is there and opens.")
+@click.option("--if-missing", is_flag=True, help="Done, if the authority is there and opens.")
 @_known_root
 @_json
 @told
@@ -167,14 +167,16 @@ def import_(
 ) -> None:
     """Make the folder of an authority that lived elsewhere: another machine, or a volume that is lost."""
     from ca.folder import check_vacant
-    from ca.moving import LIMIT_BYTES, Expected, import_authority
+    from ca.moving import LIMIT_BYTES, Expected, check_same_root, import_authority
 
-    if if_missing and (data_dir / "root.pem").exists():
-        _found(data_dir, passphrase_file, known_root, None, as_json)
-        return
-    check_vacant(data_dir)
+    if not (if_missing and (data_dir / "root.pem").exists()):
+        check_vacant(data_dir)
     with source.open("rb") as stream:
         text = stream.read(LIMIT_BYTES + 1)
+    if (data_dir / "root.pem").exists():
+        check_same_root(data_dir, text)
+        _found(data_dir, passphrase_file, known_root, None, as_json)
+        return
     expected = Expected(passphrase=_new_passphrase(passphrase_file, data_dir), known_root=_known_pem(known_root))
     hierarchy = import_authority(data_dir, text, expected, secrets.token_bytes)
     _say(_facts(data_dir, hierarchy), as_json)

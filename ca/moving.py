@@ -85,6 +85,20 @@ def export_authority(data_dir: Path) -> bytes:
     return text
 
 
+def check_same_root(data_dir: Path, text: bytes) -> None:
+    """DataFolderError unless the authority in ``data_dir`` has the root of the one in ``text``.
+
+    Its issuing certificate may be another: the folder's is the one in use.
+    """
+    root, issuing, *_ = _blocks(text, "backup")
+    given, held = read_hierarchy(root, issuing), read_certificates(data_dir)
+    if given.root_der != held.root_der:
+        raise DataFolderError(
+            f"{data_dir} holds the root {fingerprint(held.root_der)}, the backup {fingerprint(given.root_der)} "
+            "(bring the right volume or the right backup)"
+        )
+
+
 def import_authority(
     data_dir: Path, text: bytes, expected: Expected, random_bytes: Callable[[int], bytes]
 ) -> Hierarchy:

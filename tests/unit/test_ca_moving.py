@@ -139,6 +139,18 @@ def test_an_import_that_was_done_is_not_done_again(place: Path) -> None:
     assert "already holds an authority" in refused(run(place, "import", "--from", str(place / "backup.pem")))
 
 
+def test_an_authority_that_is_there_is_not_taken_for_another_backups(place: Path) -> None:
+    run(place, "init", *DOMAIN)
+    run(place, "init", *DOMAIN, data="other")
+    (place / "other.pem").write_text(run(place, "export", data="other").stdout)
+    before = files(place / "ca")
+    line = refused(run(place, "import", "--from", str(place / "other.pem"), "--if-missing"))
+    assert "bring the right volume or the right backup" in line
+    (place / "other.pem").write_text("nothing\n")
+    assert "two certificates" in refused(run(place, "import", "--from", str(place / "other.pem"), "--if-missing"))
+    assert files(place / "ca") == before
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -393,6 +393,30 @@ def test_two_control_planes_share_authority_and_database_and_keep_apart() -> Non
     assert "PersistentVolumeClaim" not in kinds
 
 
+@pytest.mark.parametrize(
+    ("values", "volume", "made"),
+    [
+        ({}, {"persistentVolumeClaim": {"claimName": "ringfence-data"}}, True),
+        ({"ca.existingSecret": "ca"}, {"persistentVolumeClaim": {"claimName": "ringfence-data"}}, True),
+        ({"database.existingSecret": "db"}, {"persistentVolumeClaim": {"claimName": "ringfence-data"}}, True),
+        (
+            {"ca.existingSecret": "ca", "persistence.type": "hostPath", "persistence.path": "/data"},
+            {"hostPath": {"path": "/data", "type": "Directory"}},
+            False,
+        ),
+        ({"ca.existingSecret": "ca", "persistence.type": "emptyDir"}, {"emptyDir": {}}, False),
+        ({"ca.existingSecret": "ca", "database.existingSecret": "db"}, {"emptyDir": {}}, False),
+    ],
+)
+def test_a_volume_is_kept_as_long_as_anything_lies_in_it_alone(
+    values: dict[str, str], volume: dict[str, Any], made: bool
+) -> None:
+    found = with_helm(values)
+    (deployment,) = (item for item in found if item["kind"] == "Deployment")
+    assert deployment["spec"]["template"]["spec"]["volumes"][0] == {"name": "data", **volume}
+    assert ("PersistentVolumeClaim" in {item["kind"] for item in found}) == made
+
+
 def test_the_cni_plugin_is_put_onto_nodes_by_an_account_that_may_only_look_at_pods() -> None:
     found = {(item["kind"], item["metadata"]["name"]): item for item in with_helm(VARIANTS["all"])}
     assert found["ClusterRole", "ringfence-cni"]["rules"] == [

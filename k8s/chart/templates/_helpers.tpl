@@ -45,7 +45,7 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* Whether the authority lies in a Secret, so that no volume has to outlive a pod. */}}
+{{/* Whether the authority comes from a Secret. */}}
 {{- define "ringfence.shared" -}}
 {{- if .Values.ca.existingSecret }}true{{ end }}
 {{- end }}
