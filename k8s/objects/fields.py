@@ -68,7 +68,8 @@ def texts(parent: JsonObject, key: str, path: str = "") -> dict[str, str]:
     found = child(parent, key, path)
     for name, value in found.items():
         if not isinstance(value, str):
-            raise MalformedObjectError(f"{where}.{name[:80]}: not text (quote it)")
+            # As it can be anything in a file, or in what says that it is from the API server.
+            raise MalformedObjectError(f"{where}.{ascii(name[:80])[1:-1]}: not text (quote it)")
     return {name: value for name, value in found.items() if isinstance(value, str)}
 
 

@@ -1,4 +1,5 @@
-"""``python -m tests.fuzz [--seconds N] [--seed N] [TARGET ...]``: look for inputs that no test has thought of."""
+"""``python -m tests.fuzz [--seconds N] [--inputs N] [--seed N] [TARGET ...]``: look for inputs that no test has thought
+of."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
+from tests.fuzz.bounds import Bounds
+
 _FOUND: Final = Path("build") / "fuzz"
 _PRODUCT: Final = ["ringfence", "sidecar", "controlplane", "k8s"]
 _HANG_SECONDS: Final = 20
@@ -26,10 +29,15 @@ _LAST_LINES: Final = 60
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="for each target  [default: 5]")
+    parser.add_argument("--inputs", type=int, default=0, help="for each target, at most; 0: no bound  [default: 0]")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="targets at a time")
     parser.add_argument("--seed", type=int, default=0, help="the same walk again; 0: another each time  [default: 0]")
     parser.add_argument("target", nargs="*", help="names of folders in tests/fuzz/corpus  [default: all]")
     asked = parser.parse_args()
+    if asked.seed and os.environ.get("PYTHONHASHSEED") != "0":
+        # The order of sets decides which way code goes, and by that which inputs are kept.
+        os.execve(sys.executable, [*sys.orig_argv], {**os.environ, "PYTHONHASHSEED": "0"})
+    bounds = Bounds(seconds=asked.seconds, inputs=max(0, asked.inputs), seed=asked.seed)
     walk = _unguided
     if _has_atheris():
         import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -43,7 +51,7 @@ def main() -> int:
     if strangers:
         parser.error(f"no target {', '.join(strangers)} (there is {', '.join(TARGETS)})")
     names = asked.target or list(TARGETS)
-    return 0 if _all_good(names, max(1, asked.jobs), lambda name: walk(name, asked.seconds, asked.seed)) else 1
+    return 0 if _all_good(names, max(1, asked.jobs), lambda name: walk(name, bounds)) else 1
 
 
 def _all_good(names: Sequence[str], jobs: int, walk: Callable[[str], int]) -> bool:
@@ -99,7 +107,7 @@ def _has_atheris() -> bool:
     return importlib.util.find_spec("atheris") is not None
 
 
-def _guided(name: str, seconds: float, seed: int) -> int:
+def _guided(name: str, bounds: Bounds) -> int:
     """By coverage; does not return."""
     import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
@@ -109,8 +117,9 @@ def _guided(name: str, seconds: float, seed: int) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     arguments = [
         name,
-        f"-max_total_time={max(1, round(seconds))}",
-        f"-seed={seed}",
+        f"-max_total_time={max(1, round(bounds.seconds))}",
+        f"-runs={bounds.inputs or -1}",
+        f"-seed={bounds.seed}",
         f"-timeout={_HANG_SECONDS}",
         f"-max_len={TARGETS[name].limit_bytes}",
         f"-rss_limit_mb={_MEMORY_MB}",
@@ -125,13 +134,13 @@ def _guided(name: str, seconds: float, seed: int) -> int:
     return 0
 
 
-def _unguided(name: str, seconds: float, seed: int) -> int:
+def _unguided(name: str, bounds: Bounds) -> int:
     from tests.fuzz.mutation import fuzz
     from tests.fuzz.registry import TARGETS, kept
 
     _FOUND.mkdir(parents=True, exist_ok=True)
     inputs = [path.read_bytes() for path in kept(name)]
-    count = fuzz(TARGETS[name], inputs, seconds, _FOUND / f"{name}-found", seed)
+    count = fuzz(TARGETS[name], inputs, bounds, _FOUND / f"{name}-found")
     print(f"number_of_executed_units: {count}", file=sys.stderr)
     return 0
 

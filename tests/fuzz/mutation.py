@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tests.fuzz.bounds import Bounds
 from tests.fuzz.budget import within_budget
 from tests.fuzz.target import SEPARATOR, Target
 
@@ -41,11 +42,10 @@ def _all(inputs: list[bytes], chance: random.Random) -> Iterator[bytes]:
         yield mutated(inputs, chance)
 
 
-def fuzz(target: Target, inputs: list[bytes], seconds: float, found: Path, seed: int) -> int:
-    """Run mutations for ``seconds``; the number of inputs. A finding is written to ``found`` and raised. Seed 0: the
-    time of day."""
-    chance = random.Random(seed or time.time_ns())
-    end, count = time.monotonic() + seconds, 0
+def fuzz(target: Target, inputs: list[bytes], bounds: Bounds, found: Path) -> int:
+    """Run mutations within ``bounds``; the number of inputs. A finding is written to ``found`` and raised."""
+    chance = random.Random(bounds.seed or time.time_ns())
+    end, count = time.monotonic() + bounds.seconds, 0
     for data in _all(inputs or [b""], chance):
         try:
             within_budget(target.run, data[: target.limit_bytes])
@@ -53,6 +53,6 @@ def fuzz(target: Target, inputs: list[bytes], seconds: float, found: Path, seed:
             found.write_bytes(data)
             raise
         count += 1
-        if time.monotonic() >= end:
+        if count == bounds.inputs or time.monotonic() >= end:
             break
     return count

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz.bounds import Bounds
 from tests.fuzz.budget import TooMuchWorkError, within_budget
 from tests.fuzz.mutation import fuzz, mutated
 from tests.fuzz.registry import CORPUS, TARGETS, kept
@@ -37,7 +38,7 @@ def test_a_target_that_never_ends_is_stopped_by_its_budget() -> None:
 def test_a_finding_is_written_down(tmp_path: Path) -> None:
     target = Target(name="no-nul", run=lambda data: expect(b"\0" not in data, "a NUL"))
     with pytest.raises(Finding):
-        fuzz(target, [b"GET / HTTP/1.1"], 60.0, tmp_path / "found", seed=1)
+        fuzz(target, [b"GET / HTTP/1.1"], Bounds(seconds=60.0, seed=1), tmp_path / "found")
     assert b"\0" in (tmp_path / "found").read_bytes()
 
 

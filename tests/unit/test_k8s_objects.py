@@ -84,6 +84,7 @@ def test_a_pod_just_made_has_what_the_api_gives_in_the_end() -> None:
         ({"metadata": []}, "metadata: not an object"),
         ({"metadata": {"name": 7}}, "metadata.name: not text"),
         ({"metadata": {"labels": {"a": True}}}, "metadata.labels.a: not text"),
+        ({"metadata": {"labels": {"a\x7f\n": True}}}, r"metadata.labels.a\x7f\n: not text"),
         ({"spec": {"containers": {}}}, "spec.containers: not a list"),
         ({"spec": {"containers": ["x"]}}, "spec.containers[0]: not an object"),
         ({"spec": {"containers": [{"ports": [{"containerPort": "80"}]}]}}, "spec.containers[0].ports[0].containerPort"),
