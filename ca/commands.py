@@ -166,14 +166,15 @@ def import_(
     as_json: bool,
 ) -> None:
     """Make the folder of an authority that lived elsewhere: another machine, or a volume that is lost."""
-    from ca.folder import check_vacant
+    from ca.folder import ROOT_CERTIFICATE, check_vacant
     from ca.moving import LIMIT_BYTES, Expected, check_same_root, import_authority
 
-    if not (if_missing and (data_dir / "root.pem").exists()):
+    there = if_missing and (data_dir / ROOT_CERTIFICATE).exists()
+    if not there:
         check_vacant(data_dir)
     with source.open("rb") as stream:
         text = stream.read(LIMIT_BYTES + 1)
-    if (data_dir / "root.pem").exists():
+    if there:
         check_same_root(data_dir, text)
         _found(data_dir, passphrase_file, known_root, None, as_json)
         return

@@ -42,6 +42,12 @@ def test_a_finding_is_written_down(tmp_path: Path) -> None:
     assert b"\0" in (tmp_path / "found").read_bytes()
 
 
+def test_a_walk_ends_with_its_inputs_or_its_time(tmp_path: Path) -> None:
+    target = Target(name="all", run=lambda data: None)
+    assert fuzz(target, [b"a"], Bounds(seconds=60.0, inputs=7, seed=1), tmp_path / "found") == 7
+    assert fuzz(target, [b"a"], Bounds(seconds=0.0, inputs=7, seed=1), tmp_path / "found") == 1
+
+
 def test_mutations_of_the_same_chance_are_the_same() -> None:
     inputs = [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01"]
     made = [[mutated(inputs, random.Random(seed)) for seed in range(50)] for _ in range(2)]
