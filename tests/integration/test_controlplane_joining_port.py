@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import h2.config
 import h2.connection
+import h2.events
 
 from ca.joining import add_joining
 from controlplane.control.servers import JOINING_LIMITS, ServerLimits, listen, make_server
@@ -49,7 +50,10 @@ async def joining(folder: Path, limits: ServerLimits) -> AsyncIterator[tuple[Soc
 
 
 class Stranger:
-    """Speaks HTTP/2 by hand: opens ``calls`` calls, sends no request on any, and is still there."""
+    """Speaks HTTP/2 by hand: opens ``calls`` calls, sends no request on any, and is still there.
+
+    Its calls have arrived once it is open: whoever called meanwhile would have taken the place of one of them.
+    """
 
     def __init__(self, calls: int) -> None:
         self._calls = calls
@@ -65,7 +69,15 @@ class Stranger:
         self._machine.receive_data(await self._reader.read(65_536))  # its settings, with how many calls it takes
         for _ in range(self._calls):
             self._machine.send_headers(self._machine.get_next_available_stream_id(), _HALF_A_CALL)
+        self._machine.ping(b"arrived?")
         self._writer.write(self._machine.data_to_send())
+        while not any(isinstance(event, h2.events.PingAckReceived) for event in await self._events()):
+            pass
+
+    async def _events(self) -> list[h2.events.Event]:
+        chunk = await self._reader.read(65_536)
+        assert chunk
+        return self._machine.receive_data(chunk)
 
     async def wait_for_the_end(self) -> None:
         """Say nothing more, and wait until the server has had enough."""
@@ -96,8 +108,7 @@ async def test_calls_that_are_never_finished_do_not_lock_others_out(tmp_path: Pa
         assert await challenged(address, bundle)
         stranger = Stranger(calls=2)
         await stranger.open(address)
-        while await challenged(address, bundle):  # until the stranger's calls have arrived
-            pass
+        assert not await challenged(address, bundle)
         while not await challenged(address, bundle):
             pass
         await stranger.wait_for_the_end()

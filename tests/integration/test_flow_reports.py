@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data_path import HttpClient, http_app
+from tests.data_path import HttpClient, echo_app, http_app
 from tests.issuing_backends import ORDERS, FakeBackend
 from tests.sidecar_process import HTTP_PORT, TCP_PORT, SelfCaller, SidecarProcess
 from tests.waiting import until
@@ -19,8 +19,8 @@ from tests.waiting import until
 async def bench(tmp_path: Path, free_port: Callable[[], int]) -> AsyncIterator[SelfCaller]:
     made = SelfCaller(FakeBackend(), tmp_path, free_port)
     await made.backend.start()
-    async with http_app() as port:
-        made.apps[HTTP_PORT] = port
+    async with http_app() as http, echo_app() as tcp:
+        made.apps.update({HTTP_PORT: http, TCP_PORT: tcp})
         yield made
         await made.stop()
 
