@@ -98,6 +98,7 @@ def _alone(
     flows: FlowTable,
 ) -> Serving:
     from sidecar.data_path import DataPath
+    from sidecar.later import Later
     from sidecar.recording import Recorder
 
     own_id = settings.identity.spiffe_id
@@ -116,6 +117,7 @@ def _alone(
         own_id=str(own_id),
         tracer=tracer,
         flows=flows,
+        later=Later(),
     )
     return DataPath(
         own_id=own_id,

@@ -151,13 +151,17 @@ class DataPath:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def keep(self) -> None:
-        """See to deadlines that are not worth a timer each, and to the redirect, for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            if self._redirect is not None:
-                tasks.create_task(self._redirect.keep(), name="redirect check")
-            while True:
-                await asyncio.sleep(_SWEEP_SECONDS)
-                await self.sweep()
+        """See to deadlines that are not worth a timer each, and to the redirect, for ever; in the end nothing is left
+        untold."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                if self._redirect is not None:
+                    tasks.create_task(self._redirect.keep(), name="redirect check")
+                while True:
+                    await asyncio.sleep(_SWEEP_SECONDS)
+                    await self.sweep()
+        finally:
+            self._recorder.catch_up()
 
     async def sweep(self) -> None:
         """Once."""

@@ -37,6 +37,7 @@ class Note:
     detail: str = ""
     origin: str = ""
     shadow: Decision | None = None
+    at: float | None = None  # Unix seconds; None: now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ class NotedCalls:
         shadow = note.shadow
         ring[note.request_id] = NotedCall(
             request_id=note.request_id,
-            time=self._now(),
+            time=self._now() if note.at is None else note.at,
             outcome=note.outcome,
             direction=facts.direction,
             caller=facts.peer if facts.direction == "inbound" else self._own_id,

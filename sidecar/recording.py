@@ -2,7 +2,7 @@
 metrics, and for whoever taps, so that all tell one story. Adapter.
 
 One line for each ended connection, each denial and each error; where ``accessLog: all`` asks, one for each request, or
-for a share of them.
+for a share of them. Connections are counted at once, and told of a moment later where there is a ``later``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ringfence.kit.clock import Clock
@@ -17,6 +18,7 @@ from ringfence.kit.log import Logger
 from ringfence.policy.decide import Decision, Deny, Permit
 from ringfence.policy.reasons import DenyReason, ReasonKind
 from sidecar.flows.table import CallerFlows, FlowTable
+from sidecar.later import Later
 from sidecar.metrics import OVERFLOW, Count, Histogram, SidecarMetrics
 from sidecar.noted_calls import DENIED, SHADOW, WOULD_DENY, Note, NotedCalls
 from sidecar.plain_address import plain_address
@@ -117,10 +119,12 @@ class Recorder:
         draw: Callable[[], float] = random.random,
         worker: int | None = None,
         flows: FlowTable | None = None,
+        later: Later | None = None,
     ) -> None:
         """``sample``: of the requests that ``every_request`` logs, this share; errors and denials are always logged.
         ``draw`` decides, 0 to 1, for requests that are part of no trace. ``worker``: which of several processes this
-        is, to be told with each tapped event. ``flows``: where inbound calls are counted for the control plane."""
+        is, to be told with each tapped event. ``flows``: where inbound calls are counted for the control plane.
+        ``later``: when connections are told of; None: at once."""
         self.metrics = metrics
         self.every_request = every_request
         """Whether ``request_done`` is to be called: the log or a tap wants it."""
@@ -137,14 +141,25 @@ class Recorder:
         self._sample = sample
         self._draw = draw
         self._log = log
-        self.calls = NotedCalls(clock.now, own_id)
-        """Those of which ``ringfence policy why`` may ask."""
+        self._later = later
+        self._calls = NotedCalls(clock.now, own_id)
         self.remarks = Remarks(
-            self, log=log, metrics=metrics, calls=self.calls, new_id=new_request_id, monotonic=clock.monotonic
+            self, log=log, metrics=metrics, calls=self._calls, new_id=new_request_id, monotonic=clock.monotonic
         )
         self._series: dict[tuple[str, str, str], RequestSeries] = {}
         self.endings = 0
         """Connections that ended and requests that were refused so far: a revision that ended any has raised it."""
+
+    @property
+    def calls(self) -> NotedCalls:
+        """Those of which ``ringfence policy why`` may ask, up to this moment."""
+        self.catch_up()
+        return self._calls
+
+    def catch_up(self) -> None:
+        """Tell now of what was to be told later."""
+        if self._later is not None:
+            self._later.all()
 
     def violation(self, facts: RelayFacts, *, by: str, reason: str) -> None:
         """The client or the server broke a rule of HTTP, or a limit; ``reason`` is of a closed set."""
@@ -178,13 +193,28 @@ class Recorder:
 
     def connection_ended(self, facts: RelayFacts, reason: str, detail: str) -> None:
         self.endings += 1
-        if facts.request_id:
-            self._note(facts, facts.request_id, facts.decision, reason, detail=detail)
         metrics = self.metrics
         direction, peer, service = facts.direction, facts.peer, facts.service
         metrics.connections.at(direction, peer, service, facts.protocol, _label(reason)).value += 1
         metrics.bytes.at(direction, peer, service, "mesh").value += facts.bytes_from_app
         metrics.bytes.at(direction, peer, service, "app").value += facts.bytes_to_app
+        if facts.request_id or self.taps.any or self._log.enabled("info"):
+            seconds = self.monotonic() - facts.started
+            self._tell(partial(self._tell_end, facts, reason, detail, self._now(), seconds))
+
+    def connection_denied(self, facts: RelayFacts, decision: Deny, *, detail: str = "") -> None:
+        self.metrics.denials.at(facts.direction, facts.peer, facts.service, str(decision.reason)).value += 1
+        self._tell(partial(self._tell_denial, facts, decision, detail, self._now()))
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        if self._later is None:
+            tell()
+        else:
+            self._later(tell)
+
+    def _tell_end(self, facts: RelayFacts, reason: str, detail: str, at: float, seconds: float) -> None:
+        if facts.request_id:
+            self._note(facts, facts.decision, reason, detail=detail, at=at)
         if not self.taps.any and not self._log.enabled("info"):
             return
         fields = self.fields(facts)
@@ -192,7 +222,7 @@ class Recorder:
             reason=reason,
             bytes_from_app=facts.bytes_from_app,
             bytes_to_app=facts.bytes_to_app,
-            duration_ms=round((self.monotonic() - facts.started) * 1000, 3),
+            duration_ms=round(seconds * 1000, 3),
         )
         if facts.protocol != "tcp":
             fields["requests"] = facts.requests
@@ -200,22 +230,23 @@ class Recorder:
             fields["origin"] = facts.origin
         if detail:
             fields["detail"] = detail
-        self._log.info("connection ended", **fields)
+        self._log.log("info", "connection ended", fields, at)
         # Connections of HTTP are told request by request, those denied at our own door when that was.
         told = isinstance(facts.decision, Deny) and facts.direction == "inbound"
         if self.taps.any and facts.protocol == "tcp" and not told:
             denied = isinstance(facts.decision, Deny) or reason not in ("closed", "reset")
-            self.tap("connection", facts, denied=denied, fields=fields, decision="deny" if denied else None)
+            self.tap("connection", facts, denied=denied, fields=fields, decision="deny" if denied else None, at=at)
 
-    def connection_denied(self, facts: RelayFacts, decision: Deny, *, detail: str = "") -> None:
-        self.metrics.denials.at(facts.direction, facts.peer, facts.service, str(decision.reason)).value += 1
-        self._note(facts, facts.request_id, decision, str(decision.reason), detail=detail)
+    def _tell_denial(self, facts: RelayFacts, decision: Deny, detail: str, at: float) -> None:
+        self._note(facts, decision, str(decision.reason), detail=detail, at=at)
         fields = self.fields(facts)
         if detail:
             fields["detail"] = detail
-        self._log.warning("connection denied", **fields, origin=facts.origin)
+        fields["origin"] = facts.origin
+        self._log.log("warning", "connection denied", fields, at)
         if self.taps.any:
-            self.tap("connection", facts, denied=True, fields=fields)
+            del fields["origin"]
+            self.tap("connection", facts, denied=True, fields=fields, at=at)
 
     def request_refused(
         self,
@@ -232,7 +263,7 @@ class Recorder:
         """A request that this sidecar refused, or that another did and told us (``told.origin``)."""
         self.endings += 1
         self.metrics.denials.at(facts.direction, facts.peer, facts.service, _label(told.reason)).value += 1
-        self.calls.note(
+        self._calls.note(
             facts,
             Note(
                 request_id=told.request_id,
@@ -304,13 +335,22 @@ class Recorder:
         self.every_request = self._logs_every or self.taps.any
 
     def tap(
-        self, event: str, facts: RelayFacts, *, denied: bool, fields: dict[str, object], decision: str | None = None
+        self,
+        event: str,
+        facts: RelayFacts,
+        *,
+        denied: bool,
+        fields: dict[str, object],
+        decision: str | None = None,
+        at: float | None = None,
     ) -> None:
-        """Tell the taps what the log line's ``fields`` say, with caller and called in place of the peer."""
+        """Tell the taps what the log line's ``fields`` say, with caller and called in place of the peer. ``at``: when
+        it was, Unix seconds; None: now."""
         caller = facts.peer if facts.direction == "inbound" else self._own_id
 
         def line() -> dict[str, object]:
-            told: dict[str, object] = {"ts": round(self._now(), 3), "event": event, "from": caller, "to": facts.service}
+            moment = self._now() if at is None else at
+            told: dict[str, object] = {"ts": round(moment, 3), "event": event, "from": caller, "to": facts.service}
             for name, value in fields.items():
                 if name not in ("peer", "service"):
                     text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
@@ -330,16 +370,17 @@ class Recorder:
         )
         self.taps.tell(seen, line)
 
-    def _note(self, facts: RelayFacts, request_id: str, decision: Decision | None, reason: str, *, detail: str) -> None:
+    def _note(self, facts: RelayFacts, decision: Decision | None, reason: str, *, detail: str, at: float) -> None:
         note = Note(
-            request_id=request_id,
+            request_id=facts.request_id,
             outcome=DENIED,
             decision=decision,
             reason=reason,
             detail=detail,
             origin=facts.origin,
+            at=at,
         )
-        self.calls.note(facts, note)
+        self._calls.note(facts, note)
 
     def defect(self, facts: RelayFacts, error: Exception) -> None:
         self._log.error("defect", **self.fields(facts), detail=f"{type(error).__name__}: {error}")

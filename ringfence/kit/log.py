@@ -107,19 +107,21 @@ class Logger:
     def enabled(self, level: str) -> bool:
         return LEVELS[level] >= self._sink.level
 
-    def log(self, level: str, msg: str, fields: dict[str, object]) -> None:
+    def log(self, level: str, msg: str, fields: dict[str, object], at: float | None = None) -> None:
+        """``at``: when it was, Unix seconds; now, if it is not said."""
         if not self.enabled(level):
             return
+        ts = self._stamp(self._clock.now() if at is None else at)
         stream = self._sink.stream
         if self._taken.isdisjoint(fields):
             head = self._heads.get((level, msg)) or self._head(level, msg)
-            parts = [f'{{"ts":"{self._stamp()}",{head}']
+            parts = [f'{{"ts":"{ts}",{head}']
             for key, value in fields.items():
                 parts.append(f",{_quote(key)}:{_encoded(value)}")
             parts.append("}\n")
             stream.write("".join(parts))
         else:  # a field stands in the place of one that every line has
-            line: dict[str, object] = {"ts": self._stamp(), "level": level, "logger": self.name, "msg": msg}
+            line: dict[str, object] = {"ts": ts, "level": level, "logger": self.name, "msg": msg}
             line.update(self._fields)
             line.update((key, _plain(value)) for key, value in fields.items())
             stream.write(_encode(line) + "\n")
@@ -132,9 +134,8 @@ class Logger:
             self._heads[level, msg] = head
         return head
 
-    def _stamp(self) -> str:
+    def _stamp(self, now: float) -> str:
         """RFC 3339, UTC, milliseconds."""
-        now = self._clock.now()
         second = int(now)
         sink = self._sink
         if second != sink.second:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 import hpack
+from hpack.hpack import encode_integer
 
 from sidecar.tunnel.stream import Headers
 
@@ -36,13 +37,19 @@ class Encoder:
         table = encoder.header_table.dynamic_entries
         newest = table[0] if table else None
         settled = not encoder.table_size_changes
-        # Without Huffman, which is Python here: each refusal has a new value, and a change of policy sends hundreds.
         block = encoder.encode(headers, huffman=False)
         if not settled or (table[0] if table else None) is not newest or len(self._known) >= _REMEMBERED:
             self._known.clear()
         else:
             self._known[key] = block
         return block
+
+    def encode_once(self, headers: Headers) -> bytes:
+        """What will not come again, as the refusals that a change of policy sends by the hundred, each with an id of
+        its own: literals (RFC 7541 section 6.2.2), which leave the table, and so what is remembered, as they are."""
+        if self._encoder.table_size_changes:  # which this block would have to tell first
+            return self.encode(headers)
+        return b"".join(b"\x00" + _literal(name) + _literal(value) for name, value in headers)
 
     def limit_table(self, size_bytes: int) -> None:
         """The peer's decoder takes a table of at most ``size_bytes``."""
@@ -51,6 +58,11 @@ class Encoder:
         if size_bytes != self._encoder.header_table_size:
             self._known.clear()
             self._encoder.header_table_size = size_bytes
+
+
+def _literal(text: bytes) -> bytes:
+    """RFC 7541 section 5.2, without Huffman, which is Python here."""
+    return bytes(encode_integer(len(text), 7)) + text
 
 
 class Decoder:

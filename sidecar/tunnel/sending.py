@@ -246,7 +246,7 @@ class TunnelSender:
                 self.forget(stream)
 
     def _headers_frame(self, stream_id: int, headers: Headers, *, end: bool) -> bytes:
-        block = self._encoder.encode(headers)
+        block = self._encoder.encode_once(headers) if end else self._encoder.encode(headers)
         flags = h2.FLAG_END_HEADERS | (h2.FLAG_END_STREAM if end else 0)
         return h2.frame(h2.HEADERS, flags, stream_id, block)
 

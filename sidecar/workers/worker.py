@@ -29,6 +29,7 @@ from ringfence.wire.gen import control_pb2
 from sidecar.data_path import DataPath
 from sidecar.flows.reporting import REPORT_SECONDS
 from sidecar.flows.reports import take_reports
+from sidecar.later import Later
 from sidecar.listening import listen_beside
 from sidecar.metrics import SidecarMetrics
 from sidecar.pod import PodSettings
@@ -163,6 +164,7 @@ class _Worker:
             own_id=start.spiffe_id,
             tracer=tracer,
             worker=start.worker,
+            later=Later(),
         )
         self._path = DataPath(
             own_id=own_id,

@@ -63,6 +63,31 @@ def test_a_size_that_is_set_twice_is_told_all_the_same() -> None:
         assert decoder.decode(encoder.encode(headers)) == headers
 
 
+REFUSAL = [(b":status", b"403"), (b"x-ringfence-refusal", b"reason=no_rule; id=" + b"ab" * 100)]
+
+
+def test_what_is_sent_once_arrives_and_leaves_what_is_remembered() -> None:
+    encoder, decoder = Encoder(), Decoder(16_384)
+    for _ in range(3):
+        decoder.decode(encoder.encode(CONNECT))
+    before = encoder.encode(CONNECT)
+
+    assert decoder.decode(encoder.encode_once(REFUSAL)) == REFUSAL
+    assert encoder.encode(CONNECT) == before
+    assert decoder.decode(before) == CONNECT
+
+
+def test_a_change_of_size_is_told_by_what_is_sent_once_if_it_comes_next() -> None:
+    encoder, decoder = Encoder(), Decoder(16_384)
+    encoder.limit_table(0)
+
+    told = encoder.encode_once(REFUSAL)
+
+    assert told[0] & 0xE0 == 0x20
+    assert decoder.decode(told) == REFUSAL
+    assert decoder.decode(encoder.encode_once(REFUSAL)) == REFUSAL
+
+
 def test_a_reference_to_nothing_is_an_error_also_after_it_meant_something() -> None:
     sender, decoder = hpack.Encoder(), Decoder(16_384)
     decoder.decode(sender.encode([(b"a", b"1")]))
