@@ -110,12 +110,13 @@ def _machine(machine: dict[str, Any]) -> list[str]:
     load = ", ".join(str(value) for value in machine["load_average"])
     again = [f"{work} ({', '.join(str(one) for one in held)})" for work, held in machine.get("again", {}).items()]
     features = machine.get("cpu_features")
+    call = f" (a call of a function: {machine['python_call_ns']} ns)" if "python_call_ns" in machine else ""
     return [
         f"- {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Linux {machine['kernel']}",
         *([f"- for AES-GCM the processor has: {', '.join(features)}"] if features else []),
         f"- load average before the run: {load}",
         *([f"- measured again by themselves, load average before: {'; '.join(again)}"] if again else []),
-        f"- Python {machine['python']}; {packages}; {programs}",
+        f"- Python {machine['python']}{call}; {packages}; {programs}",
     ]
 
 

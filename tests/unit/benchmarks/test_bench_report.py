@@ -38,6 +38,7 @@ REPORT: dict[str, Any] = {
         "kernel": "6.1",
         "load_average": [0.1, 0.2, 0.3],
         "python": "3.11",
+        "python_call_ns": 45,
         "packages": {"uvloop": "1", "absent": None},
         "programs": {"nginx": "1.2"},
     },
@@ -64,6 +65,7 @@ def test_a_missed_bar_and_a_work_without_figures_are_said() -> None:
     assert "`tcp` gave no figure: nginx died" in text
     assert "absent" not in text
     assert "- for AES-GCM the processor has: aes, avx2\n" in text
+    assert "- Python 3.11 (a call of a function: 45 ns); uvloop 1; nginx 1.2\n" in text
 
 
 def test_bars_are_as_tall_as_their_values_and_the_text_is_escaped() -> None:
