@@ -200,6 +200,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
 
     async def _serve(self, context: _Context, peer: VerifiedPeer, subscription: Subscription, log: Logger) -> None:
         """Reader and writer side by side; the first to end ends both."""
+        over: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(context, peer, subscription), name="control write")
@@ -208,6 +209,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
             over = overs.exceptions[0]
             while isinstance(over, BaseExceptionGroup):
                 over = over.exceptions[0]
+        if over is not None:  # not raised above: out of ``except*`` it would come as a group, in Python before 3.11.4
             raise over from None
 
     async def _write(self, context: _Context, peer: VerifiedPeer, subscription: Subscription) -> None:

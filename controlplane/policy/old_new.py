@@ -71,8 +71,21 @@ def _checked_out(revision: str, path: str) -> Iterator[tuple[Path, Path]]:
     if len(made.stdout) > LIMIT_ARCHIVE_BYTES:
         refuse([f"git:{revision}:{path} is larger than {LIMIT_ARCHIVE_BYTES} bytes (name the policy folder alone)"])
     with tempfile.TemporaryDirectory(prefix="ringfence-diff-") as folder:
-        with tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
-            files = [member for member in archive.getmembers() if member.isfile() or member.isdir()]
-            archive.extractall(folder, members=files, filter="data")
         root = Path(folder)
+        with tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
+            _extract(archive, root)
         yield root, root / path
+
+
+def _extract(archive: tarfile.TarFile, root: Path) -> None:
+    """Its plain files and folders below ``root``, and nothing anywhere else; links are left out. By hand, since
+    ``tarfile`` has filters from Python 3.11.4 on only."""
+    for member in archive.getmembers():
+        place = root / member.name  # an absolute name leaves root behind
+        if ".." in place.parts or not place.is_relative_to(root):
+            continue
+        if member.isdir():
+            place.mkdir(parents=True, exist_ok=True)
+        elif (content := archive.extractfile(member) if member.isfile() else None) is not None:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content.read())

@@ -254,6 +254,7 @@ async def _show(
                 if shown == limit:
                     raise _Enough
 
+    failed: list[Exception] = []
     try:
         async with asyncio.TaskGroup() as tasks:
             for place, lines in streams:
@@ -261,7 +262,9 @@ async def _show(
     except* _Enough:
         pass
     except* ClusterError as errors:
-        raise ClusterError(str(errors.exceptions[0])) from errors
+        failed += errors.exceptions
+    if failed:  # not raised above: out of ``except*`` it would come as a group, in Python before 3.11.4
+        raise ClusterError(str(failed[0])) from failed[0]
 
 
 @click.command(

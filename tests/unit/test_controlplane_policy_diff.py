@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from controlplane.intake.sources import PolicyFolder, SourceFiles
 from controlplane.policy.commands import policy
+from controlplane.policy.old_new import _extract
 from controlplane.policy.running import RunningSources
 from ringfence.kit.watch import FileContent
 
@@ -113,6 +116,33 @@ def test_a_revision_of_a_repository_can_be_compared_with(tmp_path: Path, monkeyp
     refused = run("git:nowhere:policies", "policies")
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "git:nowhere:policies: fatal: " in refused.stderr
+
+
+def test_an_archive_writes_nothing_outside_its_folder(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in ("policies/a.yaml", "../outside", str(tmp_path / "absolute"), "policies/../../up"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 1
+            archive.addfile(entry, io.BytesIO(b"x"))
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
+        archive.addfile(link)
+        through = tarfile.TarInfo("link/through")
+        archive.addfile(through, io.BytesIO())
+    root = tmp_path / "root"
+    root.mkdir()
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as archive:
+        _extract(archive, root)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["root"]
+    assert sorted(str(path.relative_to(root)) for path in root.rglob("*")) == [
+        "link",
+        "link/through",
+        "policies",
+        "policies/a.yaml",
+    ]
+    assert not (root / "link").is_symlink()
 
 
 @pytest.mark.parametrize("old", ["git:HEAD", "git:--output=x:policies", "git::policies"])
