@@ -21,6 +21,7 @@ from sidecar.direct import DirectEnd
 from sidecar.first_bytes import Spoken
 from sidecar.http2.frames import NO_ERROR
 from sidecar.inbound_callers import Callers
+from sidecar.inbound_connects import AppConnects
 from sidecar.inbound_detection import AnyInbound, HttpInbound, InboundDetection
 from sidecar.inbound_direct import DirectCallers
 from sidecar.inbound_http import InboundHttpRelay
@@ -43,7 +44,6 @@ from sidecar.tunnel.stream import Headers, Stream
 
 LINK_LIMIT: Final = 1024
 RELAY_LIMIT: Final = 16_384  # connections to the app, of all callers
-APP_CONNECT_SECONDS: Final = 5.0
 
 
 class Inbound:
@@ -67,14 +67,12 @@ class Inbound:
         self._recorder = recorder
         self._own_id = own_id
         self._listen = listen
-        self._app_refused = app_refused
         self._ports: dict[bytes, Port] = {}
         self.service = ""
         self._occasion = ""  # of the last time that what lives was judged again
         self.callers = Callers(own_id, recorder.remarks, context.clock.now)
         self._links: set[Link] = set()
         self._handshaking: dict[Link, None] = {}  # of those, in the order of their arrival
-        self._connecting: dict[Relay, asyncio.Task[None]] = {}
         self.direct = DirectCallers(self, context=context, identity=identity, recorder=recorder, listen=listen)
         self._servers: list[asyncio.Server] = []
         self._own_addresses = own_addresses
@@ -82,6 +80,7 @@ class Inbound:
         self._limiter = limiter or Limiter(recorder.metrics, clock=context.clock)
         self._making = InboundRelays(self, recorder, str(own_id))
         self.refusals = InboundRefusals(recorder, str(own_id))
+        self.connects = AppConnects(self.refusals, app_refused, self.relay_failed)
         self.relays: LiveRelays[Caller] = LiveRelays()
 
     # -- listening ----------------------------------------------------------------------------------------------------
@@ -129,8 +128,7 @@ class Inbound:
         for link in list(self._links):
             link.close(DenyReason.DRAINING, "the sidecar stops")
         self.relays.each(lambda relay, _: relay.end(DenyReason.DRAINING, "the sidecar stops"))
-        for task in list(self._connecting.values()):
-            task.cancel()
+        self.connects.stop_all()
 
     @property
     def links(self) -> frozenset[Link]:
@@ -300,16 +298,11 @@ class Inbound:
         elif isinstance(relay, InboundDetection):
             relay.begin(caller.connection(port.port))
         else:
-            self.connect(relay)
+            self.connects.begin(relay)
 
     def connect(self, relay: AnyInbound) -> None:
         """Connect a relay to its app."""
-        port = relay.app_port
-        task = asyncio.get_running_loop().create_task(
-            self._connect_app(relay, port), name=f"connect to app {port.app_host}:{port.app_port}"
-        )
-        self._connecting[relay] = task
-        task.add_done_callback(lambda _: self._connecting.pop(relay, None))
+        self.connects.begin(relay)
 
     def _within_limits(self, relay: AnyInbound, stream: Stream | DirectEnd, port: Port, caller: Caller) -> bool:
         """Have the port's limits hold for a connection that policy lets in, and ask whether they let it in, too."""
@@ -329,23 +322,6 @@ class Inbound:
         relay.ended = True
         self.refusals.refuse(stream, relay.facts, Deny(DenyReason.RATE_LIMITED), seconds)
         return False
-
-    async def _connect_app(self, relay: AnyInbound, port: Port) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(APP_CONNECT_SECONDS):
-                await loop.create_connection(lambda: relay, port.app_host, port.app_port)
-        except TimeoutError:
-            self.refusals.unavailable(
-                relay, DenyReason.APP_TIMEOUT, f"the app took no connection in {APP_CONNECT_SECONDS:.0f} s"
-            )
-        except OSError as error:
-            where = f"{port.app_host}:{port.app_port}"
-            self._app_refused(port)
-            self.refusals.unavailable(relay, DenyReason.APP_UNREACHABLE, f"{where}: {error.strerror or error}")
-        except Exception as error:
-            self.relay_failed(relay, error)
-            self.refusals.unavailable(relay, DenyReason.INTERNAL_ERROR, type(error).__name__)
 
     # -- for ports of protocol auto -----------------------------------------------------------------------------------
 
@@ -380,14 +356,12 @@ class Inbound:
 
     def relay_connected(self, relay: Relay) -> None:
         """Answer the CONNECT, before a word of the app."""
-        self._connecting.pop(relay, None)
+        self.connects.over(relay)
         self.accept(relay)
 
     def relay_ended(self, relay: Relay, reason: str, detail: str) -> None:
         self.relays.discard(relay)
-        task = self._connecting.pop(relay, None)
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
+        self.connects.stop(relay)
         stream = mesh_end(relay.stream)
         if isinstance(stream, DirectEnd):
             self.direct.forget(stream)

@@ -165,6 +165,6 @@ async def test_many_undecided_connections_leave_nothing_when_they_go() -> None:
                     writer.close()
             writer.close()
         await until(lambda: not len(mesh.api.inbound.relays) and not len(mesh.web.outbound.relays))
-        await until(lambda: not mesh.api.inbound._connecting and not mesh.api.inbound.direct.open_count)
+        await until(lambda: not mesh.api.inbound.connects and not mesh.api.inbound.direct.open_count)
         await until(lambda: not any(link.machine.streams for link in mesh.web.links | mesh.api.links))
         assert not any(link.machine.held_bytes or link.machine.kept_bytes for link in mesh.web.links | mesh.api.links)

@@ -51,7 +51,7 @@ async def calm_mesh(*, tcp_app: int | None = None, seen: list[bytes] | None = No
         await until(lambda: len(asyncio.all_tasks()) <= 4)
         before = (descriptors(), len(asyncio.all_tasks()))
         yield mesh
-        await until(lambda: not len(mesh.api.inbound.relays) and not mesh.api.inbound._connecting)
+        await until(lambda: not len(mesh.api.inbound.relays) and not mesh.api.inbound.connects)
         await until(lambda: len(mesh.api.links) == 1)
         try:
             await until(lambda: (descriptors(), len(asyncio.all_tasks())) == before)
@@ -544,7 +544,7 @@ async def test_a_connect_that_says_nothing_more_costs_a_relay_and_goes_with_its_
         peer.send(*(peer.connect(n, OWN_TCP) for n in range(1, 101, 2)))
         peer.send(*(peer.connect(n, OWN_HTTP) for n in range(101, 201, 2)))
         await until(lambda: len(mesh.api.inbound.relays) == 100)
-        await until(lambda: not mesh.api.inbound._connecting)
+        await until(lambda: not mesh.api.inbound.connects)
         peer.close()
         await until(lambda: not len(mesh.api.inbound.relays))
 

@@ -328,7 +328,7 @@ async def test_an_app_that_does_not_listen_is_told_in_http_or_by_the_end_of_the_
         assert await ended(reader) == b""
         writer.close()
         await until(lambda: not len(mesh.api.inbound.relays) and not len(mesh.web.outbound.relays))
-        await until(lambda: not mesh.api.inbound._connecting)
+        await until(lambda: not mesh.api.inbound.connects)
 
 
 async def test_no_stream_is_opened_in_vain_whether_or_not_http_was_spoken_before() -> None:

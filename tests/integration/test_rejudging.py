@@ -135,7 +135,7 @@ async def test_a_connect_that_is_denied_while_its_app_is_being_connected_ends_th
         mesh.api.inbound.admit = admitting  # type: ignore[method-assign,assignment]
         peer.send(peer.connect(1, b"127.0.0.1:%d" % TCP_PORT), h2.frame(h2.DATA, 0, 1, b"too late"))
         assert (await peer.next(h2.RST_STREAM, 1)).code == h2.NO_ERROR
-        await until(lambda: not mesh.api.inbound._connecting and not len(mesh.api.inbound.relays))
+        await until(lambda: not mesh.api.inbound.connects and not len(mesh.api.inbound.relays))
         assert [line["reason"] for line in mesh.api.log("connection denied")] == ["port_not_allowed"]
         assert await peer.alive()
         peer.close()

@@ -38,7 +38,7 @@ async def at_rest(mesh: Mesh) -> None:
     await until(lambda: not len(mesh.web.outbound.relays) and not len(mesh.api.inbound.relays))
     await until(lambda: not any(link.machine.streams for link in mesh.web.links | mesh.api.links))
     assert not any(link.machine.held_bytes or link.machine.kept_bytes for link in mesh.web.links | mesh.api.links)
-    await until(lambda: not mesh.api.inbound._connecting)
+    await until(lambda: not mesh.api.inbound.connects)
 
 
 async def test_a_client_that_asks_a_hundred_times_and_half_closes_gets_a_hundred_answers() -> None:
@@ -124,10 +124,36 @@ async def test_streams_that_go_away_take_their_connecting_tasks_with_them() -> N
             peer.send(*(peer.connect(number, b"127.0.0.1:%d" % TCP_PORT) for number in numbers))
             await until(lambda: len(mesh.api.inbound.relays) == len(numbers))
             assert await peer.alive()
-            assert len(mesh.api.inbound._connecting) >= len(numbers) - 3  # as many as a full backlog lets wait
+            assert len(mesh.api.inbound.connects) >= len(numbers) - 3  # as many as a full backlog lets wait
             peer.send(*(h2.rst_stream(number, h2.CANCEL) for number in numbers))
-            await until(lambda: not mesh.api.inbound._connecting)
+            await until(lambda: not mesh.api.inbound.connects)
             assert not len(mesh.api.inbound.relays)
+            peer.close()
+
+
+async def test_an_app_that_takes_no_connection_is_given_up_and_whoever_came_later_has_as_long() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        full.setblocking(False)
+        port = full.getsockname()[1]
+        async with Mesh(tcp_app=port) as mesh:
+            mesh.api.inbound.connects._seconds = 1.0
+            peer = await RawPeer.dial(mesh.mesh_port, mesh.web.tls.svid)
+            numbers = range(1, 21, 2)
+            peer.send(*(peer.connect(number, b"127.0.0.1:%d" % TCP_PORT) for number in numbers))
+            await until(lambda: len(mesh.api.inbound.relays) == len(numbers))
+            await asyncio.sleep(0.5)
+            later = range(21, 31, 2)
+            peer.send(*(peer.connect(number, b"127.0.0.1:%d" % TCP_PORT) for number in later))
+            await until(lambda: len(mesh.api.inbound.connects) <= len(later))
+            assert len(mesh.api.inbound.connects) == len(later)
+            await until(lambda: not mesh.api.inbound.connects)
+            ended = mesh.api.log("connection ended")
+            assert len(ended) >= len(numbers) + len(later) - 3  # a full backlog takes as many
+            assert {(line["reason"], line["detail"]) for line in ended} == {
+                ("app_timeout", "the app took no connection in 1 s")
+            }
             peer.close()
 
 
