@@ -2,7 +2,7 @@
 
 A change of policy may end a thousand connections at once. To tell of one costs more than to end it, so the last would
 stay open for as long as it takes to tell of all others: they are ended first and told of behind that, a few in each
-turn of the loop. What waits is bounded: beyond the bound it is done at once.
+turn of the loop. What waits is bounded: beyond the bound each new one has the oldest done at once.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Later:
     def __call__(self, act: Callable[[], None]) -> None:
         """Do ``act`` in a moment, from the loop that runs."""
         self._waiting.append(act)
-        if len(self._waiting) >= WAITING_LIMIT:
-            self.all()
-        elif not self._due:
+        if len(self._waiting) > WAITING_LIMIT:
+            self._waiting.popleft()()
+        if not self._due:
             self._due = True
             asyncio.get_running_loop().call_later(MOMENT_SECONDS, self._some)
 

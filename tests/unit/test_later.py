@@ -57,12 +57,13 @@ async def test_one_that_fails_keeps_none_of_the_others() -> None:
     assert [type(error) for error in failures] == [IndexError]
 
 
-async def test_beyond_the_bound_all_is_done_at_once() -> None:
+async def test_beyond_the_bound_each_new_one_has_the_oldest_done_at_once() -> None:
     later, done = Later(), list[int]()
-    for number in range(WAITING_LIMIT):
-        assert not done
+    for number in range(WAITING_LIMIT + 3):
         later(lambda number=number: done.append(number))  # type: ignore[misc]
-    assert done == list(range(WAITING_LIMIT))
+    assert done == [0, 1, 2]
+    later.all()
+    assert done == list(range(WAITING_LIMIT + 3))
 
 
 class Recorded:
