@@ -171,7 +171,9 @@ async def test_an_instance_that_is_killed_costs_only_the_calls_that_it_had_begun
         await until(lambda: sum(len(instance.began) for instance in instances) > 130)
         mesh.kill(1)
         answers = await running
-        assert answers.failed <= set(instances[1].began)
+        # At most those under way there: begun, or sent to it and to nobody else, which no one can tell from begun.
+        assert len(answers.failed) <= 4
+        assert answers.failed.isdisjoint([*instances[0].began, *instances[2].began])
         assert sum(answers.by_instance.values()) + len(answers.failed) == 600
         for name, call in calls.items():
             if name in busy:
