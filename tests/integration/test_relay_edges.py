@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import pytest
@@ -31,6 +31,16 @@ async def app_of(serve: object) -> AsyncIterator[int]:
 
     async with serving(quietly) as port:
         yield port
+
+
+@contextlib.contextmanager
+def full_backlog() -> Iterator[int]:
+    """The port of an app that takes no connection; up to three wait in its backlog all the same."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        full.setblocking(False)
+        yield full.getsockname()[1]
 
 
 async def at_rest(mesh: Mesh) -> None:
@@ -113,11 +123,7 @@ async def test_the_answer_to_connect_comes_before_what_a_server_says_first() -> 
 
 
 async def test_streams_that_go_away_take_their_connecting_tasks_with_them() -> None:
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        full.setblocking(False)
-        port = full.getsockname()[1]
+    with full_backlog() as port:
         async with Mesh(tcp_app=port) as mesh:
             peer = await RawPeer.dial(mesh.mesh_port, mesh.web.tls.svid)
             numbers = range(1, 41, 2)
@@ -132,11 +138,7 @@ async def test_streams_that_go_away_take_their_connecting_tasks_with_them() -> N
 
 
 async def test_an_app_that_takes_no_connection_is_given_up_and_whoever_came_later_has_as_long() -> None:
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        full.setblocking(False)
-        port = full.getsockname()[1]
+    with full_backlog() as port:
         async with Mesh(tcp_app=port) as mesh:
             mesh.api.inbound.connects._seconds = 1.0
             peer = await RawPeer.dial(mesh.mesh_port, mesh.web.tls.svid)
