@@ -41,10 +41,9 @@ COMPUTES := tests/unit tests/property tests/fuzz
 ALONE := tests/integration/test_allowlists_walk.py
 test: $(STAMPS)/check $(STAMPS)/system-test
 ifeq ($(strip $(ARGS)),)
-# One process a processor. Those with real processes wait for them half of their time, so there are half as many more;
-# tests of a file stay together, as they share what is costly to start.
+# One process a processor. Tests of a file with real processes stay together: they share what is costly to start.
 	@$(BIN)/python -m pytest --numprocesses auto $(COMPUTES)
-	@$(BIN)/python -m pytest --numprocesses $$(($$(nproc) * 3 / 2)) --dist loadfile $(COMPUTES:%=--ignore=%) $(ALONE:%=--ignore=%)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(COMPUTES:%=--ignore=%) $(ALONE:%=--ignore=%)
 	@$(BIN)/python -m pytest $(ALONE)
 else
 	@$(BIN)/python -m pytest $(ARGS)

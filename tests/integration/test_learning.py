@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.processes import Command, Marked, ringfence, until
 
 APP = """
@@ -124,10 +124,7 @@ class Shop:
 
 def shop_folder(folder: Path, policy: str = POLICY) -> dict[str, int]:
     names = ("join", "listen", "signals", "web_mesh", "cart_mesh", "orders_mesh", "web", "cart", "app")
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in names]
-    ports = {name: one.getsockname()[1] for name, one in zip(names, held, strict=True)}
-    for one in held:
-        one.close()
+    ports = {name: free_port() for name in names}
     (folder / "policies").mkdir()
     (folder / "policies" / "orders.yaml").write_text(policy)
     (folder / "app.py").write_text(APP)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -17,6 +16,7 @@ from aiohttp import web
 
 from tests.issuers import LocalIssuer, local_issuer
 from tests.jwts import Signer, by_shared_secret, ec_key, key_set, public, rsa_key, unsigned
+from tests.ports import free_port
 from tests.processes import Command, Marked, ringfence
 
 APP = """
@@ -149,10 +149,7 @@ def token(signer: Signer = BY, header: dict[str, object] | None = None, **claims
 @asynccontextmanager
 async def running(folder: Path, issuer: LocalIssuer) -> AsyncIterator[TokenMesh]:
     names = ("join", "listen", "signals", "mesh", "app", "upstream")
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in names]
-    ports = {name: one.getsockname()[1] for name, one in zip(names, held, strict=True)}
-    for one in held:
-        one.close()
+    ports = {name: free_port() for name in names}
     policies = folder / "policies"
     policies.mkdir(exist_ok=True)
     (policies / "api.yaml").write_text(POLICY.format(keys=issuer.url, introspection=issuer.introspection_url))

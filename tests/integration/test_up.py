@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.processes import Command, Marked, command_line, ringfence, until
 
 APP = """
@@ -110,10 +111,7 @@ def marked(tmp_path: Path) -> Marked:
 
 def small_mesh(folder: Path, command: str = DIRECT) -> Small:
     names = ("join", "listen", "signals", "mesh", "app", "upstream", "proxy")
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in names]
-    ports = {name: one.getsockname()[1] for name, one in zip(names, held, strict=True)}
-    for one in held:
-        one.close()
+    ports = {name: free_port() for name in names}
     (folder / "policies").mkdir()
     (folder / "policies" / "echo.yaml").write_text(POLICY)
     (folder / "app.py").write_text(APP)
