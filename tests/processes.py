@@ -35,7 +35,10 @@ class Marked:
 
 
 def command_line(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+        return []
 
 
 def until(predicate: Callable[[], object], what: str, seconds: float = 60.0) -> None:
