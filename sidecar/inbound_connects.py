@@ -34,58 +34,56 @@ class AppConnects:
         self._app_refused = app_refused
         self._failed = failed
         self._seconds = seconds
-        self._tasks: dict[Relay, tuple[asyncio.Task[None], float]] = {}  # with the deadline, so in its order
-        self._late: set[Relay] = set()
+        # By deadline, as all have as long. The relay again: as what it is.
+        self._waiting: dict[Relay, tuple[AnyInbound, asyncio.Task[None], float]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._waiting)
 
     def begin(self, relay: AnyInbound) -> None:
         """Connect it to its app, or have it end for the reason why that cannot be."""
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._connect(loop, relay, relay.app_port), name="connect to app")
         deadline = loop.time() + self._seconds
-        self._tasks[relay] = task, deadline
+        self._waiting[relay] = relay, task, deadline
         if self._timer is None:
             self._timer = loop.call_at(deadline, self._look)
 
     def over(self, relay: Relay) -> None:
         """It is connected."""
-        self._tasks.pop(relay, None)
+        self._waiting.pop(relay, None)
 
     def stop(self, relay: Relay) -> None:
         """It has ended meanwhile."""
-        found = self._tasks.pop(relay, None)
-        if found is not None and found[0] is not asyncio.current_task():
-            found[0].cancel()
+        found = self._waiting.pop(relay, None)
+        if found is not None and found[1] is not asyncio.current_task():
+            found[1].cancel()
 
     def stop_all(self) -> None:
         """None is wanted any more."""
-        for relay in list(self._tasks):
+        for relay in list(self._waiting):
             self.stop(relay)
 
     def _look(self) -> None:
-        """Stop those that take too long, and look again when the next may."""
+        """Refuse those that take too long, and look again when the next may."""
         self._timer = None
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for relay, (task, deadline) in list(self._tasks.items()):
+        for relay, _, deadline in list(self._waiting.values()):
             if deadline > now:
                 self._timer = loop.call_at(deadline, self._look)
                 return
-            del self._tasks[relay]
-            self._late.add(relay)
-            task.cancel()
+            self.stop(relay)
+            try:
+                detail = f"the app took no connection in {self._seconds:.0f} s"
+                self._refusals.unavailable(relay, DenyReason.APP_TIMEOUT, detail)
+            except Exception as error:  # of one, for which the others must not wait for ever
+                self._failed(relay, error)
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, relay: AnyInbound, port: Port) -> None:
         try:
             await loop.create_connection(lambda: relay, port.app_host, port.app_port)
-        except asyncio.CancelledError:
-            if relay not in self._late:
-                raise
-            detail = f"the app took no connection in {self._seconds:.0f} s"
-            self._refusals.unavailable(relay, DenyReason.APP_TIMEOUT, detail)
         except OSError as error:
             where = f"{port.app_host}:{port.app_port}"
             self._app_refused(port)
@@ -94,5 +92,4 @@ class AppConnects:
             self._failed(relay, error)
             self._refusals.unavailable(relay, DenyReason.INTERNAL_ERROR, type(error).__name__)
         finally:
-            self._tasks.pop(relay, None)
-            self._late.discard(relay)
+            self._waiting.pop(relay, None)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from datetime import datetime
+
+import pytest
 
 from ringfence.kit.clock import FakeClock
 from ringfence.kit.log import Logger
@@ -99,6 +102,7 @@ class Recorded:
 
 async def test_connections_are_counted_at_once_and_told_later_by_the_time_of_their_end() -> None:
     seen = Recorded()
+    began = seen.clock.now()
     seen.denied()
     assert seen.recorder.endings == 1
     assert [sample.value for sample in seen.recorder.metrics.denials.collect().samples] == [1.0]
@@ -107,7 +111,8 @@ async def test_connections_are_counted_at_once_and_told_later_by_the_time_of_the
     await until(lambda: len(seen.lines) == 2)
     denied, ended = seen.lines
     assert (denied["msg"], ended["msg"], ended["duration_ms"]) == ("connection denied", "connection ended", 500.0)
-    assert str(ended["ts"])[:19] == str(denied["ts"])[:19]
+    moments = [datetime.fromisoformat(str(line["ts"])).timestamp() for line in (denied, ended)]
+    assert moments == pytest.approx([began, began + 0.5], abs=0.001)
 
 
 async def test_who_asks_of_a_call_or_ends_the_sidecar_waits_for_no_moment() -> None:
