@@ -78,10 +78,6 @@ class SendingLink(asyncio.BufferedProtocol):
         if not self.ready or self.closed:
             machine.take()
             return
-        if machine.patient:  # an app that has just connected is read in the next turn: one record, and one waking
-            machine.patient = False
-            self._schedule()
-            return
         try:
             self._engine.send(machine.take())
             self._put_out()

@@ -73,7 +73,6 @@ class TunnelSender:
         "held_bytes",
         "kept_bytes",
         "out",
-        "patient",
         "peer_frame_bytes",
         "peer_is_ringfence",
         "peer_stream_limit",
@@ -115,7 +114,6 @@ class TunnelSender:
         self._handler = handler
         self._schedule = schedule
         self._encoder = Encoder()
-        self.patient = False  # all that is to be sent are new streams, of which the next turn may read the first bytes
         self._initial_send_window = h2.DEFAULT_WINDOW_BYTES
         self._recv_window = CONNECTION_WINDOW_BYTES
         self._unacked_bytes = 0
@@ -227,7 +225,6 @@ class TunnelSender:
         stream = Stream(self, self._next_id, self._initial_send_window)
         self._next_id += 2
         self.streams[stream.stream_id] = stream
-        self.patient = not self.scheduled
         self.put(self._headers_frame(stream.stream_id, headers, end=False))
         return stream
 

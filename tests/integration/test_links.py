@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from dataclasses import replace
 
 import pytest
@@ -16,7 +15,6 @@ from sidecar.http2 import frames as h2
 from sidecar.tls import TlsIdentity
 from sidecar.tunnel import link as tunnel_link
 from sidecar.tunnel import pool as tunnel_pool
-from sidecar.tunnel.sending import TunnelSender
 from tests.data_path import API, HTTP_PORT, WEB, HttpClient, Mesh, Reply, echo_app, free_port, http_app, until
 from tests.pki import TestCa
 from tests.raw_peer import RawPeer, raw_server
@@ -371,34 +369,3 @@ def test_a_peer_that_sends_and_never_reads_is_cut_off() -> None:
             await until(lambda: not mesh.api.links)
 
     run_turning(test)
-
-
-async def test_a_new_stream_and_the_first_bytes_of_its_app_go_out_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with echo_app() as app, Mesh(tcp_app=app) as mesh:
-        reader, first = await asyncio.open_connection("127.0.0.1", mesh.tcp_listen)
-        first.write(b"1")
-        assert await reader.read(1) == b"1"
-        [link] = mesh.web.links
-        sent: list[bytes] = []
-        take = TunnelSender.take
-
-        def watched(machine: TunnelSender) -> bytes:
-            taken = take(machine)
-            if machine is link.machine:
-                sent.append(taken)
-            return taken
-
-        monkeypatch.setattr(TunnelSender, "take", watched)
-        with socket.create_connection(("127.0.0.1", mesh.tcp_listen)) as second:
-            second.sendall(b"2")  # before the sidecar has its turn
-            await until(lambda: any(b"2" in chunk for chunk in sent))
-        assert (sent[0][3], sent[0][-1:]) == (h2.HEADERS, b"2")
-        first.close()
-
-
-async def test_a_new_stream_goes_out_although_its_app_says_nothing() -> None:
-    async with echo_app(greeting=b"hello") as app, Mesh(tcp_app=app) as mesh:
-        for _ in range(2):  # with the link, and over it
-            reader, writer = await asyncio.open_connection("127.0.0.1", mesh.tcp_listen)
-            assert await reader.readexactly(5) == b"hello"
-            writer.close()
