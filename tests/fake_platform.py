@@ -74,8 +74,9 @@ class FolderPlatform:
             if reading != self._last and await host.offer(reading):
                 self._last = reading
             asked = self._folder / "ask"
-            if asked.is_dir():
-                problems = await host.check(_documents(asked))
+            # A folder that is still empty is one that the test is just filling.
+            if asked.is_dir() and (documents := _documents(asked)):
+                problems = await host.check(documents)
                 replace_text(self._folder / "checked.json", json.dumps([str(one) for one in problems]))
             await asyncio.sleep(_LOOK_SECONDS)
 
