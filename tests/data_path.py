@@ -317,9 +317,9 @@ class HttpClient:
 
 @contextlib.asynccontextmanager
 async def serving(
-    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], port: int = 0
 ) -> AsyncIterator[int]:
-    """A server on a free port; when it stops, so do the connections it took."""
+    """A server on ``port``, or on a free one; when it stops, so do the connections it took."""
     living: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -333,7 +333,7 @@ async def serving(
         finally:
             living.discard(task)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", port)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:
@@ -345,7 +345,7 @@ async def serving(
 
 
 @contextlib.asynccontextmanager
-async def http_app(seen: list[bytes] | None = None) -> AsyncIterator[int]:
+async def http_app(seen: list[bytes] | None = None, port: int = 0) -> AsyncIterator[int]:
     """An app that answers every request with its own head, and bodies with their length; yields its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -360,12 +360,12 @@ async def http_app(seen: list[bytes] | None = None) -> AsyncIterator[int]:
                 await writer.drain()
         writer.close()
 
-    async with serving(serve) as port:
-        yield port
+    async with serving(serve, port) as at:
+        yield at
 
 
 @contextlib.asynccontextmanager
-async def echo_app(greeting: bytes = b"") -> AsyncIterator[int]:
+async def echo_app(greeting: bytes = b"", port: int = 0) -> AsyncIterator[int]:
     """An opaque app: greets, echoes, and ends its side when the client ends its own; yields its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -378,5 +378,5 @@ async def echo_app(greeting: bytes = b"") -> AsyncIterator[int]:
             await writer.drain()
         writer.close()
 
-    async with serving(serve) as port:
-        yield port
+    async with serving(serve, port) as at:
+        yield at

@@ -68,7 +68,7 @@ class FolderPlatform:
         host.watch_standings(lambda: self._tell(host))
         self._tell(host)
         certificate = await host.server_certificate(["hook.shop.example"], 3600)
-        (self._folder / "certificate.pem").write_bytes(certificate.chain_pem + certificate.key_pem)
+        replace_text(self._folder / "certificate.pem", (certificate.chain_pem + certificate.key_pem).decode("ascii"))
         while True:
             reading = self._read()
             if reading != self._last and await host.offer(reading):

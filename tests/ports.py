@@ -10,8 +10,11 @@ import socket
 from typing import Final
 
 _FIRST: Final = 10_000
-_END: Final = 32_000
-"""Below those that the kernel hands to clients: else one of these could take it."""
+_END: Final = 20_000
+"""Below those that the kernel hands to clients, and those from which the product takes ports for itself: else one of
+these could take it."""
+_NAMED: Final = range(15_000, 15_200)
+"""Those that the product's defaults, its examples and the demo name."""
 _KEPT: Final = 1_000
 """So many were given last and are not given again, as who got one may not listen yet."""
 _given: collections.deque[int] = collections.deque(maxlen=_KEPT)
@@ -30,6 +33,8 @@ def free_port() -> int:
     """A port that nobody listens on."""
     while True:
         port = random.choice(_ours())
+        if port in _NAMED:
+            continue
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(("127.0.0.1", port))

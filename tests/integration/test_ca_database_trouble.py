@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -15,10 +16,12 @@ from sqlalchemy import event
 from ca.settings import IssuingLimits
 from ringfence.wire.gen import issuing_pb2 as pb
 from tests.authorities import HostKeyPair, OpenAuthority, Served, refusal_of, serve
+from tests.data_path import until
 from tests.issuing_backends import TurnedClock
 from tests.postgres import Cluster, server_programs
 
-LIMITS = IssuingLimits(database_wait_seconds=0.5)
+LIMITS = IssuingLimits(database_wait_seconds=5.0)
+IMPATIENT = IssuingLimits(database_wait_seconds=0.5)
 
 
 @pytest.fixture
@@ -44,6 +47,11 @@ def writes_of_the_line(world: OpenAuthority) -> asyncio.Event:
     return begun
 
 
+def waiting(world: OpenAuthority) -> list[Any]:
+    """The petitions that the issuing line has not taken up."""
+    return list(world.authority._line._waiting.queue)
+
+
 async def unavailable(served: Served, request: pb.JoinRequest) -> None:
     error = await refusal_of(served.joining.Join(request))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
@@ -53,7 +61,7 @@ async def unavailable(served: Served, request: pb.JoinRequest) -> None:
 
 
 async def test_a_database_that_somebody_holds_stops_issuing_until_it_is_let_go(tmp_path: Path) -> None:
-    with OpenAuthority(tmp_path, TurnedClock(), limits=LIMITS) as world:
+    with OpenAuthority(tmp_path, TurnedClock(), limits=IMPATIENT) as world:
         token, pair = world.token(), HostKeyPair()
         async with serve(world) as served:
             with world.database.write():
@@ -97,8 +105,10 @@ async def test_a_caller_who_does_not_wait_for_the_line_spends_nothing(tmp_path: 
                 line_waits = writes_of_the_line(world)
                 first = asyncio.ensure_future(served.joining.Join(HostKeyPair().join(busy)))
                 await asyncio.wait_for(line_waits.wait(), 20)
-                error = await refusal_of(served.joining.Join(pair.join(token), timeout=0.5))
+                error = await refusal_of(served.joining.Join(pair.join(token), timeout=2))
                 assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                # The caller knows that its time is over before the server does.
+                await until(lambda: [one.future.cancelled() for one in waiting(world)] == [True])
             await first
             assert (await served.joining.Join(pb.JoinRequest(token=token, csr=pair.join(token).csr))).chain
 

@@ -186,7 +186,7 @@ async def test_a_request_that_is_not_grpc_gets_504_or_where_it_has_begun_a_reset
 @OVER
 async def test_calls_above_the_limit_are_refused_as_unavailable(count: int) -> None:
     async with calling(count, Route(name="r", circuit_breaker=CircuitBreaker(requests=1))) as (app, fleet, client):
-        first = client.ask("/test/never", ("grpc-timeout", "1500m"))
+        first = client.ask("/test/never", ("grpc-timeout", "4000m"))
         await until(lambda: len(app.asked) == 1)
         second = client.ask("/test/whole")
         await client.ended(second)

@@ -30,6 +30,7 @@ from ringfence.wire.gen import control_pb2, control_pb2_grpc, issuing_pb2, issui
 from tests.mesh_files import allowlist_text, mesh_text
 from tests.pki import new_key
 from tests.planes import DOMAIN, PASSPHRASE, RINGFENCE, Plane, new_authority, until
+from tests.ports import free_port
 
 WEB = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/web")
 ORDERS = SpiffeId.parse("spiffe://shop.example/ns/shop/sa/orders")
@@ -351,8 +352,7 @@ class TestRefusedStart:
         plane.init_authority()
         with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
             first, second = one.getsockname()[1], two.getsockname()[1]
-            with socket.create_server(("127.0.0.1", 0)) as probe:
-                free = probe.getsockname()[1]
+            free = free_port()
             extra = f'controlPlane: {{join: "127.0.0.1:{first}", listen: "127.0.0.1:{free}"}}'
             plane.files.write_mesh(mesh_text(extra=extra))
             assert plane.refuse("--signals", f"127.0.0.1:{second}", free=False) == [

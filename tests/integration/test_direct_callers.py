@@ -41,6 +41,12 @@ PLAIN = (
 )
 
 
+@pytest.fixture(autouse=True)
+def silence_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a busy machine makes of a caller that speaks at once is not a caller that waits for the server to speak."""
+    monkeypatch.setattr("sidecar.arrival.SERVER_FIRST_SECONDS", 1.0)
+
+
 async def direct(mesh: Mesh, port: int, svid: X509Svid | None = None, **context: Any) -> DirectClient:
     """A SPIFFE client, web by default, on a TLS connection to a port of api."""
     return await DirectClient.over(await mesh.arrive(port), svid or mesh.ca.svid(WEB), **context)

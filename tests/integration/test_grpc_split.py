@@ -273,7 +273,7 @@ async def test_deadlines_and_cancellation_reach_the_instance() -> None:
         slow = to.unary_unary("/test.Echo/Slow")
         await to.unary_unary("/test.Echo/One")(b"abc", timeout=10)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await slow(b"late", timeout=1.5)  # in which it reaches an instance
+            await slow(b"late", timeout=4)  # in which it reaches an instance
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await until(lambda: sum(instance.cancelled for instance in instances) == 1)
         call = slow(b"unwanted", timeout=30)
@@ -370,7 +370,7 @@ async def test_a_route_bounds_the_calls_of_one_connection_in_number_and_time() -
         assert "circuit_open" in (caught.value.details() or "")
         held[0].cancel()
         await until(lambda: sum(instance.cancelled for instance in instances) == 1)
-        mesh.route = Route(name="api", timeouts=Timeouts(request_seconds=1.5))
+        mesh.route = Route(name="api", timeouts=Timeouts(request_seconds=4.0))
         mesh.lead_to(0, 1, 2)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await slow(b"late", timeout=60)

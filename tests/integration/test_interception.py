@@ -18,6 +18,7 @@ from sidecar.egress_judge import HOST_SECONDS
 from sidecar.sniff import SNIFF_LIMIT_BYTES
 from tests.client_hello import client_hello
 from tests.data_path import API_ADDRESSES, HTTP_PORT, TCP_PORT, WEB, HttpClient, Mesh, echo_app, http_app, until
+from tests.ports import free_port
 
 LOOPBACK = EgressRule(name="loopback", cidrs=("127.0.0.1/32",))
 NAMED = EgressRule(name="named", hosts=("localhost",))
@@ -149,10 +150,8 @@ async def test_what_no_rule_permits_is_reset_at_once_logged_and_counted(
 
 
 async def test_a_destination_that_does_not_answer_is_a_reset_with_its_reason() -> None:
-    async with echo_app() as app, Mesh(intercept=True, egress=(LOOPBACK,)) as mesh:
-        pass
     async with Mesh(intercept=True, egress=(LOOPBACK,)) as mesh:
-        reader, writer = await mesh.dial(("127.0.0.1", app))
+        reader, writer = await mesh.dial(("127.0.0.1", free_port()))
         await refused(reader)
         writer.close()
         [line] = mesh.web.log("connection ended")
@@ -242,7 +241,7 @@ async def test_a_host_that_the_app_claims_is_looked_up_here_and_its_own_address_
     victim: list[bytes] = []
     seen: list[bytes] = []
     async with contextlib.AsyncExitStack() as stack:
-        app = await stack.enter_async_context(http_app(seen))
+        app = await stack.enter_async_context(http_app(seen, free_port()))
         # The same port at another loopback address, which only the app's own look-up leads to.
         other = await asyncio.start_server(lambda r, w: victim.append(b"dialled"), "127.0.0.2", app)
         stack.callback(other.close)
@@ -394,7 +393,7 @@ ADDRESSES = EgressRule(name="addresses", cidrs=("127.0.0.0/30",))
 )
 async def test_new_egress_rules_end_exactly_the_newly_denied(egress: tuple[EgressRule, ...], ending: set[str]) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        app = await stack.enter_async_context(echo_app())
+        app = await stack.enter_async_context(echo_app(port=free_port()))
         again = await asyncio.start_server(_echo, "127.0.0.2", app)
         stack.callback(again.close)
         mesh = await stack.enter_async_context(Mesh(tcp_app=app, intercept=True, egress=(ADDRESSES, NAMED)))
