@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from benchmarks.works import BenchmarkError
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 10.0
+_PORTS = range(20_000, 32_000)  # below those that the kernel hands to clients
 
 
 @contextlib.contextmanager
@@ -79,12 +81,16 @@ def listening(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """``count`` different loopback ports that nobody listens on now."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """``count`` different loopback ports that nobody listens on now, and none that the kernel may hand to a client."""
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise BenchmarkError(f"{count} free ports were not found on 127.0.0.1 (of {_PORTS[0]} to {_PORTS[-1]})")
 
 
 def cpu_seconds(pid: int) -> float:

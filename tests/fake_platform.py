@@ -17,6 +17,7 @@ from controlplane.mesh.document import read_mesh
 from ringfence.attestation import Attestation, EvidenceFault, EvidenceRefusedError, RegistrationEntry
 from ringfence.platform import Host, Platform, PlatformError, Reading, Surroundings, WrittenDocument
 from ringfence.spiffe import SpiffeId
+from tests.mesh_files import replace_text
 
 _LOOK_SECONDS = 0.02
 
@@ -110,13 +111,6 @@ def _documents(folder: Path) -> tuple[WrittenDocument, ...]:
         WrittenDocument(name=path.name.replace("_", "/"), content=(text := path.read_bytes()), version=str(len(text)))
         for path in files
     )
-
-
-def replace_text(path: Path, text: str) -> None:
-    """At once, so that nobody reads half of it."""
-    half = path.with_name(f".{path.name}")
-    half.write_text(text)
-    half.replace(path)
 
 
 def open_folder(surroundings: Surroundings) -> Platform:

@@ -55,6 +55,13 @@ def allowlist_text(service: str, callers: Iterable[str], *, name: str = "", path
     )
 
 
+def replace_text(path: Path, text: str) -> None:
+    """At once, so that nobody reads half of it."""
+    half = path.with_name(f".{path.name}.half")
+    half.write_text(text)
+    half.replace(path)
+
+
 class MeshFolder:
     """A mesh file and its policy folder on disk."""
 
@@ -65,10 +72,10 @@ class MeshFolder:
         self.write_mesh(mesh_text(*services, extra=extra))
 
     def write_mesh(self, text: str) -> None:
-        self.mesh_file.write_text(text)
+        replace_text(self.mesh_file, text)
 
     def allow(self, service: str, *callers: str, path: str = "/orders") -> Path:
         """Write ``<service>.yaml`` with an allowlist."""
         file = self.policies / f"{service}.yaml"
-        file.write_text(allowlist_text(service, callers, path=path))
+        replace_text(file, allowlist_text(service, callers, path=path))
         return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.cluster.product_image import NAME
 
 SYSTEM = "ringfence-system"
 _IMAGE, _, _TAG = NAME.rpartition(":")
+_LOST = re.compile("holds no authority.*bring back its volume, or a backup by ringfence ca import", re.DOTALL)
 VALUES = [
     "--set=trustDomain=shop.example",
     f"--set=image.repository={_IMAGE},image.tag={_TAG},image.pullPolicy=Never",
@@ -63,7 +65,8 @@ class Place:
         for path in self.volume.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         cluster.kubectl("scale", "deploy/ringfence", "--replicas=1", where)
-        until(lambda: "holds no authority" in self.authority_log(), "words about the loss")
+        # In one look: the container starts again and again, and each time its log is empty at first.
+        until(lambda: _LOST.search(self.authority_log()), "words about the loss and its mend")
 
     def authority_log(self) -> str:
         """What the container says that makes the authority, or finds it."""

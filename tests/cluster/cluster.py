@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,6 +137,13 @@ class Cluster:
             },
         }
         self.apply(volume)
+
+    def make_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        """Make a namespace in which pods can be made at once: until its account is there, they are refused."""
+        metadata = {"name": name, "labels": dict(labels or {})}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        account = ("get", "serviceaccount", "default", f"--namespace={name}")
+        until(lambda: self.try_kubectl(*account).returncode == 0, "the account of a namespace")
 
     def get(self, *words: str) -> Any:
         """`kubectl get` as a JSON document."""

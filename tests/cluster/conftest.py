@@ -70,7 +70,7 @@ def meshed(programs: Path, image: Path) -> Iterator[Mesh]:
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace for one test; it is gone some time after it."""
     name = request.node.name.removeprefix("test_").replace("_", "-").split("[")[0][:60].strip("-")
-    cluster.kubectl("create", "namespace", name)
+    cluster.make_namespace(name)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 

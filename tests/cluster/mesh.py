@@ -27,6 +27,12 @@ class Mesh:
     complaints: str
 
 
+def wait_for_webhook(cluster: Cluster) -> None:
+    """Wait until pods of the shop can be asked about: the node learns of a new control plane after helm does."""
+    pod = ("run", "asks", "--namespace=shop", f"--image={_IMAGE}:{_TAG}", "--dry-run=server")
+    until(lambda: cluster.try_kubectl(*pod).returncode == 0, "the webhook")
+
+
 def install(cluster: Cluster, *more: str) -> str:
     """Install the chart; what helm complained of."""
     cluster.volume("authority")

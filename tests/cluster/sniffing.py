@@ -1,7 +1,7 @@
 """Prints, as lines of JSON, what crosses every interface of the network namespace that it runs in: sniffing.py MARK…
 
 For each frame that contains one of the marks, or goes to or from the mesh port, one line; the first line says that it
-listens. It ends when its standard input does.
+listens. It ends when its standard input does, and what crossed before that was printed.
 """
 
 from __future__ import annotations
@@ -34,11 +34,18 @@ def main(*marks: str) -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(_ALL_FRAMES)) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
         print(json.dumps({"listening": True}), flush=True)
+        ended = False
         while True:
-            ready, _, _ = select.select([listening, sys.stdin], [], [])
-            if sys.stdin in ready:
-                return
-            frame, (interface, *_) = listening.recvfrom(1 << 17)
+            if not ended:
+                ready, _, _ = select.select([listening, sys.stdin], [], [])
+                ended = sys.stdin in ready
+                listening.setblocking(not ended)
+                if not ended and listening not in ready:
+                    continue
+            try:
+                frame, (interface, *_) = listening.recvfrom(1 << 17)
+            except BlockingIOError:
+                return  # what had crossed before the end is read
             found = [mark.decode() for mark in wanted if mark in frame]
             between = ports(frame)
             if found or MESH_PORT in between:

@@ -96,13 +96,17 @@ def token_of(cluster: Cluster, namespace: str, pod: str = "", *words: str, audie
 
 def attest(cluster: Cluster, token: bytes, clock: Clock | None = None, *, keys: bool = True) -> Any:
     async def work(connection: Connection) -> Any:
-        attestor, keeper = attestor_of(ApiCluster(connection, nothing_heard), clock)
-        if keys:
-            await keeper.fetch()
-        try:
-            return await attestor.attest(token)
-        except EvidenceRefusedError as refused:
-            return refused.reason
+        for _ in range(10):
+            attestor, keeper = attestor_of(ApiCluster(connection, nothing_heard), clock)
+            try:
+                if keys:
+                    await keeper.fetch()
+                return await attestor.attest(token)
+            except EvidenceRefusedError as refused:
+                return refused.reason
+            except (ApiUnavailableError, EvidenceUnavailableError):  # it is busy, and asked again as sidecars ask
+                await asyncio.sleep(QUESTION_SECONDS)
+        raise AssertionError("the API server had no answer in ten tries")
 
     return inside(cluster, work)
 

@@ -77,16 +77,12 @@ def test_a_killed_sidecar_comes_back_and_nothing_leaks_meanwhile(meshed: Mesh) -
     restarts = _restarts(cluster, name)
     with caller(cluster, "default", caller_pod("tries-meanwhile")) as outside:
         _kill_sidecar(name)
-        tried = 0
 
         def back() -> bool:
-            nonlocal tried
-            tried += 1
             assert outside("GET", f"{address}:8080/orders")[0] == 0
             return _restarts(cluster, name) > restarts and call(cluster, "web", "GET", "orders:8080/orders")[0] == 200
 
         until(back, "that the sidecar is back")
-        assert tried > 1
 
 
 def _restarts(cluster: Cluster, name: str) -> int:

@@ -173,7 +173,7 @@ def lost_pod(name: str, control_host: str) -> dict[str, Any]:
 def test_a_pod_that_waits_for_its_identity_says_so_in_its_events(meshed: Mesh) -> None:
     cluster = meshed.cluster
     # Without the label, so that the injector does not put the pod right.
-    cluster.kubectl("create", "namespace", "astray")
+    cluster.make_namespace("astray")
     try:
         cluster.apply(lost_pod("lost", "kubernetes.default.svc"), lost_pod("found", ""))
         waited = ("wait", "--for=condition=Ready", "pod/found", "--namespace=astray", "--timeout=90s")

@@ -26,13 +26,7 @@ def place(meshed: Mesh, request: pytest.FixtureRequest) -> Iterator[tuple[Cluste
     """A cluster with the mesh, and a namespace in it for one test."""
     cluster = meshed.cluster
     name = request.node.name.removeprefix("test_").replace("_", "-")[:40].strip("-")
-    cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": name, "labels": {names.INJECT: names.ENABLED}},
-        }
-    )
+    cluster.make_namespace(name, {names.INJECT: names.ENABLED})
     yield cluster, name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 

@@ -61,6 +61,7 @@ def test_a_change_of_policy_by_kubectl_ends_what_it_forbids_at_once(meshed: Mesh
     with load(cluster, "shop", caller_pod("loads-policy", serviceAccountName="web"), CALLS) as calls:
         cluster.apply(denylist)
         until(lambda: _enforced(cluster, "closed") == "1/1", "that the denylist is enforced")
+        calls.more()
         cluster.kubectl("delete", "denylist", "closed", "--namespace=shop")
     assert calls.failed
     assert all("POST" in line and "denylisted" in line for line in calls.failed), calls.failed

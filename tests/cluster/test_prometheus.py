@@ -98,8 +98,8 @@ def test_prometheus_scrapes_every_sidecar_and_of_apps_what_is_opened(monitoring:
 
     wanted = dict.fromkeys(APPS, "1")
     until(lambda: sidecars() == wanted, f"a scrape of every sidecar, not {sidecars()}")
-    until(lambda: _asked(monitoring, 'cups_total{port="9100"}'), "a scrape of the app")
-    assert [one["value"][1] for one in _asked(monitoring, 'cups_total{port="9100"}')] == ["7"]
+    cups = 'cups_total{port="9100"}'
+    until(lambda: [one["value"][1] for one in _asked(monitoring, cups)] == ["7"], "a scrape of the app")
     assert [one["value"][1] for one in _asked(monitoring, 'up{job="apps",port="9200"}')] == ["0"]
     assert _asked(monitoring, 'cups_total{port="9200"}') == []
 

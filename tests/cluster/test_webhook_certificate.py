@@ -19,7 +19,7 @@ from k8s.objects import names
 from ringfence.kit.clock import SystemClock
 from tests.cluster.cluster import Cluster
 from tests.cluster.inside import inside
-from tests.cluster.mesh import CHART, LIFETIME_SECONDS, SYSTEM, Mesh, wait_rolled_out
+from tests.cluster.mesh import CHART, LIFETIME_SECONDS, SYSTEM, Mesh, wait_for_webhook, wait_rolled_out
 from tests.golden_pods import container
 
 _MAKERS = 3
@@ -34,10 +34,12 @@ def short(meshed: Mesh) -> Iterator[Cluster]:
     words = ("--reuse-values", f"--set=identity.ceilingSeconds={LIFETIME_SECONDS}", "--wait", "--timeout=120s")
     ran = cluster.helm("upgrade", "ringfence", str(CHART), where, *words)
     assert (ran.returncode, ran.stderr) == (0, "")
+    wait_for_webhook(cluster)
     yield cluster
     ran = cluster.helm("rollback", "ringfence", where, "--wait", "--timeout=120s")
     assert ran.returncode == 0, ran.stderr
     wait_rolled_out(cluster, SYSTEM)
+    wait_for_webhook(cluster)
 
 
 @pytest.fixture

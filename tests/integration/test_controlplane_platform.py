@@ -20,9 +20,9 @@ from controlplane.operate.admin_client import ask, get_document
 from ringfence.spiffe import SpiffeId, X509Svid
 from ringfence.wire.gen import issuing_pb2_grpc
 from tests.authorities import HostKeyPair, make_csr
-from tests.fake_platform import install, replace_text
+from tests.fake_platform import install
 from tests.integration.test_controlplane_process import Subscription, channel
-from tests.mesh_files import mesh_text
+from tests.mesh_files import mesh_text, replace_text
 from tests.pki import new_key
 from tests.planes import DOMAIN, Plane, new_authority, until
 

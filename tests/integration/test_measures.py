@@ -40,7 +40,7 @@ async def test_what_lives_is_shown_on_both_sides_and_gone_when_it_is() -> None:
             assert told["ringfence_connections_waiting"] == told["ringfence_tunnel_received_bytes_held"] == 0
         writer.close()
         await until(lambda: gauges(mesh.api)["ringfence_tunnel_streams_open"] == 0)
-        assert gauges(mesh.web)["ringfence_connections_open_outbound"] == 0
+        await until(lambda: gauges(mesh.web)["ringfence_connections_open_outbound"] == 0)
 
 
 async def test_what_waits_for_a_handshake_is_shown() -> None:

@@ -123,7 +123,7 @@ WORD = "a-word-that-nobody-guesses"
 
 
 def get(port: int, **fields: object) -> dict[str, object]:
-    return {"http": {"port": port, **fields}}
+    return {"http": {"port": port, **fields}, "timeout": 20}
 
 
 async def test_the_app_is_asked_as_the_kubelet_would_ask_it(pod: Pod) -> None:
@@ -262,7 +262,7 @@ async def test_grpc_health_is_asked_of_the_named_service(pod: Pod) -> None:
 
 async def test_an_app_that_hangs_fails_at_the_deadline_and_all_askers_share_one_connection(pod: Pod) -> None:
     pod.app.hold = asyncio.Event()
-    await pod.declare(readiness={**get(pod.app.port), "timeout": 1})
+    await pod.declare(readiness={**get(pod.app.port), "timeout": 4})
     assert [await one for one in asyncio.as_completed([pod.status() for _ in range(8)])] == [503] * 8
     assert len(pod.app.asked) == 1
     pod.app.hold.set()

@@ -173,7 +173,7 @@ def test_what_is_surely_not_meant_is_told_before_and_when_it_is_applied(mesh: Me
 def test_a_trial_that_nothing_speaks_against_is_applied(mesh: Mesh) -> None:
     before = mesh.held()
     file = mesh.give("orders.yaml", allowlist_text("orders", ["web"], path="/carts"))
-    begun = mesh.json("apply", file, "--shadow-first", "2s", "--no-wait")
+    begun = mesh.json("apply", file, "--shadow-first", "5s", "--no-wait")
     assert begun["state"] == "shadow"
     assert mesh.held() == before
     busy = mesh.tried("apply", file)
@@ -202,7 +202,7 @@ def test_a_trial_can_be_given_up_and_does_not_outlive_a_restart(mesh: Mesh) -> N
 
 def test_a_folder_that_somebody_changed_during_the_trial_is_left_as_it_is(mesh: Mesh) -> None:
     file = mesh.give("orders.yaml", allowlist_text("orders", ["web"], path="/carts"))
-    mesh.run("apply", file, "--shadow-first", "1s", "--no-wait")
+    mesh.run("apply", file, "--shadow-first", "3s", "--no-wait")
     mesh.plane.files.allow("orders", "web", path="/edited")
     edited = mesh.held()
     given_up = until(lambda: (now := mesh.json("rollout"))["state"] == "given_up" and now)

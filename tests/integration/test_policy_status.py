@@ -13,6 +13,7 @@ import pytest
 
 from ringfence.wire.gen import control_pb2
 from tests.integration.test_controlplane_process import ORDERS, Subscription, join
+from tests.mesh_files import replace_text
 from tests.planes import RINGFENCE, Plane, new_authority, until
 from tests.policy_documents import document
 
@@ -84,8 +85,9 @@ def test_each_sidecar_s_documents_modes_and_posture_are_told_and_why_one_lags(pl
     assert table.returncode == 0
     assert "Allowlist shop/callers, Denylist shop/never, RoleBinding shop/web-reads (shadow)" in table.stdout
 
-    (plane.files.policies / "all.yaml").write_text(
-        document("Allowlist", "others", "{service: orders, rules: [{name: r, from: [web]}]}")
+    replace_text(
+        plane.files.policies / "all.yaml",
+        document("Allowlist", "others", "{service: orders, rules: [{name: r, from: [web]}]}"),
     )
     second = stream.snapshot()
     refuse(stream, second.revision, first.revision, "port 15008 is taken")

@@ -225,7 +225,7 @@ async def test_bytes_above_the_limit_wait_and_none_is_lost(towards_app: bool) ->
 
 async def test_a_paced_connection_reaches_its_end_by_itself() -> None:
     async with echo_app() as tcp, Mesh(tcp_app=tcp) as mesh:
-        limit(mesh, RateLimit(name="slow", per=Per.ROUTE, bytes=Rate(amount=4 << 20, seconds=1)))
+        limit(mesh, RateLimit(name="slow", per=Per.ROUTE, bytes=Rate(amount=2 << 20, seconds=1)))
         reader, writer = await asyncio.open_connection("127.0.0.1", mesh.tcp_listen)
         sent = bytes(range(256)) * (3 << 12)  # 3 MiB there and 3 MiB back
         whole = asyncio.ensure_future(reader.read(-1))

@@ -13,11 +13,13 @@ import pytest
 from sidecar.http1.outstanding import OUTSTANDING_LIMIT
 from sidecar.http2 import frames as h2
 from sidecar.http_relay import HEAD_SECONDS
+from sidecar.inbound_connects import APP_CONNECT_SECONDS
 from sidecar.outbound_relay import REPLY_SECONDS
 from sidecar.tunnel.stream import LARGEST_WINDOW_BYTES
 from tests.data_path import API, HTTP_PORT, TCP_PORT, WEB, HttpClient, Mesh, echo_app, http_app, serving, until
 from tests.integration.test_links import forever, lead_to
 from tests.raw_peer import RawPeer, raw_server
+from tests.turning_loop import TurningLoop, run_turning
 
 GET = b"GET /orders/1 HTTP/1.1\r\nhost: api\r\n\r\n"
 
@@ -137,26 +139,31 @@ async def test_streams_that_go_away_take_their_connecting_tasks_with_them() -> N
             peer.close()
 
 
-async def test_an_app_that_takes_no_connection_is_given_up_and_whoever_came_later_has_as_long() -> None:
-    with full_backlog() as port:
-        async with Mesh(tcp_app=port) as mesh:
-            mesh.api.inbound.connects._seconds = 1.0
-            peer = await RawPeer.dial(mesh.mesh_port, mesh.web.tls.svid)
-            numbers = range(1, 21, 2)
-            peer.send(*(peer.connect(number, b"127.0.0.1:%d" % TCP_PORT) for number in numbers))
-            await until(lambda: len(mesh.api.inbound.relays) == len(numbers))
-            await asyncio.sleep(0.5)
-            later = range(21, 31, 2)
-            peer.send(*(peer.connect(number, b"127.0.0.1:%d" % TCP_PORT) for number in later))
-            await until(lambda: len(mesh.api.inbound.connects) <= len(later))
-            assert len(mesh.api.inbound.connects) == len(later)
-            taken = 3  # by a full backlog, at most
-            await until(lambda: len(mesh.api.log("connection ended")) >= len(numbers) + len(later) - taken)
-            assert not mesh.api.inbound.connects
-            assert {(line["reason"], line["detail"]) for line in mesh.api.log("connection ended")} == {
-                ("app_timeout", "the app took no connection in 1 s")
-            }
-            peer.close()
+def test_an_app_that_takes_no_connection_is_given_up_and_whoever_came_later_has_as_long() -> None:
+    async def test(loop: TurningLoop) -> None:
+        with full_backlog() as port:
+            async with Mesh(tcp_app=port) as mesh:
+                peer = await RawPeer.dial(mesh.mesh_port, mesh.web.tls.svid)
+                numbers = range(1, 21, 2)
+                peer.send(*(peer.connect(number, b"127.0.0.1:%d" % TCP_PORT) for number in numbers))
+                await until(lambda: len(mesh.api.inbound.relays) == len(numbers))
+                loop.turn(APP_CONNECT_SECONDS - 2)
+                later = range(21, 31, 2)
+                peer.send(*(peer.connect(number, b"127.0.0.1:%d" % TCP_PORT) for number in later))
+                await until(lambda: len(mesh.api.inbound.relays) == len(numbers) + len(later))
+                assert len(mesh.api.inbound.connects) > len(later)
+                loop.turn(2)
+                await until(lambda: len(mesh.api.inbound.connects) == len(later))
+                loop.turn(APP_CONNECT_SECONDS - 2)
+                taken = 3  # by a full backlog, at most
+                await until(lambda: len(mesh.api.log("connection ended")) >= len(numbers) + len(later) - taken)
+                assert not mesh.api.inbound.connects
+                assert {(line["reason"], line["detail"]) for line in mesh.api.log("connection ended")} == {
+                    ("app_timeout", "the app took no connection in 5 s")
+                }
+                peer.close()
+
+    run_turning(test)
 
 
 async def test_a_server_that_never_answers_connect_is_an_answer_and_not_a_hang() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.data_path import echo_app, free_port, serving
 from tests.integration.test_renewal import MESH, POLICY, metrics
+from tests.mesh_files import replace_text
 from tests.processes import Marked, ringfence
 
 PORTS = POLICY.rstrip() + "\n      to: {ports: [%d]}\n"
@@ -34,7 +35,7 @@ async def test_a_revision_that_ends_streams_or_requests_is_timed_apart_from_one_
     async with serving(slow) as http, echo_app() as tcp:
         policies = tmp_path / "policies"
         policies.mkdir()
-        (policies / "api.yaml").write_text(POLICY)
+        replace_text(policies / "api.yaml", POLICY)
         (tmp_path / "mesh.yaml").write_text(MESH.format(http_app=http, tcp_app=tcp, **ports))
         marked = Marked(XDG_CONFIG_HOME=str(tmp_path / "config"))
         with ringfence(marked, "up", "-f", "mesh.yaml", "--state", "s", "--json", folder=tmp_path) as command:
@@ -52,12 +53,12 @@ async def test_a_revision_that_ends_streams_or_requests_is_timed_apart_from_one_
             asking, asking_writer = await asyncio.open_connection("127.0.0.1", ports["http_listen"])
             asking_writer.write(b"GET /orders/1 HTTP/1.1\r\nhost: api\r\n\r\n")
             await asyncio.wait_for(asking.readuntil(b"ab"), 10)
-            (policies / "api.yaml").write_text(POLICY.replace("- name: web", "- name: web-again"))
+            replace_text(policies / "api.yaml", POLICY.replace("- name: web", "- name: web-again"))
             await in_force(2, 0)
-            (policies / "api.yaml").write_text(PORTS % 8080)
+            replace_text(policies / "api.yaml", PORTS % 8080)
             assert await asyncio.wait_for(opaque.read(), 20) == b""
             await in_force(2, 1)
-            (policies / "api.yaml").write_text(PORTS % 9000)
+            replace_text(policies / "api.yaml", PORTS % 9000)
             with contextlib.suppress(ConnectionError):
                 assert await asyncio.wait_for(asking.read(), 20) == b""
             await in_force(2, 2)

@@ -127,7 +127,7 @@ async def test_an_app_connection_leaves_an_endpoint_that_is_no_longer_ready_and_
 
 
 async def test_a_link_that_reaches_its_age_is_left_between_requests() -> None:
-    async with named_apps(1) as (_, ports), Fleet(ports, route=Route(name="r", max_age_seconds=1.0)) as fleet:
+    async with named_apps(1) as (_, ports), Fleet(ports, route=Route(name="r", max_age_seconds=3.0)) as fleet:
         client = await HttpClient.to(fleet.http_listen)
         assert (await client.ask("GET", "/x")).status == 200
         (old,) = fleet.web.links
@@ -285,7 +285,7 @@ async def test_retries_stop_at_their_budget() -> None:
 
 
 async def test_an_endpoint_that_resets_is_left_out_and_comes_back() -> None:
-    route = Route(name="r", outliers=Outliers(consecutive=3, ejection_seconds=3.0))
+    route = Route(name="r", outliers=Outliers(consecutive=3, ejection_seconds=6.0))
     async with named_apps(2) as (apps, ports), Fleet(ports, route=route) as fleet:
         held = [await HttpClient.to(fleet.http_listen) for _ in range(16)]
         first = [(await client.ask("GET", "/x")).body for client in held]
@@ -325,9 +325,9 @@ async def test_an_idle_app_connection_leaves_an_endpoint_that_was_left_out() -> 
 @pytest.mark.parametrize(
     ("timeouts", "kind"),
     [
-        (Timeouts(request_seconds=1.0), "request"),
-        (Timeouts(response_head_seconds=1.0), "response_head"),
-        (Timeouts(response_head_seconds=1.0, request_seconds=60), "response_head"),
+        (Timeouts(request_seconds=3.0), "request"),
+        (Timeouts(response_head_seconds=3.0), "response_head"),
+        (Timeouts(response_head_seconds=3.0, request_seconds=60), "response_head"),
     ],
 )
 async def test_a_request_that_is_never_answered_gets_504(timeouts: Timeouts, kind: str) -> None:
@@ -349,17 +349,17 @@ async def test_a_request_timeout_covers_the_last_byte_and_a_head_timeout_does_no
         writer.write(b"lf")
         return True
 
-    route = Route(name="r", timeouts=Timeouts(response_head_seconds=1.0))
+    route = Route(name="r", timeouts=Timeouts(response_head_seconds=3.0))
     async with named_apps(1) as (apps, ports), Fleet(ports, route=route) as fleet:
         apps[0].act = slow_body
         asked = asyncio.ensure_future(once(fleet))
         await until(lambda: len(apps[0].seen) == 1)
-        await asyncio.wait([asked], timeout=1.5)
+        await asyncio.wait([asked], timeout=4)
         assert not asked.done()
         gate.set()
         assert (await asked).body == b"half"
         gate.clear()
-        fleet.enforce(route=Route(name="r", timeouts=Timeouts(request_seconds=1.0)))
+        fleet.enforce(route=Route(name="r", timeouts=Timeouts(request_seconds=3.0)))
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await once(fleet)
         assert fleet.counted("timeouts", "shop/api", "request") == 1
@@ -378,7 +378,7 @@ async def test_another_timeout_holds_for_the_requests_that_a_match_names() -> No
 
 
 async def test_a_slow_try_is_given_up_for_another() -> None:
-    retries = Retries(attempts=1, on=REPEATING.on, idempotent=True, per_try_seconds=1.0)
+    retries = Retries(attempts=1, on=REPEATING.on, idempotent=True, per_try_seconds=3.0)
     async with named_apps(2) as (apps, ports), Fleet(ports, route=Route(name="r", retries=retries)) as fleet:
         apps[0].act = silent
         async for _ in reached(apps[0]):
@@ -453,7 +453,7 @@ async def test_connecting_takes_no_longer_than_the_route_permits() -> None:
         writer.close()
 
     async with serving(mute) as dead, named_apps(1) as (_, ports):
-        route = Route(name="r", timeouts=Timeouts(connect_seconds=2.0), retries=Retries(budget_percent=0))
+        route = Route(name="r", timeouts=Timeouts(connect_seconds=4.0), retries=Retries(budget_percent=0))
         fleet = Fleet([1, *ports], route=route)
         replaced = fleet.replicas[0]
         async with fleet:

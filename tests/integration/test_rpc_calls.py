@@ -157,7 +157,7 @@ async def test_a_servicer_that_falls_over_is_told_as_unknown(bench: Bench, caplo
 async def test_a_deadline_ends_the_call_on_both_sides(bench: Bench) -> None:
     bench.challenge = bench.hang
     async with bench.connect() as connection:
-        error = await failure(ask(connection, deadline_seconds=1.5))
+        error = await failure(ask(connection, deadline_seconds=5.0))
         assert error.code is StatusCode.DEADLINE_EXCEEDED
         await until(bench.cancelled.is_set)
 

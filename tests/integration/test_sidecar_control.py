@@ -30,6 +30,7 @@ from sidecar.state_folder import StateFolder
 from tests.fake_control import FakeControl
 from tests.issuing_backends import ORDERS, TRUST_DOMAIN, WEB
 from tests.pki import TestCa
+from tests.ports import free_port
 from tests.sidecar_snapshots import snapshot_message
 from tests.waiting import until
 
@@ -69,14 +70,14 @@ class Bench:
         self.ca = TestCa(TRUST_DOMAIN)
         self.control = FakeControl()
         self.server: grpc.aio.Server | None = None
-        self.port = 0
+        self.port = free_port()
         self.lines = io.StringIO()
         self.identity = HeldIdentity(self.ca, self.ca.svid(ORDERS))
         self.enforced: list[Snapshot] = []
         self.tasks: list[asyncio.Future[None]] = []
 
     async def serve(self) -> None:
-        """Start the control plane, after the first time on the same port."""
+        """Start the control plane, each time on the same port."""
         svid = self.ca.svid(control_plane_id(TRUST_DOMAIN), dns=[control_plane_dns_name(TRUST_DOMAIN)])
         credentials = grpc.ssl_server_credentials(
             [(svid.private_key_pem(), svid.chain_pem())],
@@ -85,7 +86,7 @@ class Bench:
         )
         self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         add_ControlServicer_to_server(self.control, self.server)  # type: ignore[no-untyped-call]
-        self.port = self.server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
+        self.server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
         await self.server.start()
 
     async def stop_serving(self) -> None:
@@ -95,7 +96,7 @@ class Bench:
 
     def stream(self, on_snapshot: OnSnapshot | None = None, **options: Any) -> ControlStream:
         return ControlStream(
-            address=HostPort("127.0.0.1", self.port or 1),
+            address=HostPort("127.0.0.1", self.port),
             holder=self.identity,
             file=SnapshotFile(StateFolder(self.folder / "state")),
             on_snapshot=on_snapshot or self.enforced.append,
@@ -341,8 +342,7 @@ async def test_a_control_plane_that_says_no_is_asked_again(bench: Bench) -> None
 
 async def test_a_control_plane_that_says_nothing_is_given_up(bench: Bench) -> None:
     stream = bench.run(bench.stream(answer_seconds=0.05))
-    await until(lambda: len(bench.control.hellos) >= 2)
-    assert "silent" in str(stream.waiting_for)
+    await until(lambda: len(bench.control.hellos) >= 2 and "silent" in str(stream.waiting_for))
 
 
 async def test_a_new_svid_is_reported_on_the_stream(bench: Bench) -> None:

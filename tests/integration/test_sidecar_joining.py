@@ -200,7 +200,7 @@ async def test_a_workload_that_took_the_control_planes_address_is_no_control_pla
 
 
 async def test_renewal_is_over_mutual_tls_with_the_svid_that_is_held(bench: Bench, fake: FakeBackend) -> None:
-    fake.lifetime_seconds = 2.0
+    fake.lifetime_seconds = 5.0
     holder = bench.holder()
     seen: list[X509Svid] = []
     holder.on_change(lambda svid, _: seen.append(svid))

@@ -68,5 +68,5 @@ async def test_a_snapshot_that_moves_the_app_takes_back_what_was_said_of_the_old
 async def test_the_last_word_of_a_sidecar_is_that_it_drains(bench: SelfCaller, workers: int) -> None:
     process = await started(bench, workers)
     assert await process.end(signal.SIGTERM) == 0
+    await until(lambda: bench.control.readiness[-1].reason == "draining")
     assert last(bench) == (False, [])
-    assert bench.control.readiness[-1].reason == "draining"

@@ -34,7 +34,7 @@ async def exchange(port: int, request: bytes, *, whole: bool = True) -> bytes:
             writer.write(piece)
             await writer.drain()
         return await asyncio.wait_for(reader.read(), 10)
-    except ConnectionResetError:
+    except ConnectionError:
         return b""
     finally:
         writer.transport.abort()

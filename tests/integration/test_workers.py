@@ -104,7 +104,11 @@ def read(pid: int, what: str) -> bytes:
 
 def descriptors_of(pid: int) -> dict[int, str]:
     """What a process has open, as the kernel calls it."""
-    return {int(one.name): str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()}
+    found = {}
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            found[int(one.name)] = str(one.readlink())
+    return found
 
 
 async def eventually(true: Callable[[], Any], seconds: float = 30.0) -> None:

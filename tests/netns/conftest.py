@@ -51,13 +51,18 @@ def administrator() -> None:
         unfit(f"no network namespace can be made here: {error}")
 
 
+# The legacy programs' lock is one for the machine, and who does not wait for it fails: other tests have it for moments.
+LEGACY_WAIT = ("--wait", "20")
+
+
 @cache
 def kernel_refuses(backend: str) -> str:
     """Why the kernel cannot hold such rules, asked without a line of the code under test; empty if it can."""
     space = Space("probe")
     try:
         for stem in ("iptables", "ip6tables"):
-            rule = ("-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-j", "REDIRECT", "--to-ports", "1")
+            wait = LEGACY_WAIT if backend == "iptables-legacy" else ()
+            rule = (*wait, "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "-j", "REDIRECT", "--to-ports", "1")
             tried = (
                 space.try_run("nft", "add table inet probe { chain c { type nat hook output priority 0; }; }")
                 if backend == "nft"
@@ -105,7 +110,7 @@ class Network:
         self.pod.run("nft", "flush", "ruleset")
         if self.backend == "iptables-legacy":
             for stem in ("iptables", "ip6tables"):
-                self.pod.run(f"{stem}-legacy-restore", given="*nat\nCOMMIT\n")
+                self.pod.run(f"{stem}-legacy-restore", *LEGACY_WAIT, given="*nat\nCOMMIT\n")
 
     def rules(self) -> str:
         """All rules of the pod's namespace, of whatever backend, without counters."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.conftest import APP_UID, SIDECAR_UID, Network
+from tests.netns.conftest import APP_UID, LEGACY_WAIT, SIDECAR_UID, Network
 from tests.netns.spaces import environment
 
 OWN = ("--sidecar-uid", str(SIDECAR_UID))
@@ -31,7 +31,7 @@ COMMIT
 def keep_foreign_rules(network: Network) -> None:
     flavour = "nft" if network.backend == "nft" else network.backend.removeprefix("iptables-")
     for stem in ("iptables", "ip6tables"):
-        network.pod.run(f"{stem}-{flavour}-restore", given=FOREIGN)
+        network.pod.run(f"{stem}-{flavour}-restore", *(LEGACY_WAIT if flavour == "legacy" else ()), given=FOREIGN)
     network.pod.run("nft", "add table inet theirs { chain c { type nat hook output priority -100; }; }")
 
 
