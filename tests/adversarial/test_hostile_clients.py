@@ -20,7 +20,7 @@ from ringfence.snapshot import PortMode
 from sidecar.http2 import frames as h2
 from sidecar.http_relay import BODY_IDLE_SECONDS
 from sidecar.tunnel.stream import LARGEST_WINDOW_BYTES
-from tests.adversarial.test_hostile_peers import calm_mesh, dial, honest_call
+from tests.calm_mesh import calm_mesh, dial, honest_call
 from tests.data_path import (
     HTTP_PORT,
     TCP_PORT,
