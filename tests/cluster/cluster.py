@@ -6,7 +6,7 @@ import json
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from tests.cluster.pki import Pki
 from tests.cluster.traces import PREFIX, folder_of, remove
 
 SERVICES: Final = "10.96.0.0/16"
+_INOTIFY_INSTANCES: Final = 1024
 _ETCD: Final = "http://127.0.0.1:2379"
 _ISSUER: Final = "https://kubernetes.default.svc.cluster.local"
 
@@ -63,6 +64,7 @@ class Cluster:
     def start(self) -> None:
         """Start all and wait until its nodes are ready; on an error, what came up so far is for `remove`."""
         self.folder.mkdir(mode=0o700)
+        _let_all_watch()
         self._pki = Pki(self.folder / "pki")
         self.add_node_machine()
         self._start_control_plane(self._pki)
@@ -248,6 +250,15 @@ _CLIENTS: Final = (
     ("kube-scheduler", "system:kube-scheduler", ""),
     ("kube-proxy", "system:kube-proxy", ""),
 )
+
+
+def _let_all_watch() -> None:
+    """See to it that a user may have enough inotify instances: a cluster has 16 before it has a pod, which half a dozen
+    of them are over the kernel's 128 with, and containerd then starts without what the kubelet asks for."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    if int(limit.read_text()) < _INOTIFY_INSTANCES:
+        with suppress(OSError):  # a container may not; it has what its machine has
+            limit.write_text(str(_INOTIFY_INSTANCES))
 
 
 def network_words(name: str) -> list[str]:
