@@ -11,7 +11,7 @@ import pytest
 
 from ringfence.snapshot import ForwardedFor, PortMode, Protocol
 from tests.data_path import HTTP_PORT, HttpClient, Mesh, http_app, plaintext_rule, rule
-from tests.integration.test_direct_callers import direct_http
+from tests.direct_callers import direct_http
 from tests.integration.test_grpc_calls import Echo, grpc_app
 
 PLAIN = plaintext_rule("plain", ports=[HTTP_PORT])

@@ -11,7 +11,7 @@ from sidecar.exposition import exposition
 from sidecar.gauges import declare_traffic_gauges
 from sidecar.http2 import frames as h2
 from tests.data_path import API, TCP_PORT, WEB, HttpClient, Mesh, Side, echo_app, http_app, serving, until
-from tests.integration.test_direct_callers import direct
+from tests.direct_callers import direct
 from tests.raw_peer import RawPeer
 
 

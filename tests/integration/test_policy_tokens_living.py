@@ -15,8 +15,8 @@ from ringfence.policy.model import Allowlist, PolicySet, Rule, TokenMatch
 from ringfence.snapshot import Protocol
 from sidecar.tokens import TokenRequest
 from tests.data_path import HTTP_PORT, HttpClient, Mesh, rule, serving, until
+from tests.direct_callers import direct_http
 from tests.integration.test_call_deadlines import H2App, H2Client
-from tests.integration.test_direct_callers import direct_http
 from tests.integration.test_grpc_calls import Echo, channel, grpc_app
 from tests.integration.test_policy_words import Shifted
 

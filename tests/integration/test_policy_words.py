@@ -26,8 +26,8 @@ from ringfence.policy.model import (
 )
 from ringfence.snapshot import PortMode, Protocol
 from tests.data_path import HTTP_PORT, TCP_PORT, WEB, HttpClient, Mesh, echo_app, http_app, rule, serving, until
+from tests.direct_callers import direct_http
 from tests.integration.test_call_deadlines import H2App, H2Client
-from tests.integration.test_direct_callers import direct_http
 from tests.integration.test_grpc_calls import Echo, channel, grpc_app
 
 Header = tuple[str, str]
