@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -253,12 +254,17 @@ _CLIENTS: Final = (
 
 
 def _let_all_watch() -> None:
-    """See to it that a user may have enough inotify instances: a cluster has 16 before it has a pod, which half a dozen
-    of them are over the kernel's 128 with, and containerd then starts without what the kubelet asks for."""
+    """Permit each user more inotify instances. A cluster has 16 before its first pod, so several at once need more than
+    the kernel's 128; without, containerd starts without its CRI service, and the kubelet ends."""
     limit = Path("/proc/sys/fs/inotify/max_user_instances")
-    if int(limit.read_text()) < _INOTIFY_INSTANCES:
-        with suppress(OSError):  # a container may not; it has what its machine has
-            limit.write_text(str(_INOTIFY_INSTANCES))
+    if int(limit.read_text()) >= _INOTIFY_INSTANCES:
+        return
+    try:
+        limit.write_text(str(_INOTIFY_INSTANCES))
+    except OSError as error:  # in a container, whose machine has to permit them
+        print(
+            f"{limit} cannot be set to {_INOTIFY_INSTANCES}: {error}; several clusters may not start", file=sys.stderr
+        )
 
 
 def network_words(name: str) -> list[str]:

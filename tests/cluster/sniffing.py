@@ -11,11 +11,13 @@ import select
 import socket
 import struct
 import sys
+import time
 
 _ALL_FRAMES = 0x0003
 _IPV4, _TCP = 0x0800, 6
 _HEADER = 14
 MESH_PORT = 15008
+_LAST_SECONDS = 5.0  # to read what crossed before the end, which on a busy network has no end of its own
 
 
 def ports(frame: bytes) -> tuple[int, int]:
@@ -34,14 +36,13 @@ def main(*marks: str) -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(_ALL_FRAMES)) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
         print(json.dumps({"listening": True}), flush=True)
-        ended = False
-        while True:
-            if not ended:
+        until = None
+        while until is None or time.monotonic() < until:
+            if until is None:
                 ready, _, _ = select.select([listening, sys.stdin], [], [])
-                ended = sys.stdin in ready
-                listening.setblocking(not ended)
-                if not ended and listening not in ready:
-                    continue
+                if sys.stdin in ready:
+                    until = time.monotonic() + _LAST_SECONDS
+                    listening.setblocking(False)
             try:
                 frame, (interface, *_) = listening.recvfrom(1 << 17)
             except BlockingIOError:

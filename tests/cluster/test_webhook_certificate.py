@@ -45,8 +45,7 @@ def short(meshed: Mesh) -> Iterator[Cluster]:
 @pytest.fixture
 def namespace(short: Cluster) -> Iterator[str]:
     """A namespace of the mesh."""
-    metadata = {"name": "made-meanwhile", "labels": {names.INJECT: names.ENABLED}}
-    short.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    short.make_namespace("made-meanwhile", {names.INJECT: names.ENABLED})
     yield "made-meanwhile"
     short.kubectl("delete", "namespace", "made-meanwhile", "--wait=false")
 
