@@ -81,6 +81,8 @@ async def local_issuer(
         yield issuer
     finally:
         await runner.cleanup()
+        # Its TLS connections end with what their peers say last, of which the loop must hear before it is closed.
+        await asyncio.sleep(0.1)
 
 
 async def never(_: object) -> web.StreamResponse:
